@@ -1,0 +1,41 @@
+"""What the routes say about themselves in the OpenAPI documents, where it is the same for all of them."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from open_workshop_storage.core.errors import StorageError
+
+Responses = dict[int | str, dict[str, Any]]
+"""What FastAPI takes as `responses` of a route."""
+
+
+def plain_text_responses(*errors: type[StorageError]) -> Responses:
+    """Describe refusals as a route answers them: a status and a short plain text (wire contract, preamble).
+
+    Errors of one status become one response with an example for each, named after the class and explained by
+    the first line of its docstring.
+    """
+    responses: Responses = {}
+    for error in errors:
+        response = responses.setdefault(
+            error.status,
+            {
+                "description": HTTPStatus(error.status).phrase,
+                "content": {"text/plain": {"schema": {"type": "string"}, "examples": {}}},
+            },
+        )
+        response["content"]["text/plain"]["examples"][error.__name__] = {
+            "summary": (error.__doc__ or error.message).splitlines()[0],
+            "value": error.message,
+        }
+        if error.retry_after is not None:
+            response["headers"] = {
+                "Retry-After": {
+                    "description": "Seconds to wait before another attempt.",
+                    "schema": {"type": "integer"},
+                    "example": error.retry_after,
+                }
+            }
+    return responses
