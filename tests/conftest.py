@@ -1,0 +1,78 @@
+"""Fixtures that all tests share."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Generator, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.servers import redis_server
+from tests.support.services import Services, running_services
+
+LOG_CHARACTERS_SHOWN = 5000
+
+
+class ServiceStarter:
+    """Starts services that run until the test ends; takes what `running_services` takes, but for the folder."""
+
+    def __init__(self, folders: pytest.TempPathFactory, stack: ExitStack) -> None:
+        self.started: list[Services] = []
+        self._folders = folders
+        self._stack = stack
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Services:
+        folder = self._folders.mktemp("special-services")
+        self.started.append(self._stack.enter_context(running_services(folder, *arguments, **keywords)))
+        return self.started[-1]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what the services printed when a test that uses them fails."""
+    report = yield
+    if report.failed and isinstance(item, pytest.Function):
+        for value in item.funcargs.values():
+            used = value.started if isinstance(value, ServiceStarter) else [value]
+            for running in used:
+                if isinstance(running, Services):
+                    for name, server in running.servers.items():
+                        report.sections.append((f"end of the {name}'s log", server.output()[-LOG_CHARACTERS_SHOWN:]))
+    return report
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Run `async def` tests on asyncio only, as the services do."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Redis of our own, empty at the start of the session."""
+    with redis_server(tmp_path_factory.mktemp("redis")) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session", params=["memory", "redis"])
+def services(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    """Both services with their usual settings: every test that uses them runs once for each job store."""
+    url = request.getfixturevalue("redis_url") if request.param == "redis" else ""
+    with running_services(tmp_path_factory.mktemp(f"services-{request.param}"), url) as running:
+        yield running
+
+
+@pytest.fixture
+def start_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceStarter]:
+    """Starts services with settings of the test's own, and ends them with the test."""
+    with ExitStack() as stack:
+        yield ServiceStarter(tmp_path_factory, stack)
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[httpx.AsyncClient]:
+    """An HTTP client that follows no redirects and sends no cookies unless told."""
+    async with httpx.AsyncClient(timeout=30) as client:
+        yield client

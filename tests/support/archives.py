@@ -1,0 +1,65 @@
+"""Archives made on the spot."""
+
+from __future__ import annotations
+
+import io
+import random
+import subprocess
+import tempfile
+import zipfile
+from pathlib import Path
+
+try:
+    from backports.zstd import tarfile
+except ImportError:  # Python 3.14 has it built in
+    import tarfile  # type: ignore[no-redef]
+
+Entries = dict[str, bytes]
+
+SMALL_MOD: Entries = {
+    "mod/descriptor.mod": b'name="A small mod"\n' * 50,
+    "mod/textures/grass.bin": random.Random(1).randbytes(20_000),
+    "mod/localisation/über uns.txt": "Grüße, 你好\n".encode() * 300,
+    "mod/empty.txt": b"",
+}
+"""Text, incompressible bytes, a name beyond ASCII and an empty file."""
+
+
+def zip_of(entries: Entries, method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """Return a ZIP."""
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", method) as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    return target.getvalue()
+
+
+def tar_of(entries: Entries, compression: str = "") -> bytes:
+    """Return a tar, compressed by `gz`, `bz2`, `xz`, `zst` or not at all."""
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode=f"w:{compression}") as archive:
+        for name, content in entries.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return target.getvalue()
+
+
+def seven_zip_of(entries: Entries, *options: str) -> bytes:
+    """Return what `7z a` makes, a `.7z` unless the options say otherwise."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for entry, content in entries.items():
+            path = folder / "content" / entry
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        command = ["7z", "a", "-bso0", *options, str(folder / "archive"), "."]
+        subprocess.run(command, cwd=folder / "content", check=True, stdin=subprocess.DEVNULL)
+        (made,) = folder.glob("archive*")
+        return made.read_bytes()
+
+
+def entries_of(archive: bytes) -> Entries:
+    """Return the files in a ZIP, each read to its end and checked."""
+    with zipfile.ZipFile(io.BytesIO(archive)) as opened:
+        return {info.filename: opened.read(info) for info in opened.infolist() if not info.is_dir()}

@@ -1,0 +1,106 @@
+"""What browsers and the Manager do, in a few calls."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+from websockets.asyncio.client import ClientConnection, connect
+
+PATIENCE_SECONDS = 60
+"""After this long without an answer a test has failed."""
+
+Message = dict[str, Any]
+
+
+@dataclass
+class Watcher:
+    """An open progress socket.
+
+    Attributes:
+        messages: What has been read so far; the first one is the snapshot.
+        close_code: The server's close code, once `finish` has returned.
+    """
+
+    connection: ClientConnection
+    messages: list[Message] = field(default_factory=list)
+    close_code: int | None = None
+
+    async def next(self) -> Message:
+        """Wait for one message and return it."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            self.messages.append(json.loads(await self.connection.recv()))
+        return self.messages[-1]
+
+    async def until(self, **wanted: object) -> Message:
+        """Wait for a message that has all these values, and return it."""
+        while True:
+            message = await self.next()
+            if wanted.items() <= message.items():
+                return message
+
+    async def finish(self) -> list[Message]:
+        """Read until the server closes, and return all messages."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            async for text in self.connection:
+                self.messages.append(json.loads(text))
+        self.close_code = self.connection.close_code
+        return self.messages
+
+
+@asynccontextmanager
+async def watching(loader_url: str, job_id: str, token: str | None) -> AsyncIterator[Watcher]:
+    """Hold a progress socket whose snapshot has been read.
+
+    Raises:
+        websockets.exceptions.InvalidStatus: The server refused it.
+    """
+    url = f"{loader_url.replace('http', 'ws', 1)}/transfer/ws/{job_id}"
+    # No limit on the queue: a test that reads late must not slow the server down.
+    async with connect(url if token is None else f"{url}?token={token}", max_queue=None) as connection:
+        watcher = Watcher(connection)
+        await watcher.next()
+        yield watcher
+
+
+async def upload(
+    http: httpx.AsyncClient,
+    loader_url: str,
+    token: str,
+    body: bytes | AsyncIterator[bytes],
+    name: str = "mod.zip",
+    **query: str,
+) -> httpx.Response:
+    """Send a raw body to `/transfer/upload`; an iterator is sent in chunks, without `Content-Length`."""
+    params = {"token": token, "filename": name, **query}
+    return await http.post(f"{loader_url}/transfer/upload", params=params, content=body, timeout=PATIENCE_SECONDS)
+
+
+@dataclass(frozen=True)
+class RawAnswer:
+    """An HTTP/1.1 answer as it came over the socket; header names in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+async def raw_request(base_url: str, request: bytes) -> RawAnswer:
+    """Send bytes that no HTTP library would send, and read until the server closes or the body is complete."""
+    url = httpx.URL(base_url)
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    try:
+        writer.write(request)
+        await writer.drain()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+            headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
+            body = await reader.readexactly(int(headers.get("content-length", 0)))
+    finally:
+        writer.close()
+    return RawAnswer(int(head[0].split()[1]), headers, body)

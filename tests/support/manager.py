@@ -1,0 +1,225 @@
+"""A stand-in for the two services that the storage calls: the Manager and the Access service."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import httpx
+import jwt
+
+from tests.support.configs import Secrets
+
+CALLBACK_PATH = "/internal/storage/transfer-completions"
+WAIT_SECONDS = 30
+
+ALLOWED = {"download": {"value": True, "reason": "", "reason_code": ""}}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How one callback attempt is to be answered.
+
+    Attributes:
+        delay: Seconds before the answer.
+        move: Whether a success is followed by `/transfer/move`, as the real Manager does.
+    """
+
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    delay: float = 0
+    move: bool = True
+
+
+@dataclass
+class Callback:
+    """One attempt of the storage to report a job's end.
+
+    Attributes:
+        headers: The request's headers.
+        body: The request's body, which should be empty.
+        claims: The verified claims of its JWT.
+        move: The storage's answer to `/transfer/move`, if there was such a call.
+        answered: Whether the answer has left.
+    """
+
+    headers: dict[str, str]
+    body: bytes
+    claims: dict[str, Any]
+    move: httpx.Response | None = None
+    answered: bool = False
+
+
+@dataclass(frozen=True)
+class AccessAnswer:
+    """How the Access service answers for one mod.
+
+    Attributes:
+        body: Text as it is, or an object that is sent as JSON.
+        delay: Seconds before the answer.
+        drop: Close the connection instead of answering.
+    """
+
+    status: int = 200
+    body: object = field(default_factory=lambda: ALLOWED)
+    delay: float = 0
+    drop: bool = False
+
+
+@dataclass(frozen=True)
+class AccessRequest:
+    """A question that reached the Access service."""
+
+    mod_id: str
+    headers: dict[str, str]
+    body: bytes
+
+
+class StandIn:
+    """Signs transfer tokens, takes callbacks, moves files while it handles them, and answers who may download.
+
+    Every callback is answered 200 after the move, and every download allowed, unless scripted otherwise.
+
+    Attributes:
+        url: Base URL of both stand-in services.
+        loader_url: Where `/transfer/move` is called; known only after the loader has started.
+        access: Scripted answers of the Access service by mod id.
+        refused: Why callbacks were refused that were no sound JWT.
+    """
+
+    def __init__(self, url: str, secrets: Secrets) -> None:
+        self.url = url
+        self.loader_url = ""
+        self.access: dict[str, AccessAnswer] = {}
+        self.access_requests: list[AccessRequest] = []
+        self.refused: list[str] = []
+        self._secrets = secrets
+        self._callbacks: dict[str, list[Callback]] = {}
+        self._answers: dict[str, list[Answer]] = {}
+        self._changed = threading.Condition()
+
+    def transfer_token(self, job_id: str, **claims: object) -> str:
+        """Return a token that lets a browser send one file; for an archive unless the claims say otherwise."""
+        standard = {"job_id": job_id, "aud": "storage", "exp": int(time.time()) + 600}
+        return jwt.encode(standard | claims, self._secrets.jwt_secret, algorithm="HS256")
+
+    def script(self, job_id: str, *answers: Answer) -> None:
+        """Set how a job's callback attempts are answered, one after the other; later ones as usual."""
+        self._answers[job_id] = list(answers)
+
+    def callbacks(self, job_id: str) -> list[Callback]:
+        """Return the attempts that have arrived for a job so far."""
+        with self._changed:
+            return list(self._callbacks.get(job_id, ()))
+
+    def wait_for_callbacks(self, job_id: str, count: int = 1) -> list[Callback]:
+        """Wait until that many attempts for a job have been answered, and return them.
+
+        Raises:
+            TimeoutError: They did not come within `WAIT_SECONDS`.
+        """
+
+        def answered() -> list[Callback]:
+            return [callback for callback in self._callbacks.get(job_id, ()) if callback.answered]
+
+        with self._changed:
+            if not self._changed.wait_for(lambda: len(answered()) >= count, WAIT_SECONDS):
+                raise TimeoutError(f"{len(answered())} of {count} callbacks for {job_id}; refused: {self.refused}")
+            return answered()
+
+    def move(self, job_id: str, target_type: str, path: str) -> httpx.Response:
+        """Call the storage's `/transfer/move`."""
+        form = {"job_id": job_id, "type": target_type, "path": path, "token": self._secrets.storage_manage_token}
+        return httpx.post(f"{self.loader_url}/transfer/move", data=form, timeout=WAIT_SECONDS)
+
+    def take_callback(self, headers: dict[str, str], body: bytes) -> Answer:
+        """Record one attempt, move the file, and return how to answer."""
+        try:
+            claims = jwt.decode(
+                headers.get("authorization", "").removeprefix("Bearer "),
+                self._secrets.jwt_secret,
+                algorithms=["HS256"],
+                audience="manager",
+                issuer="storage",
+                options={"require": ["exp", "iat", "jti", "aud", "iss"]},
+            )
+        except jwt.InvalidTokenError as error:
+            self.refused.append(repr(error))
+            return Answer(401)
+        job_id = claims["job_id"]
+        callback = Callback(headers, body, claims)
+        with self._changed:
+            self._callbacks.setdefault(job_id, []).append(callback)
+            scripted = self._answers.get(job_id)
+            answer = scripted.pop(0) if scripted else Answer()
+            self._changed.notify_all()
+        if claims["status"] == "success" and answer.move:
+            is_image = claims["transfer_kind"] == "img"
+            path = claims.get("target_path") or f"mods/{claims['mod_id']}/main.zip"
+            callback.move = self.move(job_id, claims["storage_type"] if is_image else "archive", path)
+        time.sleep(answer.delay)
+        with self._changed:
+            callback.answered = True
+            self._changed.notify_all()
+        return answer
+
+    def take_access_request(self, request: AccessRequest) -> AccessAnswer:
+        """Record one question, and return how to answer."""
+        self.access_requests.append(request)
+        answer = self.access.get(request.mod_id, AccessAnswer())
+        time.sleep(answer.delay)
+        return answer
+
+
+@contextmanager
+def stand_in(secrets: Secrets) -> Iterator[StandIn]:
+    """Run both stand-in services on a free port until the block ends."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        wbufsize = 65536
+
+        def do_POST(self) -> None:
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            body = self.rfile.read(int(headers.get("content-length", 0)))
+            if self.path == CALLBACK_PATH:
+                answer = manager.take_callback(headers, body)
+                self._send(answer.status, b"{}", "application/json", answer.headers)
+            elif self.path.startswith("/mod/"):
+                access = manager.take_access_request(AccessRequest(self.path.removeprefix("/mod/"), headers, body))
+                if access.drop:
+                    self.close_connection = True
+                elif isinstance(access.body, str):
+                    self._send(access.status, access.body.encode(), "text/plain; charset=utf-8")
+                else:
+                    self._send(access.status, json.dumps(access.body).encode(), "application/json")
+            else:
+                self._send(404, b"Not found", "text/plain")
+
+        def _send(self, status: int, body: bytes, content_type: str, headers: dict[str, str] | None = None) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            for name, value in (headers or {}).items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Keep quiet."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        manager = StandIn(f"http://127.0.0.1:{server.server_address[1]}", secrets)
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield manager
+        finally:
+            server.shutdown()
+            thread.join()

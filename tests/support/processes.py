@@ -1,0 +1,48 @@
+"""Processes as Linux shows them under `/proc`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_ESTABLISHED = "01"
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the ids of all processes that a process has started, directly or not, zombies excepted."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            # The name, in parentheses, may hold blanks and parentheses itself.
+            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
+        except (OSError, ValueError):
+            continue
+        if state != "Z":
+            children.setdefault(int(parent), []).append(int(stat.parent.name))
+    found = list(children.get(pid, ()))
+    for child in found:
+        found.extend(children.get(child, ()))
+    return found
+
+
+def is_running(pid: int) -> bool:
+    """Tell whether a process exists and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def connections(pid: int, port: int) -> int:
+    """Return how many established TCP connections to a local port one process holds."""
+    inodes = set()
+    for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[3] == _ESTABLISHED and int(fields[1].rpartition(":")[2], 16) == port:
+            inodes.add(f"socket:[{fields[9]}]")
+    held = 0
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            held += str(descriptor.readlink()) in inodes
+        except OSError:
+            continue
+    return held

@@ -1,0 +1,174 @@
+"""Real servers on free ports of 127.0.0.1, each ended with all that it started."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import redis
+
+from tests.support.processes import descendants, is_running
+
+PROJECT = Path(__file__).resolve().parents[2]
+START_SECONDS = 30
+STOP_SECONDS = 10
+
+_PREFIXES = {"distributor": "/distributor", "loader": "/loader", "app": ""}
+
+
+class StartFailed(Exception):
+    """A server ended, or stayed silent, instead of starting; the text holds what it printed."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server.
+
+    Attributes:
+        url: Its base URL, without a slash at the end.
+        port: Its port on 127.0.0.1.
+        log: The file that takes what it prints.
+    """
+
+    name: str
+    url: str
+    port: int
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def output(self) -> str:
+        """Return all that the server has printed."""
+        return self.log.read_text(errors="replace")
+
+    def workers(self) -> list[int]:
+        """Return the ids of the processes that it has started."""
+        return descendants(self.process.pid)
+
+    def stop(self) -> None:
+        """End the server with all that it started: SIGTERM first, SIGKILL after `STOP_SECONDS`."""
+        started = self.workers()
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        for pid in filter(is_running, started):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def free_port() -> int:
+    """Return a TCP port of 127.0.0.1 that nothing listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def clean_environment() -> dict[str, str]:
+    """Return the environment without what could change a setting."""
+    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR")
+    return {name: os.environ[name] for name in kept if name in os.environ}
+
+
+def granian_command(app: str, port: int, *, workers: int = 1) -> list[str]:
+    """Return the command that starts one of our services (wire contract, section 1).
+
+    Args:
+        app: `distributor`, `loader` or `app`.
+        workers: More than one, for a loader with Redis, also has granian replace workers that die.
+    """
+    granian = str(Path(sys.executable).with_name("granian"))
+    command = [granian, "--working-dir", "src", "--interface", "asgi", "--host", "127.0.0.1", "--port", str(port)]
+    if workers > 1:
+        command += ["--workers", str(workers), "--respawn-failed-workers"]
+    return [*command, f"open_workshop_storage.{app}:app"]
+
+
+@contextmanager
+def granian(
+    app: str, folder: Path, environment: Mapping[str, str], *, workers: int = 1, port: int = 0
+) -> Iterator[Server]:
+    """Run one of our services until the block ends.
+
+    Args:
+        app: `distributor`, `loader` or `app`.
+        folder: Takes the log.
+        environment: The whole environment of the service.
+        port: 0 for a free one.
+
+    Raises:
+        StartFailed: The service ended, or did not become healthy within `START_SECONDS`.
+    """
+    port = port or free_port()
+    health = f"http://127.0.0.1:{port}{_PREFIXES[app]}/healthz"
+
+    def is_healthy() -> bool:
+        try:
+            return httpx.get(health, timeout=1).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    command = granian_command(app, port, workers=workers)
+    with _running(app, command, folder, environment, port, is_healthy) as server:
+        yield server
+
+
+@contextmanager
+def redis_server(folder: Path) -> Iterator[Server]:
+    """Run a Redis that keeps nothing on disk until the block ends.
+
+    Raises:
+        StartFailed: It ended, or did not answer within `START_SECONDS`.
+    """
+    port = free_port()
+    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+
+    def answers() -> bool:
+        with redis.Redis(port=port) as client:
+            try:
+                return bool(client.ping())
+            except redis.ConnectionError:
+                return False
+
+    with _running("redis", [*command, "--dir", str(folder)], folder, clean_environment(), port, answers) as server:
+        yield server
+
+
+@contextmanager
+def _running(
+    name: str,
+    command: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    port: int,
+    is_ready: Callable[[], bool],
+) -> Iterator[Server]:
+    log = folder / f"{name}-{port}.log"
+    with log.open("wb") as output:
+        # In a session of its own, so that Ctrl-C in a terminal reaches only the demo, which ends the rest in order.
+        process = subprocess.Popen(
+            command, cwd=PROJECT, env=environment, stdout=output, stderr=output, start_new_session=True
+        )
+    scheme = "redis" if name == "redis" else "http"
+    server = Server(name, f"{scheme}://127.0.0.1:{port}", port, process, log)
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while not is_ready():
+            if process.poll() is not None:
+                raise StartFailed(f"{name} ended with exit status {process.returncode}:\n{server.output()}")
+            if time.monotonic() > deadline:
+                raise StartFailed(f"{name} did not start within {START_SECONDS} seconds:\n{server.output()}")
+            time.sleep(0.05)
+        yield server
+    finally:
+        server.stop()
