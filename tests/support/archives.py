@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
+import lzma
 import random
 import subprocess
+import sys
+import tarfile
 import tempfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
-try:
-    from backports.zstd import tarfile
-except ImportError:  # Python 3.14 has it built in
-    import tarfile  # type: ignore[no-redef]
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 Entries = dict[str, bytes]
 
@@ -24,6 +30,13 @@ SMALL_MOD: Entries = {
 }
 """Text, incompressible bytes, a name beyond ASCII and an empty file."""
 
+_COMPRESS: dict[str, Callable[[bytes], bytes]] = {
+    "gz": gzip.compress,
+    "bz2": bz2.compress,
+    "xz": lzma.compress,
+    "zst": zstd.compress,
+}
+
 
 def zip_of(entries: Entries, method: int = zipfile.ZIP_DEFLATED) -> bytes:
     """Return a ZIP."""
@@ -34,15 +47,20 @@ def zip_of(entries: Entries, method: int = zipfile.ZIP_DEFLATED) -> bytes:
     return target.getvalue()
 
 
-def tar_of(entries: Entries, compression: str = "") -> bytes:
-    """Return a tar, compressed by `gz`, `bz2`, `xz`, `zst` or not at all."""
+def tar_of(entries: Entries) -> bytes:
+    """Return a tar."""
     target = io.BytesIO()
-    with tarfile.open(fileobj=target, mode=f"w:{compression}") as archive:
+    with tarfile.open(fileobj=target, mode="w") as archive:
         for name, content in entries.items():
             member = tarfile.TarInfo(name)
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
     return target.getvalue()
+
+
+def compressed_tar_of(entries: Entries, compression: str) -> bytes:
+    """Return a tar compressed by `gz`, `bz2`, `xz` or `zst`."""
+    return _COMPRESS[compression](tar_of(entries))
 
 
 def seven_zip_of(entries: Entries, *options: str) -> bytes:

@@ -81,6 +81,19 @@ async def upload(
     return await http.post(f"{loader_url}/transfer/upload", params=params, content=body, timeout=PATIENCE_SECONDS)
 
 
+class InterruptedBody:
+    """A body that stops after its first bytes until it is told to go on."""
+
+    def __init__(self, content: bytes) -> None:
+        self.go_on = asyncio.Event()
+        self._content = content
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._content[:10]
+        await self.go_on.wait()
+        yield self._content[10:]
+
+
 @dataclass(frozen=True)
 class RawAnswer:
     """An HTTP/1.1 answer as it came over the socket; header names in lower case."""

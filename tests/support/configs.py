@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def cheap_hash(token: str) -> str:
     return bcrypt.hashpw(token.encode(), bcrypt.gensalt(_CHEAPEST_BCRYPT_COST)).decode()
 
 
-def write_config(folder: Path, settings: dict[str, object]) -> Path:
+def write_config(folder: Path, settings: Mapping[str, object]) -> Path:
     """Write an `ow_config.py` and return its path."""
     path = folder / "ow_config.py"
     path.write_text("".join(f"{name} = {value!r}\n" for name, value in settings.items()))

@@ -28,12 +28,14 @@ class Answer:
 
     Attributes:
         delay: Seconds before the answer.
+        hold: The answer waits for this.
         move: Whether a success is followed by `/transfer/move`, as the real Manager does.
     """
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     delay: float = 0
+    hold: threading.Event | None = None
     move: bool = True
 
 
@@ -164,6 +166,8 @@ class StandIn:
             path = claims.get("target_path") or f"mods/{claims['mod_id']}/main.zip"
             callback.move = self.move(job_id, claims["storage_type"] if is_image else "archive", path)
         time.sleep(answer.delay)
+        if answer.hold is not None:
+            answer.hold.wait(WAIT_SECONDS)
         with self._changed:
             callback.answered = True
             self._changed.notify_all()

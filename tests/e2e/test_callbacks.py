@@ -1,0 +1,199 @@
+"""What the Manager hears of a transfer, and what it asks for in return (wire contract, section 5)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import httpx
+import pytest
+
+from tests.support.archives import SMALL_MOD, seven_zip_of, zip_of
+from tests.support.client import upload, watching
+from tests.support.manager import Answer
+from tests.support.services import Services
+
+pytestmark = pytest.mark.anyio
+
+UNPACKED = sum(map(len, SMALL_MOD.values()))
+
+
+async def test_a_success_is_reported_with_all_its_claims(services: Services, http: httpx.AsyncClient) -> None:
+    sent = seven_zip_of(SMALL_MOD)
+    ticket = services.ticket(
+        pack_format="zip",
+        pack_level=12,
+        mode="replace",
+        keep_condition=True,
+        callback_action="mod_uploaded",
+        callback_context={"user": 5, "nested": {"list": [1, None]}},
+        added_later={"by": "the Manager"},
+    )
+    before = int(time.time())
+    assert (await upload(http, services.loader, ticket.token, sent)).status_code == 200
+    (callback,) = services.manager.wait_for_callbacks(ticket.job_id)
+    assert callback.body == b""
+    claims = callback.claims
+    assert before <= claims["iat"] <= time.time()
+    assert claims["exp"] == claims["iat"] + 600
+    assert claims["jti"]
+    expected = {
+        "iss": "storage",
+        "aud": "manager",
+        "job_id": ticket.job_id,
+        "status": "success",
+        "transfer_kind": "archive",
+        "mod_id": ticket.mod_id,
+        "pack_format": "zip",
+        "pack_level": 9,
+        "packed_format": "zip",
+        "update_only": True,
+        "mode": "replace",
+        "bytes": len(sent),
+        "total": len(sent),
+        "unpacked_bytes": UNPACKED,
+        "storage_type": None,
+        "file_kind": None,
+        "callback_action": "mod_uploaded",
+        "callback_context": {"user": 5, "nested": {"list": [1, None]}},
+        "target_path": None,
+        "added_later": {"by": "the Manager"},
+    }
+    assert {name: claims.get(name, "absent") for name in expected} == expected
+
+
+async def test_a_minimal_token_gets_the_defaults(services: Services, http: httpx.AsyncClient) -> None:
+    ticket = services.ticket()
+    assert (await upload(http, services.loader, ticket.token, zip_of(SMALL_MOD))).status_code == 200
+    (callback,) = services.manager.wait_for_callbacks(ticket.job_id)
+    expected = {"transfer_kind": "archive", "pack_format": "zip", "pack_level": 3, "unpacked_bytes": UNPACKED}
+    assert expected.items() <= callback.claims.items()
+    assert "reason" not in callback.claims
+
+
+async def test_the_manager_moves_the_file_while_it_handles_the_callback(
+    services: Services, http: httpx.AsyncClient
+) -> None:
+    ticket = services.ticket()
+    sent = zip_of(SMALL_MOD)
+    assert (await upload(http, services.loader, ticket.token, sent)).status_code == 200
+    (callback,) = services.manager.wait_for_callbacks(ticket.job_id)
+    assert callback.move is not None
+    assert (callback.move.status_code, callback.move.json()) == (
+        200,
+        {"job_id": ticket.job_id, "final_path": ticket.path, "final_bytes": len(sent), "unpacked_bytes": UNPACKED},
+    )
+    assert (services.main_dir / ticket.path).read_bytes() == sent
+
+
+async def test_a_move_said_again_is_answered_again_and_replaces_nothing(
+    services: Services, http: httpx.AsyncClient
+) -> None:
+    ticket = services.ticket()
+    assert (await upload(http, services.loader, ticket.token, zip_of(SMALL_MOD))).status_code == 200
+    (callback,) = services.manager.wait_for_callbacks(ticket.job_id)
+    version = (services.main_dir / ticket.path).stat().st_ino
+    for _ in range(2):
+        again = await asyncio.to_thread(
+            services.manager.move, ticket.job_id, "archive", ticket.path.removeprefix("archive/")
+        )
+        assert callback.move is not None
+        assert (again.status_code, again.json()) == (200, callback.move.json())
+    assert (services.main_dir / ticket.path).stat().st_ino == version
+
+
+async def test_a_move_replaces_what_is_there(services: Services, http: httpx.AsyncClient) -> None:
+    first = services.ticket()
+    second = services.ticket(mod_id=first.mod_id)
+    for ticket, sent in ((first, zip_of({"old.txt": b"old" * 99})), (second, zip_of(SMALL_MOD))):
+        assert (await upload(http, services.loader, ticket.token, sent)).status_code == 200
+    services.manager.wait_for_callbacks(second.job_id)
+    assert (services.main_dir / first.path).read_bytes() == zip_of(SMALL_MOD)
+    assert [path.name for path in (services.main_dir / first.path).parent.iterdir()] == ["main.zip"]
+
+
+async def test_a_packed_job_waits_for_a_move_that_comes_later(services: Services, http: httpx.AsyncClient) -> None:
+    ticket = services.ticket()
+    services.manager.script(ticket.job_id, Answer(move=False))
+    assert (await upload(http, services.loader, ticket.token, zip_of(SMALL_MOD))).status_code == 200
+    async with watching(services.loader, ticket.job_id, ticket.token) as watcher:
+        await watcher.finish()
+    assert (watcher.messages[-1]["event"], watcher.messages[-1]["status"]) == ("complete", "packed")
+
+    async def refused(target_type: str, path: str, status: int, text: str) -> None:
+        answer = await asyncio.to_thread(services.manager.move, ticket.job_id, target_type, path)
+        assert (answer.status_code, answer.text) == (status, text)
+        assert answer.headers["content-type"].startswith("text/plain")
+
+    await refused("nonsense", "x.zip", 400, "Invalid type")
+    await refused("temp", "x.zip", 400, "Invalid type")
+    for path in ("../x.zip", "mods/../../x.zip", "/etc/x.zip", "a\\..\\..\\..\\x.zip"):
+        await refused("archive", path, 423, "Access denied")
+    moved = await asyncio.to_thread(services.manager.move, ticket.job_id, "resource", "packs/a.zip")
+    assert (moved.status_code, moved.json()["final_path"]) == (200, "resource/packs/a.zip")
+
+
+async def test_a_move_needs_the_manage_token_before_anything_else(services: Services, http: httpx.AsyncClient) -> None:
+    url = f"{services.loader}/transfer/move"
+    for form, status, text in (
+        ({}, 401, "Token not found"),
+        ({"token": ""}, 401, "Token not found"),
+        ({"token": "wrong"}, 403, "Access denied"),
+        ({"token": "x" * 200}, 403, "Access denied"),
+        ({"token": services.secrets.upload_file, "type": "nonsense"}, 403, "Access denied"),
+    ):
+        answer = await http.post(url, data=form)
+        assert (answer.status_code, answer.text) == (status, text)
+    good = services.secrets.storage_manage_token
+    unknown = {"token": good, "job_id": services.ticket().job_id, "type": "archive", "path": "mods/1/x.zip"}
+    answer = await http.post(url, data=unknown)
+    assert (answer.status_code, answer.text) == (404, "Job not found")
+    for missing in ("job_id", "type", "path"):
+        answer = await http.post(url, data={name: value for name, value in unknown.items() if name != missing})
+        assert answer.status_code == 400
+        assert answer.headers["content-type"].startswith("text/plain") and "{" not in answer.text
+
+
+async def test_a_job_that_is_not_packed_has_no_file_to_move(services: Services, http: httpx.AsyncClient) -> None:
+    ticket = services.ticket()
+    assert (await upload(http, services.loader, ticket.token, zip_of(SMALL_MOD)[:-50])).status_code == 400
+    answer = await asyncio.to_thread(services.manager.move, ticket.job_id, "archive", "mods/1/x.zip")
+    assert (answer.status_code, answer.text) == (404, "Packed file not found")
+
+
+@pytest.mark.parametrize("status", [200, 409, 400, 500])
+async def test_the_200_leaves_after_the_first_callback_attempt_whatever_came_of_it(
+    status: int, services: Services, http: httpx.AsyncClient
+) -> None:
+    ticket = services.ticket()
+    services.manager.script(ticket.job_id, Answer(status, delay=0.3))
+    assert (await upload(http, services.loader, ticket.token, zip_of(SMALL_MOD))).status_code == 200
+    assert services.manager.callbacks(ticket.job_id)[0].answered
+
+
+async def test_an_undelivered_callback_comes_again_as_the_same_end(services: Services, http: httpx.AsyncClient) -> None:
+    ticket = services.ticket()
+    services.manager.script(ticket.job_id, Answer(503, move=False), Answer(429, {"Retry-After": "1"}))
+    sent = zip_of(SMALL_MOD)
+    assert (await upload(http, services.loader, ticket.token, sent)).status_code == 200
+    attempts = services.manager.wait_for_callbacks(ticket.job_id, 3)
+    assert len({attempt.claims["jti"] for attempt in attempts}) == 1
+    assert len({attempt.headers["authorization"] for attempt in attempts}) == 3
+    moves = [attempt.move for attempt in attempts if attempt.move is not None]
+    assert [move.status_code for move in moves] == [200, 200]
+    assert moves[0].json() == moves[1].json()
+    assert (services.main_dir / ticket.path).read_bytes() == sent
+
+
+@pytest.mark.parametrize("answer", [Answer(409), Answer(400), Answer(307, {"Location": "/elsewhere"})], ids=str)
+async def test_a_settled_or_refused_callback_does_not_come_again(
+    answer: Answer, services: Services, http: httpx.AsyncClient
+) -> None:
+    settled, retried = services.ticket(), services.ticket()
+    services.manager.script(settled.job_id, answer)
+    services.manager.script(retried.job_id, Answer(500))
+    for ticket in (settled, retried):
+        assert (await upload(http, services.loader, ticket.token, zip_of(SMALL_MOD))).status_code == 200
+    # By the time that a later job's second attempt has come, so would this one's have.
+    services.manager.wait_for_callbacks(retried.job_id, 2)
+    assert len(services.manager.callbacks(settled.job_id)) == 1

@@ -1,0 +1,165 @@
+"""What each service shows of itself: prefixes, docs, health, readiness, CORS (wire contract, section 1)."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from tests.conftest import ServiceStarter
+from tests.support.client import upload
+from tests.support.servers import free_port
+from tests.support.services import Services
+
+pytestmark = pytest.mark.anyio
+
+PREFIXES = {"loader": "/loader", "distributor": "/distributor"}
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+EXPOSED = {"content-disposition", "content-range", "etag", "x-unpacked-bytes", "retry-after"}
+
+OWN_PATHS = {
+    "distributor": {"/download/{type}/{path}"},
+    "loader": {"/transfer/upload", "/transfer/move"},
+}
+FOREIGN_PATHS = {
+    "distributor": ["/transfer/start", "/transfer/upload", "/transfer/move", "/loader/", "/loader/healthz"],
+    "loader": ["/download/archive/mods/7/main.zip", "/distributor/", "/distributor/healthz"],
+}
+NOBODYS_PATHS = ["/", "/healthz", "/readyz", "/openapi.json", "/docs", "/redoc", "/nonsense"]
+
+
+def listed(value: str) -> set[str]:
+    return {item.strip() for item in value.split(",")}
+
+
+@pytest.mark.parametrize("app", PREFIXES)
+async def test_health_and_readiness_are_under_the_prefix(app: str, services: Services, http: httpx.AsyncClient) -> None:
+    base = services.servers[app].url + PREFIXES[app]
+    for path, status in (("/healthz", "ok"), ("/readyz", "ready")):
+        answer = await http.get(base + path)
+        assert (answer.status_code, answer.json()) == (200, {"status": status})
+
+
+@pytest.mark.parametrize("app", PREFIXES)
+async def test_swagger_page_and_openapi_document_are_under_the_prefix(
+    app: str, services: Services, http: httpx.AsyncClient
+) -> None:
+    base = services.servers[app].url + PREFIXES[app]
+    page = await http.get(f"{base}/")
+    assert page.status_code == 200
+    assert "swagger" in page.text.lower() and f"{PREFIXES[app]}/openapi.json" in page.text
+    document = (await http.get(f"{base}/openapi.json")).json()
+    documented = {path.replace("{path:path}", "{path}") for path in document["paths"]}
+    assert OWN_PATHS[app] <= documented
+    assert not documented & set().union(*(paths for other, paths in OWN_PATHS.items() if other != app))
+
+
+@pytest.mark.parametrize("app", PREFIXES)
+async def test_what_belongs_to_the_other_service_or_to_none_is_a_plain_404(
+    app: str, services: Services, http: httpx.AsyncClient
+) -> None:
+    for path in FOREIGN_PATHS[app] + NOBODYS_PATHS:
+        answer = await http.get(services.servers[app].url + path)
+        assert answer.status_code == 404, path
+        assert answer.headers["content-type"].startswith("text/plain"), path
+        assert "{" not in answer.text
+
+
+async def test_a_wrong_method_is_answered_405_in_plain_text(services: Services, http: httpx.AsyncClient) -> None:
+    answer = await http.put(f"{services.loader}/transfer/move")
+    assert answer.status_code == 405
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert "POST" in answer.headers["allow"]
+
+
+@pytest.mark.parametrize(
+    ("app", "method", "path", "status"),
+    [
+        ("loader", "GET", "/loader/healthz", 200),
+        ("loader", "POST", "/transfer/upload", 401),
+        ("loader", "PUT", "/transfer/upload", 405),
+        ("loader", "GET", "/nonsense", 404),
+        ("distributor", "GET", "/distributor/", 200),
+        ("distributor", "GET", "/download/nonsense/x", 400),
+        ("distributor", "DELETE", "/download/archive/x", 405),
+    ],
+)
+async def test_every_answer_may_be_read_by_any_origin(
+    app: str, method: str, path: str, status: int, services: Services, http: httpx.AsyncClient
+) -> None:
+    url = services.servers[app].url + path
+    for headers in ({"Origin": "https://mods.example"}, {}):
+        answer = await http.request(method, url, headers=headers)
+        assert answer.status_code == status
+        assert answer.headers.get_list("access-control-allow-origin") == ["*"]
+        assert EXPOSED <= listed(answer.headers["access-control-expose-headers"].lower())
+        assert "access-control-allow-credentials" not in answer.headers
+
+
+@pytest.mark.parametrize("path", ["/transfer/upload", "/loader/healthz", "/nonsense"])
+async def test_a_preflight_allows_any_header_and_all_methods(
+    path: str, services: Services, http: httpx.AsyncClient
+) -> None:
+    asked = {
+        "Origin": "https://mods.example",
+        "Access-Control-Request-Method": "PATCH",
+        "Access-Control-Request-Headers": "authorization,x-file-name,x-never-heard-of",
+    }
+    answer = await http.options(services.loader + path, headers=asked)
+    assert answer.status_code == 200
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert METHODS <= listed(answer.headers["access-control-allow-methods"])
+    assert listed(asked["Access-Control-Request-Headers"]) <= listed(answer.headers["access-control-allow-headers"])
+
+
+async def test_an_internal_failure_may_be_read_by_any_origin(
+    start_services: ServiceStarter, http: httpx.AsyncClient
+) -> None:
+    services = start_services(apps=["loader"], SEVEN_ZIP_TIMEOUT_SECONDS=0.001)
+    answer = await upload(http, services.loader, services.ticket().token, b"any other file", "notes.txt")
+    assert (answer.status_code, answer.text) == (500, "Repack failed")
+    assert answer.headers["access-control-allow-origin"] == "*"
+
+
+async def test_readiness_names_all_that_is_missing(start_services: ServiceStarter, http: httpx.AsyncClient) -> None:
+    services = start_services(
+        environment={"PATH": "/nonexistent", "REDIS_URL": f"redis://127.0.0.1:{free_port()}"},
+        STORAGE_RESERVE_BYTES=2**60,
+    )
+    loader = await http.get(f"{services.loader}/loader/readyz")
+    assert (loader.status_code, loader.json()["status"]) == (503, "unavailable")
+    assert sorted(loader.json()["missing"]) == ["7z", "disk", "redis"]
+    distributor = await http.get(f"{services.distributor}/distributor/readyz")
+    assert (distributor.status_code, distributor.json()) == (503, {"status": "unavailable", "missing": ["redis"]})
+
+    services.main_dir.rename(services.main_dir.with_name("away"))
+    for url in (f"{services.loader}/loader", f"{services.distributor}/distributor"):
+        assert "storage" in (await http.get(f"{url}/readyz")).json()["missing"]
+        assert (await http.get(f"{url}/healthz")).status_code == 200
+
+
+async def test_an_upload_waits_for_redis_with_503_and_retry_after(
+    start_services: ServiceStarter, http: httpx.AsyncClient
+) -> None:
+    services = start_services(apps=["loader"], environment={"REDIS_URL": f"redis://127.0.0.1:{free_port()}"})
+    answer = await upload(http, services.loader, services.ticket().token, b"any")
+    assert (answer.status_code, answer.text) == (503, "Service unavailable")
+    assert int(answer.headers["retry-after"]) > 0
+
+
+async def test_the_combined_app_serves_both_route_sets_without_a_prefix(
+    start_services: ServiceStarter, http: httpx.AsyncClient
+) -> None:
+    services = start_services(apps=["app"])
+    base = services.servers["app"].url
+    for path in ("/healthz", "/loader/healthz", "/distributor/healthz"):
+        assert (await http.get(base + path)).json() == {"status": "ok"}
+    assert (await http.get(f"{base}/readyz")).json() == {"status": "ready"}
+    assert "swagger" in (await http.get(f"{base}/")).text.lower()
+    documented = {
+        path.replace("{path:path}", "{path}") for path in (await http.get(f"{base}/openapi.json")).json()["paths"]
+    }
+    assert set().union(*OWN_PATHS.values()) <= documented
+
+    ticket = services.ticket()
+    assert (await upload(http, base, ticket.token, b"any other file", "notes.txt")).status_code == 200
+    assert (await http.get(f"{base}/download/{ticket.path}")).status_code == 200

@@ -1,0 +1,290 @@
+"""Raw uploads of archives and other files (wire contract, sections 5 and 6)."""
+
+from __future__ import annotations
+
+import asyncio
+import zipfile
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from tests.conftest import ServiceStarter
+from tests.support.archives import SMALL_MOD, Entries, compressed_tar_of, entries_of, seven_zip_of, tar_of, zip_of
+from tests.support.client import InterruptedBody, raw_request, upload, watching
+from tests.support.services import Services
+
+pytestmark = pytest.mark.anyio
+
+
+async def download(http: httpx.AsyncClient, services: Services, path: str) -> bytes:
+    answer = await http.get(f"{services.distributor}/download/{path}")
+    assert answer.status_code == 200
+    return answer.content
+
+
+async def in_chunks(content: bytes, size: int = 4096) -> AsyncIterator[bytes]:
+    for start in range(0, len(content), size):
+        yield content[start : start + size]
+
+
+async def test_a_sound_zip_is_kept_to_the_byte(services: Services, http: httpx.AsyncClient) -> None:
+    sent = zip_of(SMALL_MOD)
+    ticket = services.ticket()
+    answer = await upload(http, services.loader, ticket.token, sent)
+    assert answer.status_code == 200
+    assert answer.json() == {"job_id": ticket.job_id, "bytes": len(sent), "total": len(sent)}
+    assert await download(http, services, ticket.path) == sent
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(zip_of(SMALL_MOD, zipfile.ZIP_STORED), id="stored zip"),
+        pytest.param(seven_zip_of(SMALL_MOD), id="7z"),
+        pytest.param(tar_of(SMALL_MOD), id="tar"),
+        pytest.param(compressed_tar_of(SMALL_MOD, "gz"), id="tar.gz"),
+        pytest.param(compressed_tar_of(SMALL_MOD, "bz2"), id="tar.bz2"),
+        pytest.param(compressed_tar_of(SMALL_MOD, "xz"), id="tar.xz"),
+        pytest.param(compressed_tar_of(SMALL_MOD, "zst"), id="tar.zst"),
+    ],
+)
+async def test_another_archive_becomes_a_deflated_zip_of_the_same_entries(
+    sent: bytes, services: Services, http: httpx.AsyncClient
+) -> None:
+    ticket = services.ticket()
+    # The name lies: what an archive is, its content says.
+    assert (await upload(http, services.loader, ticket.token, sent, "picture.png")).status_code == 200
+    stored = await download(http, services, ticket.path)
+    assert entries_of(stored) == SMALL_MOD
+    assert len(stored) < sum(map(len, SMALL_MOD.values()))
+
+
+async def test_any_other_file_becomes_a_zip_with_that_file(services: Services, http: httpx.AsyncClient) -> None:
+    ticket = services.ticket()
+    answer = await upload(http, services.loader, ticket.token, b"no archive" * 100, "../über notes.txt")
+    assert answer.status_code == 200
+    ((name, content),) = entries_of(await download(http, services, ticket.path)).items()
+    assert content == b"no archive" * 100
+    assert name.endswith("notes.txt") and "/" not in name and ".." not in name
+
+
+async def test_an_empty_zip_is_a_zip(services: Services, http: httpx.AsyncClient) -> None:
+    ticket = services.ticket()
+    assert (await upload(http, services.loader, ticket.token, zip_of({}))).status_code == 200
+    assert await download(http, services, ticket.path) == zip_of({})
+
+
+async def test_token_name_and_size_may_come_in_headers_and_the_body_in_chunks(
+    services: Services, http: httpx.AsyncClient
+) -> None:
+    ticket = services.ticket()
+    headers = {"Authorization": f"Bearer {ticket.token}", "X-File-Name": "notes.txt", "X-File-Size": "40000"}
+    answer = await http.post(
+        f"{services.loader}/transfer/upload", headers=headers, content=in_chunks(b"lots of text" * 3000)
+    )
+    assert (answer.status_code, answer.json()["bytes"]) == (200, 36_000)
+    assert list(entries_of(await download(http, services, ticket.path))) == ["notes.txt"]
+
+
+@pytest.mark.parametrize(
+    ("claims", "status", "text"),
+    [
+        ({"aud": "manager"}, 403, "Access denied"),
+        ({"exp": 1}, 403, "Access denied"),
+        ({"exp": None}, 403, "Access denied"),
+        ({"job_id": "short"}, 400, "Invalid job id"),
+        ({"job_id": "../../../etc"}, 400, "Invalid job id"),
+        ({"job_id": 12345678}, 400, "Invalid job id"),
+        ({"pack_format": "7z"}, 400, "Unsupported format"),
+        ({"transfer_kind": "img", "storage_type": "archive"}, 400, "Invalid storage type"),
+        ({"transfer_kind": "img", "storage_type": "avatar", "file_kind": "bin"}, 400, "Invalid file kind"),
+    ],
+)
+async def test_a_token_that_will_not_do_is_refused_in_plain_text(
+    claims: dict[str, object], status: int, text: str, services: Services, http: httpx.AsyncClient
+) -> None:
+    all_claims = {"job_id": services.ticket().job_id, **claims}
+    token = services.manager.transfer_token(**all_claims)  # type: ignore[arg-type]
+    answer = await upload(http, services.loader, token, b"any")
+    assert (answer.status_code, answer.text) == (status, text)
+    assert answer.headers["content-type"].startswith("text/plain")
+
+
+async def test_a_missing_or_forged_token_is_refused(services: Services, http: httpx.AsyncClient) -> None:
+    answer = await http.post(f"{services.loader}/transfer/upload", content=b"any")
+    assert (answer.status_code, answer.text) == (401, "Token not found")
+    answer = await upload(http, services.loader, "", b"any")
+    assert (answer.status_code, answer.text) == (401, "Token not found")
+    header, payload, signature = services.ticket().token.split(".")
+    for forged in (f"{header}.{payload}.{signature[::-1]}", "nonsense", f"eyJhbGciOiJub25lIn0.{payload}."):
+        answer = await upload(http, services.loader, forged, b"any")
+        assert (answer.status_code, answer.text) == (403, "Access denied")
+
+
+ENCRYPTED = "Encrypted zip not allowed"
+DAMAGED: bytes = zip_of({"noise.bin": SMALL_MOD["mod/textures/grass.bin"], "text.txt": b"text" * 5000})
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "text", "reason"),
+    [
+        pytest.param(seven_zip_of(SMALL_MOD, "-tzip", "-psecret"), 400, ENCRYPTED, "encrypted_zip", id="zip"),
+        pytest.param(seven_zip_of(SMALL_MOD, "-psecret"), 400, ENCRYPTED, "encrypted_zip", id="7z data"),
+        pytest.param(seven_zip_of(SMALL_MOD, "-psecret", "-mhe"), 400, ENCRYPTED, "encrypted_zip", id="7z headers"),
+        pytest.param(zip_of({"../evil.txt": b"evil"}), 400, "Unsafe archive", "unsafe_archive", id="climbing"),
+        pytest.param(tar_of({"/etc/evil": b"evil"}), 400, "Unsafe archive", "unsafe_archive", id="absolute"),
+        pytest.param(DAMAGED[:-100], 400, "Corrupt archive", "corrupt_archive", id="truncated zip"),
+        pytest.param(
+            DAMAGED[:5000] + b"!!!!" + DAMAGED[5004:], 400, "Corrupt archive", "corrupt_archive", id="broken crc"
+        ),
+        pytest.param(
+            compressed_tar_of(SMALL_MOD, "gz")[:-4000], 400, "Corrupt archive", "corrupt_archive", id="truncated tar.gz"
+        ),
+    ],
+)
+async def test_a_bad_archive_is_refused_reported_and_shown(
+    sent: bytes, status: int, text: str, reason: str, services: Services, http: httpx.AsyncClient
+) -> None:
+    ticket = services.ticket()
+    async with watching(services.loader, ticket.job_id, ticket.token) as watcher:
+        answer = await upload(http, services.loader, ticket.token, sent)
+        end = (await watcher.finish())[-1]
+    assert (answer.status_code, answer.text) == (status, text)
+    assert (end["event"], end["status"], end["stage"], end["message"]) == ("error", "error", "error", text)
+    assert watcher.close_code == 1000
+    (callback,) = services.manager.wait_for_callbacks(ticket.job_id)
+    assert (callback.claims["status"], callback.claims["reason"]) == ("error", reason)
+    assert callback.claims["bytes"] == len(sent)
+    assert not (services.main_dir / ticket.path).exists()
+
+
+async def test_a_job_that_failed_may_be_uploaded_afresh_with_an_end_of_its_own(
+    services: Services, http: httpx.AsyncClient
+) -> None:
+    ticket = services.ticket()
+    assert (await upload(http, services.loader, ticket.token, DAMAGED[:-100])).status_code == 400
+    assert (await upload(http, services.loader, ticket.token, zip_of(SMALL_MOD))).status_code == 200
+    failed, succeeded = services.manager.wait_for_callbacks(ticket.job_id, 2)
+    assert (failed.claims["status"], succeeded.claims["status"]) == ("error", "success")
+    assert failed.claims["jti"] != succeeded.claims["jti"]
+    assert await download(http, services, ticket.path) == zip_of(SMALL_MOD)
+
+
+async def test_a_second_upload_is_a_conflict_while_the_first_runs_and_after_it_ended(
+    services: Services, http: httpx.AsyncClient
+) -> None:
+    ticket = services.ticket()
+    body = InterruptedBody(zip_of(SMALL_MOD))
+    async with asyncio.TaskGroup() as tasks, watching(services.loader, ticket.job_id, ticket.token) as watcher:
+        first = tasks.create_task(upload(http, services.loader, ticket.token, aiter(body)))
+        await watcher.until(stage="uploading")
+        second = await upload(http, services.loader, ticket.token, zip_of(SMALL_MOD))
+        assert (second.status_code, second.text) == (409, "Upload already in progress")
+        body.go_on.set()
+    assert first.result().status_code == 200
+    third = await upload(http, services.loader, ticket.token, zip_of({}))
+    assert (third.status_code, third.text) == (409, "Upload already finished")
+    assert len(services.manager.wait_for_callbacks(ticket.job_id)) == 1
+    assert await download(http, services, ticket.path) == zip_of(SMALL_MOD)
+
+
+@pytest.mark.parametrize("announcement", ["content-length", "query", "x-file-size", "x-upload-size"])
+async def test_too_large_an_upload_is_refused_at_once_where_its_size_is_announced(
+    announcement: str, services: Services
+) -> None:
+    ticket = services.ticket(max_bytes=100_000)
+    query = "&size=100001" if announcement == "query" else ""
+    length = "Content-Length: 100001" if announcement == "content-length" else "Transfer-Encoding: chunked"
+    hint = f"{announcement}: 100001\r\n" if announcement.startswith("x-") else ""
+    head = (
+        f"POST /transfer/upload?token={ticket.token}{query} HTTP/1.1\r\nHost: storage\r\n{length}\r\n{hint}"
+        "Content-Type: application/octet-stream\r\n\r\n"
+    )
+    answer = await raw_request(services.loader, head.encode())  # not one byte of the body follows
+    assert (answer.status, answer.body) == (413, b"File too large")
+    (callback,) = services.manager.wait_for_callbacks(ticket.job_id)
+    assert (callback.claims["status"], callback.claims["reason"]) == ("error", "size_limit")
+
+
+async def test_too_large_an_upload_is_refused_as_it_comes_where_its_size_is_not_announced(
+    services: Services, http: httpx.AsyncClient
+) -> None:
+    ticket = services.ticket(max_bytes=100_000)
+    answer = await upload(http, services.loader, ticket.token, in_chunks(bytes(100_001)))
+    assert (answer.status_code, answer.text) == (413, "File too large")
+    (callback,) = services.manager.wait_for_callbacks(ticket.job_id)
+    assert (callback.claims["status"], callback.claims["reason"]) == ("error", "size_limit")
+
+    exact = services.ticket(max_bytes=100_000)
+    assert (await upload(http, services.loader, exact.token, in_chunks(bytes(100_000)))).status_code == 200
+
+
+async def test_a_client_that_leaves_ends_the_job(services: Services, http: httpx.AsyncClient) -> None:
+    ticket = services.ticket()
+    async with watching(services.loader, ticket.job_id, ticket.token) as watcher:
+        leaving = asyncio.ensure_future(
+            upload(http, services.loader, ticket.token, aiter(InterruptedBody(bytes(1000))))
+        )
+        await watcher.until(stage="uploading")
+        leaving.cancel()
+        end = (await watcher.finish())[-1]
+    assert end["event"] == "error"
+    (callback,) = services.manager.wait_for_callbacks(ticket.job_id)
+    assert (callback.claims["status"], callback.claims["reason"]) == ("error", "exception")
+
+
+async def test_no_workspace_outlives_a_moved_job(services: Services, http: httpx.AsyncClient) -> None:
+    ticket = services.ticket()
+    assert (await upload(http, services.loader, ticket.token, zip_of(SMALL_MOD))).status_code == 200
+    assert not (services.main_dir / "temp" / ticket.job_id).exists()
+
+
+BIG_WHEN_UNPACKED: Entries = {"zeros.bin": bytes(1_000_001)}
+
+
+async def test_limits_and_time_outs_of_the_settings_hold(
+    start_services: ServiceStarter, http: httpx.AsyncClient
+) -> None:
+    services = start_services(
+        apps=["loader"],
+        TRANSFER_MAX_BYTES=50_000,
+        TRANSFER_MAX_UNPACKED_BYTES=1_000_000,
+        TRANSFER_IDLE_TIMEOUT_SECONDS=0.5,
+    )
+
+    async def refused(sent: bytes | AsyncIterator[bytes], status: int, text: str, reason: str) -> None:
+        ticket = services.ticket()
+        answer = await upload(http, services.loader, ticket.token, sent)
+        assert (answer.status_code, answer.text) == (status, text)
+        (callback,) = services.manager.wait_for_callbacks(ticket.job_id)
+        assert (callback.claims["status"], callback.claims["reason"]) == ("error", reason)
+
+    await refused(bytes(50_001), 413, "File too large", "size_limit")
+    await refused(zip_of(BIG_WHEN_UNPACKED), 413, "Archive too large", "unpacked_size_limit")
+    await refused(compressed_tar_of(BIG_WHEN_UNPACKED, "gz"), 413, "Archive too large", "unpacked_size_limit")
+    await refused(seven_zip_of(BIG_WHEN_UNPACKED), 413, "Archive too large", "unpacked_size_limit")
+    await refused(aiter(InterruptedBody(bytes(1000))), 408, "Upload timed out", "timeout")
+
+    larger = services.ticket(max_bytes=0)
+    assert (await upload(http, services.loader, larger.token, bytes(50_001))).status_code == 200
+
+
+@pytest.mark.parametrize("store", ["memory", "redis"])
+async def test_an_upload_over_the_concurrency_limit_is_asked_to_come_back(
+    store: str, start_services: ServiceStarter, http: httpx.AsyncClient, request: pytest.FixtureRequest
+) -> None:
+    redis_url = request.getfixturevalue("redis_url") if store == "redis" else ""
+    services = start_services(redis_url, apps=["loader"], TRANSFER_UPLOAD_CONCURRENCY=1)
+    first, second = services.ticket(), services.ticket()
+    body = InterruptedBody(b"no archive")
+    async with asyncio.TaskGroup() as tasks, watching(services.loader, first.job_id, first.token) as watcher:
+        running = tasks.create_task(upload(http, services.loader, first.token, aiter(body)))
+        await watcher.until(stage="uploading")
+        answer = await upload(http, services.loader, second.token, b"no archive")
+        assert (answer.status_code, answer.text) == (429, "Storage busy")
+        assert int(answer.headers["retry-after"]) > 0
+        body.go_on.set()
+    assert running.result().status_code == 200
+    assert (await upload(http, services.loader, second.token, b"no archive")).status_code == 200
+    assert [callback.claims["status"] for callback in services.manager.wait_for_callbacks(second.job_id)] == ["success"]
