@@ -1,0 +1,295 @@
+"""The permanent files: where they are, how they get there and how they go.
+
+Everything that reads, places or removes a permanent file goes through `Storage`, so that another back end would
+have to replace this module only.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+import threading
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from open_workshop_storage.core.errors import (
+    BadRequest,
+    FileMissing,
+    InvalidType,
+    NoSpace,
+    PathOutsideStorage,
+    ServiceUnavailable,
+)
+from open_workshop_storage.core.storage_types import StorageType
+from open_workshop_storage.utils.durable_files import copy_beside, make_folders, replace_durably
+from open_workshop_storage.utils.paths import PathEscapes, PathUnusable, is_inside, partial_path, resolve_inside
+from open_workshop_storage.utils.threads import run_to_end
+
+_ALL_TYPES = tuple(StorageType)
+_MODS = f"{StorageType.ARCHIVE}/mods"
+_TEMP = "temp"
+_COPIES = ".copies"
+_JOB_ID = re.compile(r"[A-Za-z0-9_-]{8,128}")
+_MOD_ID = re.compile(r"[0-9]+")
+_NO_SUCH_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG}
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_PLACING_ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A permanent file as it was when it was looked up.
+
+    Attributes:
+        path: Its real path.
+        size: Bytes.
+        mtime_ns: Time of the last change, nanoseconds since the epoch.
+        inode: Changes whenever the file is replaced.
+        mod_id: The mod that decides who may have it; None if anyone may (wire contract, section 2).
+    """
+
+    path: Path
+    size: int
+    mtime_ns: int
+    inode: int
+    mod_id: str | None
+
+
+class Storage:
+    """The storage root.
+
+    Args:
+        main_dir: An absolute path. It need not exist yet, and may be reached through symbolic links.
+    """
+
+    def __init__(self, main_dir: Path) -> None:
+        self.main_dir = main_dir
+        self._real_folders: dict[str, tuple[tuple[int, int], str]] = {}
+
+    @property
+    def temp(self) -> Path:
+        """The folder of all workspaces. Names in it that begin with a dot are this class's own."""
+        return self.main_dir / _TEMP
+
+    def workspace(self, job_id: str) -> Path:
+        """Return the folder of a job's unfinished files, which need not exist.
+
+        Raises:
+            BadRequest: The id does not have the form of wire contract section 2.
+        """
+        if not _JOB_ID.fullmatch(job_id):
+            raise BadRequest("Invalid job id")
+        return self.temp / job_id
+
+    def resolve(self, storage_type: str, path: str, allowed: Collection[StorageType] = _ALL_TYPES) -> Path:
+        """Return the real path that a type and a path from outside stand for; nothing need exist there.
+
+        Raises:
+            InvalidType: No such type, or none of the allowed ones.
+            PathOutsideStorage: The path leaves its type's folder.
+            BadRequest: The path cannot name a file: it is empty, a folder's (`a/`), over-long, has a NUL.
+        """
+        if storage_type not in allowed:
+            raise InvalidType
+        try:
+            return resolve_inside(self._real_folder(storage_type), path)
+        except PathEscapes:
+            raise PathOutsideStorage from None
+        except PathUnusable:
+            raise BadRequest("Invalid path") from None
+
+    def find(self, storage_type: str, path: str, allowed: Collection[StorageType] = _ALL_TYPES) -> StoredFile:
+        """Look up an existing file. Its real path, found here once, decides everything after.
+
+        This reads a few directory entries, which takes microseconds and is meant to be done on the event loop,
+        as nginx does it: a thread would cost more than the rest of a small download.
+
+        Raises:
+            InvalidType: No such type, or none of the allowed ones.
+            PathOutsideStorage: The path leaves its type's folder.
+            FileMissing: No such file, or it is a folder, or its name is not one a file can have.
+            ServiceUnavailable: The storage root is missing or broken.
+        """
+        try:
+            real_path = self.resolve(storage_type, path, allowed)
+            status = os.stat(real_path)
+        except BadRequest:
+            raise FileMissing from None
+        except OSError as error:
+            if error.errno in _NO_SUCH_FILE and self.main_dir.is_dir():
+                raise FileMissing from None
+            raise ServiceUnavailable from None
+        if not stat.S_ISREG(status.st_mode):
+            raise FileMissing
+        return StoredFile(real_path, status.st_size, status.st_mtime_ns, status.st_ino, self.protected_mod(real_path))
+
+    def protected_mod(self, real_path: Path) -> str | None:
+        """Return the id of the mod that a resolved path belongs to, or None if it is outside `archive/mods/`.
+
+        Raises:
+            FileMissing: The path is inside, but not below a folder named by ASCII digits.
+        """
+        mods = self._real_folder(_MODS)
+        if not is_inside(str(real_path), mods):
+            return None
+        mod_id, *below = real_path.relative_to(mods).parts or ("",)
+        if not below or not _MOD_ID.fullmatch(mod_id):
+            raise FileMissing
+        return mod_id
+
+    def relative(self, path: Path) -> str:
+        """Return a path below the storage root as the Manager knows it, such as `archive/mods/7/main.zip`.
+
+        Raises:
+            ValueError: The path is not in one of the root's folders.
+        """
+        real_path = os.path.realpath(path)
+        folder, root = self._root_of(real_path)
+        return f"{folder}/{os.path.relpath(real_path, root)}"
+
+    async def install(self, source: Path, target: Path) -> int:
+        """Move a finished file to its permanent place, durably and in one step for whoever reads it.
+
+        The source is gone afterwards. If it is on another file system it is copied to a partial file beside the
+        target first; `remove_leftovers` finds those that a dead process left there.
+
+        Args:
+            target: As `resolve` returns it. A file there is replaced.
+
+        Returns:
+            The file's size in bytes.
+
+        Raises:
+            FileMissing: There is no source.
+            BadRequest: The target is a folder, or leads through a file.
+            NoSpace: The disk is full; nothing is left behind.
+            ServiceUnavailable: The storage root is missing.
+        """
+        return await run_to_end(lambda stop: self._install(source, target, stop))
+
+    async def delete(self, target: Path) -> None:
+        """Remove a file, and then the folders that are empty without it, up to its type's folder.
+
+        Args:
+            target: As `resolve` returns it.
+
+        Raises:
+            FileMissing: There is no such file, or it is a folder.
+        """
+        await run_to_end(lambda stop: self._delete(target))
+
+    async def remove_leftovers(self, older_than_seconds: float) -> None:
+        """Remove what copies of `install` left beside their targets when their process died."""
+        await run_to_end(lambda stop: self._remove_leftovers(time.time() - older_than_seconds))
+
+    def _real_folder(self, name: str) -> str:
+        # Symbolic links on the way are followed again only when another folder is there: that takes tens of
+        # microseconds, too long for every download.
+        folder = os.path.join(self.main_dir, name)
+        try:
+            status = os.stat(folder)
+        except OSError:
+            return os.path.realpath(folder)
+        identity = status.st_dev, status.st_ino
+        known_identity, real_folder = self._real_folders.get(name, (None, ""))
+        if known_identity != identity:
+            real_folder = os.path.realpath(folder)
+            self._real_folders[name] = identity, real_folder
+        return real_folder
+
+    def _root_of(self, real_path: str) -> tuple[str, str]:
+        for folder in (*_ALL_TYPES, _TEMP):
+            root = self._real_folder(folder)
+            if is_inside(real_path, root):
+                return folder, root
+        raise ValueError(f"not in the storage root: {real_path}")
+
+    def _install(self, source: Path, target: Path, stop: threading.Event) -> int:
+        if not self.main_dir.is_dir():
+            raise ServiceUnavailable
+        try:
+            size = source.stat().st_size
+        except FileNotFoundError:
+            raise FileMissing from None
+        with _translated_errors():
+            for attempt in range(1, _PLACING_ATTEMPTS + 1):
+                make_folders(target.parent)
+                try:
+                    self._place(source, target, stop)
+                    return size
+                except FileNotFoundError:
+                    # `delete` may remove the target's folder while it is still empty.
+                    if not source.exists():
+                        raise FileMissing from None
+                    if attempt == _PLACING_ATTEMPTS:
+                        raise
+        raise AssertionError("unreachable")
+
+    def _place(self, source: Path, target: Path, stop: threading.Event) -> None:
+        try:
+            replace_durably(source, target)
+            return
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+        partial = partial_path(target)
+        note = self.temp / _COPIES / partial.name
+        make_folders(note.parent)
+        # A link is written in one step, and tells the cleanup where to look without a walk over all files.
+        os.symlink(partial, note)
+        try:
+            copy_beside(source, target, partial, stop)
+        finally:
+            note.unlink(missing_ok=True)
+        source.unlink(missing_ok=True)
+
+    def _delete(self, target: Path) -> None:
+        _, root = self._root_of(str(target))
+        try:
+            target.unlink()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise FileMissing from None
+        for folder in target.parents:
+            if str(folder) == root:
+                return
+            try:
+                folder.rmdir()
+            except OSError:
+                return
+
+    def _remove_leftovers(self, before: float) -> None:
+        try:
+            notes = list((self.temp / _COPIES).iterdir())
+        except FileNotFoundError:
+            return
+        for note in notes:
+            try:
+                partial = note.readlink()
+                # A copy that still grows is as young as its last write, however long it takes.
+                newest = partial if partial.exists() else note
+                if newest.lstat().st_mtime < before:
+                    partial.unlink(missing_ok=True)
+                    note.unlink(missing_ok=True)
+            except FileNotFoundError:
+                continue
+
+
+@contextmanager
+def _translated_errors() -> Iterator[None]:
+    try:
+        yield
+    except IsADirectoryError:
+        raise BadRequest("Path names a folder") from None
+    except NotADirectoryError:
+        raise BadRequest("Path leads through a file") from None
+    except OSError as error:
+        if error.errno in _FULL:
+            raise NoSpace from None
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            raise BadRequest("Invalid path") from None
+        raise

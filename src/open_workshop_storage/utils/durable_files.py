@@ -1,0 +1,87 @@
+"""Files that appear complete or not at all, and are still there after a power cut.
+
+All functions block.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from pathlib import Path
+
+_COPY_BLOCK_BYTES = 8 * 1024 * 1024
+
+
+class Stopped(Exception):
+    """The caller wanted the work to end."""
+
+
+def make_folders(folder: Path) -> None:
+    """Make a folder and its missing parents, and write them to the disk.
+
+    Raises:
+        NotADirectoryError: A part of the path is a file.
+        OSError: A folder cannot be made.
+    """
+    missing = []
+    while not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for folder in reversed(missing):
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            if not folder.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from None
+        else:
+            sync(folder.parent)
+
+
+def sync(path: Path) -> None:
+    """Write a file's content, or a folder's entries, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_durably(source: Path, target: Path) -> None:
+    """Rename a file on its own file system, in place of the target if there is one.
+
+    Raises:
+        OSError: With `errno.EXDEV` if the two are on different file systems.
+    """
+    sync(source)
+    os.rename(source, target)
+    sync(target.parent)
+
+
+def copy_beside(source: Path, target: Path, partial: Path, stop: threading.Event) -> None:
+    """Copy a file to a partial path in the target's folder, then rename it in place of the target.
+
+    Args:
+        partial: As `partial_path` gives it; nothing is left there if the copy fails.
+        stop: Ends the copy when set.
+
+    Raises:
+        Stopped: The event was set before the copy was complete.
+        OSError: The copy failed, or is shorter than the source.
+    """
+    try:
+        with open(source, "rb") as reader, open(partial, "xb") as writer:
+            size = os.fstat(reader.fileno()).st_size
+            copied = 0
+            while sent := os.sendfile(writer.fileno(), reader.fileno(), copied, _COPY_BLOCK_BYTES):
+                copied += sent
+                if stop.is_set():
+                    raise Stopped
+            if copied != size or os.fstat(writer.fileno()).st_size != size:
+                raise OSError(errno.EIO, f"copied {copied} of {size} bytes", str(target))
+            os.fsync(writer.fileno())
+        os.rename(partial, target)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    sync(target.parent)

@@ -1,0 +1,99 @@
+"""The one place that turns names from outside into paths.
+
+A name is judged twice: as text, in every form that some server between here and the client might take it for,
+and as the real path that it leads to, with symbolic links resolved.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from pathlib import Path
+from urllib.parse import unquote
+
+_MAX_NAME_BYTES = 4095
+_MAX_PART_BYTES = 255
+_MAX_DECODINGS = 3
+_PARTIAL_NAME = re.compile(r"\.ow-[0-9a-f]{32}\.part")
+
+
+class PathEscapes(ValueError):
+    """The name leads out of its folder."""
+
+
+class PathUnusable(ValueError):
+    """The name stays inside, but cannot be that of a file."""
+
+
+def resolve_inside(real_folder: str, name: str) -> Path:
+    """Return the real path of a file below a folder; the file need not exist.
+
+    A name may use `..` as long as it never climbs above the folder, not even to come back. It is judged as it
+    stands and percent-decoded once more (and again), with a backslash as a separator too, so that nothing
+    passes here which becomes a traversal elsewhere; what it names is always its literal form.
+
+    Args:
+        real_folder: The absolute path of the folder that the name starts in, without symbolic links.
+        name: A relative path with `/` as its separator, as it came from outside.
+
+    Raises:
+        PathEscapes: The name is absolute, climbs out of the folder, or a symbolic link in it leads out.
+        PathUnusable: The name is empty, names a folder (`a/`, `a/..`), is too long, has a NUL, cannot be
+            encoded, or is one that `partial_path` gives to unfinished files.
+    """
+    if any(_climbs(form) for form in _forms(name)):
+        raise PathEscapes(name)
+    if not _can_name_a_file(name):
+        raise PathUnusable(name)
+    real_path = os.path.realpath(os.path.join(real_folder, name))
+    if not is_inside(real_path, real_folder):
+        raise PathEscapes(name)
+    return Path(real_path)
+
+
+def is_inside(real_path: str, real_folder: str) -> bool:
+    """Return whether a real path is a real folder or lies below it."""
+    return real_path == real_folder or real_path.startswith(real_folder.rstrip("/") + "/")
+
+
+def partial_path(target: Path) -> Path:
+    """Return a path beside the target for a file that is still being written; no name from outside reaches it."""
+    return target.with_name(f".ow-{secrets.token_hex(16)}.part")
+
+
+def _forms(name: str) -> list[str]:
+    forms = [name]
+    while len(forms) <= _MAX_DECODINGS and (decoded := unquote(forms[-1])) != forms[-1]:
+        forms.append(decoded)
+    return forms
+
+
+def _climbs(name: str) -> bool:
+    name = name.replace("\\", "/")
+    if name.startswith("/"):
+        return True
+    depth = 0
+    for part in name.split("/"):
+        if part == "..":
+            depth -= 1
+            if depth < 0:
+                return True
+        elif part not in ("", "."):
+            depth += 1
+    return False
+
+
+def _can_name_a_file(name: str) -> bool:
+    try:
+        encoded = os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+    parts = encoded.split(b"/")
+    return (
+        b"\0" not in encoded
+        and len(encoded) <= _MAX_NAME_BYTES
+        and parts[-1] not in (b"", b".", b"..")
+        and all(len(part) <= _MAX_PART_BYTES for part in parts)
+        and not any(_PARTIAL_NAME.fullmatch(part) for part in name.split("/"))
+    )
