@@ -182,8 +182,8 @@ class StandIn:
 
 
 @contextmanager
-def stand_in(secrets: Secrets) -> Iterator[StandIn]:
-    """Run both stand-in services on a free port until the block ends."""
+def stand_in(secrets: Secrets, port: int = 0) -> Iterator[StandIn]:
+    """Run both stand-in services on one port, 0 for a free one, until the block ends."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -218,7 +218,7 @@ def stand_in(secrets: Secrets) -> Iterator[StandIn]:
         def log_message(self, format: str, *args: object) -> None:
             """Keep quiet."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
         manager = StandIn(f"http://127.0.0.1:{server.server_address[1]}", secrets)
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()

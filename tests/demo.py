@@ -1,0 +1,338 @@
+"""The demo: one real archive goes the whole way, from a browser's upload to a checked download.
+
+    make demo                  with a .7z that is made of this machine's files
+    make demo FILE=mod.rar     with a file of yours
+
+Both services run as they do in production, with their state in memory. Of their surroundings only the Manager and
+the Access service are stand-ins. Ctrl-C ends everything that the demo started.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import io
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import httpx
+
+PROJECT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(PROJECT), str(PROJECT / "src")]
+
+from open_workshop_storage.core.settings import Settings, SettingsError, load_settings  # noqa: E402
+from tests.support.client import Message, watching  # noqa: E402
+from tests.support.configs import Secrets, cheap_hash  # noqa: E402
+from tests.support.contents import contents_of  # noqa: E402
+from tests.support.manager import StandIn, stand_in  # noqa: E402
+from tests.support.progress_lines import ProgressLines  # noqa: E402
+from tests.support.servers import Server, StartFailed, free_port, granian  # noqa: E402
+
+DISTRIBUTOR_PORT, LOADER_PORT = 8000, 8001
+"""Used if nothing else listens there."""
+MOD_ID = 999_999_999
+"""No mod of a real workshop, in case the configuration is that of one."""
+SOURCE_BYTES = 50_000_000
+BATCH_BYTES = 60_000_000
+BLOCK_BYTES = 1 << 20
+LOG_LINES_SHOWN = 20
+BAR_OF_STAGE = {"uploading": "Upload", "uploaded": "Upload", "extracting": "Extraction", "repacking": "Repacking"}
+
+
+class DemoFailed(Exception):
+    """The demo cannot go on; the text says why."""
+
+
+def main() -> int:
+    """Run the demo and return its exit status."""
+    arguments = argparse.ArgumentParser(prog="make demo", description="One transfer from end to end.")
+    arguments.add_argument("file", nargs="?", type=Path, help="the file to send; without it, one is made on the spot")
+    file = arguments.parse_args().file
+    if file is not None and not file.is_file():
+        print(f"There is no file {file}. Use: make demo FILE=path/to/an/archive", file=sys.stderr)
+        return 2
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True, errors="replace")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop_once)
+    try:
+        with tempfile.TemporaryDirectory(prefix="open-workshop-demo-") as folder:
+            run(file, Path(folder))
+    except KeyboardInterrupt:
+        print("\nStopped: every process of the demo has ended.")
+        return 0
+    except (DemoFailed, SettingsError, StartFailed) as failure:
+        print(f"\nThe demo failed: {failure}", file=sys.stderr)
+        return 1
+
+
+def stop_once(number: int, frame: FrameType | None) -> NoReturn:
+    """Begin to stop; a second Ctrl-C must not cut short the ending of processes."""
+    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ignored, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def run(file: Path | None, folder: Path) -> NoReturn:
+    """Do all steps, then serve until a signal comes.
+
+    Raises:
+        KeyboardInterrupt: It came.
+        DemoFailed: A step did.
+    """
+    print("Open Workshop Storage: one transfer from end to end")
+    manager_port = free_port()
+    settings, secrets = configure(f"http://127.0.0.1:{manager_port}")
+    source = find_source(file, folder)
+    with ExitStack() as stack:
+        print("\n3. Services")
+        manager = stack.enter_context(stand_in(secrets, manager_port))
+        print(f"   {'Manager':<11} {manager.url} (a stand-in, as the Access service is)")
+        distributor = stack.enter_context(service("distributor", DISTRIBUTOR_PORT, folder))
+        loader = stack.enter_context(service("loader", LOADER_PORT, folder))
+        manager.loader_url = loader.url
+        path = transfer(source, loader, manager)
+        url = f"{distributor.url}/download/{path}"
+        verify(source, download(url, folder))
+        print(
+            "\nAll done.\n"
+            f"   The file      {settings.main_dir / path}\n"
+            f"   Download it   {url}\n"
+            f"   Swagger UI    {distributor.url}/distributor/\n"
+            f"                 {loader.url}/loader/\n"
+            "\nServing until Ctrl-C."
+        )
+        while True:
+            signal.pause()
+
+
+def configure(manager_url: str) -> tuple[Settings, Secrets]:
+    """Write the configuration if there is none, and override what the demo has to, for the services too.
+
+    Returns:
+        The settings, and the secrets that the stand-in Manager shares with the services.
+
+    Raises:
+        DemoFailed: The configuration cannot be written.
+        SettingsError: It cannot be used.
+    """
+    print("\n1. Configuration")
+    path = PROJECT / (os.environ.get("OW_CONFIG") or "ow_config.py")
+    if path.exists():
+        print(f"   {path} is there and is used")
+    else:
+        command = [sys.executable, str(PROJECT / "token_gen.py"), "--write", str(path)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise DemoFailed(done.stderr)
+        print(f"   {path} is written, with fresh secrets")
+    # The configuration has only a hash of this token, so the stand-in Manager needs one of its own.
+    manage_token = Secrets().storage_manage_token
+    os.environ |= {
+        "MANAGER_URL": manager_url,
+        "MANAGER_TRANSFER_CALLBACK_URL": "",
+        "ACCESS_SERVICE_URL": manager_url,
+        "REDIS_URL": "",
+        "storage_manage_token": cheap_hash(manage_token),
+    }
+    settings = load_settings()
+    return settings, Secrets(settings.transfer_jwt_secret, storage_manage_token=manage_token)
+
+
+def find_source(file: Path | None, folder: Path) -> Path:
+    """Return the file to send: the one that was asked for, or a new `.7z` of this machine's files."""
+    print("\n2. Source")
+    if file is None:
+        print("   Packing files of this machine ...")
+        source = make_archive(folder)
+        shown = source.name
+    else:
+        source, shown = file, str(file)
+    contents = contents_of(source)
+    unpacked = sum(content.size for content in contents.values())
+    print(f"   {shown}: {megabytes(source.stat().st_size)}, {len(contents)} files of {megabytes(unpacked)}")
+    return source
+
+
+def make_archive(folder: Path) -> Path:
+    """Make a `.7z` of at least `SOURCE_BYTES` from files of this machine.
+
+    Raises:
+        DemoFailed: The machine has too few, or `7z` fails.
+    """
+    archive, names = folder / "this-machine.7z", folder / "names.txt"
+    for batch in batches_of_files():
+        names.write_text("\n".join(batch))
+        # Compressed little, as it is only there to be unpacked.
+        command = ["7z", "a", "-bso0", "-bsp0", "-mx=1", "-scsUTF-8", str(archive), f"@{names}"]
+        done = subprocess.run(command, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        if done.returncode:
+            raise DemoFailed(f"7z cannot pack files of this machine:\n{done.stderr}")
+        if archive.stat().st_size >= SOURCE_BYTES:
+            return archive
+    raise DemoFailed("this machine has too few files for an archive. Use: make demo FILE=path/to/an/archive")
+
+
+def batches_of_files() -> Iterator[list[str]]:
+    """Yield names of regular files, relative to `/`, about `BATCH_BYTES` at a time."""
+    batch, size = [], 0
+    for root in (PROJECT / ".venv", Path("/usr/share"), Path("/usr/lib")):
+        for folder, _, files in os.walk(root):
+            for path in (Path(folder, file) for file in files):
+                if path.is_symlink() or not path.is_file() or not str(path).isprintable():
+                    continue
+                batch.append(str(path.relative_to("/")))
+                size += path.stat().st_size
+                if size >= BATCH_BYTES:
+                    yield batch
+                    batch, size = [], 0
+    yield batch
+
+
+@contextmanager
+def service(name: str, usual_port: int, folder: Path) -> Iterator[Server]:
+    """Run one service until the block ends, and show what it printed if the demo fails meanwhile.
+
+    Raises:
+        DemoFailed: It is not ready to work.
+    """
+    try:
+        socket.create_server(("127.0.0.1", usual_port)).close()
+        port = usual_port
+    except OSError:
+        port = free_port()
+    with granian(name, folder, os.environ, port=port) as server:
+        ready = httpx.get(f"{server.url}/{name}/readyz")
+        if ready.status_code != 200:
+            raise DemoFailed(f"the {name} is not ready: {ready.text}")
+        print(f"   {name:<11} {server.url}")
+        try:
+            yield server
+        except DemoFailed:
+            last_lines = server.output().splitlines()[-LOG_LINES_SHOWN:]
+            print(f"\nLast lines of the {name}'s log:", *last_lines, sep="\n   ", file=sys.stderr)
+            raise
+
+
+def transfer(source: Path, loader: Server, manager: StandIn) -> str:
+    """Send a file through, and return where the Manager had it moved to, relative to the storage root.
+
+    Raises:
+        DemoFailed: The upload was refused, or the Manager did not get to move the file.
+    """
+    job_id = f"demo-{time.time_ns()}"
+    print(f"\n4. Transfer {job_id}")
+    token = manager.transfer_token(job_id, mod_id=MOD_ID, max_bytes=0)
+    answer = asyncio.run(upload_and_watch(source, loader.url, job_id, token))
+    if answer.status_code != 200:
+        raise DemoFailed(f"the upload is answered {answer.status_code}: {answer.text}")
+    callback = manager.wait_for_callbacks(job_id)[0]
+    if callback.move is None or callback.move.status_code != 200:
+        raise DemoFailed(f"the Manager's move is answered {callback.move and callback.move.text}")
+    received, unpacked = megabytes(callback.claims["bytes"]), megabytes(callback.claims["unpacked_bytes"])
+    print(f"   The Manager was told: {callback.claims['status']}, {received} in, {unpacked} unpacked")
+    path: str = callback.move.json()["final_path"]
+    print(f"   It had the result moved to {path}")
+    return path
+
+
+async def upload_and_watch(source: Path, loader_url: str, job_id: str, token: str) -> httpx.Response:
+    """Upload as a browser does, with the progress socket open beside it."""
+    size = source.stat().st_size
+    async with (
+        httpx.AsyncClient(timeout=None) as http,
+        watching(loader_url, job_id, token) as watcher,
+        asyncio.TaskGroup() as tasks,
+    ):
+        drawing = tasks.create_task(draw(watcher.rest()))
+        answer = await http.post(
+            f"{loader_url}/transfer/upload",
+            params={"token": token, "filename": source.name},
+            headers={"Content-Length": str(size)},
+            content=blocks_of(source),
+        )
+        if answer.status_code != 200:
+            drawing.cancel()
+    return answer
+
+
+async def blocks_of(path: Path) -> AsyncIterator[bytes]:
+    """Yield a file's content in blocks."""
+    with path.open("rb") as file:
+        while block := await asyncio.to_thread(file.read, BLOCK_BYTES):
+            yield block
+
+
+async def draw(messages: AsyncIterator[Message]) -> None:
+    """Draw progress bars from what a progress socket says."""
+    lines = ProgressLines(sys.stdout)
+    drawn = set()
+    async for message in messages:
+        if message["event"] == "complete":
+            lines.finish()
+            if "Repacking" not in drawn:
+                print("   Nothing to extract or repack: a sound ZIP is kept as it is")
+        elif message["event"] == "error":
+            lines.leave()
+        elif bar := BAR_OF_STAGE.get(message["stage"]):
+            drawn.add(bar)
+            if bar == "Upload":
+                done, total = message["bytes"], message["total"]
+                lines.show(bar, done / total if total else 0, f"{megabytes(done)} of {megabytes(total)}")
+            else:
+                lines.show(bar, (message["percent"] or 0) / 100)
+
+
+def download(url: str, folder: Path) -> Path:
+    """Download the result as a browser with cookies does.
+
+    Raises:
+        DemoFailed: The distributor refuses it.
+    """
+    print("\n5. Download")
+    result = folder / "downloaded.zip"
+    cookies = {"accessToken": "demo", "refreshToken": "demo"}
+    with result.open("wb") as file, httpx.stream("GET", url, cookies=cookies, timeout=60) as answer:
+        if answer.status_code != 200:
+            raise DemoFailed(f"the download is answered {answer.status_code}: {answer.read().decode()}")
+        for block in answer.iter_bytes(BLOCK_BYTES):
+            file.write(block)
+    print(f"   {megabytes(result.stat().st_size)} of a protected archive, which the Access service allowed")
+    return result
+
+
+def verify(source: Path, result: Path) -> None:
+    """Compare the result with the source, entry by entry.
+
+    Raises:
+        DemoFailed: They differ, or the result is damaged.
+    """
+    print("\n6. Verification")
+    wanted, got = contents_of(source), contents_of(result)
+    differing = sorted(name for name in wanted.keys() | got.keys() if wanted.get(name) != got.get(name))
+    if differing:
+        raise DemoFailed(f"{len(differing)} entries differ, such as {differing[0]}")
+    # The comparison took the checksums that the ZIP announces; this reads what they belong to.
+    tested = subprocess.run(["7z", "t", str(result)], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if tested.returncode:
+        raise DemoFailed(f"the downloaded archive is damaged:\n{tested.stderr}")
+    print(f"   All {len(got)} entries have the names, sizes and checksums of the source")
+
+
+def megabytes(count: int) -> str:
+    """Return a number of bytes for people."""
+    return f"{count / 1_000_000:,.1f} MB"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
