@@ -11,6 +11,12 @@ Responses = dict[int | str, dict[str, Any]]
 """What FastAPI takes as `responses` of a route."""
 
 
+def header(name: str, description: str, example: str | int) -> dict[str, Any]:
+    """Describe one header of a response, for the `headers` of a `Responses` entry."""
+    kind = "integer" if isinstance(example, int) else "string"
+    return {name: {"description": description, "schema": {"type": kind}, "example": example}}
+
+
 def plain_text_responses(*errors: type[StorageError]) -> Responses:
     """Describe refusals as a route answers them: a status and a short plain text (wire contract, preamble).
 
@@ -31,11 +37,5 @@ def plain_text_responses(*errors: type[StorageError]) -> Responses:
             "value": error.message,
         }
         if error.retry_after is not None:
-            response["headers"] = {
-                "Retry-After": {
-                    "description": "Seconds to wait before another attempt.",
-                    "schema": {"type": "integer"},
-                    "example": error.retry_after,
-                }
-            }
+            response["headers"] = header("Retry-After", "Seconds to wait before another attempt.", error.retry_after)
     return responses

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from open_workshop_storage.core.errors import (
@@ -27,13 +27,19 @@ from open_workshop_storage.core.errors import (
 )
 from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.utils.durable_files import copy_beside, make_folders, replace_durably
-from open_workshop_storage.utils.paths import PathEscapes, PathUnusable, is_inside, partial_path, resolve_inside
+from open_workshop_storage.utils.paths import (
+    PathEscapes,
+    PathUnusable,
+    is_inside,
+    is_partial,
+    partial_path,
+    resolve_inside,
+)
 from open_workshop_storage.utils.threads import run_to_end
 
 _ALL_TYPES = tuple(StorageType)
 _MODS = f"{StorageType.ARCHIVE}/mods"
 _TEMP = "temp"
-_COPIES = ".copies"
 _JOB_ID = re.compile(r"[A-Za-z0-9_-]{8,128}")
 _MOD_ID = re.compile(r"[0-9]+")
 _NO_SUCH_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG}
@@ -59,6 +65,10 @@ class StoredFile:
     inode: int
     mod_id: str | None
 
+    def now(self, status: os.stat_result) -> StoredFile:
+        """Return what is known of the file that stands in this one's place, given its status."""
+        return replace(self, size=status.st_size, mtime_ns=status.st_mtime_ns, inode=status.st_ino)
+
 
 class Storage:
     """The storage root.
@@ -73,7 +83,7 @@ class Storage:
 
     @property
     def temp(self) -> Path:
-        """The folder of all workspaces. Names in it that begin with a dot are this class's own."""
+        """The folder of all workspaces; what else is in it belongs to this class."""
         return self.main_dir / _TEMP
 
     def workspace(self, job_id: str) -> Path:
@@ -151,6 +161,17 @@ class Storage:
         real_path = os.path.realpath(path)
         folder, root = self._root_of(real_path)
         return f"{folder}/{os.path.relpath(real_path, root)}"
+
+    def absolute(self, path: str) -> Path:
+        """Return the real path of what `relative` returned.
+
+        Raises:
+            ValueError: It never did.
+        """
+        folder, _, name = path.partition("/")
+        if folder not in (*_ALL_TYPES, _TEMP):
+            raise ValueError(f"not in the storage root: {path}")
+        return resolve_inside(self._real_folder(folder), name)
 
     async def install(self, source: Path, target: Path) -> int:
         """Move a finished file to its permanent place, durably and in one step for whoever reads it.
@@ -238,7 +259,7 @@ class Storage:
             if error.errno != errno.EXDEV:
                 raise
         partial = partial_path(target)
-        note = self.temp / _COPIES / partial.name
+        note = self.temp / partial.name
         make_folders(note.parent)
         # A link is written in one step, and tells the cleanup where to look without a walk over all files.
         os.symlink(partial, note)
@@ -264,7 +285,7 @@ class Storage:
 
     def _remove_leftovers(self, before: float) -> None:
         try:
-            notes = list((self.temp / _COPIES).iterdir())
+            notes = [entry for entry in self.temp.iterdir() if is_partial(entry.name)]
         except FileNotFoundError:
             return
         for note in notes:

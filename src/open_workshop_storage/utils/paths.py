@@ -62,6 +62,11 @@ def partial_path(target: Path) -> Path:
     return target.with_name(f".ow-{secrets.token_hex(16)}.part")
 
 
+def is_partial(name: str) -> bool:
+    """Return whether a file's name is one that `partial_path` gives."""
+    return _PARTIAL_NAME.fullmatch(name) is not None
+
+
 def _forms(name: str) -> list[str]:
     forms = [name]
     while len(forms) <= _MAX_DECODINGS and (decoded := unquote(forms[-1])) != forms[-1]:
@@ -95,5 +100,5 @@ def _can_name_a_file(name: str) -> bool:
         and len(encoded) <= _MAX_NAME_BYTES
         and parts[-1] not in (b"", b".", b"..")
         and all(len(part) <= _MAX_PART_BYTES for part in parts)
-        and not any(_PARTIAL_NAME.fullmatch(part) for part in name.split("/"))
+        and not any(is_partial(part) for part in name.split("/"))
     )

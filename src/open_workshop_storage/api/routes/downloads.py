@@ -1,0 +1,104 @@
+"""`GET` and `HEAD /download/…` (wire contract, section 3)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request, Response
+
+from open_workshop_storage.api.dependencies import RuntimeDep
+from open_workshop_storage.api.openapi import Responses, header, plain_text_responses
+from open_workshop_storage.core.errors import (
+    AccessDenied,
+    AccessServiceConfused,
+    AccessServiceUnavailable,
+    FileMissing,
+    InvalidType,
+    PathOutsideStorage,
+    ServiceUnavailable,
+)
+from open_workshop_storage.core.storage_types import StorageType
+from open_workshop_storage.services.access import raw_cookies
+from open_workshop_storage.services.download_plan import PRECONDITION_FAILED, RANGE_NOT_SATISFIABLE
+
+router = APIRouter(tags=["downloads"])
+
+_VALIDATORS = header("ETag", "Strong tag of this version of the file.", '"18c5a2f0d3b1a400-4e20-1a2b3c"') | header(
+    "Last-Modified", "When the file was stored.", "Tue, 06 Jan 2026 12:00:00 GMT"
+)
+_FILE_HEADERS = (
+    _VALIDATORS
+    | header("Accept-Ranges", "Always `bytes`.", "bytes")
+    | header("Content-Length", "Bytes of the body.", 20000)
+    | header("Content-Disposition", "Only if `filename` was usable.", 'attachment; filename="my_mod.zip"')
+)
+_CONTENT_RANGE = header("Content-Range", "Which bytes these are; absent if there are several parts.", "bytes 0-9/20000")
+_UNPACKED_BYTES = header(
+    "X-Unpacked-Bytes", "For an archive below `archive/mods/`: bytes when unpacked, if that can be told.", 65536
+)
+_BINARY: dict[str, Any] = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
+_FOR_BOTH: Responses = {
+    304: {"description": "The client has this version already.", "headers": _VALIDATORS},
+    **plain_text_responses(
+        InvalidType,
+        AccessDenied,
+        FileMissing,
+        PathOutsideStorage,
+        AccessServiceConfused,
+        AccessServiceUnavailable,
+        ServiceUnavailable,
+    ),
+    412: {
+        "description": "The file is not the version that `If-Match` or `If-Unmodified-Since` asks for.",
+        "content": {"text/plain": {"schema": {"type": "string"}, "example": PRECONDITION_FAILED}},
+    },
+    "default": {
+        "description": "Any other error of the access service, passed on with its status and its message.",
+        "content": {"text/plain": {"schema": {"type": "string"}, "example": "Unauthorized"}},
+    },
+}
+_FOR_GET: Responses = {
+    200: {"description": "The whole file.", "content": _BINARY, "headers": _FILE_HEADERS},
+    206: {
+        "description": "The parts that `Range` asks for; several come as `multipart/byteranges`.",
+        "content": _BINARY,
+        "headers": _FILE_HEADERS | _CONTENT_RANGE,
+    },
+    416: {
+        "description": "The file has none of the bytes that `Range` asks for.",
+        "content": {"text/plain": {"schema": {"type": "string"}, "example": RANGE_NOT_SATISFIABLE}},
+        "headers": header("Content-Range", "The file's size.", "bytes */20000"),
+    },
+    **_FOR_BOTH,
+}
+_FOR_HEAD: Responses = {
+    200: {"description": "The file exists.", "headers": _FILE_HEADERS | _UNPACKED_BYTES},
+    **_FOR_BOTH,
+}
+
+
+@router.get("/download/{type}/{path:path}", summary="Download a file", response_class=Response, responses=_FOR_GET)
+@router.head("/download/{type}/{path:path}", summary="Look at a file", response_class=Response, responses=_FOR_HEAD)
+async def download(
+    request: Request,
+    runtime: RuntimeDep,
+    type: Annotated[
+        str,
+        Path(description="Kind of file.", json_schema_extra={"enum": [*StorageType]}, examples=["resource"]),
+    ],
+    path: Annotated[str, Path(description="Path below the type's folder.", examples=["mods/7/main.zip"])],
+    filename: Annotated[
+        str | None,
+        Query(
+            description="Name to save the file as, without extension; ignored unless it matches `[A-Za-z0-9_-]+`.",
+            examples=["my_mod"],
+        ),
+    ] = None,
+) -> Response:
+    """Give out a stored file, with ranges and conditions as in RFC 9110.
+
+    Files below `archive/mods/<id>/` go only to clients whose cookies `accessToken` and `refreshToken` satisfy
+    the access service.
+    """
+    cookies = raw_cookies(request.headers.get("cookie", ""))
+    return await runtime.downloads.answer(type, path, filename, cookies)

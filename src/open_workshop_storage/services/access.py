@@ -1,0 +1,140 @@
+"""Asks the access service who may download a mod (wire contract, section 2)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import httpx
+
+from open_workshop_storage.core.errors import (
+    AccessDenied,
+    AccessServiceConfused,
+    AccessServiceRefused,
+    AccessServiceUnavailable,
+)
+
+PASSED_COOKIES = ("accessToken", "refreshToken")
+
+_MAX_ANSWER_BYTES = 64 * 1024
+_MAX_MESSAGE_CHARACTERS = 500
+_MESSAGE_KEYS = ("detail", "message", "reason", "title")
+_ATTEMPTS = 2
+
+
+class AccessService:
+    """The access service as this project sees it.
+
+    Args:
+        http: A pool of connections, shared with others; cookies that it may keep are neither sent nor read.
+        base_url: The service's URL without a slash at its end.
+        timeout_seconds: For one check as a whole, waiting for a connection included.
+    """
+
+    def __init__(self, http: httpx.AsyncClient, base_url: str, timeout_seconds: float) -> None:
+        self._http = http
+        self._base_url = base_url
+        self._timeout_seconds = timeout_seconds
+
+    async def check(self, mod_id: str, cookies: Mapping[str, str]) -> None:
+        """Return if the client with these cookies may download the mod.
+
+        Args:
+            mod_id: ASCII digits.
+            cookies: The client's own, raw; only those in `PASSED_COOKIES` are passed on.
+
+        Raises:
+            AccessDenied: The service says no; the message is its reason.
+            AccessServiceRefused: It answered with an error, which is to be passed on.
+            AccessServiceUnavailable: It cannot be reached, broke off or took too long.
+            AccessServiceConfused: Its answer is neither a decision nor an error.
+        """
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                status, body = await self._ask(mod_id, cookies)
+        except (TimeoutError, httpx.TransportError):
+            raise AccessServiceUnavailable from None
+        if 400 <= status <= 599:
+            raise AccessServiceRefused(status, _human_message(status, body))
+        if status != HTTPStatus.OK:
+            raise AccessServiceConfused
+        allowed, reason = _decision(body)
+        if not allowed:
+            raise AccessDenied(reason or None)
+
+    async def _ask(self, mod_id: str, cookies: Mapping[str, str]) -> tuple[int, bytes]:
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                return await self._ask_once(mod_id, cookies)
+            except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+                # A pooled connection may be closed by the service just as it is used again.
+                if attempt == _ATTEMPTS:
+                    raise
+        raise AssertionError("unreachable")
+
+    async def _ask_once(self, mod_id: str, cookies: Mapping[str, str]) -> tuple[int, bytes]:
+        passed = "; ".join(f"{name}={cookies[name]}" for name in PASSED_COOKIES if name in cookies)
+        headers = [(b"Accept", b"application/json"), (b"Accept-Encoding", b"identity")]
+        if passed:
+            headers.append((b"Cookie", passed.encode("latin-1")))
+        # `build_request` of the client would add cookies of other clients' answers.
+        request = httpx.Request("POST", f"{self._base_url}/mod/{mod_id}", headers=headers, json={})
+        response = await self._http.send(request, stream=True, follow_redirects=False)
+        try:
+            body = b""
+            async for chunk in response.aiter_raw():
+                body += chunk
+                if len(body) > _MAX_ANSWER_BYTES:
+                    raise AccessServiceConfused
+            return response.status_code, body
+        finally:
+            await response.aclose()
+
+
+def raw_cookies(header: str) -> dict[str, str]:
+    """Return the cookies of a `Cookie` header as they stand, quotes and escapes included.
+
+    Of two with one name the last counts, as it does for the Python services that set them.
+    """
+    pairs = (item.partition("=") for item in header.split(";"))
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _decision(body: bytes) -> tuple[bool, str]:
+    match _json(body):
+        case {"download": {"value": bool(value), **rest}}:
+            reason = rest.get("reason")
+            return value, _plain(reason) if isinstance(reason, str) else ""
+    raise AccessServiceConfused
+
+
+def _human_message(status: int, body: bytes) -> str:
+    answer = _json(body)
+    if isinstance(answer, dict):
+        texts = [_plain(answer[key]) for key in _MESSAGE_KEYS if isinstance(answer.get(key), str)]
+        text = next(filter(None, texts), "")
+    elif isinstance(answer, str):
+        text = _plain(answer)
+    elif answer is None and not body.lstrip().startswith(b"<"):
+        text = _plain(body.decode(errors="replace"))
+    else:
+        text = ""
+    try:
+        return text or HTTPStatus(status).phrase
+    except ValueError:
+        return f"Access service answered with status {status}"
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _plain(text: str) -> str:
+    printable = "".join(character if character.isprintable() else " " for character in text)
+    return " ".join(printable.split())[:_MAX_MESSAGE_CHARACTERS]

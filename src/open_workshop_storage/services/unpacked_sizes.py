@@ -1,0 +1,30 @@
+"""Remembers how large archives are when unpacked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+
+from open_workshop_storage.services.storage import StoredFile
+from open_workshop_storage.utils.zip_directory import unpacked_size
+
+_MAX_ENTRIES = 10_000
+
+
+class UnpackedSizes:
+    """A bounded memory of unpacked sizes, one entry for each version of a file."""
+
+    def __init__(self) -> None:
+        self._sizes: OrderedDict[tuple[str, int, int], int | None] = OrderedDict()
+
+    async def get(self, file: StoredFile) -> int | None:
+        """Return the sum of a ZIP's unpacked sizes in bytes, or None if it is encrypted or cannot be read."""
+        version = str(file.path), file.mtime_ns, file.size
+        if version in self._sizes:
+            self._sizes.move_to_end(version)
+            return self._sizes[version]
+        size = await asyncio.to_thread(unpacked_size, file.path)
+        self._sizes[version] = size
+        while len(self._sizes) > _MAX_ENTRIES:
+            self._sizes.popitem(last=False)
+        return size
