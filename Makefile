@@ -1,0 +1,40 @@
+# `make demo` shows a transfer from end to end, `make test` runs the tests; both set up what they need first.
+
+SOURCES := src tests ow_config_sample.py token_gen.py watchdog.py
+BIN := .venv/bin
+
+.PHONY: setup system-packages demo test lint format type-check
+
+setup: .venv/installed
+
+.venv/installed: requirements.txt | system-packages
+	$(PYTHON) -m venv .venv
+	@echo "Installing Python packages into .venv; this takes a minute."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	@touch $@
+
+system-packages:
+	@deploy/install-system-packages.sh $(PYTHON)
+
+# The first command on the machine that is a Python of at least 3.11.
+PYTHON = $(shell for command in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$command -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$command && break; done)
+
+demo: setup
+	$(BIN)/python tests/demo.py $(if $(FILE),'$(FILE)')
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/python -m isort --check-only $(SOURCES)
+	$(BIN)/python -m black --check --quiet $(SOURCES)
+	$(BIN)/python -m flake8 $(SOURCES)
+	PYTHONPATH=src $(BIN)/lint-imports --no-logo
+
+format: setup
+	$(BIN)/python -m isort $(SOURCES)
+	$(BIN)/python -m black --quiet $(SOURCES)
+
+type-check: setup
+	$(BIN)/python -m mypy $(SOURCES)

@@ -1,0 +1,54 @@
+#!/bin/sh
+# Installs the Debian packages that a checkout needs and the machine lacks: what makes virtual environments, 7z,
+# and Redis for the tests (as a program only: no service is left running). Says nothing when nothing is missing.
+#
+#   deploy/install-system-packages.sh PYTHON     PYTHON: the command of a Python of at least 3.11
+set -eu
+
+fail() {
+    echo "$*" >&2
+    exit 1
+}
+
+python=${1:-}
+[ -n "$python" ] || fail "Python 3.11 or newer is needed and was not found. As root: apt-get install python3"
+
+packages=
+"$python" -c "import ensurepip, venv" 2>/dev/null || packages="$packages $(basename "$python")-venv"
+# From Debian 13 on p7zip-full only leads to 7zip, but in Debian 12 that package has no command named 7z.
+command -v 7z >/dev/null || packages="$packages p7zip-full"
+command -v redis-server >/dev/null || packages="$packages redis-server"
+[ -n "$packages" ] || exit 0
+
+command -v apt-get >/dev/null || fail "Missing, by the names of their Debian packages:$packages"
+if [ "$(id -u)" -eq 0 ]; then
+    as_root="env"
+elif sudo -n true 2>/dev/null; then
+    as_root="sudo -n env"
+else
+    fail "Debian packages are missing. As root: apt-get update && apt-get install --no-install-recommends$packages"
+fi
+
+# Debian starts a service as soon as it is installed, unless this file objects.
+policy=/usr/sbin/policy-rc.d
+case $packages in
+*redis-server*)
+    if [ ! -e "$policy" ]; then
+        trap '$as_root rm -f "$policy"' EXIT
+        trap 'exit 1' HUP INT TERM
+        # shellcheck disable=SC2016
+        printf '#!/bin/sh\ncase $1 in redis-server*) exit 101 ;; esac\n' | $as_root tee "$policy" >/dev/null
+        $as_root chmod 755 "$policy"
+    fi
+    ;;
+esac
+
+echo "Installing Debian packages:$packages"
+# A stale index of some other registry is no reason to stop; the installation shows whether all is there.
+$as_root apt-get update -qq || true
+# shellcheck disable=SC2086
+$as_root DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends \
+    -o DPkg::Lock::Timeout=120 $packages >/dev/null
+case $packages in
+*redis-server*) $as_root update-rc.d redis-server disable >/dev/null ;;
+esac

@@ -1,0 +1,120 @@
+"""Every setting of the storage, with its default. Copy this file to ow_config.py beside it and fill in the copy.
+
+Six settings have no default and say FILL IN here; the services do not start until they are filled in.
+`.venv/bin/python token_gen.py --write ow_config.py` makes the copy and fills in the four secret ones.
+All others may be left out. An environment variable of the same name (in upper case also for the three tokens)
+overrides what stands here. Sizes are in bytes, times in seconds.
+"""
+
+# ---- Storage ----
+
+# The storage root: archive/, avatar/, resource/ and temp/ are made in it. A relative path starts at this folder.
+MAIN_DIR = "storage"
+
+# Disk space that transfers leave free.
+STORAGE_RESERVE_BYTES = 1073741824
+
+# ---- The services around this one ----
+
+# Base URL of the Manager, such as "https://manager.example.org".
+MANAGER_URL = "FILL IN"
+
+# Full URL that the end of each transfer is reported to. Empty: MANAGER_URL + /internal/storage/transfer-completions
+MANAGER_TRANSFER_CALLBACK_URL = ""
+
+# Base URL of the Access service, which decides who may download a mod, such as "https://access.example.org".
+ACCESS_SERVICE_URL = "FILL IN"
+
+# How long the Access service may take to answer.
+ACCESS_SERVICE_TIMEOUT_SECONDS = 30
+
+# ---- Secrets ----
+
+# Signs transfer tokens and callbacks; at least 32 bytes, and the same text as in the Manager's settings.
+TRANSFER_JWT_SECRET = "FILL IN"
+
+# bcrypt hashes of the tokens with which the Manager calls /upload, /delete, and /transfer/move or /transfer/repack.
+# The Manager's settings hold the tokens themselves.
+upload_file = "FILL IN"
+delete_file = "FILL IN"
+storage_manage_token = "FILL IN"
+
+# ---- Limits ----
+
+# Largest file that /upload takes; 0 = no limit.
+UPLOAD_MAX_BYTES = 0
+
+# Most bytes that a transfer may receive, unless its token says otherwise; 0 = no limit.
+TRANSFER_MAX_BYTES = 0
+
+# Most bytes that an archive may have unpacked; 0 = no limit.
+TRANSFER_MAX_UNPACKED_BYTES = 0
+
+# How many uploads, fetches from URLs, and repacks run at once, over all workers that share a Redis; 0 = no limit.
+# An upload over its limit is refused and may be tried again; fetches and repacks wait in order.
+TRANSFER_UPLOAD_CONCURRENCY = 4
+TRANSFER_DOWNLOAD_CONCURRENCY = 8
+TRANSFER_REPACK_CONCURRENCY = 4
+
+# How long an upload, and a fetch from a URL, may take in all; 0 = no limit.
+TRANSFER_UPLOAD_TIMEOUT_SECONDS = 3600
+TRANSFER_DOWNLOAD_TIMEOUT_SECONDS = 3600
+
+# How long either may go without a byte; 0 = no limit.
+TRANSFER_IDLE_TIMEOUT_SECONDS = 60
+
+# How long one 7z command may run in all, and without output.
+SEVEN_ZIP_TIMEOUT_SECONDS = 3600
+SEVEN_ZIP_IDLE_TIMEOUT_SECONDS = 60
+
+# Networks that fetches from URLs may reach besides public addresses: CIDRs separated by commas, "10.1.0.0/16,fd00::/8".
+TRANSFER_ALLOWED_NETWORKS = ""
+
+# ---- Callbacks to the Manager ----
+
+# How long a callback's signature is valid.
+TRANSFER_CALLBACK_TTL_SECONDS = 600
+
+# How long one attempt may take, in which the Manager calls /transfer/move back; and for how long attempts are made.
+TRANSFER_CALLBACK_TIMEOUT_SECONDS = 30
+CALLBACK_RETRY_WINDOW_SECONDS = 86400
+
+# ---- Jobs ----
+
+# Redis that all workers on all hosts share, such as "redis://127.0.0.1:6379/0". Empty: jobs live in the memory of
+# one loader process, and a restart forgets them.
+REDIS_URL = ""
+
+# What every key in Redis begins with.
+REDIS_PREFIX = "open-workshop-storage"
+
+# How long a job may stand idle before it and its files are removed, and how often such jobs are looked for.
+JOB_TTL_SECONDS = 10800
+CLEANUP_INTERVAL_SECONDS = 60
+
+# ---- BlurHashes ----
+
+# How many are kept in the memory of each worker, and how long they are kept in Redis.
+BLURHASH_CACHE_SIZE = 100000
+BLURHASH_CACHE_TTL_SECONDS = 604800
+
+# ---- Telemetry ----
+
+# The DSN that Uptrace shows for the project. Empty: no telemetry.
+UPTRACE_DSN = ""
+
+# What the traces are labelled with.
+OTEL_SERVICE_NAME = "open-workshop-storage"
+OTEL_SERVICE_VERSION = ""
+OTEL_DEPLOYMENT_ENVIRONMENT = ""
+
+# How traces are sent, "grpc" or "http", and where to, if not to where the DSN points.
+UPTRACE_OTLP_PROTOCOL = "grpc"
+UPTRACE_OTLP_GRPC_URL = ""
+UPTRACE_OTLP_TRACES_URL = ""
+
+# Requests without a trace: regular expressions for their URLs, separated by commas.
+UPTRACE_FASTAPI_EXCLUDED_URLS = ""
+
+# Spans that are left out of a trace: receive, send or operation, separated by commas.
+UPTRACE_FASTAPI_EXCLUDE_SPANS = ""
