@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 _COPY_BLOCK_BYTES = 8 * 1024 * 1024
@@ -54,8 +55,7 @@ def replace_durably(source: Path, target: Path) -> None:
         OSError: With `errno.EXDEV` if the two are on different file systems.
     """
     sync(source)
-    os.rename(source, target)
-    sync(target.parent)
+    _rename_durably(source, target)
 
 
 def copy_beside(source: Path, target: Path, partial: Path, stop: threading.Event) -> None:
@@ -80,8 +80,14 @@ def copy_beside(source: Path, target: Path, partial: Path, stop: threading.Event
             if copied != size or os.fstat(writer.fileno()).st_size != size:
                 raise OSError(errno.EIO, f"copied {copied} of {size} bytes", str(target))
             os.fsync(writer.fileno())
-        os.rename(partial, target)
+        _rename_durably(partial, target)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-    sync(target.parent)
+
+
+def _rename_durably(source: Path, target: Path) -> None:
+    os.rename(source, target)
+    # Whoever removes the file again at once may take its folder too.
+    with suppress(FileNotFoundError):
+        sync(target.parent)

@@ -77,8 +77,8 @@ _FOR_HEAD: Responses = {
 }
 
 
-@router.get("/download/{type}/{path:path}", summary="Download a file", response_class=Response, responses=_FOR_GET)
 @router.head("/download/{type}/{path:path}", summary="Look at a file", response_class=Response, responses=_FOR_HEAD)
+@router.get("/download/{type}/{path:path}", summary="Download a file", response_class=Response, responses=_FOR_GET)
 async def download(
     request: Request,
     runtime: RuntimeDep,

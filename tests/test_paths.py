@@ -1,0 +1,164 @@
+"""Names from outside, judged before they become paths."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from open_workshop_storage.utils.paths import (
+    PathEscapes,
+    PathUnusable,
+    is_inside,
+    is_partial,
+    partial_path,
+    resolve_inside,
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with files, and with links that stay inside, lead out, and lead nowhere."""
+    outside = Path(os.path.realpath(tmp_path_factory.mktemp("outside")))
+    inside = outside / "storage" / "resource"
+    (inside / "a" / "b").mkdir(parents=True)
+    (inside / "a" / "file.png").write_bytes(b"inside")
+    (outside / "storage" / "secret").write_bytes(b"outside")
+    (inside / "in").symlink_to("a")
+    (inside / "out").symlink_to(outside)
+    (inside / "up").symlink_to("..")
+    (inside / "loop").symlink_to("loop")
+    (inside / "dangling").symlink_to("/nowhere/at/all")
+    yield inside
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "..",
+        "../secret",
+        "a/../../secret",
+        "../resource/a/file.png",
+        "/etc/passwd",
+        "//etc/passwd",
+        "%2e%2e/secret",
+        "%2e%2e%2fsecret",
+        "%252e%252e%252fsecret",
+        "%2fetc/passwd",
+        "..\\secret",
+        "a\\..\\..\\secret",
+        "\\etc\\passwd",
+        "%5c%2e%2e/x",
+        "a/%2e%2e/%2e%2e/secret",
+        "out/storage/secret",
+        "out/storage/resource/../secret",
+        "up/secret",
+        "dangling",
+        "../\0",
+    ],
+)
+def test_a_name_that_leaves_its_folder_is_refused(name: str, folder: Path) -> None:
+    with pytest.raises(PathEscapes):
+        resolve_inside(str(folder), name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        ".",
+        "a/",
+        "a/..",
+        "a/.",
+        "a/b/../",
+        "a\0b",
+        "x" * 256,
+        "y/" * 3000 + "z",
+        "\ud800",
+        partial_path(Path("a")).name,
+    ],
+    ids=repr,
+)
+def test_a_name_that_no_file_can_have_is_refused(name: str, folder: Path) -> None:
+    with pytest.raises(PathUnusable):
+        resolve_inside(str(folder), name)
+
+
+@pytest.mark.parametrize(
+    ("name", "real"),
+    [
+        ("a/file.png", "a/file.png"),
+        ("new/thing.bin", "new/thing.bin"),
+        ("./a//file.png", "a/file.png"),
+        ("a/b/../file.png", "a/file.png"),
+        ("in/file.png", "a/file.png"),
+        ("...", "..."),
+        ("..a/b..", "..a/b.."),
+        ("100%.png", "100%.png"),
+        ("100%25.png", "100%25.png"),
+        ("a\\b.png", "a\\b.png"),
+        ("мод/мод.zip", "мод/мод.zip"),
+        ("out/storage/resource/a/file.png", "a/file.png"),
+    ],
+)
+def test_a_name_that_stays_inside_becomes_its_real_path(name: str, real: str, folder: Path) -> None:
+    assert resolve_inside(str(folder), name) == folder / real
+
+
+def test_names_of_unfinished_files_are_told_from_others() -> None:
+    partial = partial_path(Path("/x/main.zip"))
+    assert partial.parent == Path("/x") and is_partial(partial.name)
+    assert not is_partial("main.zip") and not is_partial(f"{partial.name}.zip")
+
+
+_PARTS = st.sampled_from(
+    ["a", "b", "file.png", "in", "out", "up", "loop", "dangling", "storage", "resource", "secret", "", ".", "..", "..."]
+    + [
+        "%2e%2e",
+        "%252e%252e",
+        "%2e.",
+        "%2f",
+        "%5c..",
+        "..%2f",
+        "%00",
+        "\0",
+        "~",
+        "%",
+        "é",
+        "%C3%A9",
+        "..\\..",
+        "\ud800",
+    ]
+) | st.text(max_size=5)
+_NAMES = st.lists(st.tuples(_PARTS, st.sampled_from(["/", "/", "/", "\\", "%2f", "//"])), max_size=8).map(
+    lambda parts: "".join(part + separator for part, separator in parts).rstrip("/" if len(parts) % 2 else "")
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(name=_NAMES)
+def test_whatever_the_name_the_path_is_inside_and_the_one_that_the_system_sees(name: str, folder: Path) -> None:
+    try:
+        resolved = resolve_inside(str(folder), name)
+    except (PathEscapes, PathUnusable):
+        return
+    reference = os.path.realpath(os.path.join(folder, name))
+    assert str(resolved) == reference
+    assert os.path.commonpath([reference, folder]) == str(folder)
+    assert is_inside(reference, str(folder))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    parts=st.lists(
+        st.text(st.characters(exclude_characters="/\\%.\0", exclude_categories=["Cs"]), min_size=1, max_size=20),
+        min_size=1,
+    )
+)
+def test_ordinary_names_are_all_accepted(parts: list[str], folder: Path) -> None:
+    if parts[0] not in ("out", "up", "loop", "dangling"):
+        assert resolve_inside(str(folder), "/".join(parts)).is_relative_to(folder)
