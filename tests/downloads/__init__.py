@@ -1,0 +1,1 @@
+"""Downloads: ranges, conditions, labels, access and the answers made of them."""

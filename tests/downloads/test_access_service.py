@@ -1,0 +1,225 @@
+"""What the access service says, and what is made of it (wire contract, section 2)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from open_workshop_storage.core.errors import (
+    AccessDenied,
+    AccessServiceConfused,
+    AccessServiceRefused,
+    AccessServiceUnavailable,
+    StorageError,
+)
+from open_workshop_storage.services.access import AccessService, raw_cookies
+
+pytestmark = pytest.mark.anyio
+
+ALLOWED = {"download": {"value": True, "reason": "", "reason_code": ""}}
+
+
+class Service:
+    """A server on a socket of its own that answers each request with the next of its answers."""
+
+    def __init__(self) -> None:
+        self.answers: list[bytes | None] = []
+        self.requests: list[str] = []
+        self.connections = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer requests; `None` means never, and empty bytes close the connection."""
+        self.connections += 1
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+                length = int(head.lower().partition("content-length: ")[2].partition("\r\n")[0])
+                self.requests.append(head + (await reader.readexactly(length)).decode())
+                answer = self.answers.pop(0)
+                if answer is None:
+                    await reader.read()
+                if not answer:
+                    return
+                writer.write(answer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return
+        finally:
+            writer.close()
+
+
+def answer(status: str, body: object, *headers: str) -> bytes:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(content)}", *headers, "", ""]
+    return "\r\n".join(lines).encode() + content
+
+
+@pytest.fixture
+async def service() -> AsyncIterator[Service]:
+    yield Service()
+
+
+@pytest.fixture
+async def access(service: Service) -> AsyncIterator[AccessService]:
+    server = await asyncio.start_server(service.serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, httpx.AsyncClient(timeout=None, follow_redirects=True) as http:
+        yield AccessService(http, f"http://127.0.0.1:{port}/base", 0.5)
+
+
+async def test_the_question_names_the_mod_and_carries_nothing_of_the_client_but_two_raw_cookies(
+    service: Service, access: AccessService
+) -> None:
+    service.answers = [answer("200 OK", ALLOWED)]
+    await access.check("007", {"accessToken": '"a b\\054=é"', "refreshToken": "r", "session": "secret"})
+    (request,) = service.requests
+    head, _, body = request.partition("\r\n\r\n")
+    assert head.startswith("POST /base/mod/007 HTTP/1.1\r\n")
+    assert '\r\nCookie: accessToken="a b\\054=é"; refreshToken=r\r\n' in request
+    assert "Content-Type: application/json" in head and "session" not in head
+    assert body == "{}"
+
+
+async def test_cookies_of_one_client_or_of_the_service_never_reach_the_next(
+    service: Service, access: AccessService
+) -> None:
+    service.answers = [answer("200 OK", ALLOWED, "Set-Cookie: accessToken=new; Path=/"), answer("200 OK", ALLOWED)]
+    await access.check("1", {"accessToken": "old"})
+    await access.check("1", {})
+    assert "cookie" not in service.requests[1].lower()
+    assert service.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ({"download": {"value": False, "reason": "Buy it first", "reason_code": "x"}}, "Buy it first"),
+        ({"download": {"value": False, "reason": ""}}, "Access denied"),
+        ({"download": {"value": False, "reason": None}}, "Access denied"),
+        ({"download": {"value": False}}, "Access denied"),
+        ({"download": {"value": False, "reason": " two\r\nlines\0 "}}, "two lines"),
+    ],
+    ids=str,
+)
+async def test_a_no_is_passed_on_with_its_reason(
+    body: object, reason: str, service: Service, access: AccessService
+) -> None:
+    service.answers = [answer("200 OK", body)]
+    with pytest.raises(AccessDenied) as raised:
+        await access.check("1", {})
+    assert (raised.value.status, raised.value.message) == (403, reason)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"detail": "Mod not found"}, "Mod not found"),
+        ({"message": "a", "title": "b"}, "a"),
+        ({"detail": "", "reason": "c"}, "c"),
+        ({"detail": [{"msg": "x"}], "title": "d"}, "d"),
+        ({"error": "x"}, "Not Found"),
+        ([1], "Not Found"),
+        ("just text", "just text"),
+        (b"plain text\n", "plain text"),
+        (b"", "Not Found"),
+        (b"<html><h1>nginx</h1></html>", "Not Found"),
+        (b"\xff\xfe", "\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}"),
+        (b"x" * 5000, "x" * 500),
+        (b"[" * 50_000, "[" * 500),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+async def test_an_error_is_passed_on_with_its_message_for_people(
+    body: object, message: str, service: Service, access: AccessService
+) -> None:
+    service.answers = [answer("404 Not Found", body)]
+    with pytest.raises(AccessServiceRefused) as raised:
+        await access.check("1", {})
+    assert (raised.value.status, raised.value.message) == (404, message)
+
+
+@pytest.mark.parametrize("status", ["401 Unauthorized", "429 Too Many Requests", "500 Oops", "599 Odd"])
+async def test_errors_of_any_kind_keep_their_status(status: str, service: Service, access: AccessService) -> None:
+    service.answers = [answer(status, {"detail": "Why"})]
+    with pytest.raises(AccessServiceRefused) as raised:
+        await access.check("1", {})
+    assert (raised.value.status, raised.value.message) == (int(status[:3]), "Why")
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        answer("200 OK", b"yes"),
+        answer("200 OK", b""),
+        answer("200 OK", b"[" * 50_000),
+        answer("200 OK", {"download": True}),
+        answer("200 OK", {"download": {"value": 1}}),
+        answer("200 OK", {"download": {"value": "true"}}),
+        answer("200 OK", {"upload": {"value": True}}),
+        answer("200 OK", [ALLOWED]),
+        answer("200 OK", {**ALLOWED, "padding": "x" * 70_000}),
+        answer("201 Created", ALLOWED),
+        b"HTTP/1.1 204 No Content\r\n\r\n",
+        answer("302 Found", ALLOWED, "Location: /base/mod/2"),
+        answer("999 Strange", ALLOWED),
+    ],
+    ids=lambda value: repr(value[:60]),
+)
+async def test_what_is_neither_a_decision_nor_an_error_is_nonsense(
+    nonsense: bytes, service: Service, access: AccessService
+) -> None:
+    service.answers = [nonsense]
+    with pytest.raises(AccessServiceConfused):
+        await access.check("1", {})
+    assert len(service.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [None],
+        [answer("200 OK", ALLOWED)[:-5]],
+        [b"", b""],
+        [b"HTTP/1.1 200 OK\r\n", None],
+    ],
+    ids=["silent", "stops in its answer", "closes the connection", "stops in its headers"],
+)
+async def test_a_service_that_breaks_off_or_takes_too_long_is_unavailable(
+    answers: list[bytes | None], service: Service, access: AccessService
+) -> None:
+    service.answers = answers
+    with pytest.raises(AccessServiceUnavailable):
+        await access.check("1", {})
+
+
+async def test_a_pooled_connection_that_the_service_has_given_up_is_replaced(
+    service: Service, access: AccessService
+) -> None:
+    service.answers = [answer("200 OK", ALLOWED), b"", answer("200 OK", ALLOWED)]
+    await access.check("1", {})
+    await access.check("1", {})
+    assert service.connections == 2
+
+
+async def test_a_service_that_is_not_there_is_unavailable() -> None:
+    async with httpx.AsyncClient() as http:
+        with pytest.raises(AccessServiceUnavailable) as raised:
+            await AccessService(http, "http://127.0.0.1:1", 5).check("1", {})
+    assert isinstance(raised.value, StorageError) and raised.value.retry_after
+
+
+@pytest.mark.parametrize(
+    ("header", "cookies"),
+    [
+        ("", {"": ""}),
+        ("accessToken=a", {"accessToken": "a"}),
+        ('accessToken="a\\"b"; x=y', {"accessToken": '"a\\"b"', "x": "y"}),
+        ("a=1;b=2=3 ; c", {"a": "1", "b": "2=3", "c": ""}),
+        ("a=1; a=2", {"a": "2"}),
+    ],
+)
+def test_cookies_are_read_as_they_stand(header: str, cookies: dict[str, str]) -> None:
+    assert raw_cookies(header) == cookies

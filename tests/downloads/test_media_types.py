@@ -1,0 +1,52 @@
+"""How files are labelled for browsers (wire contract, section 3)."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+
+import pytest
+
+from open_workshop_storage.utils.media_types import DEFAULT_MEDIA_TYPE, content_disposition, media_type
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a.webp", "image/webp"),
+        ("a.PNG", "image/png"),
+        ("a.jpeg", "image/jpeg"),
+        ("a.tar.gz", "application/gzip"),
+        ("main.zip", "application/zip"),
+    ],
+)
+def test_harmless_types_are_named(name: str, expected: str) -> None:
+    assert media_type(PurePath(name)) == expected
+
+
+@pytest.mark.parametrize(
+    "name", ["a.svg", "a.html", "a.htm", "a.xhtml", "a.xml", "a.js", "a.pdf", "a.swf", "a", ".png", "a.png.exe", "a."]
+)
+def test_all_that_might_run_script_or_is_unknown_is_bytes(name: str) -> None:
+    assert media_type(PurePath(name)) == DEFAULT_MEDIA_TYPE
+
+
+@pytest.mark.parametrize(
+    ("filename", "stored", "expected"),
+    [
+        ("my_mod-1", "main.zip", 'attachment; filename="my_mod-1.zip"'),
+        ("x", "picture.WebP", 'attachment; filename="x.WebP"'),
+        ("x", "no-extension", 'attachment; filename="x"'),
+        ("x", 'evil.z"i\r\np;', 'attachment; filename="x.zip"'),
+        ("x", "мод.мод", 'attachment; filename="x"'),
+        (None, "main.zip", None),
+        ("", "main.zip", None),
+        ("a b", "main.zip", None),
+        ("a.b", "main.zip", None),
+        ("../a", "main.zip", None),
+        ("a\n", "main.zip", None),
+        ("é", "main.zip", None),
+        ("٣", "main.zip", None),
+    ],
+)
+def test_an_attachment_is_named_as_asked_or_not_at_all(filename: str | None, stored: str, expected: str | None) -> None:
+    assert content_disposition(filename, PurePath(stored)) == expected
