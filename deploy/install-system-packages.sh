@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that a checkout needs and the machine lacks: what makes virtual environments, 7z,
-# and Redis for the tests (as a program only: no service is left running). Says nothing when nothing is missing.
+# Redis for the tests (as a program only: no service is left running), and on a new Python a compiler.
+# Says nothing when nothing is missing.
 #
 #   deploy/install-system-packages.sh PYTHON     PYTHON: the command of a Python of at least 3.11
 set -eu
@@ -15,6 +16,13 @@ python=${1:-}
 
 packages=
 "$python" -c "import ensurepip, venv" 2>/dev/null || packages="$packages $(basename "$python")-venv"
+# From Python 3.13 on, blurhash-python is not to be had in compiled form.
+"$python" -c 'if 1:
+    import os, shutil, sys, sysconfig
+    header = os.path.join(sysconfig.get_path("include"), "Python.h")
+    has_compiler = shutil.which("gcc") and os.path.exists("/usr/include/stdio.h") and os.path.exists(header)
+    sys.exit(sys.version_info >= (3, 13) and not has_compiler)
+' || packages="$packages gcc libc6-dev $(basename "$python")-dev"
 # From Debian 13 on p7zip-full only leads to 7zip, but in Debian 12 that package has no command named 7z.
 command -v 7z >/dev/null || packages="$packages p7zip-full"
 command -v redis-server >/dev/null || packages="$packages redis-server"
@@ -48,7 +56,7 @@ echo "Installing Debian packages:$packages"
 $as_root apt-get update -qq || true
 # shellcheck disable=SC2086
 $as_root DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends \
-    -o DPkg::Lock::Timeout=120 $packages >/dev/null
+    -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0 $packages >/dev/null
 case $packages in
 *redis-server*) $as_root update-rc.d redis-server disable >/dev/null ;;
 esac
