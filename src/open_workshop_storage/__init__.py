@@ -1,0 +1,1 @@
+"""Open Workshop Storage: takes mods in, makes them safe and uniform, gives them out."""

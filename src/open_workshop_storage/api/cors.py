@@ -1,0 +1,49 @@
+"""Cross-origin access for browsers (Fetch standard, CORS protocol; wire contract, section 1)."""
+
+from __future__ import annotations
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+CORS_HEADERS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Expose-Headers": "Content-Disposition, Content-Range, ETag, X-Unpacked-Bytes, Retry-After",
+}
+"""What every answer carries, errors too."""
+
+_PREFLIGHT_HEADERS = {
+    **CORS_HEADERS,
+    "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
+    "Access-Control-Max-Age": "600",
+    "Vary": "Access-Control-Request-Headers",
+}
+
+
+class CorsMiddleware:
+    """Lets any origin use the services, without credentials.
+
+    Starlette's own middleware refuses preflights with 400 and adds nothing where a request names no origin.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer OPTIONS, and add the headers to all other answers."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if scope["method"] == "OPTIONS":
+            # Any request header is allowed; the wildcard would leave Authorization out.
+            asked = Headers(scope=scope).get("access-control-request-headers", "*")
+            headers = {**_PREFLIGHT_HEADERS, "Access-Control-Allow-Headers": asked}
+            await PlainTextResponse("OK", headers=headers)(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(CORS_HEADERS)
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)

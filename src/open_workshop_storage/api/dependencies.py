@@ -1,0 +1,39 @@
+"""What routes depend on: the runtime, and who a request comes from (wire contract, section 2)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends
+from starlette.requests import HTTPConnection
+
+from open_workshop_storage.core.claims import TransferClaims, parse_claims
+from open_workshop_storage.core.errors import AccessDenied, TokenMissing
+from open_workshop_storage.services.runtime import Runtime
+from open_workshop_storage.utils.tokens import InvalidTokenError, read_transfer_token
+
+
+def get_runtime(connection: HTTPConnection) -> Runtime:
+    """Return the runtime that the app's lifespan built."""
+    runtime: Runtime = connection.state.runtime
+    return runtime
+
+
+RuntimeDep = Annotated[Runtime, Depends(get_runtime)]
+
+
+def read_claims(token: str | None, runtime: Runtime) -> TransferClaims:
+    """Return what a transfer token asks for.
+
+    Raises:
+        TokenMissing: There is no token.
+        AccessDenied: Its signature, its audience or its time is wrong.
+        BadRequest: A claim is malformed.
+    """
+    if not token:
+        raise TokenMissing
+    try:
+        claims = read_transfer_token(token, runtime.settings.transfer_jwt_secret)
+    except InvalidTokenError:
+        raise AccessDenied from None
+    return parse_claims(claims)

@@ -1,0 +1,54 @@
+"""Turns everything that is raised into a short plain-text answer (wire contract, preamble)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import PlainTextResponse, Response
+
+from open_workshop_storage.api.cors import CORS_HEADERS
+from open_workshop_storage.core.errors import BadRequest, StorageError
+
+
+async def answer_storage_error(request: Request, error: StorageError) -> Response:
+    """Answer with the error's own status and message."""
+    headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+    has_body = "content-length" in request.headers or "transfer-encoding" in request.headers
+    if has_body and request.scope["http_version"].startswith("1"):
+        # The rest of a body that was not read must not be taken for the next request.
+        headers["Connection"] = "close"
+    return PlainTextResponse(error.message, error.status, headers)
+
+
+async def answer_http_error(request: Request, error: HTTPException) -> Response:
+    """Answer what the framework refuses, such as an unknown path or a wrong method."""
+    status = HTTPStatus(error.status_code)
+    text = status.phrase if error.detail == status.phrase or not isinstance(error.detail, str) else error.detail
+    return PlainTextResponse(text, status, error.headers)
+
+
+async def answer_invalid_request(request: Request, error: RequestValidationError) -> Response:
+    """Answer a parameter or body of the wrong form with its name."""
+    location = [str(part) for part in error.errors()[0]["loc"][1:] if isinstance(part, str)]
+    return await answer_storage_error(request, BadRequest(f"Invalid {' '.join(location) or 'request body'}"))
+
+
+async def answer_unexpected(request: Request, error: Exception) -> Response:
+    """Answer a fault of our own; the server logs it.
+
+    This is the outermost handler, so no middleware adds the CORS headers to its answer.
+    """
+    return PlainTextResponse("Internal server error", 500, CORS_HEADERS)
+
+
+EXCEPTION_HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Any]] = {
+    StorageError: answer_storage_error,
+    HTTPException: answer_http_error,
+    RequestValidationError: answer_invalid_request,
+    Exception: answer_unexpected,
+}

@@ -1,0 +1,65 @@
+"""The progress of a transfer, over a WebSocket (wire contract, section 5)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from fastapi import APIRouter, WebSocket, WebSocketDisconnect, status
+
+from open_workshop_storage.api.dependencies import RuntimeDep, read_claims
+from open_workshop_storage.core.errors import ServiceUnavailable, StorageError
+from open_workshop_storage.core.job import Event
+
+router = APIRouter()
+
+
+@router.websocket("/transfer/ws/{job_id}")
+async def progress(websocket: WebSocket, job_id: str, runtime: RuntimeDep, token: str | None = None) -> None:
+    """Send a job's state and then its events, until it ends or the client leaves."""
+    try:
+        claims = read_claims(token, runtime)
+    except StorageError:
+        claims = None
+    if claims is None or claims.job_id != job_id:
+        await websocket.close(status.WS_1008_POLICY_VIOLATION)
+        return
+    await websocket.accept()
+    try:
+        async with runtime.store.watch(job_id) as events:
+            ended = await _send_until_end(websocket, events)
+    except ServiceUnavailable:
+        await websocket.close(status.WS_1013_TRY_AGAIN_LATER)
+        return
+    if ended:
+        await websocket.close(status.WS_1000_NORMAL_CLOSURE)
+
+
+async def _send_until_end(websocket: WebSocket, events: AsyncIterator[Event]) -> bool:
+    """Send events; return whether the last one was sent, and not the client gone before it."""
+    sending = asyncio.create_task(_send(websocket, events))
+    leaving = asyncio.create_task(_wait_for_disconnect(websocket))
+    try:
+        await asyncio.wait([sending, leaving], return_when=asyncio.FIRST_COMPLETED)
+        return sending.done() and sending.result()
+    finally:
+        # The server's close never completes while another task of the socket waits in receive().
+        sending.cancel()
+        leaving.cancel()
+        await asyncio.wait([sending, leaving])
+
+
+async def _send(websocket: WebSocket, events: AsyncIterator[Event]) -> bool:
+    async for event in events:
+        try:
+            await websocket.send_text(event.text)
+        except (WebSocketDisconnect, RuntimeError, OSError):
+            return False
+        if event.kind.final:
+            return True
+    return False
+
+
+async def _wait_for_disconnect(websocket: WebSocket) -> None:
+    while (await websocket.receive())["type"] != "websocket.disconnect":
+        pass

@@ -1,0 +1,14 @@
+"""Both services in one process, for small installations and development."""
+
+from open_workshop_storage import distributor, loader
+from open_workshop_storage.service_factory import Service, create_app
+
+app = create_app(
+    Service(
+        title="Open Workshop storage",
+        prefix="",
+        routers=[*distributor.ROUTERS, *loader.ROUTERS],
+        loads=True,
+        health_prefixes=["", "/distributor", "/loader"],
+    )
+)

@@ -1,0 +1,1 @@
+"""What a job is: settings, claims, job, events, errors and the contract of a job store."""

@@ -1,0 +1,131 @@
+"""What a transfer token asks for (wire contract, section 5, "Token claims")."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, NoReturn
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from open_workshop_storage.core.errors import BadRequest, UnsupportedFormat
+
+_JOB_ID = re.compile(r"[A-Za-z0-9_-]{8,128}")
+
+# RFC 7519 section 4.1: these speak of the token itself and mean nothing in another token.
+_TOKEN_CLAIMS = frozenset({"iss", "aud", "exp", "nbf", "iat", "jti"})
+# The Manager knows these already, and a download URL may carry a secret of its origin.
+_NOT_CARRIED = frozenset({"download_url", "filename", "max_bytes", "keep_condition"})
+
+
+class TransferKind(StrEnum):
+    """What a transfer carries."""
+
+    ARCHIVE = "archive"
+    IMAGE = "img"
+
+
+class TransferClaims(BaseModel):
+    """The claims of one transfer token, judged. Read with `parse_claims`.
+
+    Attributes:
+        pack_level: Deflate level of a repack, 0 to 9.
+        max_bytes: Limit on the received bytes that replaces `TRANSFER_MAX_BYTES`; 0 for none, `None` to keep it.
+        carried: What goes through to the callback, claims that this code does not know included.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    job_id: str
+    transfer_kind: TransferKind = TransferKind.ARCHIVE
+    pack_level: int = 3
+    max_bytes: int | None = None
+    download_url: str | None = None
+    filename: str | None = None
+    carried: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def packed_format(self) -> str:
+        """The format of the packed file: `zip` or `webp`."""
+        return "webp" if self.transfer_kind is TransferKind.IMAGE else "zip"
+
+
+def check_job_id(job_id: object) -> str:
+    """Return the job id if it is one.
+
+    Raises:
+        BadRequest: It is no text of 8 to 128 letters, digits, `_` and `-`.
+    """
+    if isinstance(job_id, str) and _JOB_ID.fullmatch(job_id):
+        return job_id
+    raise BadRequest("Invalid job id")
+
+
+def parse_claims(claims: Mapping[str, Any]) -> TransferClaims:
+    """Judge the claims of a token whose signature has been checked.
+
+    Raises:
+        BadRequest: A claim is malformed, or names what does not exist.
+        UnsupportedFormat: `pack_format` is not `zip`.
+    """
+    job_id = check_job_id(claims.get("job_id"))
+    kind = claims.get("transfer_kind") or TransferKind.ARCHIVE
+    if kind not in list(TransferKind):
+        _invalid("transfer kind")
+    kind = TransferKind(kind)
+    carried = {name: value for name, value in claims.items() if name not in _TOKEN_CLAIMS | _NOT_CARRIED}
+    level = 3
+    if kind is TransferKind.ARCHIVE:
+        pack_format = claims.get("pack_format")
+        if pack_format is not None and pack_format != "zip":
+            raise UnsupportedFormat
+        level = min(max(_whole_number(claims, "pack_level", 3), 0), 9)
+        update_only = claims.get("update_only")
+        carried |= {
+            "pack_format": "zip",
+            "pack_level": level,
+            "update_only": claims.get("keep_condition") if update_only is None else update_only,
+        }
+    else:
+        if claims.get("storage_type") not in ("resource", "avatar"):
+            _invalid("storage type")
+        if claims.get("file_kind") not in (None, TransferKind.IMAGE):
+            _invalid("file kind")
+        carried["file_kind"] = TransferKind.IMAGE.value
+    if not isinstance(claims.get("callback_context"), dict | None):
+        _invalid("callback context")
+    max_bytes = None if claims.get("max_bytes") is None else _whole_number(claims, "max_bytes", 0)
+    if max_bytes is not None and max_bytes < 0:
+        _invalid("max bytes")
+    return TransferClaims(
+        job_id=job_id,
+        transfer_kind=kind,
+        pack_level=level,
+        max_bytes=max_bytes,
+        download_url=_optional_text(claims, "download_url"),
+        filename=_optional_text(claims, "filename"),
+        carried=carried,
+    )
+
+
+def _invalid(what: str) -> NoReturn:
+    raise BadRequest(f"Invalid {what}")
+
+
+def _whole_number(claims: Mapping[str, Any], name: str, default: int) -> int:
+    value = claims.get(name)
+    if value is None:
+        return default
+    if isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]{1,18}", value):
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
+        _invalid(name.replace("_", " "))
+    return int(value)
+
+
+def _optional_text(claims: Mapping[str, Any], name: str) -> str | None:
+    value = claims.get(name)
+    if value is not None and not isinstance(value, str):
+        _invalid(name.replace("_", " "))
+    return value

@@ -1,0 +1,313 @@
+"""Every refusal and failure that leaves this project, in one list.
+
+Each class carries the HTTP status and the plain-text message that a client sees, and the `reason` that the
+Manager is told when the failure ends a transfer (wire contract, sections 2 to 5). Routes raise them, services
+raise them, and `service_factory` turns them into answers in one place.
+"""
+
+from __future__ import annotations
+
+
+class StorageError(Exception):
+    """A failure with a status, a message for people and a reason for the Manager.
+
+    Args:
+        message: Text for this one occurrence, where the class's own does not fit.
+    """
+
+    status = 500
+    message = "Internal server error"
+    reason = "exception"
+    retry_after: int | None = None
+    """Seconds that the client should wait, sent as `Retry-After`."""
+
+    def __init__(self, message: str | None = None) -> None:
+        if message is not None:
+            self.message = message
+        super().__init__(self.message)
+
+
+class BadRequest(StorageError):
+    """A malformed or incomplete request; the message says what is wrong with it."""
+
+    status = 400
+    message = "Bad request"
+
+
+# Tokens and access
+
+
+class TokenMissing(StorageError):
+    """No token, or an empty one."""
+
+    status = 401
+    message = "Token not found"
+
+
+class AccessDenied(StorageError):
+    """A token, or the access service, says no."""
+
+    status = 403
+    message = "Access denied"
+
+
+class AccessServiceUnavailable(StorageError):
+    """The access service cannot be reached, or does not answer in time."""
+
+    status = 503
+    message = "Access service unavailable"
+    retry_after = 5
+
+
+class AccessServiceConfused(StorageError):
+    """The access service answered 200 with something that is no decision."""
+
+    status = 502
+    message = "Access service returned an unexpected answer"
+
+
+class AccessServiceRefused(StorageError):
+    """The access service answered with an error of its own, which is passed on.
+
+    Args:
+        status: The service's HTTP status.
+        message: Its message for people.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+# Stored files
+
+
+class InvalidType(StorageError):
+    """A storage type that does not exist, or does not fit the call."""
+
+    status = 400
+    message = "Invalid type"
+
+
+class PathOutsideStorage(StorageError):
+    """A path that leaves the folder of its type."""
+
+    status = 423
+    message = "Access denied"
+
+
+class FileMissing(StorageError):
+    """No file of that name, or a folder."""
+
+    status = 404
+    message = "File not found"
+
+
+class FileTooLarge(StorageError):
+    """More bytes than the limit on what is received."""
+
+    status = 413
+    message = "File too large"
+    reason = "size_limit"
+
+
+class NoSpace(StorageError):
+    """The disk is full, or would be down to its reserve."""
+
+    status = 507
+    message = "No space left"
+    reason = "no_space"
+
+
+# Jobs
+
+
+class JobMissing(StorageError):
+    """No job of that name."""
+
+    status = 404
+    message = "Job not found"
+
+
+class SourceMissing(StorageError):
+    """The job has no received file any more."""
+
+    status = 404
+    message = "Source file not found"
+
+
+class PackedMissing(StorageError):
+    """The job has no packed file, or not yet."""
+
+    status = 404
+    message = "Packed file not found"
+
+
+class UploadInProgress(StorageError):
+    """Another request is at work on this job."""
+
+    status = 409
+    message = "Upload already in progress"
+
+
+class UploadFinished(StorageError):
+    """The job has its file already."""
+
+    status = 409
+    message = "Upload already finished"
+
+
+class StorageBusy(StorageError):
+    """As many uploads run as may run at once."""
+
+    status = 429
+    message = "Storage busy"
+    retry_after = 5
+
+
+class ServiceUnavailable(StorageError):
+    """Redis, or the storage root, is away for now."""
+
+    status = 503
+    message = "Service unavailable"
+    retry_after = 5
+
+
+class UploadTimedOut(StorageError):
+    """No byte for too long, or not all of them in time."""
+
+    status = 408
+    message = "Upload timed out"
+    reason = "timeout"
+
+
+class ClientGone(StorageError):
+    """The client went away before the body's end; nobody reads this answer."""
+
+    status = 400
+    message = "Upload interrupted"
+
+
+class UploadFailed(StorageError):
+    """Receiving failed for a reason of our own."""
+
+    status = 500
+    message = "Upload failed"
+
+
+# Fetches
+
+
+class BlockedUrl(StorageError):
+    """An address that URL transfers may not reach."""
+
+    status = 400
+    message = "Download URL not allowed"
+    reason = "blocked_url"
+
+
+class OriginRefused(StorageError):
+    """The origin answered with a status other than success.
+
+    Args:
+        origin_status: The origin's HTTP status.
+    """
+
+    status = 502
+
+    def __init__(self, origin_status: int) -> None:
+        super().__init__(f"Download failed with status {origin_status}")
+        self.reason = f"status:{origin_status}"
+
+
+class DownloadTimedOut(StorageError):
+    """The origin was silent for too long, or too slow as a whole."""
+
+    status = 504
+    message = "Download timed out"
+    reason = "timeout"
+
+
+class DownloadFailed(StorageError):
+    """The origin could not be reached, or broke off."""
+
+    status = 502
+    message = "Download failed"
+
+
+# Archives
+
+
+class EncryptedArchive(StorageError):
+    """An archive with an encrypted entry or header."""
+
+    status = 400
+    message = "Encrypted zip not allowed"
+    reason = "encrypted_zip"
+
+
+class UnsafeArchive(StorageError):
+    """An archive with a link, a special file, or a name that escapes or stands twice."""
+
+    status = 400
+    message = "Unsafe archive"
+    reason = "unsafe_archive"
+
+
+class CorruptArchive(StorageError):
+    """An archive that is cut off, or fails its integrity test."""
+
+    status = 400
+    message = "Corrupt archive"
+    reason = "corrupt_archive"
+
+
+class ArchiveTooLarge(StorageError):
+    """More unpacked bytes than the limit."""
+
+    status = 413
+    message = "Archive too large"
+    reason = "unpacked_size_limit"
+
+
+class UnsupportedFormat(StorageError):
+    """An archive that `7z` cannot unpack, or a target format other than ZIP."""
+
+    status = 400
+    message = "Unsupported format"
+    reason = "unsupported_format"
+
+
+class RepackFailed(StorageError):
+    """`7z` failed for a reason that is not the archive's."""
+
+    status = 500
+    message = "Repack failed"
+    reason = "repack_failed"
+
+
+# Images
+
+
+class ImageExpected(StorageError):
+    """The file is no image of a known format."""
+
+    status = 400
+    message = "Image expected"
+    reason = "not_image"
+
+
+class ImageTooLarge(StorageError):
+    """More pixels than the limit, or a side that WebP cannot hold."""
+
+    status = 413
+    message = "Image too large"
+    reason = "size_limit"
+
+
+class ImagePreparationFailed(StorageError):
+    """Encoding failed for a reason that is not the image's."""
+
+    status = 500
+    message = "Image preparation failed"
+    reason = "image_prepare_failed"

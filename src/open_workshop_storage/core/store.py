@@ -1,0 +1,118 @@
+"""The contract of a job store, fulfilled by `stores.memory` and `stores.redis`.
+
+A store keeps the jobs' records, hands each change to the sockets that watch the job, knows which worker holds a
+job and which callbacks wait, and counts who holds a concurrency slot. Every method is one atomic step. Methods
+raise `core.errors.ServiceUnavailable` while the store cannot be reached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import AbstractAsyncContextManager
+from enum import StrEnum
+from typing import Protocol
+
+from open_workshop_storage.core.callback import Callback
+from open_workshop_storage.core.job import Event, EventKind, Job
+
+LEASE_SECONDS = 15.0
+"""How long a worker holds a job, a callback or a slot without renewing it."""
+RENEW_SECONDS = 5.0
+"""How often a worker renews what it holds, in seconds."""
+
+
+class StaleJobError(Exception):
+    """The record is not the one that the store holds: someone else changed, took or removed the job."""
+
+
+class Slot(StrEnum):
+    """What may be done only so many times at once."""
+
+    UPLOAD = "upload"
+    DOWNLOAD = "download"
+    REPACK = "repack"
+
+
+class JobStore(Protocol):
+    """Where jobs live."""
+
+    async def ping(self) -> None:
+        """Return if the store can be reached."""
+
+    async def get(self, job_id: str) -> Job | None:
+        """Return a job's present record."""
+
+    async def save(self, job: Job, event: EventKind | None, callback: Callback | None = None) -> Job:
+        """Store a changed record, publish the event and put the callback into the outbox, all in one step.
+
+        A job that needs a worker and names an owner gets a lease; one without an owner waits to be taken. The
+        callback is held by the caller for `LEASE_SECONDS`, for its first delivery.
+
+        Returns:
+            The record as stored, with its new version.
+
+        Raises:
+            StaleJobError: The store holds another version of the job, or none.
+        """
+
+    async def remove(self, job: Job) -> None:
+        """Forget a job.
+
+        Raises:
+            StaleJobError: It has changed meanwhile.
+        """
+
+    async def take(self, owner: str, limit: int) -> list[Job]:
+        """Make this run the owner of up to `limit` jobs that need a worker and have none, the oldest first."""
+
+    async def renew(self, jobs: Collection[Job]) -> set[str]:
+        """Renew the leases of jobs; return the ids of those that their owner lost."""
+
+    async def idle(self, seconds: float, limit: int) -> Sequence[Job]:
+        """Return jobs that need no worker and have not changed for so many seconds."""
+
+    def watch(self, job_id: str) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
+        """Follow a job: its state at first, then every later event in order.
+
+        A reader that falls behind gets the latest of several progress events that wait for it.
+        """
+
+    async def wait_for_work(self, timeout: float) -> None:
+        """Return when a job may wait to be taken, at the latest after so many seconds."""
+
+    async def claim_callbacks(self, limit: int) -> list[Callback]:
+        """Return due callbacks, each held for `LEASE_SECONDS`, so that no one else delivers them meanwhile."""
+
+    async def hold_callback(self, callback: Callback) -> None:
+        """Hold a claimed callback for another `LEASE_SECONDS`."""
+
+    async def retry_callback(self, callback: Callback, delay: float) -> None:
+        """Store a callback's record and make it due in so many seconds."""
+
+    async def settle_callback(self, callback: Callback) -> None:
+        """Take a callback out of the outbox."""
+
+    async def callback_waits(self, jti: str) -> bool:
+        """Return whether the outbox holds the report of this name."""
+
+    async def enter(self, slot: Slot, holder: str, limit: int, *, wait: bool) -> bool:
+        """Take one of `limit` slots, 0 for any number; return whether the holder has one.
+
+        With `wait`, a holder that finds none gets in line, and keeps its place by asking again within
+        `LEASE_SECONDS`; the first in line gets the next slot that is left.
+        """
+
+    async def slot_granted(self, holder: str, timeout: float) -> None:
+        """Return when a slot has been given to this waiting holder, at the latest after so many seconds."""
+
+    async def leave(self, slot: Slot, holder: str, limit: int) -> None:
+        """Give a slot, or the place in line, back."""
+
+    async def renew_slots(self, slot: Slot, holders: Collection[str]) -> None:
+        """Keep slots for another `LEASE_SECONDS`."""
+
+    async def run(self) -> None:
+        """Do what the store has to do in the background, until cancelled."""
+
+    async def close(self) -> None:
+        """Close what the store holds open."""

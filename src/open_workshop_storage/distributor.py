@@ -1,0 +1,16 @@
+"""The distributor: gives stored files and BlurHashes out."""
+
+from open_workshop_storage.api.routes import blurhashes, downloads
+from open_workshop_storage.service_factory import Service, create_app
+
+ROUTERS = (downloads.router, blurhashes.router)
+
+app = create_app(
+    Service(
+        title="Open Workshop distributor",
+        prefix="/distributor",
+        routers=ROUTERS,
+        loads=False,
+        health_prefixes=["/distributor"],
+    )
+)

@@ -1,0 +1,62 @@
+"""Builds the services' apps: lifespan, CORS, health, documents and error answers, alike for all."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from fastapi import APIRouter, FastAPI
+from starlette.middleware import Middleware
+
+from open_workshop_storage.api.cors import CorsMiddleware
+from open_workshop_storage.api.failures import EXCEPTION_HANDLERS
+from open_workshop_storage.api.routes import health
+from open_workshop_storage.observability.logs import configure_logging
+from open_workshop_storage.services.runtime import open_runtime
+from open_workshop_storage.startup import SettingsMiddleware
+
+
+@dataclass(frozen=True)
+class Service:
+    """What makes one service different from another.
+
+    Attributes:
+        title: Its name in the documents.
+        prefix: What its documents stand below, without a last slash.
+        routers: Its functional routes.
+        loads: Whether it takes files in, and so works on jobs.
+        health_prefixes: What health and readiness stand below.
+    """
+
+    title: str
+    prefix: str
+    routers: Sequence[APIRouter]
+    loads: bool
+    health_prefixes: Sequence[str]
+
+
+def create_app(service: Service) -> FastAPI:
+    """Build the app of a service. Nothing is read or opened before its lifespan begins."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
+        configure_logging()
+        async with open_runtime(app.state.settings, loads=service.loads) as runtime:
+            yield {"runtime": runtime}
+
+    app = FastAPI(
+        title=service.title,
+        docs_url=f"{service.prefix}/",
+        redoc_url=None,
+        openapi_url=f"{service.prefix}/openapi.json",
+        redirect_slashes=False,
+        lifespan=lifespan,
+        middleware=[Middleware(SettingsMiddleware), Middleware(CorsMiddleware)],
+        exception_handlers=EXCEPTION_HANDLERS,
+    )
+    for prefix in service.health_prefixes:
+        app.include_router(health.router, prefix=prefix)
+    for router in service.routers:
+        app.include_router(router)
+    return app

@@ -1,0 +1,1 @@
+"""What is done: receive, fetch, inspect, repack, normalise, call back, move, clean up."""

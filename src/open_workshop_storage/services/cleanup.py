@@ -1,0 +1,78 @@
+"""Removes what nobody needs any more: idle jobs, stray workspaces, leftovers (wire contract, sections 4, 5 and 7)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from open_workshop_storage.core.callback import callback_of
+from open_workshop_storage.core.errors import ServiceUnavailable
+from open_workshop_storage.core.job import Job, Stage
+from open_workshop_storage.core.settings import Settings
+from open_workshop_storage.core.store import JobStore, StaleJobError
+from open_workshop_storage.services.runs import discard
+from open_workshop_storage.services.storage import Storage
+
+_logger = logging.getLogger(__name__)
+
+_AT_ONCE = 100
+
+
+class Cleanup:
+    """Cleans up again and again; several at once do each other no harm."""
+
+    def __init__(self, settings: Settings, store: JobStore, storage: Storage) -> None:
+        self._settings = settings
+        self._store = store
+        self._storage = storage
+
+    async def run(self) -> None:
+        """Clean up every `CLEANUP_INTERVAL_SECONDS` until cancelled."""
+        if not self._settings.redis_url:
+            await self._clear_workspaces()
+        while True:
+            await asyncio.sleep(self._settings.cleanup_interval_seconds)
+            try:
+                await self.clean()
+            except ServiceUnavailable:
+                _logger.warning("cleanup put off: Redis is away")
+            except OSError as error:
+                _logger.warning("cleanup put off: %s", error.strerror)
+
+    async def clean(self) -> None:
+        """Remove what has been idle for `JOB_TTL_SECONDS`."""
+        ttl = self._settings.job_ttl_seconds
+        for job in await self._store.idle(ttl, _AT_ONCE):
+            with suppress(StaleJobError):
+                await self._forget(job)
+        for folder in await asyncio.to_thread(_older_than, self._storage.temp, ttl):
+            if await self._store.get(folder.name) is None:
+                _logger.info("stray workspace %s removed", folder.name)
+                await discard(folder)
+        await self._storage.remove_leftovers(ttl)
+
+    async def _forget(self, job: Job) -> None:
+        """Forget an idle job, unless the Manager still has to hear of it and fetch its file."""
+        moved = job.moved_bytes is not None
+        if job.stage is Stage.PACKED and not moved and await self._store.callback_waits(callback_of(job).jti):
+            await self._store.save(job.changed(), None)
+            return
+        await self._store.remove(job)
+        _logger.info("job %s: forgotten after its time", job.job_id)
+        await discard(self._storage.workspace(job.job_id))
+
+    async def _clear_workspaces(self) -> None:
+        """Remove all workspaces: without Redis the jobs that they belonged to went with the last process."""
+        for folder in await asyncio.to_thread(_older_than, self._storage.temp, 0.0):
+            await discard(folder)
+
+
+def _older_than(parent: Path, seconds: float) -> list[Path]:
+    limit = time.time() - seconds
+    try:
+        return [entry for entry in parent.iterdir() if entry.is_dir() and entry.stat().st_mtime <= limit]
+    except FileNotFoundError:
+        return []

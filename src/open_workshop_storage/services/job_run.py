@@ -1,0 +1,150 @@
+"""A worker's hold on one job: the only way in which work on a job changes its record."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from open_workshop_storage.core.callback import Callback, callback_of
+from open_workshop_storage.core.errors import ServiceUnavailable, StorageError
+from open_workshop_storage.core.job import EventKind, Job, Stage
+from open_workshop_storage.core.store import JobStore, StaleJobError
+
+_PROGRESS_SECONDS = 0.25
+_RETRY_SECONDS = 1.0
+
+
+class JobRun:
+    """One run of one worker at one job, from taking the lease to the end or the loss of the lease.
+
+    Each run writes into a folder of its own, so a worker that lost the job without noticing cannot touch what its
+    successor makes.
+
+    Args:
+        job: The record as stored, owned by this run.
+        workspace: The job's folder.
+    """
+
+    def __init__(self, store: JobStore, job: Job, workspace: Path) -> None:
+        assert job.owner is not None
+        self.job = job
+        self.workspace = workspace
+        self.folder = workspace / job.owner
+        self._store = store
+        self._saving = asyncio.Lock()
+        self._progress: dict[str, Any] = {}
+        self._news = asyncio.Event()
+        self._last_event = time.monotonic()
+        self._lost = False
+
+    @property
+    def source(self) -> Path:
+        """The received file."""
+        assert self.job.source_file is not None
+        return self.workspace / self.job.source_file
+
+    def lose(self) -> None:
+        """Say that someone else holds the lease: what is being done inside `reporting` is cancelled."""
+        self._lost = True
+        self._news.set()
+
+    def progress(self, **changes: Any) -> None:
+        """Note progress, which goes out with the next message, at most one every 250 ms."""
+        self._progress |= changes
+        self._news.set()
+
+    async def stage(self, stage: Stage, **changes: Any) -> None:
+        """Enter a stage."""
+        await self._save(EventKind.STAGE, stage=stage, percent=None, **changes)
+
+    async def finish(self, **changes: Any) -> Callback:
+        """End the attempt well; return the callback to deliver, which this worker holds."""
+        ended = {"stage": Stage.PACKED, "percent": None, "owner": None, **changes}
+        callback = callback_of(self.job.changed(**ended))
+        await self._save(EventKind.COMPLETE, callback, **ended)
+        return callback
+
+    async def fail(self, error: StorageError) -> Callback:
+        """End the attempt with an error; return the callback to deliver, which this worker holds."""
+        ended = self.job.changed(**self._progress).failed(error)
+        callback = callback_of(ended)
+        await self._save(EventKind.ERROR, callback, **ended.model_dump(include=_ENDING))
+        return callback
+
+    async def moved(self, moved_bytes: int) -> None:
+        """End the job with its file in place."""
+        await self._save(None, moved_bytes=moved_bytes, owner=None)
+
+    async def give_back(self) -> None:
+        """Undo the beginning of a move that could not be carried out."""
+        await self._save(None, move_to=None, owner=None)
+
+    async def _save(self, event: EventKind | None, callback: Callback | None = None, **changes: Any) -> None:
+        async with self._saving:
+            wanted = self.job.changed(**{**self._progress, **changes})
+            self._progress = {}
+            self._last_event = time.monotonic()
+            self.job = await self._store_for_sure(wanted, event, callback)
+
+    async def _store_for_sure(self, wanted: Job, event: EventKind | None, callback: Callback | None) -> Job:
+        """Save, as often as it takes: work that is under way outlives an absence of Redis."""
+        in_doubt = False
+        while True:
+            try:
+                return await self._store.save(wanted, event, callback)
+            except ServiceUnavailable:
+                in_doubt = True
+            except StaleJobError:
+                # The answer to an earlier try may be all that was lost.
+                if not in_doubt:
+                    raise
+                stored = wanted.model_copy(update={"version": wanted.version + 1})
+                if await self._store.get(wanted.job_id) != stored:
+                    raise
+                return stored
+            await asyncio.sleep(_RETRY_SECONDS)
+
+    @asynccontextmanager
+    async def reporting(self) -> AsyncIterator[None]:
+        """Send progress messages while the block runs.
+
+        Raises:
+            StaleJobError: The lease is lost; the block was cancelled.
+        """
+        block = asyncio.current_task()
+        assert block is not None
+        cancelling = block.cancelling()
+        reporter = asyncio.create_task(self._report())
+
+        def stop_block(reporter: asyncio.Task[None]) -> None:
+            if not reporter.cancelled():
+                block.cancel()
+
+        reporter.add_done_callback(stop_block)
+        try:
+            yield
+        except asyncio.CancelledError:
+            if reporter.done() and not reporter.cancelled() and block.uncancel() <= cancelling:
+                reporter.result()
+            raise
+        finally:
+            reporter.remove_done_callback(stop_block)
+            reporter.cancel()
+            await asyncio.wait([reporter])
+
+    async def _report(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            if self._lost:
+                raise StaleJobError
+            await asyncio.sleep(self._last_event + _PROGRESS_SECONDS - time.monotonic())
+            if self._progress:
+                await self._save(EventKind.PROGRESS)
+
+
+_ENDING = {"stage", "message", "reason", "percent", "owner", "source_file", "bytes", "total"}

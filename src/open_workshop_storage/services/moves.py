@@ -1,0 +1,163 @@
+"""What the Manager does with a packed job: pack it again, or move it to its place (wire contract, section 5)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+
+from open_workshop_storage.core.claims import TransferKind
+from open_workshop_storage.core.errors import (
+    JobMissing,
+    PackedMissing,
+    RepackFailed,
+    ServiceUnavailable,
+    SourceMissing,
+    StorageError,
+    UnsupportedFormat,
+    UploadInProgress,
+)
+from open_workshop_storage.core.job import Job, Stage
+from open_workshop_storage.core.settings import Settings
+from open_workshop_storage.core.store import JobStore, Slot, StaleJobError
+from open_workshop_storage.services.archives import Archives
+from open_workshop_storage.services.job_run import JobRun
+from open_workshop_storage.services.runs import Runs, discard, new_owner
+from open_workshop_storage.services.slots import Slots
+from open_workshop_storage.services.storage import Storage
+
+_logger = logging.getLogger(__name__)
+
+_WAIT_FOR_OTHER_SECONDS = 0.1
+
+
+class Moves:
+    """Moves and repacks packed files."""
+
+    def __init__(
+        self, settings: Settings, store: JobStore, storage: Storage, runs: Runs, slots: Slots, archives: Archives
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._storage = storage
+        self._runs = runs
+        self._slots = slots
+        self._archives = archives
+
+    async def move(self, job_id: str, storage_type: str, path: str) -> Job:
+        """Move a job's packed file to its permanent place and end the job; return it with its receipt.
+
+        Said twice with the same target, it gives the same job. Two at once give one move: the second waits.
+
+        Raises:
+            InvalidType: No such storage type.
+            PathOutsideStorage: The path leaves the folder of its type.
+            JobMissing: No such job.
+            PackedMissing: It has no packed file, or went somewhere else.
+            NoSpace: The disk is full.
+        """
+        target = await asyncio.to_thread(self._storage.resolve, storage_type, path)
+        final = self._storage.relative(target)
+        while True:
+            job = await self._store.get(job_id)
+            if job is None:
+                raise JobMissing
+            if job.stage is not Stage.PACKED or job.move_to not in (None, final):
+                raise PackedMissing
+            if job.moved_bytes is not None:
+                return job
+            if job.move_to is None:
+                try:
+                    moving = await self._store.save(job.changed(move_to=final, owner=new_owner()), None)
+                except StaleJobError:
+                    continue
+                return await self.finish(self._runs.hold(moving))
+            await asyncio.sleep(_WAIT_FOR_OTHER_SECONDS)
+
+    async def finish(self, run: JobRun) -> Job:
+        """Carry a move out, or what is left of one whose worker died.
+
+        Raises:
+            PackedMissing: The packed file is gone.
+            StorageError: The file could not be put in place; the job is packed as before.
+        """
+        assert run.job.move_to is not None and run.job.packed_file is not None
+        packed, target = run.workspace / run.job.packed_file, self._storage.main_dir / run.job.move_to
+        try:
+            if await asyncio.to_thread(packed.exists):
+                size = await self._storage.install(packed, target)
+            else:
+                size = await asyncio.to_thread(_size_if_moved, target, run.job.packed_bytes)
+            await run.moved(size)
+        except StaleJobError:
+            # The worker that took the job over finishes the move.
+            raise ServiceUnavailable from None
+        except (StorageError, OSError):
+            await run.give_back()
+            raise
+        finally:
+            self._runs.release(run)
+        await discard(run.workspace)
+        _logger.info("job %s: moved to %s", run.job.job_id, run.job.move_to)
+        return run.job
+
+    async def repack(self, job_id: str, level: int | None) -> Job:
+        """Pack the received file of a packed job again, with another Deflate level; return the changed job.
+
+        Raises:
+            JobMissing: No such job.
+            SourceMissing: It has no received file any more.
+            UploadInProgress: It is still being worked on.
+            UnsupportedFormat: It is an image's.
+            StorageError: The archive is refused, or packing failed.
+        """
+        job = await self._store.get(job_id)
+        if job is None:
+            raise JobMissing
+        if job.source_file is None or job.move_to is not None:
+            raise UploadInProgress if not job.ended else SourceMissing
+        if job.stage is not Stage.PACKED:
+            raise UploadInProgress
+        if job.claims.transfer_kind is TransferKind.IMAGE:
+            raise UnsupportedFormat
+        workspace = self._storage.workspace(job_id)
+        folder = workspace / new_owner()
+        source, packed = workspace / job.source_file, folder / "packed.zip"
+        limit = self._settings.transfer_max_unpacked_bytes
+        try:
+            async with self._slots.in_turn(Slot.REPACK, folder.name):
+                inspection = await self._archives.inspect(source, limit)
+                unpacked = await self._archives.extract(
+                    source, inspection, folder / "extracted", job.file_name, limit, lambda percent: None
+                )
+                level = job.claims.pack_level if level is None else level
+                size = await self._archives.pack(folder / "extracted", packed, level, lambda percent: None)
+            await discard(folder / "extracted")
+            name = packed.relative_to(workspace).as_posix()
+            return await self._store.save(
+                job.changed(packed_file=name, packed_bytes=size, unpacked_bytes=unpacked), None
+            )
+        except StaleJobError:
+            await discard(folder)
+            raise SourceMissing from None
+        except StorageError:
+            await discard(folder)
+            raise
+        except Exception as error:
+            await discard(folder)
+            raise RepackFailed from error
+
+
+def _size_if_moved(target: os.PathLike[str], packed_bytes: int | None) -> int:
+    """Return the size of a file in place, if it is the one that was to be moved there.
+
+    Raises:
+        PackedMissing: It is not.
+    """
+    try:
+        size = os.stat(target).st_size
+    except OSError:
+        raise PackedMissing from None
+    if size != packed_bytes:
+        raise PackedMissing
+    return size

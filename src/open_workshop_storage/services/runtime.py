@@ -1,0 +1,117 @@
+"""All that a running service is made of, built in the app's lifespan and closed there."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import httpx
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from open_workshop_storage.core.settings import Settings
+from open_workshop_storage.core.store import JobStore
+from open_workshop_storage.services.access import AccessService
+from open_workshop_storage.services.archives import Archives
+from open_workshop_storage.services.blurhashes import Blurhashes
+from open_workshop_storage.services.callbacks import Callbacks
+from open_workshop_storage.services.cleanup import Cleanup
+from open_workshop_storage.services.downloads import Downloads
+from open_workshop_storage.services.fetch import Fetcher
+from open_workshop_storage.services.form_tokens import FormTokens
+from open_workshop_storage.services.images import Images
+from open_workshop_storage.services.moves import Moves
+from open_workshop_storage.services.readiness import Readiness
+from open_workshop_storage.services.runs import Runs
+from open_workshop_storage.services.slots import Slots
+from open_workshop_storage.services.stages import Stages
+from open_workshop_storage.services.storage import Storage
+from open_workshop_storage.services.tasks import Tasks
+from open_workshop_storage.services.transfers import Transfers
+from open_workshop_storage.services.worker import Worker
+from open_workshop_storage.stores.memory import MemoryJobStore
+from open_workshop_storage.stores.redis import RedisJobStore
+
+_REDIS_TIMEOUT_SECONDS = 5.0
+_DAY_SECONDS = 86400.0
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What routes use."""
+
+    settings: Settings
+    storage: Storage
+    access: AccessService
+    downloads: Downloads
+    images: Images
+    blurhashes: Blurhashes
+    form_tokens: FormTokens
+    store: JobStore
+    transfers: Transfers
+    moves: Moves
+    readiness: Readiness
+
+
+@asynccontextmanager
+async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runtime]:
+    """Build the runtime, run the loader's background work if this process is one, and close all at the end.
+
+    Nothing here needs Redis, the storage root or `7z` to be there already.
+    """
+    async with AsyncExitStack() as stack:
+        redis = _redis(settings)
+        if redis is not None:
+            stack.push_async_callback(redis.aclose)
+        manager_http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=None))
+        access_http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=None))
+        tasks = await stack.enter_async_context(Tasks())
+        images = await stack.enter_async_context(Images(settings))
+        storage = Storage(settings.main_dir)
+        access = AccessService(access_http, settings.access_service_url, settings.access_service_timeout_seconds)
+        store = _store(settings, redis)
+        archives = Archives(settings)
+        slots = Slots(store, settings)
+        callbacks = Callbacks(settings, store, manager_http)
+        runs = Runs(store, storage, callbacks, tasks)
+        moves = Moves(settings, store, storage, runs, slots, archives)
+        stages = Stages(settings, archives, images, slots)
+        transfers = Transfers(settings, store, runs, slots, stages, Fetcher(settings), callbacks, moves)
+        if loads:
+            cleanup = Cleanup(settings, store, storage)
+            tasks.start(Worker(store, transfers, runs, slots, callbacks, cleanup).run())
+        yield Runtime(
+            settings=settings,
+            storage=storage,
+            access=access,
+            downloads=Downloads(storage, access),
+            images=images,
+            blurhashes=Blurhashes(storage, images, settings, redis),
+            form_tokens=FormTokens(settings),
+            store=store,
+            transfers=transfers,
+            moves=moves,
+            readiness=Readiness(settings, store if loads else None),
+        )
+
+
+def _redis(settings: Settings) -> Redis | None:
+    if not settings.redis_url:
+        return None
+    return Redis.from_url(
+        settings.redis_url,
+        decode_responses=True,
+        socket_timeout=_REDIS_TIMEOUT_SECONDS,
+        socket_connect_timeout=_REDIS_TIMEOUT_SECONDS,
+        # Whoever asks knows better whether to ask again: a request answers 503, a running job waits.
+        retry=Retry(NoBackoff(), 0),
+    )
+
+
+def _store(settings: Settings, redis: Redis | None) -> JobStore:
+    if redis is None:
+        return MemoryJobStore()
+    keep = settings.job_ttl_seconds + settings.callback_retry_window_seconds + _DAY_SECONDS
+    return RedisJobStore(redis, settings.redis_prefix, keep)

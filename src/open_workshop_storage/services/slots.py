@@ -1,0 +1,69 @@
+"""Concurrency limits over all workers that share a store (wire contract, section 7)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from open_workshop_storage.core.errors import ServiceUnavailable, StorageBusy
+from open_workshop_storage.core.settings import Settings
+from open_workshop_storage.core.store import RENEW_SECONDS, JobStore, Slot
+
+
+class Slots:
+    """The slots that this worker holds."""
+
+    def __init__(self, store: JobStore, settings: Settings) -> None:
+        self._store = store
+        self._limits = {
+            Slot.UPLOAD: settings.transfer_upload_concurrency,
+            Slot.DOWNLOAD: settings.transfer_download_concurrency,
+            Slot.REPACK: settings.transfer_repack_concurrency,
+        }
+        self._held: dict[Slot, set[str]] = {slot: set() for slot in Slot}
+
+    @asynccontextmanager
+    async def at_once(self, slot: Slot, holder: str) -> AsyncIterator[None]:
+        """Hold a slot that is free now.
+
+        Raises:
+            StorageBusy: All are taken.
+            ServiceUnavailable: The store is away.
+        """
+        if not await self._store.enter(slot, holder, self._limits[slot], wait=False):
+            raise StorageBusy
+        async with self._holding(slot, holder):
+            yield
+
+    @asynccontextmanager
+    async def in_turn(self, slot: Slot, holder: str) -> AsyncIterator[None]:
+        """Hold a slot, after a wait in line if all are taken, or for the store to come back."""
+        async with self._holding(slot, holder):
+            while not await self._entered(slot, holder):
+                await self._store.slot_granted(holder, RENEW_SECONDS)
+            yield
+
+    async def _entered(self, slot: Slot, holder: str) -> bool:
+        try:
+            return await self._store.enter(slot, holder, self._limits[slot], wait=True)
+        except ServiceUnavailable:
+            return False
+
+    @asynccontextmanager
+    async def _holding(self, slot: Slot, holder: str) -> AsyncIterator[None]:
+        self._held[slot].add(holder)
+        try:
+            yield
+        finally:
+            self._held[slot].discard(holder)
+            try:
+                await self._store.leave(slot, holder, self._limits[slot])
+            except ServiceUnavailable:
+                # It runs out by itself, since nobody renews it any more.
+                pass
+
+    async def renew(self) -> None:
+        """Keep what this worker holds for another lease."""
+        for slot, holders in self._held.items():
+            if holders:
+                await self._store.renew_slots(slot, holders)

@@ -1,0 +1,75 @@
+"""The stages between a received file and a packed one (wire contract, sections 5 and 6)."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import asyncio
+
+from open_workshop_storage.core.claims import TransferKind
+from open_workshop_storage.core.job import Stage
+from open_workshop_storage.core.settings import Settings
+from open_workshop_storage.core.store import Slot
+from open_workshop_storage.services.archives import Archives
+from open_workshop_storage.services.images import Images
+from open_workshop_storage.services.job_run import JobRun
+from open_workshop_storage.services.slots import Slots
+
+
+class Stages:
+    """Turns received files into packed ones."""
+
+    def __init__(self, settings: Settings, archives: Archives, images: Images, slots: Slots) -> None:
+        self._settings = settings
+        self._archives = archives
+        self._images = images
+        self._slots = slots
+
+    async def prepare(self, run: JobRun) -> dict[str, Any]:
+        """Make the packed file; return what the job's record then says of it.
+
+        Raises:
+            StorageError: The file is refused, or could not be packed.
+        """
+        if run.job.claims.transfer_kind is TransferKind.IMAGE:
+            return await self._prepare_image(run)
+        return await self._prepare_archive(run)
+
+    async def _prepare_image(self, run: JobRun) -> dict[str, Any]:
+        await run.stage(Stage.PROCESSING)
+        packed = run.folder / "packed.webp"
+        packed.parent.mkdir(parents=True, exist_ok=True)
+        size = await self._images.normalise(run.source, packed)
+        return {"packed_file": _within(run, packed), "packed_bytes": size, "unpacked_bytes": size}
+
+    async def _prepare_archive(self, run: JobRun) -> dict[str, Any]:
+        limit = self._settings.transfer_max_unpacked_bytes
+        inspection = await self._archives.inspect(run.source, limit)
+        if inspection.keep:
+            await self._archives.test(run.source, inspection, lambda percent: None)
+            return {
+                "packed_file": run.job.source_file,
+                "packed_bytes": run.source.stat().st_size,
+                "unpacked_bytes": inspection.unpacked_bytes,
+            }
+        packed = run.folder / "packed.zip"
+        async with self._slots.in_turn(Slot.REPACK, f"{run.job.job_id}/{run.job.owner}"):
+            folder = run.folder / "extracted"
+            await run.stage(Stage.EXTRACTING)
+            try:
+                unpacked = await self._archives.extract(
+                    run.source, inspection, folder, run.job.file_name, limit, lambda percent: run.progress(percent=percent)
+                )
+                await run.stage(Stage.REPACKING, unpacked_bytes=unpacked)
+                size = await self._archives.pack(
+                    folder, packed, run.job.claims.pack_level, lambda percent: run.progress(percent=percent)
+                )
+            finally:
+                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        return {"packed_file": _within(run, packed), "packed_bytes": size, "unpacked_bytes": unpacked}
+
+
+def _within(run: JobRun, path: Path) -> str:
+    return path.relative_to(run.workspace).as_posix()

@@ -1,0 +1,184 @@
+"""Begins transfers and carries them to their packed file (wire contract, section 5)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+
+from open_workshop_storage.core.callback import Callback
+from open_workshop_storage.core.claims import TransferClaims, TransferKind
+from open_workshop_storage.core.errors import (
+    BadRequest,
+    DownloadFailed,
+    DownloadTimedOut,
+    ImagePreparationFailed,
+    RepackFailed,
+    StorageError,
+    UploadFailed,
+    UploadFinished,
+    UploadInProgress,
+    UploadTimedOut,
+)
+from open_workshop_storage.core.job import EventKind, Job, Stage
+from open_workshop_storage.core.settings import Settings
+from open_workshop_storage.core.store import JobStore, Slot, StaleJobError
+from open_workshop_storage.services.callbacks import Callbacks
+from open_workshop_storage.services.fetch import Fetcher, check_url
+from open_workshop_storage.services.job_run import JobRun
+from open_workshop_storage.services.moves import Moves
+from open_workshop_storage.services.receive import ReceiveLimits, receive
+from open_workshop_storage.services.runs import Runs, new_owner
+from open_workshop_storage.services.slots import Slots
+from open_workshop_storage.services.stages import Stages
+from open_workshop_storage.utils.names import safe_file_name
+
+_logger = logging.getLogger(__name__)
+
+
+class Transfers:
+    """Uploads and URL transfers."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: JobStore,
+        runs: Runs,
+        slots: Slots,
+        stages: Stages,
+        fetcher: Fetcher,
+        callbacks: Callbacks,
+        moves: Moves,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._runs = runs
+        self._slots = slots
+        self._stages = stages
+        self._fetcher = fetcher
+        self._callbacks = callbacks
+        self._moves = moves
+
+    async def start(self, claims: TransferClaims) -> str:
+        """Put a URL transfer in line for any worker; return `started`, or the status of a job that is there.
+
+        Raises:
+            BadRequest: The token names no URL, or one that cannot be fetched.
+            ServiceUnavailable: The store is away.
+        """
+        if not claims.download_url:
+            raise BadRequest("Download URL missing")
+        check_url(claims.download_url)
+        while True:
+            job = await self._store.get(claims.job_id)
+            if job is not None:
+                return job.status
+            name = claims.filename or claims.download_url.partition("?")[0].rpartition("/")[2]
+            job = Job(job_id=claims.job_id, claims=claims, origin="url", file_name=safe_file_name(name))
+            try:
+                await self._store.save(job, EventKind.STAGE)
+            except StaleJobError:
+                continue
+            return "started"
+
+    async def upload(
+        self, claims: TransferClaims, chunks: AsyncIterator[bytes], file_name: str, announced: int | None
+    ) -> Job:
+        """Receive a file and pack it; return the job once the callback's first attempt has ended.
+
+        Args:
+            announced: The body's size in bytes, if the client said it.
+
+        Raises:
+            UploadInProgress: Someone works on the job.
+            UploadFinished: It has its file.
+            StorageBusy: Too many uploads run.
+            ServiceUnavailable: The store is away, or another worker took the job over.
+            StorageError: The attempt ended with this error, and the Manager is told.
+        """
+        previous = await self._store.get(claims.job_id)
+        if previous is not None and previous.stage is not Stage.ERROR:
+            raise UploadFinished if previous.ended else UploadInProgress
+        job = Job(
+            job_id=claims.job_id,
+            claims=claims,
+            origin="upload",
+            file_name=safe_file_name(file_name),
+            version=previous.version if previous else 0,
+            attempt=previous.attempt + 1 if previous else 1,
+            stage=Stage.UPLOADING,
+            total=announced,
+            owner=new_owner(),
+        )
+        async with self._slots.at_once(Slot.UPLOAD, f"{job.job_id}/{job.owner}"):
+            try:
+                job = await self._store.save(job, EventKind.STAGE)
+            except StaleJobError:
+                raise UploadInProgress from None
+            run = self._runs.hold(job)
+            limits = ReceiveLimits(
+                max_bytes=self._max_bytes(job),
+                total_seconds=self._settings.transfer_upload_timeout_seconds,
+                idle_seconds=self._settings.transfer_idle_timeout_seconds,
+                reserve_bytes=self._settings.storage_reserve_bytes,
+                timed_out=UploadTimedOut,
+            )
+            receiving = self._receive(run, chunks, limits, announced, Stage.UPLOADED)
+            await self._runs.guard(run, receiving, UploadFailed)
+        # Once the file is here the transfer goes on to its end, whether or not the client waits for it.
+        return await asyncio.shield(self._runs.tasks.start(self._finish(run)))
+
+    async def resume(self, job: Job) -> None:
+        """Go on with a job that was taken from the store, from its last finished stage to its end."""
+        run = self._runs.hold(job)
+        try:
+            if job.move_to is not None:
+                await self._moves.finish(run)
+            elif job.source_file is not None:
+                await self._finish(run)
+            elif job.origin == "url":
+                await self._runs.guard(run, self._fetch(run), DownloadFailed)
+                await self._finish(run)
+            else:
+                # The body went to a worker that is gone, and cannot be had again.
+                await self._runs.fail(run, UploadFailed())
+        except StorageError as error:
+            _logger.debug("job %s: ended with %s", job.job_id, error.reason)
+
+    async def _finish(self, run: JobRun) -> Job:
+        is_image = run.job.claims.transfer_kind is TransferKind.IMAGE
+        unexpected = ImagePreparationFailed if is_image else RepackFailed
+        callback = await self._runs.guard(run, self._pack(run), unexpected)
+        self._runs.release(run)
+        await self._callbacks.deliver(callback)
+        return run.job
+
+    async def _pack(self, run: JobRun) -> Callback:
+        return await run.finish(**await self._stages.prepare(run))
+
+    async def _fetch(self, run: JobRun) -> None:
+        assert run.job.claims.download_url is not None
+        limits = ReceiveLimits(
+            max_bytes=self._max_bytes(run.job),
+            total_seconds=self._settings.transfer_download_timeout_seconds,
+            idle_seconds=self._settings.transfer_idle_timeout_seconds,
+            reserve_bytes=self._settings.storage_reserve_bytes,
+            timed_out=DownloadTimedOut,
+        )
+        async with self._slots.in_turn(Slot.DOWNLOAD, f"{run.job.job_id}/{run.job.owner}"):
+            await run.stage(Stage.DOWNLOADING, bytes=0, total=None)
+            async with self._fetcher.open(run.job.claims.download_url) as response:
+                run.progress(total=response.total)
+                await self._receive(run, response.chunks(), limits, response.total, Stage.DOWNLOADED)
+
+    async def _receive(
+        self, run: JobRun, chunks: AsyncIterator[bytes], limits: ReceiveLimits, expected: int | None, then: Stage
+    ) -> None:
+        source = run.folder / "source"
+        received = await receive(chunks, source, limits, expected, lambda count: run.progress(bytes=count))
+        name = source.relative_to(run.workspace).as_posix()
+        await run.stage(then, source_file=name, bytes=received, total=received)
+
+    def _max_bytes(self, job: Job) -> int:
+        limit = job.claims.max_bytes
+        return self._settings.transfer_max_bytes if limit is None else limit

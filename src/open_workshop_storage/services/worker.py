@@ -1,0 +1,72 @@
+"""What a loader's process does besides answering requests."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from open_workshop_storage.core.errors import ServiceUnavailable
+from open_workshop_storage.core.store import LEASE_SECONDS, RENEW_SECONDS, JobStore
+from open_workshop_storage.services.callbacks import Callbacks
+from open_workshop_storage.services.cleanup import Cleanup
+from open_workshop_storage.services.runs import Runs, new_owner
+from open_workshop_storage.services.slots import Slots
+from open_workshop_storage.services.transfers import Transfers
+
+_logger = logging.getLogger(__name__)
+
+_TAKE_AT_ONCE = 8
+_POLL_SECONDS = 1.0
+
+
+class Worker:
+    """Takes up jobs that wait, renews what this process holds, delivers callbacks and cleans up."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        transfers: Transfers,
+        runs: Runs,
+        slots: Slots,
+        callbacks: Callbacks,
+        cleanup: Cleanup,
+    ) -> None:
+        self._store = store
+        self._transfers = transfers
+        self._runs = runs
+        self._slots = slots
+        self._callbacks = callbacks
+        self._cleanup = cleanup
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._store.run())
+            group.create_task(self._take_jobs())
+            group.create_task(self._renew(self._runs.renew))
+            group.create_task(self._renew(self._slots.renew))
+            group.create_task(self._callbacks.run())
+            group.create_task(self._cleanup.run())
+
+    async def _take_jobs(self) -> None:
+        while True:
+            try:
+                jobs = await self._store.take(new_owner(), _TAKE_AT_ONCE)
+            except ServiceUnavailable:
+                # Once Redis is back, workers that are alive renew their leases before anyone else takes their jobs.
+                await asyncio.sleep(LEASE_SECONDS)
+                continue
+            for job in jobs:
+                _logger.info("job %s: taken up at %s", job.job_id, job.stage)
+                self._runs.tasks.start(self._transfers.resume(job))
+            if len(jobs) < _TAKE_AT_ONCE:
+                await self._store.wait_for_work(_POLL_SECONDS)
+
+    async def _renew(self, renew: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            try:
+                await renew()
+            except ServiceUnavailable:
+                _logger.warning("leases not renewed: Redis is away")

@@ -1,0 +1,28 @@
+"""Reads the settings before anything else starts."""
+
+from __future__ import annotations
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from open_workshop_storage.core.settings import SettingsError, load_settings
+
+
+class SettingsMiddleware:
+    """Loads the settings when the server starts the app, and stops the start with one message if they are wrong.
+
+    A lifespan function that raises would be reported with its traceback; the message has to be sent before that.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass everything on but a start with faulty settings."""
+        if scope["type"] == "lifespan":
+            try:
+                scope["app"].state.settings = load_settings()
+            except SettingsError as error:
+                await receive()
+                await send({"type": "lifespan.startup.failed", "message": str(error)})
+                return
+        await self._app(scope, receive, send)

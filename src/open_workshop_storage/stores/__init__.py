@@ -1,0 +1,1 @@
+"""The job store, twice: in this process's memory and in Redis."""

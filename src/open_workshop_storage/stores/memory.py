@@ -1,0 +1,162 @@
+"""The job store of a loader that runs as one process: everything in memory, gone with the process."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+
+from open_workshop_storage.core.callback import Callback
+from open_workshop_storage.core.job import Event, EventKind, Job, event_of, first_event
+from open_workshop_storage.core.store import LEASE_SECONDS, Slot, StaleJobError
+from open_workshop_storage.stores.fanout import Fanout
+
+
+class MemoryJobStore:
+    """Fulfils `core.store.JobStore`; no method awaits between reading and writing, so each is atomic."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[str, Job] = {}
+        self._fanout = Fanout()
+        self._work = asyncio.Event()
+        self._outbox: dict[str, Callback] = {}
+        self._due: dict[str, float] = {}
+        self._held: dict[Slot, set[str]] = {slot: set() for slot in Slot}
+        self._lines: dict[Slot, dict[str, asyncio.Event]] = {slot: {} for slot in Slot}
+
+    async def ping(self) -> None:
+        """Return: memory is always there."""
+
+    async def get(self, job_id: str) -> Job | None:
+        """Return a job's present record."""
+        return self._jobs.get(job_id)
+
+    async def save(self, job: Job, event: EventKind | None, callback: Callback | None = None) -> Job:
+        """See `JobStore.save`."""
+        self._check(job)
+        job = job.model_copy(update={"version": job.version + 1})
+        self._jobs[job.job_id] = job
+        if callback is not None:
+            self._outbox[callback.jti] = callback
+            self._due[callback.jti] = time.monotonic() + LEASE_SECONDS
+        if event is not None:
+            self._fanout.publish(job.job_id, event_of(job, event))
+        if job.needs_worker and job.owner is None:
+            self._work.set()
+        return job
+
+    async def remove(self, job: Job) -> None:
+        """See `JobStore.remove`."""
+        self._check(job)
+        self._jobs.pop(job.job_id, None)
+
+    def _check(self, job: Job) -> None:
+        held = self._jobs.get(job.job_id)
+        if job.version != (held.version if held else 0):
+            raise StaleJobError
+
+    async def take(self, owner: str, limit: int) -> list[Job]:
+        """See `JobStore.take`. An owner in this process never dies alone, so only fresh jobs are taken."""
+        waiting = [job for job in self._jobs.values() if job.needs_worker and job.owner is None]
+        waiting.sort(key=lambda job: job.created_at)
+        return [await self.save(job.changed(owner=owner), None) for job in waiting[:limit]]
+
+    async def renew(self, jobs: Collection[Job]) -> set[str]:
+        """See `JobStore.renew`."""
+        return {job.job_id for job in jobs if (held := self._jobs.get(job.job_id)) is None or held.owner != job.owner}
+
+    async def idle(self, seconds: float, limit: int) -> Sequence[Job]:
+        """See `JobStore.idle`."""
+        before = time.time() - seconds
+        jobs = [job for job in self._jobs.values() if not job.needs_worker and job.updated_at < before]
+        return jobs[:limit]
+
+    @asynccontextmanager
+    async def watch(self, job_id: str) -> AsyncIterator[AsyncIterator[Event]]:
+        """See `JobStore.watch`."""
+        watcher = self._fanout.add(job_id)
+        try:
+            watcher.start(first_event(self._jobs.get(job_id)))
+            yield watcher.events()
+        finally:
+            self._fanout.remove(job_id, watcher)
+
+    async def wait_for_work(self, timeout: float) -> None:
+        """See `JobStore.wait_for_work`."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._work.wait()
+        except TimeoutError:
+            pass
+        self._work.clear()
+
+    async def claim_callbacks(self, limit: int) -> list[Callback]:
+        """See `JobStore.claim_callbacks`."""
+        now = time.monotonic()
+        due = sorted((jti for jti, at in self._due.items() if at <= now), key=self._due.__getitem__)[:limit]
+        for jti in due:
+            self._due[jti] = now + LEASE_SECONDS
+        return [self._outbox[jti] for jti in due]
+
+    async def hold_callback(self, callback: Callback) -> None:
+        """See `JobStore.hold_callback`."""
+        if callback.jti in self._due:
+            self._due[callback.jti] = time.monotonic() + LEASE_SECONDS
+
+    async def retry_callback(self, callback: Callback, delay: float) -> None:
+        """See `JobStore.retry_callback`."""
+        self._outbox[callback.jti] = callback
+        self._due[callback.jti] = time.monotonic() + delay
+
+    async def settle_callback(self, callback: Callback) -> None:
+        """See `JobStore.settle_callback`."""
+        self._outbox.pop(callback.jti, None)
+        self._due.pop(callback.jti, None)
+
+    async def callback_waits(self, jti: str) -> bool:
+        """See `JobStore.callback_waits`."""
+        return jti in self._outbox
+
+    async def enter(self, slot: Slot, holder: str, limit: int, *, wait: bool) -> bool:
+        """See `JobStore.enter`."""
+        held, line = self._held[slot], self._lines[slot]
+        if holder in held:
+            return True
+        if limit == 0 or (len(held) < limit and not line):
+            held.add(holder)
+            return True
+        if wait:
+            line.setdefault(holder, asyncio.Event())
+        return False
+
+    async def slot_granted(self, holder: str, timeout: float) -> None:
+        """See `JobStore.slot_granted`."""
+        for line in self._lines.values():
+            if holder in line:
+                try:
+                    async with asyncio.timeout(timeout):
+                        await line[holder].wait()
+                except TimeoutError:
+                    pass
+                return
+
+    async def leave(self, slot: Slot, holder: str, limit: int) -> None:
+        """See `JobStore.leave`."""
+        held, line = self._held[slot], self._lines[slot]
+        line.pop(holder, None)
+        if holder in held:
+            held.discard(holder)
+            if line:
+                first = next(iter(line))
+                held.add(first)
+                line.pop(first).set()
+
+    async def renew_slots(self, slot: Slot, holders: Collection[str]) -> None:
+        """See `JobStore.renew_slots`. A holder in this process never dies alone."""
+
+    async def run(self) -> None:
+        """See `JobStore.run`. There is nothing to do."""
+
+    async def close(self) -> None:
+        """See `JobStore.close`."""

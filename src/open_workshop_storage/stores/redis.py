@@ -1,0 +1,246 @@
+"""The job store of loaders that act as one: every worker on every host over one Redis.
+
+Keys, all below `REDIS_PREFIX`: `job:<id>` (hash: version, owner, data), `leases` (sorted set: job id by the time
+when its lease ends, past for a job that waits), `resting` (sorted set: ended jobs by their last change), `outbox`
+(hash: jti to callback) with `outbox:due` (sorted set), and for each slot `slots:<slot>:held`, `:line` and `:seen`
+(sorted sets). Channels: `events:<id>`, `work`, `granted`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, cast
+
+from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
+from redis.exceptions import RedisError
+
+from open_workshop_storage.core.callback import Callback
+from open_workshop_storage.core.errors import ServiceUnavailable
+from open_workshop_storage.core.job import Event, EventKind, Job, event_of, first_event
+from open_workshop_storage.core.store import LEASE_SECONDS, Slot, StaleJobError
+from open_workshop_storage.stores import redis_scripts as scripts
+from open_workshop_storage.stores.fanout import Fanout
+from open_workshop_storage.stores.redis_channels import RedisChannels
+
+_LEASE_MS = int(LEASE_SECONDS * 1000)
+
+
+class RedisJobStore:
+    """Fulfils `core.store.JobStore`. `run` has to run as long as the store is used.
+
+    Args:
+        redis: A client that decodes answers and does not retry by itself.
+        prefix: `REDIS_PREFIX`.
+        keep_seconds: After so long without a change a record goes by itself, should no loader be there to clean up.
+    """
+
+    def __init__(self, redis: Redis, prefix: str, keep_seconds: float) -> None:
+        self._redis = redis
+        self._prefix = prefix
+        self._keep_ms = int(keep_seconds * 1000)
+        self._fanout = Fanout()
+        self._work = asyncio.Event()
+        self._granted: dict[str, asyncio.Event] = {}
+        self._channels = RedisChannels(
+            redis, [self._key("work"), self._key("granted")], self._on_message, self._on_return
+        )
+        self._leases, self._resting = self._key("leases"), self._key("resting")
+        self._outbox, self._due = self._key("outbox"), self._key("outbox:due")
+        self._scripts: dict[str, AsyncScript] = {}
+
+    def _key(self, name: str) -> str:
+        return f"{self._prefix}:{name}"
+
+    def _job_key(self, job_id: str) -> str:
+        return self._key(f"job:{job_id}")
+
+    def _channel(self, job_id: str) -> str:
+        return self._key(f"events:{job_id}")
+
+    def _slot_keys(self, slot: Slot) -> list[str]:
+        return [self._key(f"slots:{slot}:{part}") for part in ("held", "line", "seen")]
+
+    async def _ask(self, answer: Awaitable[Any]) -> Any:
+        try:
+            return await answer
+        except (RedisError, OSError) as error:
+            raise ServiceUnavailable from error
+
+    async def _script(self, text: str, keys: list[str], *args: str | int | float) -> Any:
+        script = self._scripts.get(text)
+        if script is None:
+            script = self._scripts[text] = self._redis.register_script(text)
+        return await self._ask(script(keys=keys, args=args))
+
+    async def run(self) -> None:
+        """Receive events of other workers until cancelled."""
+        await self._channels.run()
+
+    def _on_message(self, channel: str, payload: str) -> None:
+        name = channel.removeprefix(self._key(""))
+        if name == "work":
+            self._work.set()
+        elif name == "granted":
+            if payload in self._granted:
+                self._granted[payload].set()
+        else:
+            version, kind, text = payload.split(" ", 2)
+            event = Event(version=int(version), kind=EventKind(kind), text=text)
+            self._fanout.publish(name.removeprefix("events:"), event)
+
+    async def _on_return(self) -> None:
+        for job_id in self._fanout.job_ids:
+            with suppress(ServiceUnavailable):
+                self._fanout.publish(job_id, first_event(await self.get(job_id)))
+
+    async def ping(self) -> None:
+        """See `JobStore.ping`."""
+        await self._ask(self._redis.ping())
+
+    async def get(self, job_id: str) -> Job | None:
+        """See `JobStore.get`."""
+        data = await self._ask(cast(Awaitable[str | None], self._redis.hget(self._job_key(job_id), "data")))
+        return Job.model_validate_json(data) if data else None
+
+    async def save(self, job: Job, event: EventKind | None, callback: Callback | None = None) -> Job:
+        """See `JobStore.save`."""
+        saved = job.model_copy(update={"version": job.version + 1})
+        saved_ok = await self._script(
+            scripts.SAVE,
+            [self._job_key(job.job_id), self._leases, self._resting, self._outbox, self._due],
+            job.version,
+            saved.version,
+            saved.model_dump_json(),
+            saved.owner or "",
+            saved.job_id,
+            int(saved.needs_worker),
+            int(saved.created_at * 1000),
+            _LEASE_MS,
+            self._keep_ms,
+            self._channel(saved.job_id),
+            "" if event is None else f"{saved.version} {event} {event_of(saved, event).text}",
+            self._key("work"),
+            "" if callback is None else callback.jti,
+            "" if callback is None else callback.model_dump_json(),
+        )
+        if not saved_ok:
+            raise StaleJobError
+        return saved
+
+    async def remove(self, job: Job) -> None:
+        """See `JobStore.remove`."""
+        keys = [self._job_key(job.job_id), self._leases, self._resting]
+        if not await self._script(scripts.REMOVE, keys, job.version, job.job_id):
+            raise StaleJobError
+
+    async def take(self, owner: str, limit: int) -> list[Job]:
+        """See `JobStore.take`."""
+        taken = []
+        for job_id in await self._script(scripts.CLAIM, [self._leases], limit, _LEASE_MS):
+            job = await self.get(job_id)
+            if job is None or not job.needs_worker:
+                await self._ask(self._redis.zrem(self._leases, job_id))
+                continue
+            with suppress(StaleJobError):
+                taken.append(await self.save(job.changed(owner=owner), None))
+        return taken
+
+    async def renew(self, jobs: Collection[Job]) -> set[str]:
+        """See `JobStore.renew`."""
+        pairs = [text for job in jobs for text in (job.job_id, job.owner or "")]
+        return set(await self._script(scripts.RENEW, [self._leases], self._key("job:"), _LEASE_MS, *pairs))
+
+    async def idle(self, seconds: float, limit: int) -> Sequence[Job]:
+        """See `JobStore.idle`."""
+        jobs = []
+        for job_id in await self._script(scripts.IDLE, [self._resting], int(seconds * 1000), limit):
+            job = await self.get(job_id)
+            if job is None:
+                await self._ask(self._redis.zrem(self._resting, job_id))
+            else:
+                jobs.append(job)
+        return jobs
+
+    @asynccontextmanager
+    async def watch(self, job_id: str) -> AsyncIterator[AsyncIterator[Event]]:
+        """See `JobStore.watch`."""
+        channel = self._channel(job_id)
+        watcher = self._fanout.add(job_id)
+        try:
+            await self._channels.subscribe(channel)
+            watcher.start(first_event(await self.get(job_id)))
+            yield watcher.events()
+        finally:
+            self._fanout.remove(job_id, watcher)
+            await self._channels.unsubscribe(channel)
+
+    async def wait_for_work(self, timeout: float) -> None:
+        """See `JobStore.wait_for_work`."""
+        await _wait(self._work, timeout)
+        self._work.clear()
+
+    async def claim_callbacks(self, limit: int) -> list[Callback]:
+        """See `JobStore.claim_callbacks`."""
+        names = await self._script(scripts.CLAIM, [self._due], limit, _LEASE_MS)
+        if not names:
+            return []
+        texts = await self._ask(cast(Awaitable[list[str | None]], self._redis.hmget(self._outbox, names)))
+        return [Callback.model_validate_json(text) for text in texts if text]
+
+    async def hold_callback(self, callback: Callback) -> None:
+        """See `JobStore.hold_callback`."""
+        await self._script(scripts.POSTPONE, [self._outbox, self._due], callback.jti, _LEASE_MS, "")
+
+    async def retry_callback(self, callback: Callback, delay: float) -> None:
+        """See `JobStore.retry_callback`."""
+        keys = [self._outbox, self._due]
+        await self._script(scripts.POSTPONE, keys, callback.jti, int(delay * 1000), callback.model_dump_json())
+
+    async def settle_callback(self, callback: Callback) -> None:
+        """See `JobStore.settle_callback`."""
+        async with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.hdel(self._outbox, callback.jti)
+            pipeline.zrem(self._due, callback.jti)
+            await self._ask(pipeline.execute())
+
+    async def callback_waits(self, jti: str) -> bool:
+        """See `JobStore.callback_waits`."""
+        return bool(await self._ask(self._redis.hexists(self._outbox, jti)))
+
+    async def enter(self, slot: Slot, holder: str, limit: int, *, wait: bool) -> bool:
+        """See `JobStore.enter`."""
+        if wait:
+            self._granted.setdefault(holder, asyncio.Event())
+        entered = await self._script(
+            scripts.ENTER, self._slot_keys(slot), holder, limit, _LEASE_MS, self._key("granted"), int(wait)
+        )
+        if entered:
+            self._granted.pop(holder, None)
+        return bool(entered)
+
+    async def slot_granted(self, holder: str, timeout: float) -> None:
+        """See `JobStore.slot_granted`."""
+        if holder in self._granted:
+            await _wait(self._granted[holder], timeout)
+
+    async def leave(self, slot: Slot, holder: str, limit: int) -> None:
+        """See `JobStore.leave`."""
+        self._granted.pop(holder, None)
+        await self._script(scripts.LEAVE, self._slot_keys(slot), holder, limit, _LEASE_MS, self._key("granted"))
+
+    async def renew_slots(self, slot: Slot, holders: Collection[str]) -> None:
+        """See `JobStore.renew_slots`."""
+        await self._script(scripts.RENEW_SLOT, self._slot_keys(slot)[:1], _LEASE_MS, *holders)
+
+    async def close(self) -> None:
+        """See `JobStore.close`."""
+        await self._redis.aclose()
+
+
+async def _wait(event: asyncio.Event, timeout: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(timeout):
+            await event.wait()

@@ -1,0 +1,1 @@
+"""Leaves without state: paths, archives, images, tokens."""

@@ -1,0 +1,245 @@
+"""What both job stores promise: every test runs against memory and against a real Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from open_workshop_storage.core.callback import callback_of
+from open_workshop_storage.core.claims import TransferClaims
+from open_workshop_storage.core.errors import BadRequest
+from open_workshop_storage.core.job import Event, EventKind, Job, Stage
+from open_workshop_storage.core.store import JobStore, Slot, StaleJobError
+from open_workshop_storage.stores.memory import MemoryJobStore
+from open_workshop_storage.stores.redis import RedisJobStore
+
+pytestmark = pytest.mark.anyio
+
+PATIENCE_SECONDS = 10
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def store(request: pytest.FixtureRequest) -> AsyncIterator[JobStore]:
+    if request.param == "memory":
+        yield MemoryJobStore()
+        return
+    url = request.getfixturevalue("redis_url")
+    redis = Redis.from_url(url, decode_responses=True, retry=Retry(NoBackoff(), 0))
+    made = RedisJobStore(redis, f"test-{uuid.uuid4().hex}", keep_seconds=60)
+    running = asyncio.create_task(made.run())
+    try:
+        yield made
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+        await redis.aclose()
+
+
+def new_job(**values: object) -> Job:
+    job_id = uuid.uuid4().hex
+    made = Job(job_id=job_id, claims=TransferClaims(job_id=job_id), origin="upload", file_name="mod.zip")
+    return made.changed(**values)
+
+
+async def read(events: AsyncIterator[Event], count: int) -> list[Event]:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        return [await anext(events) for _ in range(count)]
+
+
+async def test_a_saved_job_is_read_back_as_it_was(store: JobStore) -> None:
+    saved = await store.save(new_job(owner="me", stage=Stage.UPLOADING, total=7), EventKind.STAGE)
+    assert await store.get(saved.job_id) == saved
+    assert saved.version == 1
+
+
+async def test_a_job_that_nobody_saved_is_none(store: JobStore) -> None:
+    assert await store.get("no-such-job") is None
+
+
+async def test_a_second_creation_of_a_job_is_stale(store: JobStore) -> None:
+    job = new_job()
+    await store.save(job, None)
+    with pytest.raises(StaleJobError):
+        await store.save(job, None)
+
+
+async def test_a_change_of_an_old_version_is_stale_and_changes_nothing(store: JobStore) -> None:
+    first = await store.save(new_job(owner="first", stage=Stage.UPLOADING), None)
+    second = await store.save(first.changed(owner="second"), None)
+    with pytest.raises(StaleJobError):
+        await store.save(first.changed(bytes=5), EventKind.PROGRESS)
+    assert await store.get(first.job_id) == second
+
+
+async def test_a_change_of_a_removed_job_is_stale(store: JobStore) -> None:
+    job = await store.save(new_job(), None)
+    await store.remove(job)
+    with pytest.raises(StaleJobError):
+        await store.save(job.changed(bytes=5), None)
+    assert await store.get(job.job_id) is None
+
+
+async def test_a_job_that_changed_is_not_removed(store: JobStore) -> None:
+    job = await store.save(new_job(), None)
+    changed = await store.save(job.changed(bytes=5), None)
+    with pytest.raises(StaleJobError):
+        await store.remove(job)
+    assert await store.get(job.job_id) == changed
+
+
+async def test_a_job_without_owner_is_taken_once_and_the_oldest_first(store: JobStore) -> None:
+    younger = await store.save(new_job(created_at=2_000.0), None)
+    older = await store.save(new_job(created_at=1_000.0), None)
+    await store.save(new_job(owner="someone", stage=Stage.UPLOADING), None)
+    taken = await store.take("me", 1) + await store.take("me", 8)
+    assert [job.job_id for job in taken] == [older.job_id, younger.job_id]
+    assert {job.owner for job in taken} == {"me"}
+    assert await store.take("me", 8) == []
+
+
+async def test_a_job_that_has_ended_is_not_taken(store: JobStore) -> None:
+    await store.save(new_job(stage=Stage.PACKED), None)
+    assert await store.take("me", 8) == []
+
+
+async def test_a_job_whose_move_was_left_undone_is_taken(store: JobStore) -> None:
+    job = await store.save(new_job(stage=Stage.PACKED, move_to="archive/mods/1/main.zip"), None)
+    assert [taken.job_id for taken in await store.take("me", 8)] == [job.job_id]
+
+
+async def test_renewing_tells_which_leases_are_lost(store: JobStore) -> None:
+    kept = await store.save(new_job(owner="me", stage=Stage.UPLOADING), None)
+    lost = await store.save(new_job(owner="me", stage=Stage.UPLOADING), None)
+    await store.save(lost.changed(owner="other"), None)
+    removed = await store.save(new_job(owner="me", stage=Stage.PACKED), None)
+    await store.remove(removed)
+    assert await store.renew([kept, lost, removed]) == {lost.job_id, removed.job_id}
+
+
+async def test_waiting_for_work_ends_when_a_job_waits(store: JobStore) -> None:
+    while await store.take("me", 8):
+        pass
+    waiting = asyncio.create_task(store.wait_for_work(PATIENCE_SECONDS))
+    await asyncio.sleep(0.1)
+    await store.save(new_job(), None)
+    async with asyncio.timeout(PATIENCE_SECONDS / 2):
+        await waiting
+
+
+async def test_a_watcher_of_no_job_hears_that_it_is_pending_and_then_of_its_events(store: JobStore) -> None:
+    job = new_job(owner="me")
+    async with store.watch(job.job_id) as events:
+        (snapshot,) = await read(events, 1)
+        assert json.loads(snapshot.text)["status"] == "pending"
+        await store.save(job.changed(stage=Stage.UPLOADING), EventKind.STAGE)
+        (event,) = await read(events, 1)
+    assert json.loads(event.text)["event"] == "stage"
+    assert json.loads(event.text)["stage"] == "uploading"
+
+
+async def test_a_watcher_hears_the_present_state_first_and_every_later_stage_once_and_in_order(
+    store: JobStore,
+) -> None:
+    job = await store.save(new_job(owner="me", stage=Stage.UPLOADING, bytes=3), EventKind.STAGE)
+    async with store.watch(job.job_id) as events, store.watch(job.job_id) as others:
+        for stage in (Stage.UPLOADED, Stage.EXTRACTING, Stage.REPACKING):
+            job = await store.save(job.changed(stage=stage), EventKind.STAGE)
+        await store.save(job.changed(stage=Stage.PACKED, owner=None), EventKind.COMPLETE)
+        heard = [
+            [json.loads(event.text)["stage"] for event in await read(all_events, 5)] for all_events in (events, others)
+        ]
+    assert heard == [["uploading", "uploaded", "extracting", "repacking", "packed"]] * 2
+
+
+async def test_a_watcher_that_falls_behind_gets_the_latest_of_several_progress_events(store: JobStore) -> None:
+    job = await store.save(new_job(owner="me", stage=Stage.UPLOADING), EventKind.STAGE)
+    async with store.watch(job.job_id) as events:
+        await read(events, 1)
+        for count in range(1, 6):
+            job = await store.save(job.changed(bytes=count), EventKind.PROGRESS)
+        await store.save(job.changed(stage=Stage.UPLOADED), EventKind.STAGE)
+        # Until the last event is here, so that all progress events wait together.
+        await asyncio.sleep(0.2)
+        progress, stage = await read(events, 2)
+    assert json.loads(progress.text)["bytes"] == 5
+    assert json.loads(stage.text)["stage"] == "uploaded"
+
+
+async def test_a_watcher_of_an_ended_job_hears_its_end_first(store: JobStore) -> None:
+    job = await store.save(new_job().failed(BadRequest("No good")), EventKind.ERROR)
+    async with store.watch(job.job_id) as events:
+        (end,) = await read(events, 1)
+    assert end.kind is EventKind.ERROR
+    assert json.loads(end.text)["message"] == "No good"
+
+
+async def test_idle_jobs_are_those_that_need_no_worker(store: JobStore) -> None:
+    ended = await store.save(new_job(stage=Stage.PACKED), None)
+    await store.save(new_job(owner="me", stage=Stage.UPLOADING), None)
+    await asyncio.sleep(0.01)
+    assert [job.job_id for job in await store.idle(0.0, 8)] == [ended.job_id]
+    assert await store.idle(60.0, 8) == []
+
+
+async def test_a_callback_waits_until_it_is_settled(store: JobStore) -> None:
+    job = new_job(stage=Stage.PACKED)
+    callback = callback_of(job)
+    await store.save(job, EventKind.COMPLETE, callback)
+    assert await store.callback_waits(callback.jti)
+    assert await store.claim_callbacks(8) == []
+    tried = callback.model_copy(update={"attempts": 1})
+    await store.retry_callback(tried, 0.0)
+    await asyncio.sleep(0.01)
+    assert await store.claim_callbacks(8) == [tried]
+    assert await store.claim_callbacks(8) == []
+    await store.settle_callback(tried)
+    assert not await store.callback_waits(callback.jti)
+
+
+async def test_a_settled_callback_does_not_come_back(store: JobStore) -> None:
+    job = new_job(stage=Stage.PACKED)
+    callback = callback_of(job)
+    await store.save(job, None, callback)
+    await store.settle_callback(callback)
+    await store.hold_callback(callback)
+    assert await store.claim_callbacks(8) == []
+
+
+async def test_slots_are_given_up_to_the_limit_and_then_in_order(store: JobStore) -> None:
+    assert await store.enter(Slot.REPACK, "first", 1, wait=True)
+    assert await store.enter(Slot.REPACK, "first", 1, wait=True)
+    assert not await store.enter(Slot.REPACK, "second", 1, wait=True)
+    assert not await store.enter(Slot.REPACK, "third", 1, wait=True)
+    waiting = asyncio.create_task(store.slot_granted("second", PATIENCE_SECONDS))
+    await asyncio.sleep(0.1)
+    await store.leave(Slot.REPACK, "first", 1)
+    async with asyncio.timeout(PATIENCE_SECONDS / 2):
+        await waiting
+    assert await store.enter(Slot.REPACK, "second", 1, wait=True)
+    assert not await store.enter(Slot.REPACK, "third", 1, wait=True)
+
+
+async def test_whoever_leaves_the_line_does_not_get_a_slot(store: JobStore) -> None:
+    assert await store.enter(Slot.REPACK, "first", 1, wait=True)
+    assert not await store.enter(Slot.REPACK, "second", 1, wait=True)
+    await store.leave(Slot.REPACK, "second", 1)
+    await store.leave(Slot.REPACK, "first", 1)
+    assert await store.enter(Slot.REPACK, "third", 1, wait=False)
+
+
+async def test_without_waiting_a_full_slot_is_refused_at_once(store: JobStore) -> None:
+    assert await store.enter(Slot.UPLOAD, "first", 1, wait=False)
+    assert not await store.enter(Slot.UPLOAD, "second", 1, wait=False)
+    await store.leave(Slot.UPLOAD, "first", 1)
+    assert await store.enter(Slot.UPLOAD, "third", 1, wait=False)
+
+
+async def test_a_limit_of_zero_is_no_limit(store: JobStore) -> None:
+    assert all([await store.enter(Slot.UPLOAD, str(number), 0, wait=False) for number in range(20)])
