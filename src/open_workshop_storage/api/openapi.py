@@ -17,6 +17,18 @@ def header(name: str, description: str, example: str | int) -> dict[str, Any]:
     return {name: {"description": description, "schema": {"type": kind}, "example": example}}
 
 
+def optional_parameter(place: str, name: str, description: str, example: str) -> dict[str, Any]:
+    """Describe a header or cookie that a route reads by itself, for `parameters` in its `openapi_extra`."""
+    return {
+        "in": place,
+        "name": name,
+        "required": False,
+        "description": description,
+        "schema": {"type": "string"},
+        "example": example,
+    }
+
+
 def plain_text_responses(*errors: type[StorageError]) -> Responses:
     """Describe refusals as a route answers them: a status and a short plain text (wire contract, preamble).
 

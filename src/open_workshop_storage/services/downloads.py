@@ -87,7 +87,7 @@ class FileAnswer(Response):
         method, requested = scope["method"], _planning_headers(scope)
         plan = plan_answer(method, requested, self._file, self._filename)
         reads_file = any(isinstance(piece, range) for piece in plan.pieces)
-        if reads_file and plan.status == HTTPStatus.OK and _PATH_SEND in scope["extensions"]:
+        if reads_file and plan.status == HTTPStatus.OK and _PATH_SEND in scope.get("extensions", ()):
             await _start(send, plan)
             await send({"type": _PATH_SEND, "path": str(self._file.path)})
         elif reads_file:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from open_workshop_storage.api.dependencies import RuntimeDep
-from open_workshop_storage.api.openapi import Responses, header, plain_text_responses
+from open_workshop_storage.api.openapi import Responses, header, optional_parameter, plain_text_responses
 from open_workshop_storage.core.errors import (
     AccessDenied,
     AccessServiceConfused,
@@ -23,7 +23,7 @@ from open_workshop_storage.services.download_plan import PRECONDITION_FAILED, RA
 
 router = APIRouter(tags=["downloads"])
 
-_VALIDATORS = header("ETag", "Strong tag of this version of the file.", '"18c5a2f0d3b1a400-4e20-1a2b3c"') | header(
+_VALIDATORS = header("ETag", "Strong tag of this version of the file.", '"18c5a2f0d3b1a400-4e20-1a"') | header(
     "Last-Modified", "When the file was stored.", "Tue, 06 Jan 2026 12:00:00 GMT"
 )
 _FILE_HEADERS = (
@@ -77,14 +77,26 @@ _FOR_HEAD: Responses = {
 }
 
 
-@router.head("/download/{type}/{path:path}", summary="Look at a file", response_class=Response, responses=_FOR_HEAD)
-@router.get("/download/{type}/{path:path}", summary="Download a file", response_class=Response, responses=_FOR_GET)
+@router.head(
+    "/download/{type}/{path:path}",
+    summary="Look at a file",
+    response_class=Response,
+    responses=_FOR_HEAD,
+    openapi_extra={"parameters": _CONDITIONS},
+)
+@router.get(
+    "/download/{type}/{path:path}",
+    summary="Download a file",
+    response_class=Response,
+    responses=_FOR_GET,
+    openapi_extra={"parameters": [*_CONDITIONS, *_RANGES]},
+)
 async def download(
     request: Request,
     runtime: RuntimeDep,
     type: Annotated[
         str,
-        Path(description="Kind of file.", json_schema_extra={"enum": [*StorageType]}, examples=["resource"]),
+        Path(description="Kind of file.", json_schema_extra={"enum": [*StorageType]}, examples=["archive"]),
     ],
     path: Annotated[str, Path(description="Path below the type's folder.", examples=["mods/7/main.zip"])],
     filename: Annotated[
