@@ -77,6 +77,21 @@ _FOR_HEAD: Responses = {
 }
 
 
+# FastAPI does not read these, so it cannot find them in the function's parameters.
+_CONDITIONS = [
+    optional_parameter("cookie", "accessToken", "Passed on to the access service.", "eyJhbGciOiJIUzI1NiJ9.e30.x"),
+    optional_parameter("cookie", "refreshToken", "Passed on to the access service.", "eyJhbGciOiJIUzI1NiJ9.e30.y"),
+    optional_parameter("header", "If-None-Match", "Send only if the version is another.", '"18c5a2f0d3b1a400-4e20-1a"'),
+    optional_parameter("header", "If-Modified-Since", "Send only if newer.", "Tue, 06 Jan 2026 12:00:00 GMT"),
+    optional_parameter("header", "If-Match", "Send only this version.", '"18c5a2f0d3b1a400-4e20-1a"'),
+    optional_parameter("header", "If-Unmodified-Since", "Send only if not newer.", "Tue, 06 Jan 2026 12:00:00 GMT"),
+]
+_RANGES = [
+    optional_parameter("header", "Range", "Which bytes to send.", "bytes=0-9,-5"),
+    optional_parameter("header", "If-Range", "Obey `Range` only for this version.", '"18c5a2f0d3b1a400-4e20-1a"'),
+]
+
+
 @router.head(
     "/download/{type}/{path:path}",
     summary="Look at a file",
