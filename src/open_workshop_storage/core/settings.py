@@ -157,9 +157,7 @@ class Settings(BaseSettings):
     uptrace_otlp_protocol: Literal["grpc", "http"] = Field("grpc", description="grpc or http")
     uptrace_otlp_traces_url: OptionalHttpUrl = Field("", description="a full http(s) URL, or empty")
     uptrace_otlp_grpc_url: OptionalHttpUrl = Field("", description="a full http(s) URL, or empty")
-    uptrace_fastapi_excluded_urls: str = Field(
-        "", description="regular expressions separated by commas, or empty"
-    )
+    uptrace_fastapi_excluded_urls: str = Field("", description="regular expressions separated by commas, or empty")
     uptrace_fastapi_exclude_spans: str = Field(
         "", description="receive, send or operation, separated by commas, or empty"
     )
