@@ -1,0 +1,78 @@
+"""Reads what an origin's answer says about the file in it."""
+
+from __future__ import annotations
+
+import re
+import time
+from email.message import Message
+from email.utils import collapse_rfc2231_value
+
+import httpx
+
+from open_workshop_storage.utils.http_conditions import parse_date
+
+_STRONG_TAG = re.compile(r'"[\x21\x23-\x7e]*"')
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-\d{1,19}/(?:(\d{1,19})|\*)", re.ASCII | re.IGNORECASE)
+# The standard library's parser takes time quadratic in the length.
+_MAX_DISPOSITION_CHARACTERS = 4096
+
+
+def strong_validator(headers: httpx.Headers) -> str | None:
+    """Return what a later `If-Range` can name this version with, if anything can (RFC 9110, section 13.1.5).
+
+    That is a strong entity tag, or else a date of change at least a second before the answer's own date: another
+    change may still have come within that second (section 8.8.2.2).
+    """
+    tag: str = headers.get("etag", "")
+    if _STRONG_TAG.fullmatch(tag):
+        return tag
+    modified = parse_date(headers.get("last-modified"))
+    answered = parse_date(headers.get("date"))
+    if modified is None or modified + 1 > (time.time() if answered is None else answered):
+        return None
+    return headers["last-modified"]
+
+
+def is_version(headers: httpx.Headers, validator: str) -> bool:
+    """Return whether a 206 answer is of the version that `If-Range` named, so far as it says.
+
+    Some origins obey `Range` and do not know `If-Range`.
+    """
+    name = "etag" if validator.startswith('"') else "last-modified"
+    return name not in headers or headers[name] == validator
+
+
+def partial_start(headers: httpx.Headers) -> int | None:
+    """Return the position of a 206 answer's first byte; None if there is no telling."""
+    match = _CONTENT_RANGE.fullmatch(headers.get("content-range", ""))
+    return int(match[1]) if match else None
+
+
+def total_size(headers: httpx.Headers) -> int | None:
+    """Return the size in bytes of the whole file that a 200 or 206 answer brings all or the rest of."""
+    if "content-range" in headers:
+        match = _CONTENT_RANGE.fullmatch(headers["content-range"])
+        return int(match[2]) if match and match[2] else None
+    if "transfer-encoding" in headers or "content-length" not in headers:
+        return None
+    return int(headers["content-length"])
+
+
+def content_coding(headers: httpx.Headers) -> str:
+    """Return the content coding in lower case, `identity` if there is none."""
+    coding: str = headers.get("content-encoding", "").strip().lower()
+    return coding or "identity"
+
+
+def disposition_filename(headers: httpx.Headers) -> str | None:
+    """Return the file name in `Content-Disposition`; `filename*` goes first (RFC 6266, section 4.3)."""
+    text = headers.get("content-disposition", "")
+    if len(text) > _MAX_DISPOSITION_CHARACTERS:
+        return None
+    message = Message()
+    message["Content-Disposition"] = text
+    names = [value for name, value in message.get_params([], "content-disposition") if name.lower() == "filename"]
+    extended = [value for value in names if isinstance(value, tuple)]
+    for value in extended + names:
+        return collapse_rfc2231_value(value) or None
+    return None

@@ -1,0 +1,285 @@
+"""A fetch from its request to its last byte, and all that an origin can do to it."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import socket
+from asyncio import StreamWriter
+from collections.abc import AsyncIterator
+
+import pytest
+
+from open_workshop_storage.core.errors import DownloadFailed, DownloadTimedOut, OriginRefused
+from tests.fetch.origins import Answer, Request, always, fetched, fetcher, reply, running_origin
+
+pytestmark = pytest.mark.anyio
+
+BODY = bytes(range(256)) * 4096
+CHUNKED = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+NONSENSE = {
+    "nothing": b"",
+    "half a status line": b"HTTP/1.1 200",
+    "another protocol": b"SSH-2.0-OpenSSH_9.9\r\n",
+    "negative length": b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+    "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nfile!",
+    "packed transfer": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nfile",
+    "huge header": b"HTTP/1.1 200 OK\r\nX: " + b"x" * 1_000_000 + b"\r\n\r\n",
+    "very many headers": b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200_000 + b"\r\n",
+    "short body": reply(200, body=b"file", length=5),
+    "long body, cut off": reply(200, body=BODY[:-1], length=len(BODY)),
+    "half a chunk": f"{CHUNKED}5\r\nfile".encode(),
+    "no last chunk": f"{CHUNKED}4\r\nfile\r\n".encode(),
+    "no chunk size": f"{CHUNKED}not-hex\r\nfile\r\n0\r\n\r\n".encode(),
+}
+
+
+def _has_ipv6_loopback() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+async def silence(request: Request, writer: StreamWriter) -> bytes:
+    """Answer nothing."""
+    await asyncio.Event().wait()
+    return b""
+
+
+async def test_the_file_comes_with_its_size_and_name() -> None:
+    async with running_origin(reply(200, 'ETag: "v1"', body=BODY)) as origin:
+        async with fetcher().open(f"{origin.url}/mods/my%20mod.zip?key=1/2") as response:
+            assert (response.total, response.offset, response.validator) == (len(BODY), 0, '"v1"')
+            assert response.filename == "my mod.zip"
+            chunks = [chunk async for chunk in response.chunks()]
+    assert b"".join(chunks) == BODY
+    assert max(map(len, chunks)) <= 256 * 1024
+
+
+async def test_the_request_tells_no_more_than_it_must() -> None:
+    async with running_origin(reply(200)) as origin:
+        await fetched(fetcher(), f"{origin.url}/a%2Fb/%C3%A9?x=%20&y#part")
+    [request] = origin.requests
+    assert request.target == "/a%2Fb/%C3%A9?x=%20&y"
+    assert dict(request.headers) == {
+        "host": f"127.0.0.1:{origin.port}",
+        "user-agent": "open-workshop-storage",
+        "accept": "*/*",
+        "accept-encoding": "identity",
+        "connection": "close",
+    }
+
+
+async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running_origin(reply(200)) as proxy, running_origin(reply(200, body=b"file")) as origin:
+        for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy.url)
+        assert await fetched(fetcher(), origin.url) == b"file"
+    assert not proxy.requests
+
+
+@pytest.mark.skipif(not _has_ipv6_loopback(), reason="this machine has no IPv6")
+async def test_an_ipv6_origin_is_named_with_brackets() -> None:
+    async with running_origin(reply(200, body=b"file"), host="[::1]") as origin:
+        assert await fetched(fetcher(), origin.url) == b"file"
+    assert origin.requests[0].headers["host"] == f"[::1]:{origin.port}"
+
+
+async def test_a_body_of_unknown_length_ends_with_the_connection() -> None:
+    async with running_origin(b"HTTP/1.0 200 OK\r\n\r\n" + BODY) as origin:
+        async with fetcher().open(origin.url) as response:
+            assert response.total is None
+            assert b"".join([chunk async for chunk in response.chunks()]) == BODY
+
+
+async def test_a_chunked_body_is_put_together() -> None:
+    async with running_origin(f"{CHUNKED}4;x=y\r\nfile\r\n1\r\n!\r\n0\r\nTrailer: x\r\n\r\n".encode()) as origin:
+        assert await fetched(fetcher(), origin.url) == b"file!"
+
+
+@pytest.mark.parametrize("status", [204, 206, 300, 304, 400, 401, 403, 404, 416, 429, 500, 503])
+async def test_any_status_but_success_is_the_reason(status: int) -> None:
+    async with running_origin(reply(status)) as origin:
+        with pytest.raises(OriginRefused) as refusal:
+            await fetched(fetcher(), origin.url)
+    assert refusal.value.reason == f"status:{status}"
+
+
+@pytest.mark.parametrize("answer", NONSENSE.values(), ids=NONSENSE)
+async def test_nonsense_and_broken_off_answers_fail(answer: bytes) -> None:
+    async with running_origin(answer) as origin:
+        with pytest.raises(DownloadFailed):
+            await fetched(fetcher(), origin.url)
+
+
+async def test_a_reset_connection_fails_even_if_the_length_is_unknown() -> None:
+    async def reset(request: Request, writer: StreamWriter) -> bytes:
+        writer.write(b"HTTP/1.0 200 OK\r\n\r\nfile")
+        await writer.drain()
+        connection = writer.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        writer.transport.abort()
+        return b""
+
+    async with running_origin(reset) as origin:
+        with pytest.raises(DownloadFailed):
+            await fetched(fetcher(), origin.url)
+
+
+async def trickled_head(request: Request, writer: StreamWriter) -> bytes:
+    """Send a header that does not end, byte by byte."""
+    writer.write(b"HTTP/1.1 200 OK\r\nX: ")
+    while True:
+        writer.write(b"x")
+        await asyncio.sleep(0.02)
+
+
+async def interim_answers(request: Request, writer: StreamWriter) -> bytes:
+    """Send 103 Early Hints for ever."""
+    while True:
+        writer.write(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+        await asyncio.sleep(0.02)
+
+
+async def stopped_body(request: Request, writer: StreamWriter) -> bytes:
+    """Send half of the body."""
+    writer.write(reply(200, body=b"file", length=8))
+    return await silence(request, writer)
+
+
+async def trickled_chunk_size(request: Request, writer: StreamWriter) -> bytes:
+    """Send a chunk that never comes to its data."""
+    writer.write(f"{CHUNKED}4\r\nfile\r\n4;x=".encode())
+    while True:
+        writer.write(b"x")
+        await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("answer", [silence, trickled_head, interim_answers, stopped_body, trickled_chunk_size])
+async def test_an_origin_without_a_byte_of_the_file_times_out(answer: Answer) -> None:
+    async with running_origin(answer) as origin:
+        with pytest.raises(DownloadTimedOut):
+            await fetched(fetcher(idle_seconds=0.3), origin.url)
+        await origin.left[0].wait()
+
+
+async def test_a_slow_origin_is_waited_for() -> None:
+    async def slow(request: Request, writer: StreamWriter) -> bytes:
+        writer.write(reply(200, length=5))
+        for byte in b"file":
+            await asyncio.sleep(0.2)
+            writer.write(bytes([byte]))
+        return b"!"
+
+    async with running_origin(slow) as origin:
+        assert await fetched(fetcher(idle_seconds=0.6), origin.url) == b"file!"
+
+
+async def test_no_time_limit_means_none() -> None:
+    async with running_origin(reply(200, body=b"file")) as origin:
+        assert await fetched(fetcher(idle_seconds=0), origin.url) == b"file"
+
+
+async def test_gzip_that_nobody_asked_for_is_unpacked() -> None:
+    packed = gzip.compress(BODY) + gzip.compress(b"second member")
+    async with running_origin(reply(200, 'ETag: "v1"', "Content-Encoding: x-gzip", body=packed)) as origin:
+        async with fetcher().open(origin.url) as response:
+            assert (response.total, response.validator) == (None, None)
+            assert b"".join([chunk async for chunk in response.chunks()]) == BODY + b"second member"
+
+
+async def test_a_gzip_bomb_comes_in_small_pieces() -> None:
+    bomb = gzip.compress(bytes(64 << 20))
+    async with running_origin(reply(200, "Content-Encoding: gzip", body=bomb)) as origin:
+        async with fetcher().open(origin.url) as response:
+            sizes = [len(chunk) async for chunk in response.chunks()]
+    assert sum(sizes) == 64 << 20
+    assert max(sizes) <= 256 * 1024
+
+
+@pytest.mark.parametrize(
+    ("coding", "body"),
+    [
+        ("gzip", gzip.compress(BODY)[:-1]),
+        ("gzip", gzip.compress(BODY)[:5]),
+        ("gzip", b"no gzip"),
+        ("br", b"file"),
+        ("gzip, gzip", gzip.compress(gzip.compress(b"file"))),
+    ],
+)
+async def test_other_codings_and_broken_gzip_fail(coding: str, body: bytes) -> None:
+    async with running_origin(reply(200, f"Content-Encoding: {coding}", body=body)) as origin:
+        with pytest.raises(DownloadFailed):
+            await fetched(fetcher(), origin.url)
+
+
+async def test_leaving_early_ends_the_connection() -> None:
+    async def endless(request: Request, writer: StreamWriter) -> bytes:
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        while True:
+            writer.write(BODY)
+            await writer.drain()
+
+    async with running_origin(endless) as origin:
+        with pytest.raises(FileExistsError):
+            async with fetcher().open(origin.url) as response:
+                async for _ in response.chunks():
+                    # Not the origin's failure, so it must come out as it is.
+                    raise FileExistsError
+        await origin.left[0].wait()
+
+
+async def test_https_origins_are_checked_against_their_name() -> None:
+    async with running_origin(reply(200, body=BODY), tls=True) as origin:
+        using = fetcher(resolve=always("127.0.0.1"))
+        assert await fetched(using, f"https://origin.test:{origin.port}/") == BODY
+        assert await fetched(using, origin.url) == BODY
+        with pytest.raises(DownloadFailed):
+            await fetched(using, f"https://other.test:{origin.port}/")
+
+
+async def test_https_origins_need_a_trusted_certificate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE")
+    async with running_origin(reply(200), tls=True) as origin:
+        with pytest.raises(DownloadFailed):
+            await fetched(fetcher(), origin.url)
+    assert not origin.requests
+
+
+@pytest.fixture
+async def silent_port() -> AsyncIterator[int]:
+    """A port where connections are taken and nothing is ever said, and which ends with its clients."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+        # Whoever connected must have left by now.
+        connection, _ = listener.accept()
+        connection.settimeout(5)
+        while connection.recv(65536):
+            pass
+        connection.close()
+
+
+async def test_a_tls_handshake_that_stalls_times_out(silent_port: int) -> None:
+    with pytest.raises(DownloadTimedOut):
+        await fetched(fetcher(idle_seconds=0.3), f"https://127.0.0.1:{silent_port}/")
+
+
+async def test_a_fetch_cancelled_in_the_tls_handshake_leaves_no_connection(silent_port: int) -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.3):
+            await fetched(fetcher(), f"https://127.0.0.1:{silent_port}/")
+
+
+async def test_an_encrypted_body_of_unknown_length_must_end_properly() -> None:
+    async def cut_off(request: Request, writer: StreamWriter) -> bytes:
+        writer.write(b"HTTP/1.0 200 OK\r\n\r\nfile")
+        await writer.drain()
+        await asyncio.sleep(0.1)
+        writer.transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+        return b""
+
+    async with running_origin(cut_off, tls=True) as origin:
+        with pytest.raises(DownloadFailed):
+            await fetched(fetcher(), origin.url)

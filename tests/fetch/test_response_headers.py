@@ -1,0 +1,76 @@
+"""What an origin's headers say about its file."""
+
+from __future__ import annotations
+
+import time
+from email.utils import formatdate
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from open_workshop_storage.utils.response_headers import disposition_filename, strong_validator, total_size
+
+THEN = "Mon, 02 Jan 2023 10:00:00 GMT"
+A_SECOND_LATER = "Mon, 02 Jan 2023 10:00:01 GMT"
+
+
+@pytest.mark.parametrize(
+    ("disposition", "expected"),
+    [
+        ("attachment", None),
+        ("attachment; filename=", None),
+        ("attachment; filename=mod.zip", "mod.zip"),
+        ('attachment; filename="my mod; final.zip"', "my mod; final.zip"),
+        ("attachment; FileName=mod.zip", "mod.zip"),
+        ("inline; filename*=UTF-8''%D0%BC%D0%BE%D0%B4.zip", "мод.zip"),
+        ("attachment; filename=plain.zip; filename*=UTF-8''%e2%82%ac.zip", "€.zip"),
+        ("attachment; filename*=UTF-8''%e2%82%ac.zip; filename=plain.zip", "€.zip"),
+        ('attachment; filename="мод.zip"', "мод.zip"),
+        ("attachment; filename*=no-such-charset''a.zip", "a.zip"),
+        ("attachment; filename=" + "a" * 5000, None),
+    ],
+)
+def test_the_file_name_of_a_disposition(disposition: str, expected: str | None) -> None:
+    headers = httpx.Headers([(b"Content-Disposition", disposition.encode())])
+    assert disposition_filename(headers) == expected
+
+
+@given(st.text(st.characters(exclude_categories=["C"]), max_size=60))
+def test_no_disposition_makes_it_stumble(text: str) -> None:
+    for start in ("", "attachment; filename", "attachment; filename*0*="):
+        disposition_filename(httpx.Headers([(b"Content-Disposition", (start + text).encode())]))
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({}, None),
+        ({"ETag": '"v1"'}, '"v1"'),
+        ({"ETag": '"v1"', "Last-Modified": THEN, "Date": A_SECOND_LATER}, '"v1"'),
+        ({"ETag": 'W/"v1"'}, None),
+        ({"ETag": "unquoted"}, None),
+        ({"ETag": 'W/"v1"', "Last-Modified": THEN, "Date": A_SECOND_LATER}, THEN),
+        ({"Last-Modified": THEN}, THEN),
+        ({"Last-Modified": THEN, "Date": THEN}, None),
+        ({"Last-Modified": formatdate(time.time() + 60, usegmt=True)}, None),
+        ({"Last-Modified": "soon", "Date": THEN}, None),
+    ],
+)
+def test_what_a_later_fetch_can_be_resumed_with(headers: dict[str, str], expected: str | None) -> None:
+    assert strong_validator(httpx.Headers(headers)) == expected
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"Content-Length": "12"}, 12),
+        ({"Content-Length": "12", "Transfer-Encoding": "chunked"}, None),
+        ({"Content-Length": "2", "Content-Range": "bytes 10-11/12"}, 12),
+        ({"Content-Length": "2", "Content-Range": "bytes 10-11/*"}, None),
+        ({}, None),
+    ],
+)
+def test_the_size_of_the_whole_file(headers: dict[str, str], expected: int | None) -> None:
+    assert total_size(httpx.Headers(headers)) == expected

@@ -1,0 +1,75 @@
+"""What passes as a download URL when a transfer is started (wire contract, section 5, `/transfer/start`)."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from open_workshop_storage.core.errors import BadRequest
+from open_workshop_storage.services.fetch import check_url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://example.com",
+        "HTTPS://example.com/mod.zip",
+        "https://user:pass@example.com:8443/a/b.zip?x=1&y=%20#part",
+        "http://127.0.0.1:8000/",
+        "http://0177.0.0.1/",
+        "http://[2606:4700::1111]:80/file",
+        "http://bücher.example/моды/файл.zip",
+        "http://example.com./",
+    ],
+)
+def test_http_and_https_urls_pass(url: str) -> None:
+    check_url(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "example.com/file",
+        "//example.com/file",
+        "/etc/passwd",
+        "file:///etc/passwd",
+        "ftp://example.com/file",
+        "gopher://example.com/",
+        "javascript:alert(1)",
+        "data:text/plain,x",
+        "http:",
+        "http://",
+        "http:///path",
+        "http://:80/",
+        "http://user@/",
+        "http:example.com",
+        "http://example.com:0/",
+        "http://example.com:65536/",
+        "http://example.com:-1/",
+        "http://example.com:port/",
+        "http://[::1/",
+        "http://[not-an-address]/",
+        "http://256.1.1.1/",
+        " http://example.com/",
+        "http://example.com/a b",
+        "http://example.com/\r\nX: y",
+        "http://example.com/\x00",
+        "http://example.com/\u2028",
+        "http://exa\u200bmple.com/",
+        "http://example.com/\ud800",
+        "http://example.com/" + "a" * 70000,
+    ],
+)
+def test_other_urls_are_refused(url: str) -> None:
+    with pytest.raises(BadRequest, match="^Invalid download URL$"):
+        check_url(url)
+
+
+@given(st.text(max_size=40), st.sampled_from(["", "http://", "https://[", "http://user:@", "http://1.2.3."]))
+def test_no_text_makes_it_stumble(text: str, start: str) -> None:
+    try:
+        check_url(start + text)
+    except BadRequest:
+        pass
