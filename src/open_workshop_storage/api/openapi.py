@@ -51,3 +51,9 @@ def plain_text_responses(*errors: type[StorageError]) -> Responses:
         if error.retry_after is not None:
             response["headers"] = header("Retry-After", "Seconds to wait before another attempt.", error.retry_after)
     return responses
+
+
+def form_body(properties: dict[str, dict[str, Any]], required: list[str], *media_types: str) -> dict[str, Any]:
+    """Describe a form that the route reads itself, as `openapi_extra`."""
+    schema = {"type": "object", "properties": properties, "required": required}
+    return {"requestBody": {"required": True, "content": {name: {"schema": schema} for name in media_types}}}

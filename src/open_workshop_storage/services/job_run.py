@@ -59,7 +59,8 @@ class JobRun:
 
     async def stage(self, stage: Stage, **changes: Any) -> None:
         """Enter a stage."""
-        await self._save(EventKind.STAGE, stage=stage, percent=None, **changes)
+        percent = 0.0 if stage in (Stage.EXTRACTING, Stage.REPACKING) else None
+        await self._save(EventKind.STAGE, stage=stage, percent=percent, **changes)
 
     async def finish(self, **changes: Any) -> Callback:
         """End the attempt well; return the callback to deliver, which this worker holds."""

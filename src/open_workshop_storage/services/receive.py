@@ -34,7 +34,11 @@ class ReceiveLimits:
 
 
 async def receive(
-    chunks: AsyncIterator[bytes], target: Path, limits: ReceiveLimits, expected: int | None, on_bytes: Callable[[int], None]
+    chunks: AsyncIterator[bytes],
+    target: Path,
+    limits: ReceiveLimits,
+    expected: int | None,
+    on_bytes: Callable[[int], None],
 ) -> int:
     """Write a body to a new file and return its size in bytes, once it is on the disk.
 

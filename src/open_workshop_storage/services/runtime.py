@@ -68,7 +68,7 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
         manager_http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=None))
         access_http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=None))
         tasks = await stack.enter_async_context(Tasks())
-        images = await stack.enter_async_context(Images(settings))
+        images = Images()
         storage = Storage(settings.main_dir)
         access = AccessService(access_http, settings.access_service_url, settings.access_service_timeout_seconds)
         store = _store(settings, redis)

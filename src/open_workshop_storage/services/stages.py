@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from pathlib import Path
 from typing import Any
-
-import asyncio
 
 from open_workshop_storage.core.claims import TransferKind
 from open_workshop_storage.core.job import Stage
@@ -16,6 +15,7 @@ from open_workshop_storage.services.archives import Archives
 from open_workshop_storage.services.images import Images
 from open_workshop_storage.services.job_run import JobRun
 from open_workshop_storage.services.slots import Slots
+from open_workshop_storage.utils.archives.kinds import Kind
 
 
 class Stages:
@@ -57,10 +57,16 @@ class Stages:
         packed = run.folder / "packed.zip"
         async with self._slots.in_turn(Slot.REPACK, f"{run.job.job_id}/{run.job.owner}"):
             folder = run.folder / "extracted"
-            await run.stage(Stage.EXTRACTING)
+            if inspection.kind is not Kind.PLAIN:
+                await run.stage(Stage.EXTRACTING)
             try:
                 unpacked = await self._archives.extract(
-                    run.source, inspection, folder, run.job.file_name, limit, lambda percent: run.progress(percent=percent)
+                    run.source,
+                    inspection,
+                    folder,
+                    run.job.file_name,
+                    limit,
+                    lambda percent: run.progress(percent=percent),
                 )
                 await run.stage(Stage.REPACKING, unpacked_bytes=unpacked)
                 size = await self._archives.pack(

@@ -8,9 +8,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 """
 
-SAVE = (
-    _NOW
-    + """
+SAVE = _NOW + """
 local job, leases, resting, outbox, due = unpack(KEYS)
 local expected, version, data, owner, id = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local needs_worker, created, lease, keep = ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9]
@@ -42,7 +40,6 @@ if event ~= '' then
 end
 return 1
 """
-)
 
 REMOVE = """
 local job, leases, resting = unpack(KEYS)
@@ -56,20 +53,15 @@ return 1
 """
 
 # Whoever is handed an id here is the only one to hear of it until the lease runs out again.
-CLAIM = (
-    _NOW
-    + """
+CLAIM = _NOW + """
 local ids = redis.call('ZRANGE', KEYS[1], '-inf', now, 'BYSCORE', 'LIMIT', 0, ARGV[1])
 for _, id in ipairs(ids) do
     redis.call('ZADD', KEYS[1], now + tonumber(ARGV[2]), id)
 end
 return ids
 """
-)
 
-RENEW = (
-    _NOW
-    + """
+RENEW = _NOW + """
 local lost = {}
 for i = 3, #ARGV, 2 do
     local id, owner = ARGV[i], ARGV[i + 1]
@@ -81,24 +73,17 @@ for i = 3, #ARGV, 2 do
 end
 return lost
 """
-)
 
-POSTPONE = (
-    _NOW
-    + """
+POSTPONE = _NOW + """
 if ARGV[3] ~= '' then
     redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
 end
 return redis.call('ZADD', KEYS[2], 'XX', now + tonumber(ARGV[2]), ARGV[1])
 """
-)
 
-IDLE = (
-    _NOW
-    + """
+IDLE = _NOW + """
 return redis.call('ZRANGE', KEYS[1], '-inf', now - tonumber(ARGV[1]), 'BYSCORE', 'LIMIT', 0, ARGV[2])
 """
-)
 
 # Holders and waiters that were not renewed are gone with their worker; their slots and places go on.
 _GRANT = """
@@ -122,10 +107,7 @@ local function grant()
 end
 """
 
-ENTER = (
-    _NOW
-    + _GRANT
-    + """
+ENTER = _NOW + _GRANT + """
 if redis.call('ZSCORE', held, holder) then
     redis.call('ZADD', held, now + lease, holder)
     return 1
@@ -142,24 +124,16 @@ if ARGV[5] == '0' then
 end
 return 0
 """
-)
 
-LEAVE = (
-    _NOW
-    + _GRANT
-    + """
+LEAVE = _NOW + _GRANT + """
 redis.call('ZREM', held, holder)
 redis.call('ZREM', line, holder)
 redis.call('ZREM', seen, holder)
 grant()
 """
-)
 
-RENEW_SLOT = (
-    _NOW
-    + """
+RENEW_SLOT = _NOW + """
 for i = 2, #ARGV do
     redis.call('ZADD', KEYS[1], 'XX', now + tonumber(ARGV[1]), ARGV[i])
 end
 """
-)

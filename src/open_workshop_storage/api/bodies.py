@@ -1,0 +1,71 @@
+"""Request bodies that the framework would read without a bound."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import Depends, Request
+from starlette.requests import ClientDisconnect
+
+from open_workshop_storage.api.dependencies import RuntimeDep
+from open_workshop_storage.core.errors import BadRequest, ClientGone, UploadTimedOut
+from open_workshop_storage.utils.forms import FormError, read_form
+
+_MAX_FORM_BYTES = 64 * 1024
+
+
+async def body_chunks(request: Request) -> AsyncIterator[bytes]:
+    """Yield the body as it comes.
+
+    Raises:
+        ClientGone: The client left before its end.
+    """
+    try:
+        async for chunk in request.stream():
+            if chunk:
+                yield chunk
+    except ClientDisconnect:
+        raise ClientGone from None
+
+
+async def whole_body(request: Request, max_bytes: int, seconds: float) -> bytes:
+    """Return a small body.
+
+    Args:
+        seconds: What it may take; 0 for as long as it likes.
+
+    Raises:
+        BadRequest: It is larger than that.
+        UploadTimedOut: It took longer than that.
+        ClientGone: The client left before its end.
+    """
+    body = bytearray()
+    try:
+        async with asyncio.timeout(seconds or None):
+            async for chunk in body_chunks(request):
+                body += chunk
+                if len(body) > max_bytes:
+                    raise BadRequest("Request body too large")
+    except TimeoutError:
+        raise UploadTimedOut from None
+    return bytes(body)
+
+
+async def small_form(request: Request, runtime: RuntimeDep) -> dict[str, str]:
+    """Return the fields of a form without a file, multipart or urlencoded; none if the body is of another type.
+
+    Raises:
+        BadRequest: The form is malformed or too large.
+        UploadTimedOut: It does not come in time.
+        ClientGone: The client left before its end.
+    """
+    body = await whole_body(request, _MAX_FORM_BYTES, runtime.settings.transfer_idle_timeout_seconds)
+    try:
+        return read_form(request.headers.get("content-type", ""), body) if body else {}
+    except FormError:
+        raise BadRequest("Malformed form") from None
+
+
+SmallForm = Annotated[dict[str, str], Depends(small_form)]

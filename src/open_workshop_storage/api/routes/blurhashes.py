@@ -1,0 +1,73 @@
+"""`POST /blurhashes` (wire contract, section 3)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field, ValidationError
+
+from open_workshop_storage.api.bodies import whole_body
+from open_workshop_storage.api.dependencies import RuntimeDep
+from open_workshop_storage.api.openapi import plain_text_responses
+from open_workshop_storage.core.errors import BadRequest, ServiceUnavailable, UploadTimedOut
+
+MAX_PATHS = 1000
+
+_MAX_BODY_BYTES = 4 * 1024 * 1024
+
+router = APIRouter(tags=["blurhashes"])
+
+
+class BlurhashRequest(BaseModel):
+    """Images to be previewed."""
+
+    paths: Annotated[
+        list[str],
+        Field(
+            max_length=MAX_PATHS,
+            description="Download addresses, as full URLs or relative: `[/]download/<type>/<path>`.",
+            examples=[["/download/resource/covers/7.webp", "https://storage.example/download/avatar/3.webp"]],
+        ),
+    ]
+
+
+class BlurhashItem(BaseModel):
+    """What is known of one image; all null if there is none that anybody may see."""
+
+    path: Annotated[str, Field(description="As it was asked for.", examples=["/download/resource/covers/7.webp"])]
+    blurhash: Annotated[str | None, Field(description="4×3 components.", examples=["LEHV6nWB2yk8pyo0adR*.7kCMdnj"])]
+    width: Annotated[int | None, Field(description="Pixels.", examples=[1280])]
+    height: Annotated[int | None, Field(description="Pixels.", examples=[720])]
+
+
+class BlurhashAnswer(BaseModel):
+    """What is known of the images, in the order of the request."""
+
+    items: list[BlurhashItem]
+
+
+@router.post(
+    "/blurhashes",
+    summary="Previews of images",
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": BlurhashRequest.model_json_schema()}},
+        }
+    },
+    responses=plain_text_responses(BadRequest, UploadTimedOut, ServiceUnavailable),
+)
+async def blurhashes(request: Request, runtime: RuntimeDep) -> BlurhashAnswer:
+    """Return the BlurHash and the size of each image."""
+    body = await whole_body(request, _MAX_BODY_BYTES, runtime.settings.transfer_idle_timeout_seconds)
+    try:
+        paths = BlurhashRequest.model_validate_json(body).paths
+    except ValidationError:
+        raise BadRequest(f'Invalid body: {{"paths": […]}} with at most {MAX_PATHS} paths expected') from None
+    known = await runtime.blurhashes.compute(paths)
+    items = [
+        BlurhashItem(path=path, blurhash=image.blurhash, width=image.width, height=image.height)
+        for path, image in zip(paths, known, strict=True)
+    ]
+    return BlurhashAnswer(items=items)

@@ -1,0 +1,128 @@
+"""The Manager's file calls (wire contract, section 4)."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import PlainTextResponse
+
+from open_workshop_storage.api.bodies import body_chunks, small_form
+from open_workshop_storage.api.dependencies import RuntimeDep
+from open_workshop_storage.api.openapi import plain_text_responses
+from open_workshop_storage.core import errors
+from open_workshop_storage.core.storage_types import StorageType
+from open_workshop_storage.services.file_uploads import FILE_KINDS, UPLOADABLE, FileUploads
+from open_workshop_storage.services.form_tokens import FormToken
+from open_workshop_storage.utils.forms import FormError, multipart_boundary
+
+router = APIRouter(tags=["files"], default_response_class=PlainTextResponse)
+
+SmallForm = Annotated[dict[str, str], Depends(small_form)]
+
+
+def _form(properties: dict[str, dict[str, Any]], required: list[str], *media_types: str) -> dict[str, Any]:
+    schema = {"type": "object", "properties": properties, "required": required}
+    return {"requestBody": {"required": True, "content": {name: {"schema": schema} for name in media_types}}}
+
+
+_UPLOAD_FORM = _form(
+    {
+        "token": {"type": "string", "format": "password", "description": "Form token `upload_file`."},
+        "type": {"type": "string", "enum": [*UPLOADABLE], "description": "Where the file belongs."},
+        "path": {
+            "type": "string",
+            "description": "Its path there; of an image it ends in `.webp`.",
+            "examples": ["covers/7.webp"],
+        },
+        "file_kind": {
+            "type": "string",
+            "enum": [*FILE_KINDS],
+            "default": "bin",
+            "description": "`img` is normalised to WebP, `bin` is stored as it is; an avatar is always `img`.",
+        },
+        "file": {"type": "string", "format": "binary", "description": "The file's content."},
+    },
+    ["token", "type", "path", "file"],
+    "multipart/form-data",
+)
+_DELETE_FORM = _form(
+    {
+        "token": {"type": "string", "format": "password", "description": "Form token `delete_file`."},
+        "type": {"type": "string", "enum": [*StorageType], "description": "Where the file is."},
+        "path": {"type": "string", "description": "Its path there.", "examples": ["covers/7.webp"]},
+    },
+    ["token", "type", "path"],
+    "application/x-www-form-urlencoded",
+    "multipart/form-data",
+)
+
+
+@router.post(
+    "/upload",
+    summary="Store a file",
+    status_code=201,
+    response_description="The given path.",
+    openapi_extra=_UPLOAD_FORM,
+    responses=plain_text_responses(
+        errors.BadRequest,
+        errors.InvalidType,
+        errors.ImageExpected,
+        errors.TokenMissing,
+        errors.AccessDenied,
+        errors.UploadTimedOut,
+        errors.FileTooLarge,
+        errors.ImageTooLarge,
+        errors.PathOutsideStorage,
+        errors.ImagePreparationFailed,
+        errors.ServiceUnavailable,
+        errors.NoSpace,
+    ),
+)
+async def upload(request: Request, runtime: RuntimeDep) -> str:
+    """Store a file, in place of the one of that path if there is one; an image is normalised first."""
+    content_type = request.headers.get("content-type", "")
+    try:
+        boundary = multipart_boundary(content_type)
+    except FormError:
+        raise errors.BadRequest("Malformed form") from None
+    if boundary is None:
+        form = await small_form(request, runtime)
+        await runtime.form_tokens.check(FormToken.UPLOAD_FILE, form.get("token"))
+        raise errors.BadRequest("File missing")
+    length = request.headers.get("content-length", "")
+    announced = int(length) if re.fullmatch("[0-9]{1,18}", length) else None
+    uploads = FileUploads(runtime.settings, runtime.storage, runtime.images, runtime.form_tokens)
+    return await uploads.store(boundary, body_chunks(request), announced)
+
+
+@router.delete(
+    "/delete",
+    summary="Remove a file",
+    response_description="The file is gone, and so are the folders that are empty without it.",
+    openapi_extra=_DELETE_FORM,
+    responses=plain_text_responses(
+        errors.BadRequest,
+        errors.InvalidType,
+        errors.TokenMissing,
+        errors.AccessDenied,
+        errors.FileMissing,
+        errors.UploadTimedOut,
+    ),
+)
+async def delete(form: SmallForm, runtime: RuntimeDep) -> str:
+    """Remove a file, and then the folders that are empty without it."""
+    await runtime.form_tokens.check(FormToken.DELETE_FILE, form.get("token"))
+    path = form.get("path")
+    if not path:
+        raise errors.BadRequest("Path missing")
+    try:
+        target = runtime.storage.resolve(form.get("type", ""), path)
+    except errors.PathOutsideStorage:
+        raise errors.AccessDenied from None
+    except errors.BadRequest:
+        # No file can have that name.
+        raise errors.FileMissing from None
+    await runtime.storage.delete(target)
+    return "File deleted"
