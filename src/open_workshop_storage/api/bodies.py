@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 
 from open_workshop_storage.api.dependencies import RuntimeDep
 from open_workshop_storage.core.errors import BadRequest, ClientGone, UploadTimedOut
-from open_workshop_storage.utils.forms import FormError, read_form
+from open_workshop_storage.utils.forms import FORM_TYPES, FormError, read_form
 
 _MAX_FORM_BYTES = 64 * 1024
 
@@ -54,16 +54,19 @@ async def whole_body(request: Request, max_bytes: int, seconds: float) -> bytes:
 
 
 async def small_form(request: Request, runtime: RuntimeDep) -> dict[str, str]:
-    """Return the fields of a form without a file, multipart or urlencoded; none if the body is of another type.
+    """Return the fields of a form without a file, multipart or urlencoded; none if there is no form.
 
     Raises:
         BadRequest: The form is malformed or too large.
         UploadTimedOut: It does not come in time.
         ClientGone: The client left before its end.
     """
+    content_type = request.headers.get("content-type", "")
+    if not content_type.lower().startswith(FORM_TYPES):
+        return {}
     body = await whole_body(request, _MAX_FORM_BYTES, runtime.settings.transfer_idle_timeout_seconds)
     try:
-        return read_form(request.headers.get("content-type", ""), body) if body else {}
+        return read_form(content_type, body) if body else {}
     except FormError:
         raise BadRequest("Malformed form") from None
 

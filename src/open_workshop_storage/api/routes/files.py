@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse
 
-from open_workshop_storage.api.bodies import body_chunks, small_form
+from open_workshop_storage.api.bodies import SmallForm, body_chunks, small_form
 from open_workshop_storage.api.dependencies import RuntimeDep
-from open_workshop_storage.api.openapi import plain_text_responses
+from open_workshop_storage.api.openapi import form_body, plain_text_responses
 from open_workshop_storage.core import errors
 from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.services.file_uploads import FILE_KINDS, UPLOADABLE, FileUploads
 from open_workshop_storage.services.form_tokens import FormToken
-from open_workshop_storage.utils.forms import FormError, multipart_boundary
+from open_workshop_storage.utils.forms import FORM_TYPES, FormError, multipart_boundary
 
 router = APIRouter(tags=["files"], default_response_class=PlainTextResponse)
 
-SmallForm = Annotated[dict[str, str], Depends(small_form)]
-
-
-def _form(properties: dict[str, dict[str, Any]], required: list[str], *media_types: str) -> dict[str, Any]:
-    schema = {"type": "object", "properties": properties, "required": required}
-    return {"requestBody": {"required": True, "content": {name: {"schema": schema} for name in media_types}}}
-
-
-_UPLOAD_FORM = _form(
+_UPLOAD_FORM = form_body(
     {
         "token": {"type": "string", "format": "password", "description": "Form token `upload_file`."},
         "type": {"type": "string", "enum": [*UPLOADABLE], "description": "Where the file belongs."},
@@ -47,15 +38,14 @@ _UPLOAD_FORM = _form(
     ["token", "type", "path", "file"],
     "multipart/form-data",
 )
-_DELETE_FORM = _form(
+_DELETE_FORM = form_body(
     {
         "token": {"type": "string", "format": "password", "description": "Form token `delete_file`."},
         "type": {"type": "string", "enum": [*StorageType], "description": "Where the file is."},
         "path": {"type": "string", "description": "Its path there.", "examples": ["covers/7.webp"]},
     },
     ["token", "type", "path"],
-    "application/x-www-form-urlencoded",
-    "multipart/form-data",
+    *FORM_TYPES,
 )
 
 

@@ -1,0 +1,133 @@
+"""BlurHashes of stored images, by the addresses that they are downloaded from (wire contract, section 3)."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from redis.asyncio import Redis
+
+from open_workshop_storage.core.errors import ServiceUnavailable, StorageError
+from open_workshop_storage.core.settings import Settings
+from open_workshop_storage.services.images import Images
+from open_workshop_storage.services.storage import Storage
+from open_workshop_storage.stores.blurhash_cache import (
+    NO_IMAGE,
+    Blurhash,
+    FileVersion,
+    RecentBlurhashes,
+    SharedBlurhashes,
+)
+
+_DOWNLOAD_PATH = re.compile(r"/?download/([^/]+)/(.+)", re.DOTALL)
+
+
+class Blurhashes:
+    """Computes BlurHashes, each once for each version of a file.
+
+    Args:
+        redis: Where workers share what they computed; `None` to remember it in this process only.
+    """
+
+    def __init__(self, storage: Storage, images: Images, settings: Settings, redis: Redis | None) -> None:
+        self._storage = storage
+        self._images = images
+        self._recent = RecentBlurhashes(settings.blurhash_cache_size)
+        self._shared = (
+            None
+            if redis is None
+            else SharedBlurhashes(redis, settings.redis_prefix, settings.blurhash_cache_ttl_seconds)
+        )
+        self._flights: dict[FileVersion, _Flight] = {}
+
+    async def compute(self, paths: Sequence[str]) -> list[Blurhash]:
+        """Return what is known of the images at these addresses, in their order.
+
+        Args:
+            paths: Full URLs or relative ones, whose path part is `[/]download/<type>/<path>`. One that leads to
+                no image that anybody may have gets `NO_IMAGE`.
+
+        Raises:
+            ServiceUnavailable: The storage root is missing.
+        """
+        versions = await asyncio.to_thread(self._find_all, set(paths))
+        wanted = {version for version in versions.values() if version is not None}
+        known = {version: blurhash for version in wanted if (blurhash := self._recent.get(version)) is not None}
+        if len(known) < len(wanted):
+            known |= await self._obtain(wanted - known.keys())
+        found = (versions[path] for path in paths)
+        return [NO_IMAGE if version is None else known[version] for version in found]
+
+    def _find_all(self, paths: Collection[str]) -> dict[str, FileVersion | None]:
+        return {path: self._find(path) for path in paths}
+
+    def _find(self, path: str) -> FileVersion | None:
+        address = _type_and_path(path)
+        if address is None:
+            return None
+        try:
+            file = self._storage.find(*address)
+        except ServiceUnavailable:
+            if not self._storage.main_dir.is_dir():
+                raise
+            return None
+        except StorageError:
+            return None
+        return FileVersion(str(file.path), file.mtime_ns, file.size) if file.mod_id is None else None
+
+    async def _obtain(self, versions: Collection[FileVersion]) -> dict[FileVersion, Blurhash]:
+        shared = {} if self._shared is None else await self._shared.get(versions)
+        for version, blurhash in shared.items():
+            self._recent.put(version, blurhash)
+        missing = [version for version in versions if version not in shared]
+        async with asyncio.TaskGroup() as group:
+            tasks = {version: group.create_task(self._compute_once(version)) for version in missing}
+        computed = {version: task.result() for version, task in tasks.items()}
+        if self._shared is not None and computed:
+            await self._shared.put(computed)
+        return shared | computed
+
+    async def _compute_once(self, version: FileVersion) -> Blurhash:
+        """Compute a BlurHash, or wait for another request that does."""
+        while (flight := self._flights.get(version)) is not None:
+            await flight.ended.wait()
+            if flight.blurhash is not None:
+                return flight.blurhash
+        known = self._recent.get(version)
+        if known is not None:
+            return known
+        flight = self._flights[version] = _Flight()
+        try:
+            flight.blurhash = await self._compute(version)
+            self._recent.put(version, flight.blurhash)
+            return flight.blurhash
+        finally:
+            del self._flights[version]
+            flight.ended.set()
+
+    async def _compute(self, version: FileVersion) -> Blurhash:
+        try:
+            return Blurhash(*await self._images.blurhash(Path(version.path)))
+        except StorageError:
+            return NO_IMAGE
+
+
+class _Flight:
+    """A computation that others wait for; it ends without a BlurHash when its request is cancelled."""
+
+    def __init__(self) -> None:
+        self.ended = asyncio.Event()
+        self.blurhash: Blurhash | None = None
+
+
+def _type_and_path(url: str) -> tuple[str, str] | None:
+    """Return the storage type and the path that a download address names, if it is one."""
+    try:
+        path = unquote(urlsplit(url).path, errors="strict")
+    except ValueError:
+        return None
+    match = _DOWNLOAD_PATH.fullmatch(path)
+    return (match[1], match[2]) if match else None

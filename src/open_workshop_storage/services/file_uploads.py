@@ -1,0 +1,126 @@
+"""Takes in the files that the Manager uploads itself (wire contract, section 4)."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+from open_workshop_storage.core.errors import BadRequest, FileTooLarge, InvalidType, ServiceUnavailable, UploadTimedOut
+from open_workshop_storage.core.settings import Settings
+from open_workshop_storage.core.storage_types import StorageType
+from open_workshop_storage.services.form_tokens import FormToken, FormTokens
+from open_workshop_storage.services.images import Images
+from open_workshop_storage.services.receive import ReceiveLimits, receive
+from open_workshop_storage.services.storage import Storage
+from open_workshop_storage.utils.forms import FormError, MultipartReader
+
+UPLOADABLE = (StorageType.RESOURCE, StorageType.AVATAR)
+FILE_KINDS = ("bin", "img")
+
+_FOLDER = "uploads"
+# What a form has besides its file: boundaries, headers, the other fields.
+_FORM_OVERHEAD_BYTES = 64 * 1024
+
+
+class FileUploads:
+    """Receives forms with a file, and puts the file in its place."""
+
+    def __init__(self, settings: Settings, storage: Storage, images: Images, form_tokens: FormTokens) -> None:
+        self._settings = settings
+        self._storage = storage
+        self._images = images
+        self._form_tokens = form_tokens
+
+    async def store(self, boundary: bytes, chunks: AsyncIterator[bytes], announced: int | None) -> str:
+        """Receive a multipart form, store its file, normalised if it is an image, and return the path as given.
+
+        The fields may come in any order; a token is judged as soon as it is there.
+
+        Args:
+            boundary: What separates the form's fields.
+            announced: The body's size in bytes, if the client said it.
+
+        Raises:
+            TokenMissing: There is no token.
+            AccessDenied: It is wrong.
+            InvalidType: Neither `resource` nor `avatar`.
+            PathOutsideStorage: The path leaves the folder of its type.
+            BadRequest: The form is malformed, or a field is missing or wrong.
+            FileTooLarge: The file is larger than `UPLOAD_MAX_BYTES`.
+            ImageExpected: It is no image.
+            ImageTooLarge: It has too many pixels.
+            ImagePreparationFailed: It could not be normalised.
+            UploadTimedOut: It does not come in time.
+            NoSpace: The disk is full, or would be down to its reserve.
+            ServiceUnavailable: The storage root is missing.
+        """
+        limit = self._settings.upload_max_bytes
+        if limit and announced is not None and announced > limit + _FORM_OVERHEAD_BYTES:
+            raise FileTooLarge
+        if not await asyncio.to_thread(self._storage.main_dir.is_dir):
+            raise ServiceUnavailable
+        received = self._storage.temp / _FOLDER / secrets.token_hex(16)
+        image = received.with_suffix(".webp")
+        try:
+            form = await self._receive(boundary, chunks, received, announced)
+            target = self._target(form.fields)
+            if not form.has_file:
+                raise BadRequest("File missing")
+            if form.fields.get("file_kind") == "img":
+                await self._images.normalise(received, image)
+                await self._storage.install(image, target)
+            else:
+                await self._storage.install(received, target)
+        finally:
+            await asyncio.to_thread(_remove, received, image)
+        return form.fields["path"]
+
+    async def _receive(
+        self, boundary: bytes, chunks: AsyncIterator[bytes], target: Path, announced: int | None
+    ) -> MultipartReader:
+        limit = self._settings.upload_max_bytes
+        limits = ReceiveLimits(
+            max_bytes=limit,
+            total_seconds=self._settings.transfer_upload_timeout_seconds,
+            idle_seconds=self._settings.transfer_idle_timeout_seconds,
+            reserve_bytes=self._settings.storage_reserve_bytes,
+            timed_out=UploadTimedOut,
+        )
+        expected = min(announced, limit) if announced is not None and limit else announced
+        try:
+            form = MultipartReader(boundary, "file")
+            await receive(self._file(form, chunks), target, limits, expected, lambda received: None)
+            if not form.complete:
+                raise FormError
+        except FormError:
+            raise BadRequest("Malformed form") from None
+        return form
+
+    async def _file(self, form: MultipartReader, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        judged = False
+        async for chunk in chunks:
+            pieces = form.feed(chunk)
+            if not judged and (form.complete or "token" in form.fields):
+                await self._form_tokens.check(FormToken.UPLOAD_FILE, form.fields.get("token"))
+                judged = True
+            for piece in pieces:
+                yield piece
+
+    def _target(self, fields: Mapping[str, str]) -> Path:
+        storage_type, kind, path = fields.get("type", ""), fields.get("file_kind") or "bin", fields.get("path", "")
+        if storage_type not in UPLOADABLE:
+            raise InvalidType
+        if kind not in FILE_KINDS:
+            raise BadRequest("Invalid file kind")
+        if storage_type == StorageType.AVATAR and kind != "img":
+            raise BadRequest("Avatar requires image file kind")
+        if kind == "img" and not path.endswith(".webp"):
+            raise BadRequest("Image storage path must end with .webp")
+        return self._storage.resolve(storage_type, path, UPLOADABLE)
+
+
+def _remove(*paths: Path) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)

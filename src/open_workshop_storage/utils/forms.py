@@ -1,0 +1,155 @@
+"""Forms as browsers and HTTP libraries send them (RFC 7578; the URL Standard's `x-www-form-urlencoded`).
+
+A form is read with bounds on all but its file, which is handed on piece by piece as it comes.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
+
+_MAX_FIELDS = 32
+_MAX_FIELD_BYTES = 16 * 1024
+
+
+class FormError(ValueError):
+    """The body is no form, has no end, or has more or longer fields than we read."""
+
+
+class MultipartReader:
+    """Reads a multipart form piece by piece.
+
+    Args:
+        boundary: As `multipart_boundary` returns it.
+        file_field: The name of the field that may be of any size; it is not kept.
+
+    Attributes:
+        fields: What has come in completely, the file excepted.
+        has_file: Whether the file has begun.
+        complete: Whether the form has ended.
+
+    Raises:
+        FormError: The boundary is too long.
+    """
+
+    def __init__(self, boundary: bytes, file_field: str | None = None) -> None:
+        self.fields: dict[str, str] = {}
+        self.has_file = False
+        self.complete = False
+        self._file_field = file_field
+        self._count = 0
+        self._name = ""
+        self._header = bytearray()
+        self._disposition = bytearray()
+        self._value = bytearray()
+        self._pieces: list[bytes] = []
+        try:
+            self._parser = MultipartParser(
+                boundary,
+                {
+                    "on_part_begin": self._begin_part,
+                    "on_header_field": self._add_to_header_name,
+                    "on_header_value": self._add_to_header_value,
+                    "on_header_end": self._end_header,
+                    "on_headers_finished": self._end_headers,
+                    "on_part_data": self._add_data,
+                    "on_part_end": self._end_part,
+                    "on_end": self._end,
+                },
+            )
+        except FormParserError as error:
+            raise FormError from error
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Read the next bytes of the body, and return those of them that belong to the file.
+
+        Raises:
+            FormError: See there.
+        """
+        self._pieces = []
+        try:
+            self._parser.write(chunk)
+        except (FormParserError, UnicodeDecodeError) as error:
+            raise FormError from error
+        return self._pieces
+
+    def _begin_part(self) -> None:
+        self._count += 1
+        if self._count > _MAX_FIELDS:
+            raise FormError
+        self._disposition.clear()
+        self._value.clear()
+        self._header.clear()
+
+    def _add_to_header_name(self, data: bytes, start: int, end: int) -> None:
+        self._header += data[start:end]
+
+    def _add_to_header_value(self, data: bytes, start: int, end: int) -> None:
+        if self._header.lower() == b"content-disposition":
+            self._disposition += data[start:end]
+
+    def _end_header(self) -> None:
+        self._header.clear()
+
+    def _end_headers(self) -> None:
+        _, options = parse_options_header(bytes(self._disposition))
+        name = options.get(b"name")
+        if name is None:
+            raise FormError
+        self._name = name.decode()
+        if self._name == self._file_field:
+            if self.has_file:
+                raise FormError
+            self.has_file = True
+
+    def _add_data(self, data: bytes, start: int, end: int) -> None:
+        if self._name == self._file_field:
+            self._pieces.append(data[start:end])
+            return
+        self._value += data[start:end]
+        if len(self._value) > _MAX_FIELD_BYTES:
+            raise FormError
+
+    def _end_part(self) -> None:
+        if self._name != self._file_field:
+            self.fields[self._name] = self._value.decode()
+
+    def _end(self) -> None:
+        self.complete = True
+
+
+def multipart_boundary(content_type: str) -> bytes | None:
+    """Return what separates the fields of a multipart form, or `None` if the body is of another type.
+
+    Raises:
+        FormError: The header does not say.
+    """
+    kind, options = parse_options_header(content_type)
+    if kind != b"multipart/form-data":
+        return None
+    if not options.get(b"boundary"):
+        raise FormError
+    return options[b"boundary"]
+
+
+def read_form(content_type: str, body: bytes) -> dict[str, str]:
+    """Return the fields of a form of either type, without a file.
+
+    Raises:
+        FormError: See there.
+    """
+    boundary = multipart_boundary(content_type)
+    if boundary is not None:
+        reader = MultipartReader(boundary)
+        reader.feed(body)
+        if not reader.complete:
+            raise FormError
+        return reader.fields
+    try:
+        return dict(parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=_MAX_FIELDS))
+    except ValueError as error:
+        raise FormError from error

@@ -1,0 +1,60 @@
+"""Routes with the real services behind them, in the test's own process."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from fastapi import APIRouter, FastAPI
+from redis.asyncio import Redis
+
+from open_workshop_storage.api.dependencies import get_runtime
+from open_workshop_storage.api.failures import EXCEPTION_HANDLERS
+from open_workshop_storage.core.settings import Settings
+from open_workshop_storage.services.blurhashes import Blurhashes
+from open_workshop_storage.services.form_tokens import FormTokens
+from open_workshop_storage.services.images import Images
+from open_workshop_storage.services.storage import Storage
+from tests.support.configs import Secrets
+
+
+def make_settings(main_dir: Path, secrets: Secrets, **changes: object) -> Settings:
+    """Return settings for a storage root; names in lower case."""
+    for name in ("archive", "avatar", "resource", "temp"):
+        (main_dir / name).mkdir(parents=True, exist_ok=True)
+    usual: dict[str, object] = {
+        "main_dir": main_dir,
+        "manager_url": "http://127.0.0.1:9",
+        "access_service_url": "http://127.0.0.1:9",
+        "storage_reserve_bytes": 0,
+        **{name.lower(): value for name, value in secrets.settings().items()},
+    }
+    return Settings(**{**usual, **changes})  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What of a runtime the routes of single files and images use; to build a whole one takes its time."""
+
+    settings: Settings
+    storage: Storage
+    images: Images
+    blurhashes: Blurhashes
+    form_tokens: FormTokens
+
+
+@asynccontextmanager
+async def serving(
+    router: APIRouter, settings: Settings, redis: Redis | None = None
+) -> AsyncIterator[tuple[FastAPI, httpx.AsyncClient]]:
+    """Serve some routes until the block ends; give the app, and a client for it."""
+    storage, images = Storage(settings.main_dir), Images()
+    parts = Parts(settings, storage, images, Blurhashes(storage, images, settings, redis), FormTokens(settings))
+    app = FastAPI(exception_handlers=EXCEPTION_HANDLERS)
+    app.include_router(router)
+    app.dependency_overrides[get_runtime] = lambda: parts
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://storage") as client:
+        yield app, client
