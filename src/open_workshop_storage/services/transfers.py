@@ -73,8 +73,9 @@ class Transfers:
             job = await self._store.get(claims.job_id)
             if job is not None:
                 return job.status
-            name = claims.filename or claims.download_url.partition("?")[0].rpartition("/")[2]
-            job = Job(job_id=claims.job_id, claims=claims, origin="url", file_name=safe_file_name(name))
+            job = Job(
+                job_id=claims.job_id, claims=claims, origin="url", file_name=safe_file_name(claims.filename or "")
+            )
             try:
                 await self._store.save(job, EventKind.STAGE)
             except StaleJobError:
@@ -157,19 +158,27 @@ class Transfers:
         return await run.finish(**await self._stages.prepare(run))
 
     async def _fetch(self, run: JobRun) -> None:
-        assert run.job.claims.download_url is not None
+        claims = run.job.claims
+        assert claims.download_url is not None
         limits = ReceiveLimits(
             max_bytes=self._max_bytes(run.job),
-            total_seconds=self._settings.transfer_download_timeout_seconds,
+            total_seconds=0,
             idle_seconds=self._settings.transfer_idle_timeout_seconds,
             reserve_bytes=self._settings.storage_reserve_bytes,
             timed_out=DownloadTimedOut,
         )
         async with self._slots.in_turn(Slot.DOWNLOAD, f"{run.job.job_id}/{run.job.owner}"):
             await run.stage(Stage.DOWNLOADING, bytes=0, total=None)
-            async with self._fetcher.open(run.job.claims.download_url) as response:
-                run.progress(total=response.total)
-                await self._receive(run, response.chunks(), limits, response.total, Stage.DOWNLOADED)
+            try:
+                # The time limit holds for connecting and redirects too.
+                async with asyncio.timeout(self._settings.transfer_download_timeout_seconds or None):
+                    async with self._fetcher.open(claims.download_url) as response:
+                        run.progress(
+                            total=response.total, file_name=safe_file_name(claims.filename or response.filename or "")
+                        )
+                        await self._receive(run, response.chunks(), limits, response.total, Stage.DOWNLOADED)
+            except TimeoutError:
+                raise DownloadTimedOut from None
 
     async def _receive(
         self, run: JobRun, chunks: AsyncIterator[bytes], limits: ReceiveLimits, expected: int | None, then: Stage
