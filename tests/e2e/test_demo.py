@@ -68,7 +68,7 @@ async def test_the_demo_sends_a_file_through_and_serves_it_until_ctrl_c(
 ) -> None:
     async with running_demo(tmp_path, source) as demo:
         printed = await read_until(demo, "Serving until Ctrl-C.")
-        for shown in ("fresh secrets", "Upload", "Extraction", "Repacking", "All 4 entries"):
+        for shown in ("fresh secrets", "Upload", "Extraction", "Repacking", "Entries compared: 4"):
             assert shown in printed
         addresses = [word for word in printed.split() if word.startswith("http://")]
         (download,) = [address for address in addresses if address.endswith("/main.zip")]
@@ -89,7 +89,7 @@ async def test_the_demo_sends_a_file_through_and_serves_it_until_ctrl_c(
 
 async def test_the_demo_may_be_ended_at_any_time(tmp_path: Path, source: Path) -> None:
     async with running_demo(tmp_path, source) as demo:
-        await read_until(demo, "distributor ")
+        await read_until(demo, "loader      http")
         started = descendants(demo.pid)
         demo.send_signal(signal.SIGTERM)
         async with asyncio.timeout(PATIENCE_SECONDS):

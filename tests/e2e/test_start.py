@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.support.configs import Secrets, write_config
-from tests.support.servers import PROJECT, START_SECONDS, clean_environment, free_port, granian_command
+from tests.support.servers import clean_environment, failed_start
 
 SECRET = "too-short-a-secret"
 
@@ -26,16 +25,9 @@ def test_a_wrong_configuration_stops_the_start_with_one_message(app: str, worker
             "NO_SETTING_OF_OURS": "ignored",
         },
     )
-    ended = subprocess.run(
-        granian_command(app, free_port(), workers=workers),
-        cwd=PROJECT,
-        env=clean_environment() | {"OW_CONFIG": str(config)},
-        capture_output=True,
-        text=True,
-        timeout=START_SECONDS,
-    )
-    printed = ended.stdout + ended.stderr
-    assert ended.returncode != 0
+    environment = clean_environment() | {"OW_CONFIG": str(config)}
+    status, printed = failed_start(app, tmp_path, environment, workers=workers)
+    assert status != 0
     for name in ("MANAGER_URL", "ACCESS_SERVICE_URL", "TRANSFER_JWT_SECRET", "JOB_TTL_SECONDS"):
         assert 1 <= printed.count(f"  {name} ") <= workers, printed
     assert "Traceback" not in printed

@@ -264,7 +264,13 @@ async def test_limits_and_time_outs_of_the_settings_hold(
     await refused(zip_of(BIG_WHEN_UNPACKED), 413, "Archive too large", "unpacked_size_limit")
     await refused(compressed_tar_of(BIG_WHEN_UNPACKED, "gz"), 413, "Archive too large", "unpacked_size_limit")
     await refused(seven_zip_of(BIG_WHEN_UNPACKED), 413, "Archive too large", "unpacked_size_limit")
-    await refused(aiter(InterruptedBody(bytes(1000))), 408, "Upload timed out", "timeout")
+
+    silent = services.ticket()
+    head = f"POST /transfer/upload?token={silent.token} HTTP/1.1\r\nHost: storage\r\nContent-Length: 1000\r\n\r\n"
+    raw = await raw_request(services.loader, head.encode() + b"the rest never comes")
+    assert (raw.status, raw.body) == (408, b"Upload timed out")
+    (callback,) = services.manager.wait_for_callbacks(silent.job_id)
+    assert (callback.claims["status"], callback.claims["reason"]) == ("error", "timeout")
 
     larger = services.ticket(max_bytes=0)
     assert (await upload(http, services.loader, larger.token, bytes(50_001))).status_code == 200

@@ -43,7 +43,8 @@ def zip_of(entries: Entries, method: int = zipfile.ZIP_DEFLATED) -> bytes:
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w", method) as archive:
         for name, content in entries.items():
-            archive.writestr(name, content)
+            # Without the present time in it, so that the same entries give the same bytes.
+            archive.writestr(zipfile.ZipInfo(name), content, method)
     return target.getvalue()
 
 

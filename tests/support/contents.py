@@ -34,9 +34,12 @@ class Content(NamedTuple):
 Contents = dict[str, Content]
 """Files by name; folders are left out."""
 
+ITSELF = ""
+"""The name that a file which is no archive has among its own contents."""
+
 
 def contents_of(path: Path) -> Contents:
-    """Return what is in an archive; a file that is no archive holds itself."""
+    """Return what is in an archive; a file that is no archive holds `ITSELF`."""
     with path.open("rb") as file:
         magic = file.read(8)
     if magic.startswith(_ZIP_MAGIC):
@@ -47,7 +50,7 @@ def contents_of(path: Path) -> Contents:
         return _in_tar(path, is_zstandard=magic.startswith(_ZSTANDARD_MAGIC))
     except tarfile.TarError:
         with path.open("rb") as file:
-            return {path.name: _content(file)}
+            return {ITSELF: _content(file)}
 
 
 def _in_zip(path: Path) -> Contents:

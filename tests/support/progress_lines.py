@@ -30,7 +30,7 @@ class ProgressLines:
             self._label, self._quarters_shown = label, -1
         self._note = note
         filled = round(fraction * _WIDTH)
-        line = f"   {label:<11} {'█' * filled}{'░' * (_WIDTH - filled)} {fraction:4.0%}  {note}"
+        line = f"   {label:<11} {'█' * filled}{'░' * (_WIDTH - filled)} {fraction:4.0%}  {note}".rstrip()
         if self._in_place:
             self._out.write(_START_OF_CLEARED_LINE + line)
         elif int(fraction * 4) > self._quarters_shown:

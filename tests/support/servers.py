@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import httpx
 import redis
@@ -144,6 +145,36 @@ def redis_server(folder: Path) -> Iterator[Server]:
         yield server
 
 
+def failed_start(app: str, folder: Path, environment: Mapping[str, str], *, workers: int = 1) -> tuple[int, str]:
+    """Start one of our services, which is expected to end by itself; return its exit status and what it printed.
+
+    Raises:
+        subprocess.TimeoutExpired: It went on for `START_SECONDS`.
+    """
+    log = folder / f"{app}.log"
+    with log.open("wb") as output:
+        process = _start(granian_command(app, free_port(), workers=workers), environment, output)
+    try:
+        return process.wait(START_SECONDS), log.read_text()
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _start(command: Sequence[str], environment: Mapping[str, str], output: IO[bytes]) -> subprocess.Popen[bytes]:
+    # A session of its own: Ctrl-C in a terminal reaches only the demo, which ends the rest in order.
+    # A signal on its parent's death: nothing stays behind when a test run is killed.
+    return subprocess.Popen(
+        ["setpriv", "--pdeathsig", "TERM", *command],
+        cwd=PROJECT,
+        env=environment,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+    )
+
+
 @contextmanager
 def _running(
     name: str,
@@ -155,10 +186,7 @@ def _running(
 ) -> Iterator[Server]:
     log = folder / f"{name}-{port}.log"
     with log.open("wb") as output:
-        # In a session of its own, so that Ctrl-C in a terminal reaches only the demo, which ends the rest in order.
-        process = subprocess.Popen(
-            command, cwd=PROJECT, env=environment, stdout=output, stderr=output, start_new_session=True
-        )
+        process = _start(command, environment, output)
     scheme = "redis" if name == "redis" else "http"
     server = Server(name, f"{scheme}://127.0.0.1:{port}", port, process, log)
     try:

@@ -90,8 +90,7 @@ def running_services(
         settings: Entries of `ow_config.py` on top of the usual ones.
     """
     main_dir = folder / "storage"
-    for name in ("archive", "avatar", "resource", "temp"):
-        (main_dir / name).mkdir(parents=True)
+    main_dir.mkdir()
     shared = Secrets()
     with ExitStack() as stack:
         manager = stack.enter_context(stand_in(shared))
