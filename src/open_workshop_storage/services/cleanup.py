@@ -70,9 +70,18 @@ class Cleanup:
             await discard(folder)
 
 
-def _older_than(parent: Path, seconds: float) -> list[Path]:
+def _older_than(temp: Path, seconds: float) -> list[Path]:
+    """Return the workspaces in which nothing has changed for so long."""
     limit = time.time() - seconds
     try:
-        return [entry for entry in parent.iterdir() if entry.is_dir() and entry.stat().st_mtime <= limit]
+        folders = [entry for entry in temp.iterdir() if entry.is_dir()]
     except FileNotFoundError:
         return []
+    return [folder for folder in folders if _last_change(folder) <= limit]
+
+
+def _last_change(folder: Path) -> float:
+    try:
+        return max(entry.lstat().st_mtime for entry in (folder, *folder.iterdir()))
+    except FileNotFoundError:
+        return 0.0

@@ -13,13 +13,13 @@ from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.services.form_tokens import FormToken, FormTokens
 from open_workshop_storage.services.images import Images
 from open_workshop_storage.services.receive import ReceiveLimits, receive
+from open_workshop_storage.services.runs import discard
 from open_workshop_storage.services.storage import Storage
 from open_workshop_storage.utils.forms import FormError, MultipartReader
 
 UPLOADABLE = (StorageType.RESOURCE, StorageType.AVATAR)
 FILE_KINDS = ("bin", "img")
 
-_FOLDER = "uploads"
 # What a form has besides its file: boundaries, headers, the other fields.
 _FORM_OVERHEAD_BYTES = 64 * 1024
 
@@ -61,8 +61,9 @@ class FileUploads:
             raise FileTooLarge
         if not await asyncio.to_thread(self._storage.main_dir.is_dir):
             raise ServiceUnavailable
-        received = self._storage.temp / _FOLDER / secrets.token_hex(16)
-        image = received.with_suffix(".webp")
+        # The cleanup takes such a folder for the workspace of a job that is gone.
+        workspace = self._storage.temp / f"upload-{secrets.token_hex(16)}"
+        received, image = workspace / "file", workspace / "image.webp"
         try:
             form = await self._receive(boundary, chunks, received, announced)
             target = self._target(form.fields)
@@ -74,7 +75,7 @@ class FileUploads:
             else:
                 await self._storage.install(received, target)
         finally:
-            await asyncio.to_thread(_remove, received, image)
+            await discard(workspace)
         return form.fields["path"]
 
     async def _receive(
@@ -119,8 +120,3 @@ class FileUploads:
         if kind == "img" and not path.endswith(".webp"):
             raise BadRequest("Image storage path must end with .webp")
         return self._storage.resolve(storage_type, path, UPLOADABLE)
-
-
-def _remove(*paths: Path) -> None:
-    for path in paths:
-        path.unlink(missing_ok=True)

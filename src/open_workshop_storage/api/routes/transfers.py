@@ -16,10 +16,10 @@ from open_workshop_storage.core import errors
 from open_workshop_storage.core.claims import check_job_id
 from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.services.form_tokens import FormToken
+from open_workshop_storage.utils.forms import FORM_TYPES
 
 router = APIRouter(tags=["transfers"])
 
-_FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
 _TRANSFER_TOKEN = {"type": "string", "description": "Transfer token (JWT) that the Manager signed."}
 _MANAGE_TOKEN = {"type": "string", "format": "password", "description": "Form token `storage_manage_token`."}
 _JOB_ID = {"type": "string", "pattern": "^[A-Za-z0-9_-]{8,128}$", "examples": ["job-7f3a9c21"]}
@@ -35,7 +35,7 @@ _REPACK_FORM = form_body(
         },
     },
     ["token", "job_id"],
-    *_FORM_TYPES,
+    *FORM_TYPES,
 )
 _MOVE_FORM = form_body(
     {
@@ -45,7 +45,7 @@ _MOVE_FORM = form_body(
         "path": {"type": "string", "description": "Path below the type's folder.", "examples": ["mods/7/main.zip"]},
     },
     ["token", "job_id", "type", "path"],
-    *_FORM_TYPES,
+    *FORM_TYPES,
 )
 _TOKEN_ERRORS = (errors.TokenMissing, errors.AccessDenied, errors.BadRequest)
 _ARCHIVE_ERRORS = (
@@ -110,7 +110,7 @@ async def start_by_query(runtime: RuntimeDep, token: Token = None) -> TransferSt
 @router.post(
     "/transfer/start",
     summary="Start a transfer from a URL",
-    openapi_extra=form_body({"token": _TRANSFER_TOKEN}, [], *_FORM_TYPES),
+    openapi_extra=form_body({"token": _TRANSFER_TOKEN}, [], *FORM_TYPES),
     responses=plain_text_responses(*_TOKEN_ERRORS, errors.UploadTimedOut, errors.ServiceUnavailable),
 )
 async def start_by_form(runtime: RuntimeDep, form: SmallForm, token: Token = None) -> TransferStarted:
