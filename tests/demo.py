@@ -35,6 +35,7 @@ from tests.support.client import Message, watching  # noqa: E402
 from tests.support.configs import Secrets, cheap_hash  # noqa: E402
 from tests.support.contents import ITSELF, contents_of  # noqa: E402
 from tests.support.manager import StandIn, stand_in  # noqa: E402
+from tests.support.processes import descendants, kill  # noqa: E402
 from tests.support.progress_lines import ProgressLines  # noqa: E402
 from tests.support.servers import Server, StartFailed, free_port, granian  # noqa: E402
 
@@ -69,11 +70,14 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="open-workshop-demo-") as folder:
             run(file, Path(folder))
     except KeyboardInterrupt:
-        print("\nStopped: every process of the demo has ended.")
+        print("\nStopped.")
         return 0
     except (DemoFailed, SettingsError, StartFailed) as failure:
         print(f"\nThe demo failed: {failure}", file=sys.stderr)
         return 1
+    finally:
+        # A signal may come when a process has been started but is not on record yet.
+        kill(descendants(os.getpid()))
 
 
 def stop_once(number: int, frame: FrameType | None) -> NoReturn:

@@ -185,15 +185,12 @@ async def test_an_undelivered_callback_comes_again_as_the_same_end(services: Ser
     assert (services.main_dir / ticket.path).read_bytes() == sent
 
 
-@pytest.mark.parametrize("answer", [Answer(409), Answer(400), Answer(307, {"Location": "/elsewhere"})], ids=str)
-async def test_a_settled_or_refused_callback_does_not_come_again(
-    answer: Answer, services: Services, http: httpx.AsyncClient
-) -> None:
-    settled, retried = services.ticket(), services.ticket()
-    services.manager.script(settled.job_id, answer)
-    services.manager.script(retried.job_id, Answer(500))
-    for ticket in (settled, retried):
+async def test_a_settled_or_refused_callback_does_not_come_again(services: Services, http: httpx.AsyncClient) -> None:
+    settled = {services.ticket(): answer for answer in (Answer(409), Answer(400), Answer(307, {"Location": "/x"}))}
+    retried = services.ticket()
+    for ticket, answer in {**settled, retried: Answer(500)}.items():
+        services.manager.script(ticket.job_id, answer)
         assert (await upload(http, services.loader, ticket.token, zip_of(SMALL_MOD))).status_code == 200
-    # By the time that a later job's second attempt has come, so would this one's have.
+    # By the time that the last job's second attempt has come, so would those of the others have.
     services.manager.wait_for_callbacks(retried.job_id, 2)
-    assert len(services.manager.callbacks(settled.job_id)) == 1
+    assert [len(services.manager.callbacks(ticket.job_id)) for ticket in settled] == [1, 1, 1]

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 _ESTABLISHED = "01"
@@ -30,6 +35,17 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def kill(pids: Iterable[int]) -> None:
+    """Kill processes, and return when they are gone; those that have ended by themselves are left out."""
+    killed = []
+    for pid in filter(is_running, pids):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
+    while any(map(is_running, killed)):
+        time.sleep(0.01)
 
 
 def connections(pid: int, port: int) -> int:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
+import shutil
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -17,7 +17,7 @@ from typing import IO
 import httpx
 import redis
 
-from tests.support.processes import descendants, is_running
+from tests.support.processes import descendants, kill
 
 PROJECT = Path(__file__).resolve().parents[2]
 START_SECONDS = 30
@@ -61,11 +61,9 @@ class Server:
         try:
             self.process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.kill()
             self.process.wait()
-        for pid in filter(is_running, started):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        kill(started)
 
 
 def free_port() -> int:
@@ -157,16 +155,17 @@ def failed_start(app: str, folder: Path, environment: Mapping[str, str], *, work
     try:
         return process.wait(START_SECONDS), log.read_text()
     finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        kill([*descendants(process.pid), process.pid])
         process.wait()
 
 
 def _start(command: Sequence[str], environment: Mapping[str, str], output: IO[bytes]) -> subprocess.Popen[bytes]:
     # A session of its own: Ctrl-C in a terminal reaches only the demo, which ends the rest in order.
     # A signal on its parent's death: nothing stays behind when a test run is killed.
+    setpriv = shutil.which("setpriv")
+    assert setpriv is not None
     return subprocess.Popen(
-        ["setpriv", "--pdeathsig", "TERM", *command],
+        [setpriv, "--pdeathsig", "TERM", *command],
         cwd=PROJECT,
         env=environment,
         stdout=output,
