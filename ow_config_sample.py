@@ -92,6 +92,9 @@ REDIS_PREFIX = "open-workshop-storage"
 JOB_TTL_SECONDS = 10800
 CLEANUP_INTERVAL_SECONDS = 60
 
+# How long a worker that is told to stop lets uploads come in before it ends them with 503.
+SHUTDOWN_GRACE_SECONDS = 20
+
 # ---- BlurHashes ----
 
 # How many are kept in the memory of each worker, and how long they are kept in Redis.

@@ -66,6 +66,8 @@ class Job(BaseModel):
         bytes: Bytes received so far.
         total: Bytes expected, if anyone said so.
         percent: Progress of `extracting` and `repacking`, 0 to 100.
+        partial_file: What a fetch writes to, relative to the workspace, until it is complete.
+        validator: What the origin must still have for a fetch to go on from there (RFC 9110 section 13.1.5).
         source_file: The received file, relative to the workspace, once it is complete.
         packed_file: The file to move, relative to the workspace.
         move_to: Where it goes or went, relative to the storage root, once a move has begun.
@@ -89,6 +91,8 @@ class Job(BaseModel):
     percent: float | None = None
     message: str | None = None
     reason: str | None = None
+    partial_file: str | None = None
+    validator: str | None = None
     source_file: str | None = None
     packed_file: str | None = None
     packed_bytes: int | None = None

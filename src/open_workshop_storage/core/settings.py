@@ -147,6 +147,7 @@ class Settings(BaseSettings):
     )
     cleanup_interval_seconds: Seconds = Field(60, description=_SECONDS)
     job_ttl_seconds: Seconds = Field(10800, description=_SECONDS)
+    shutdown_grace_seconds: OptionalSeconds = Field(20, description="a number of seconds, 0 or more")
     delete_file: BcryptHash = Field(description=_HASH)
     upload_file: BcryptHash = Field(description=_HASH)
     storage_manage_token: BcryptHash = Field(description=_HASH)

@@ -62,6 +62,9 @@ class JobStore(Protocol):
             StaleJobError: It has changed meanwhile.
         """
 
+    async def restore(self, job: Job) -> None:
+        """Store the record of a running job again if the store has lost it."""
+
     async def take(self, owner: str, limit: int) -> list[Job]:
         """Make this run the owner of up to `limit` jobs that need a worker and have none, the oldest first."""
 

@@ -39,7 +39,7 @@ class JobRun:
         self._progress: dict[str, Any] = {}
         self._news = asyncio.Event()
         self._last_event = time.monotonic()
-        self._lost = False
+        self._stopped: BaseException | None = None
 
     @property
     def source(self) -> Path:
@@ -47,9 +47,13 @@ class JobRun:
         assert self.job.source_file is not None
         return self.workspace / self.job.source_file
 
-    def lose(self) -> None:
-        """Say that someone else holds the lease: what is being done inside `reporting` is cancelled."""
-        self._lost = True
+    def within(self, path: Path) -> str:
+        """Return a path of the workspace as the job's record names it."""
+        return path.relative_to(self.workspace).as_posix()
+
+    def stop(self, error: Exception) -> None:
+        """Cancel what is being done inside `reporting`, which then raises the error."""
+        self._stopped = error
         self._news.set()
 
     def progress(self, **changes: Any) -> None:
@@ -80,9 +84,13 @@ class JobRun:
         """End the job with its file in place."""
         await self._save(None, moved_bytes=moved_bytes, owner=None)
 
-    async def give_back(self) -> None:
-        """Undo the beginning of a move that could not be carried out."""
+    async def undo_move(self) -> None:
+        """Take back the beginning of a move that could not be carried out."""
         await self._save(None, move_to=None, owner=None)
+
+    async def hand_over(self) -> None:
+        """Leave the job to whichever worker takes it next."""
+        await self._save(None, owner=None)
 
     async def _save(self, event: EventKind | None, callback: Callback | None = None, **changes: Any) -> None:
         async with self._saving:
@@ -93,21 +101,25 @@ class JobRun:
 
     async def _store_for_sure(self, wanted: Job, event: EventKind | None, callback: Callback | None) -> Job:
         """Save, as often as it takes: work that is under way outlives an absence of Redis."""
-        in_doubt = False
         while True:
             try:
-                return await self._store.save(wanted, event, callback)
+                return await self._store_once(wanted, event, callback)
             except ServiceUnavailable:
-                in_doubt = True
-            except StaleJobError:
-                # The answer to an earlier try may be all that was lost.
-                if not in_doubt:
-                    raise
-                stored = wanted.model_copy(update={"version": wanted.version + 1})
-                if await self._store.get(wanted.job_id) != stored:
-                    raise
-                return stored
-            await asyncio.sleep(_RETRY_SECONDS)
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _store_once(self, wanted: Job, event: EventKind | None, callback: Callback | None) -> Job:
+        try:
+            return await self._store.save(wanted, event, callback)
+        except StaleJobError:
+            held = await self._store.get(wanted.job_id)
+            if held is None:
+                # Redis has lost its data; this worker still knows the job.
+                await self._store.restore(self.job)
+                return await self._store.save(wanted, event, callback)
+            # Only the answer to an earlier try may have been lost.
+            if held == wanted.model_copy(update={"version": wanted.version + 1}):
+                return held
+            raise
 
     @asynccontextmanager
     async def reporting(self) -> AsyncIterator[None]:
@@ -115,6 +127,7 @@ class JobRun:
 
         Raises:
             StaleJobError: The lease is lost; the block was cancelled.
+            Exception: What `stop` was called with; the block was cancelled.
         """
         block = asyncio.current_task()
         assert block is not None
@@ -141,8 +154,8 @@ class JobRun:
         while True:
             await self._news.wait()
             self._news.clear()
-            if self._lost:
-                raise StaleJobError
+            if self._stopped is not None:
+                raise self._stopped
             await asyncio.sleep(self._last_event + _PROGRESS_SECONDS - time.monotonic())
             if self._progress:
                 await self._save(EventKind.PROGRESS)

@@ -93,7 +93,7 @@ class Moves:
             # The worker that took the job over finishes the move.
             raise ServiceUnavailable from None
         except (StorageError, OSError):
-            await run.give_back()
+            await run.undo_move()
             raise
         finally:
             self._runs.release(run)

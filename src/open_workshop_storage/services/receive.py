@@ -39,8 +39,9 @@ async def receive(
     limits: ReceiveLimits,
     expected: int | None,
     on_bytes: Callable[[int], None],
+    offset: int = 0,
 ) -> int:
-    """Write a body to a new file and return its size in bytes, once it is on the disk.
+    """Write a body to a file and return its size in bytes, once it is on the disk.
 
     Blocks of 1 MiB are written in a thread while the next one comes in, so a slow disk slows the sender and not the
     event loop, and a body takes a few MiB of memory whatever its size.
@@ -48,6 +49,7 @@ async def receive(
     Args:
         expected: The announced size in bytes, refused at once if it is too large.
         on_bytes: Told the bytes received so far, after each chunk.
+        offset: Bytes of the file that are there already and that the body goes on from.
 
     Raises:
         FileTooLarge: More than `max_bytes` came or were announced.
@@ -57,9 +59,9 @@ async def receive(
     if limits.max_bytes and expected is not None and expected > limits.max_bytes:
         raise FileTooLarge
     writer = _Writer(target, limits.reserve_bytes)
-    received = 0
+    received = offset
     try:
-        await asyncio.to_thread(writer.open, expected or 0)
+        await asyncio.to_thread(writer.open, offset, (expected or 0) - offset)
         async with asyncio.timeout(limits.total_seconds or None):
             while True:
                 async with asyncio.timeout(limits.idle_seconds or None):
@@ -91,10 +93,12 @@ class _Writer:
         self._filling = bytearray()
         self._writing: asyncio.Task[None] | None = None
 
-    def open(self, expected: int) -> None:
+    def open(self, offset: int, missing: int) -> None:
         self._target.parent.mkdir(parents=True, exist_ok=True)
-        self._descriptor = os.open(self._target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-        self._check_space(expected)
+        self._descriptor = os.open(self._target, os.O_WRONLY | os.O_CREAT, 0o644)
+        os.truncate(self._descriptor, offset)
+        os.lseek(self._descriptor, offset, os.SEEK_SET)
+        self._check_space(missing)
 
     def _check_space(self, wanted: int) -> None:
         disk = os.fstatvfs(self._descriptor)

@@ -7,6 +7,7 @@ import logging
 import shutil
 import uuid
 from collections.abc import Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -20,7 +21,14 @@ from open_workshop_storage.services.tasks import Tasks
 
 _logger = logging.getLogger(__name__)
 
+_POLL_SECONDS = 0.1
+_ENDING_SECONDS = 5.0
+
 T = TypeVar("T")
+
+
+class HandOver(Exception):
+    """This worker is about to go; another one is to take the job on."""
 
 
 def new_owner() -> str:
@@ -29,10 +37,16 @@ def new_owner() -> str:
 
 
 class Runs:
-    """Holds jobs for this worker, renews their leases and sees each attempt to its end."""
+    """Holds jobs for this worker, renews their leases and sees each attempt to its end.
+
+    Attributes:
+        tasks: Work that goes on without the request that began it.
+        stopping: Set once this worker is about to go and takes nothing up any more.
+    """
 
     def __init__(self, store: JobStore, storage: Storage, callbacks: Callbacks, tasks: Tasks) -> None:
         self.tasks = tasks
+        self.stopping = asyncio.Event()
         self._store = store
         self._storage = storage
         self._callbacks = callbacks
@@ -55,7 +69,10 @@ class Runs:
             return
         runs = dict(self._runs)
         for job_id in await self._store.renew([run.job for run in runs.values()]):
-            runs[job_id].lose()
+            if await self._store.get(job_id) is None:
+                await self._store.restore(runs[job_id].job)
+            else:
+                runs[job_id].stop(StaleJobError())
 
     async def guard(self, run: JobRun, work: Coroutine[Any, Any, T], unexpected: type[StorageError]) -> T:
         """Do work on a job; whatever goes wrong ends the attempt.
@@ -65,36 +82,84 @@ class Runs:
 
         Raises:
             StorageError: What went wrong; the Manager is told of it.
-            ServiceUnavailable: The job was lost to another worker, which goes on with it.
+            ServiceUnavailable: The job went to another worker, which goes on with it.
         """
         try:
             async with run.reporting():
                 return await work
         except StaleJobError:
-            await self._drop(run)
+            self._drop(run)
+        except HandOver:
+            await self._hand_over(run)
         except StorageError as error:
             await self.fail(run, error)
         except Exception:
             _logger.exception("job %s: unexpected failure", run.job.job_id)
             await self.fail(run, unexpected())
 
-    async def _drop(self, run: JobRun) -> NoReturn:
+    def _drop(self, run: JobRun) -> NoReturn:
+        # The run's folder stays until the job's end: the received file in it is its successor's now.
         _logger.warning("job %s: lost to another worker", run.job.job_id)
         self.release(run)
-        await discard(run.folder)
+        raise ServiceUnavailable
+
+    async def _hand_over(self, run: JobRun) -> NoReturn:
+        _logger.info("job %s: handed over at %s", run.job.job_id, run.job.stage)
+        try:
+            await run.hand_over()
+        except StaleJobError:
+            self._drop(run)
+        self.release(run)
         raise ServiceUnavailable
 
     async def fail(self, run: JobRun, error: StorageError) -> NoReturn:
         """End an attempt with an error, tell the Manager in the background, and raise the error."""
         _logger.info("job %s: %s (%s)", run.job.job_id, error.message, error.reason)
+        # The next attempt may begin as soon as this one's end is known.
+        folders = await asyncio.to_thread(_folders_in, run.workspace)
         try:
             callback = await run.fail(error)
         except StaleJobError:
-            await self._drop(run)
+            self._drop(run)
         self.release(run)
-        await discard(run.workspace)
+        for folder in folders:
+            await discard(folder)
+        await asyncio.to_thread(_remove_if_empty, run.workspace)
         self.tasks.start(self._callbacks.deliver(callback))
         raise error
+
+    async def stop(self, grace_seconds: float) -> None:
+        """End all runs of a worker that is about to go.
+
+        What needs no client is handed over to other workers at once, and so is, after the grace period, what has
+        its file. A body that is still coming in by then ends its attempt.
+        """
+        self.stopping.set()
+        for run in self._runs.values():
+            if run.job.origin == "url":
+                run.stop(HandOver())
+        await self._wait_for_end(grace_seconds)
+        for run in self._runs.values():
+            run.stop(HandOver() if run.job.source_file is not None else ServiceUnavailable())
+        await self._wait_for_end(_ENDING_SECONDS)
+
+    async def _wait_for_end(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._runs:
+                    await asyncio.sleep(_POLL_SECONDS)
+
+
+def _folders_in(workspace: Path) -> list[Path]:
+    try:
+        return list(workspace.iterdir())
+    except FileNotFoundError:
+        return []
+
+
+def _remove_if_empty(workspace: Path) -> None:
+    with suppress(OSError):
+        workspace.rmdir()
 
 
 async def discard(folder: Path) -> None:

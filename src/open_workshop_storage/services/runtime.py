@@ -25,6 +25,7 @@ from open_workshop_storage.services.images import Images
 from open_workshop_storage.services.moves import Moves
 from open_workshop_storage.services.readiness import Readiness
 from open_workshop_storage.services.runs import Runs
+from open_workshop_storage.services.shutdown import follow_server, stop_in_order
 from open_workshop_storage.services.slots import Slots
 from open_workshop_storage.services.stages import Stages
 from open_workshop_storage.services.storage import Storage
@@ -50,6 +51,7 @@ class Runtime:
     blurhashes: Blurhashes
     form_tokens: FormTokens
     store: JobStore
+    runs: Runs
     transfers: Transfers
     moves: Moves
     readiness: Readiness
@@ -82,6 +84,8 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
         if loads:
             cleanup = Cleanup(settings, store, storage)
             tasks.start(Worker(store, transfers, runs, slots, callbacks, cleanup).run())
+            tasks.start(stop_in_order(runs, settings.shutdown_grace_seconds))
+        tasks.start(follow_server())
         yield Runtime(
             settings=settings,
             storage=storage,
@@ -91,6 +95,7 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
             blurhashes=Blurhashes(storage, images, settings, redis),
             form_tokens=FormTokens(settings),
             store=store,
+            runs=runs,
             transfers=transfers,
             moves=moves,
             readiness=Readiness(settings, store if loads else None),

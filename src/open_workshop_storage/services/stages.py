@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from pathlib import Path
 from typing import Any
 
 from open_workshop_storage.core.claims import TransferKind
@@ -42,7 +41,7 @@ class Stages:
         packed = run.folder / "packed.webp"
         packed.parent.mkdir(parents=True, exist_ok=True)
         size = await self._images.normalise(run.source, packed)
-        return {"packed_file": _within(run, packed), "packed_bytes": size, "unpacked_bytes": size}
+        return {"packed_file": run.within(packed), "packed_bytes": size, "unpacked_bytes": size}
 
     async def _prepare_archive(self, run: JobRun) -> dict[str, Any]:
         limit = self._settings.transfer_max_unpacked_bytes
@@ -74,8 +73,4 @@ class Stages:
                 )
             finally:
                 await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
-        return {"packed_file": _within(run, packed), "packed_bytes": size, "unpacked_bytes": unpacked}
-
-
-def _within(run: JobRun, path: Path) -> str:
-    return path.relative_to(run.workspace).as_posix()
+        return {"packed_file": run.within(packed), "packed_bytes": size, "unpacked_bytes": unpacked}

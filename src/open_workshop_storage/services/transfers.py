@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 from open_workshop_storage.core.callback import Callback
 from open_workshop_storage.core.claims import TransferClaims, TransferKind
@@ -14,6 +16,7 @@ from open_workshop_storage.core.errors import (
     DownloadTimedOut,
     ImagePreparationFailed,
     RepackFailed,
+    ServiceUnavailable,
     StorageError,
     UploadFailed,
     UploadFinished,
@@ -34,6 +37,8 @@ from open_workshop_storage.services.stages import Stages
 from open_workshop_storage.utils.names import safe_file_name
 
 _logger = logging.getLogger(__name__)
+
+_SOURCE = "source"
 
 
 class Transfers:
@@ -97,6 +102,8 @@ class Transfers:
             ServiceUnavailable: The store is away, or another worker took the job over.
             StorageError: The attempt ended with this error, and the Manager is told.
         """
+        if self._runs.stopping.is_set():
+            raise ServiceUnavailable
         previous = await self._store.get(claims.job_id)
         if previous is not None and previous.stage is not Stage.ERROR:
             raise UploadFinished if previous.ended else UploadInProgress
@@ -168,26 +175,56 @@ class Transfers:
             timed_out=DownloadTimedOut,
         )
         async with self._slots.in_turn(Slot.DOWNLOAD, f"{run.job.job_id}/{run.job.owner}"):
-            await run.stage(Stage.DOWNLOADING, bytes=0, total=None)
+            kept = await self._keep_partial(run)
+            await run.stage(Stage.DOWNLOADING, bytes=kept, total=run.job.total if kept else None)
             try:
                 # The time limit holds for connecting and redirects too.
                 async with asyncio.timeout(self._settings.transfer_download_timeout_seconds or None):
-                    async with self._fetcher.open(claims.download_url) as response:
+                    fetching = self._fetcher.open(claims.download_url, offset=kept, validator=run.job.validator)
+                    async with fetching as response:
                         run.progress(
-                            total=response.total, file_name=safe_file_name(claims.filename or response.filename or "")
+                            total=response.total,
+                            validator=response.validator,
+                            partial_file=run.within(run.folder / _SOURCE),
+                            file_name=safe_file_name(claims.filename or response.filename or ""),
                         )
-                        await self._receive(run, response.chunks(), limits, response.total, Stage.DOWNLOADED)
+                        await self._receive(
+                            run, response.chunks(), limits, response.total, Stage.DOWNLOADED, response.offset
+                        )
             except TimeoutError:
                 raise DownloadTimedOut from None
 
+    async def _keep_partial(self, run: JobRun) -> int:
+        """Return how many bytes an earlier run fetched that this one can go on from.
+
+        They are copied, because that run's worker may only be asleep, and write on when it wakes.
+        """
+        if run.job.partial_file is None or run.job.validator is None:
+            return 0
+        return await asyncio.to_thread(_copy, run.workspace / run.job.partial_file, run.folder / _SOURCE)
+
     async def _receive(
-        self, run: JobRun, chunks: AsyncIterator[bytes], limits: ReceiveLimits, expected: int | None, then: Stage
+        self,
+        run: JobRun,
+        chunks: AsyncIterator[bytes],
+        limits: ReceiveLimits,
+        expected: int | None,
+        then: Stage,
+        offset: int = 0,
     ) -> None:
-        source = run.folder / "source"
-        received = await receive(chunks, source, limits, expected, lambda count: run.progress(bytes=count))
-        name = source.relative_to(run.workspace).as_posix()
-        await run.stage(then, source_file=name, bytes=received, total=received)
+        source = run.folder / _SOURCE
+        received = await receive(chunks, source, limits, expected, lambda count: run.progress(bytes=count), offset)
+        await run.stage(then, source_file=run.within(source), bytes=received, total=received)
 
     def _max_bytes(self, job: Job) -> int:
         limit = job.claims.max_bytes
         return self._settings.transfer_max_bytes if limit is None else limit
+
+
+def _copy(source: Path, target: Path) -> int:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        shutil.copyfile(source, target)
+    except FileNotFoundError:
+        return 0
+    return target.stat().st_size

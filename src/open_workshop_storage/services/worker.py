@@ -50,7 +50,7 @@ class Worker:
             group.create_task(self._cleanup.run())
 
     async def _take_jobs(self) -> None:
-        while True:
+        while not self._runs.stopping.is_set():
             try:
                 jobs = await self._store.take(new_owner(), _TAKE_AT_ONCE)
             except ServiceUnavailable:

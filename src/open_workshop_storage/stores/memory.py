@@ -56,6 +56,10 @@ class MemoryJobStore:
         if job.version != (held.version if held else 0):
             raise StaleJobError
 
+    async def restore(self, job: Job) -> None:
+        """See `JobStore.restore`."""
+        self._jobs.setdefault(job.job_id, job)
+
     async def take(self, owner: str, limit: int) -> list[Job]:
         """See `JobStore.take`. An owner in this process never dies alone, so only fresh jobs are taken."""
         waiting = [job for job in self._jobs.values() if job.needs_worker and job.owner is None]

@@ -136,6 +136,11 @@ class RedisJobStore:
         if not await self._script(scripts.REMOVE, keys, job.version, job.job_id):
             raise StaleJobError
 
+    async def restore(self, job: Job) -> None:
+        """See `JobStore.restore`."""
+        values = (job.version, job.owner or "", job.model_dump_json(), job.job_id, _LEASE_MS, self._keep_ms)
+        await self._script(scripts.RESTORE, [self._job_key(job.job_id), self._leases], *values)
+
     async def take(self, owner: str, limit: int) -> list[Job]:
         """See `JobStore.take`."""
         taken = []

@@ -41,6 +41,15 @@ end
 return 1
 """
 
+RESTORE = _NOW + """
+local job, leases = unpack(KEYS)
+if redis.call('EXISTS', job) == 0 then
+    redis.call('HSET', job, 'version', ARGV[1], 'owner', ARGV[2], 'data', ARGV[3])
+    redis.call('PEXPIRE', job, ARGV[6])
+    redis.call('ZADD', leases, now + tonumber(ARGV[5]), ARGV[4])
+end
+"""
+
 REMOVE = """
 local job, leases, resting = unpack(KEYS)
 if (redis.call('HGET', job, 'version') or '0') ~= ARGV[1] then

@@ -27,29 +27,33 @@ async def progress(websocket: WebSocket, job_id: str, runtime: RuntimeDep, token
     await websocket.accept()
     try:
         async with runtime.store.watch(job_id) as events:
-            ended = await _send_until_end(websocket, events)
+            code = await _send_until_end(websocket, events, runtime.runs.stopping)
     except ServiceUnavailable:
-        await websocket.close(status.WS_1013_TRY_AGAIN_LATER)
-        return
-    if ended:
-        await websocket.close(status.WS_1000_NORMAL_CLOSURE)
+        code = status.WS_1013_TRY_AGAIN_LATER
+    if code is not None:
+        await websocket.close(code)
 
 
-async def _send_until_end(websocket: WebSocket, events: AsyncIterator[Event]) -> bool:
-    """Send events; return whether the last one was sent, and not the client gone before it."""
+async def _send_until_end(websocket: WebSocket, events: AsyncIterator[Event], stopping: asyncio.Event) -> int | None:
+    """Send events until the last one; return the code to close with, `None` if the client has gone."""
     sending = asyncio.create_task(_send(websocket, events))
     leaving = asyncio.create_task(_wait_for_disconnect(websocket))
+    restarting = asyncio.create_task(stopping.wait())
+    tasks = [sending, leaving, restarting]
     try:
-        await asyncio.wait([sending, leaving], return_when=asyncio.FIRST_COMPLETED)
-        return sending.done() and sending.result()
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if sending.done():
+            return status.WS_1000_NORMAL_CLOSURE if sending.result() else None
+        return None if leaving.done() else status.WS_1012_SERVICE_RESTART
     finally:
         # The server's close never completes while another task of the socket waits in receive().
-        sending.cancel()
-        leaving.cancel()
-        await asyncio.wait([sending, leaving])
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 async def _send(websocket: WebSocket, events: AsyncIterator[Event]) -> bool:
+    """Send events; return whether the last one was sent, and not the client gone before it."""
     async for event in events:
         try:
             await websocket.send_text(event.text)

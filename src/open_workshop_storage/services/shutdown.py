@@ -1,0 +1,37 @@
+"""How a worker ends: when it is told to, or when the server that started it is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+
+from open_workshop_storage.services.runs import Runs
+
+_logger = logging.getLogger(__name__)
+
+_WATCH_SECONDS = 1.0
+
+
+async def stop_in_order(runs: Runs, grace_seconds: float) -> None:
+    """Wait for SIGTERM, end this worker's runs, and then have the server end the worker.
+
+    granian takes SIGTERM and SIGINT alike as the word to stop: it closes all sockets at once and waits for requests
+    without a limit. So SIGTERM is kept from it until the jobs are handed over, and then handed on as SIGINT.
+    """
+    told = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
+    await told.wait()
+    _logger.info("stopping: jobs are handed over, uploads may take another %g seconds", grace_seconds)
+    await runs.stop(grace_seconds)
+    signal.raise_signal(signal.SIGINT)
+
+
+async def follow_server() -> None:
+    """Send this process SIGTERM once the one that started it is gone, killed maybe, and nobody else would."""
+    server = os.getppid()
+    while os.getppid() == server:
+        await asyncio.sleep(_WATCH_SECONDS)
+    _logger.warning("the server's main process is gone")
+    signal.raise_signal(signal.SIGTERM)
