@@ -100,6 +100,8 @@ def running_services(
             "ACCESS_SERVICE_URL": manager.url,
             "ACCESS_SERVICE_TIMEOUT_SECONDS": 2,
             "STORAGE_RESERVE_BYTES": 0,
+            # Where tests have their origins; the rest of the loopback network stays closed.
+            "TRANSFER_ALLOWED_NETWORKS": "127.0.0.1/32",
             "REDIS_URL": redis_url,
             # Services of other tests may use the same Redis.
             "REDIS_PREFIX": f"test-{folder.name}",
