@@ -182,7 +182,8 @@ def make_archive(folder: Path) -> Path:
         # Compressed little, as it is only there to be unpacked.
         command = ["7z", "a", "-bso0", "-bsp0", "-mx=1", "-scsUTF-8", str(archive), f"@{names}"]
         done = subprocess.run(command, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True)
-        if done.returncode:
+        # 1 is a warning, such as for a file that has gone meanwhile.
+        if done.returncode > 1:
             raise DemoFailed(f"7z cannot pack files of this machine:\n{done.stderr}")
         if archive.stat().st_size >= SOURCE_BYTES:
             return archive
