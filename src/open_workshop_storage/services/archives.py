@@ -1,0 +1,292 @@
+"""Inspects, tests, extracts and packs archives (wire contract, section 6).
+
+Each step can be done again from what is on the disk, whatever became of the one before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+from open_workshop_storage.core.errors import ArchiveTooLarge, CorruptArchive, NoSpace
+from open_workshop_storage.core.settings import Settings
+from open_workshop_storage.services.archive_errors import as_storage_errors
+from open_workshop_storage.utils.archives.entries import Entries
+from open_workshop_storage.utils.archives.groups import watched
+from open_workshop_storage.utils.archives.kinds import COMPRESSED, HEAD_BYTES, Kind, kind_of
+from open_workshop_storage.utils.archives.rar_listing import RarListing
+from open_workshop_storage.utils.archives.seven_zip_headers import read_seven_zip
+from open_workshop_storage.utils.archives.streams import holds_tar, read_decompressed
+from open_workshop_storage.utils.archives.tar import read_tar, unpack_tar
+from open_workshop_storage.utils.archives.tree import settle_tree, size_of_tree
+from open_workshop_storage.utils.archives.zip_headers import read_zip
+from open_workshop_storage.utils.durable_files import Stopped
+from open_workshop_storage.utils.seven_zip import SevenZip
+from open_workshop_storage.utils.threads import run_to_end
+
+OnPercent = Callable[[float], None]
+
+# Naming the type keeps 7z from trying others on what is not what it seems to be.
+_TYPE_SWITCHES = {
+    Kind.ZIP: "-tzip",
+    Kind.SEVEN_ZIP: "-t7z",
+    Kind.RAR4: "-trar",
+    Kind.RAR5: "-trar5",
+    Kind.GZIP: "-tgzip",
+    Kind.BZIP2: "-tbzip2",
+    Kind.XZ: "-txz",
+    Kind.ZSTD: "-tzstd",
+}
+_READ_SWITCHES = ("-p-", "-sns-")
+"""Some password, so that none is asked for, and no alternate streams."""
+_COPY_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a received file is, by its headers.
+
+    Args:
+        kind: Its kind; a compressed kind means that a tar is in it.
+        unpacked_bytes: What its entries announce, in bytes; 0 for a compressed tar, which has to be read for that.
+        keep: Whether it is a ZIP that can stay as it is, if it passes its test.
+    """
+
+    kind: Kind
+    unpacked_bytes: int
+    keep: bool
+
+
+class Archives:
+    """Runs `7z`, and header parsers in threads, on files of unknown origin."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._reserve_bytes = settings.storage_reserve_bytes
+        self._seven_zip = SevenZip(settings.seven_zip_timeout_seconds, settings.seven_zip_idle_timeout_seconds)
+
+    async def inspect(self, source: Path, max_unpacked_bytes: int) -> Inspection:
+        """Tell what a file is, and judge it by its headers. Writes nothing.
+
+        Args:
+            max_unpacked_bytes: The limit on all entries together; 0 for none.
+
+        Raises:
+            EncryptedArchive: An entry or a header is encrypted.
+            UnsafeArchive: An entry breaks a rule of section 6.
+            CorruptArchive: It is cut off, a piece of several, or contradicts itself.
+            ArchiveTooLarge: It announces more than the limit.
+            UnsupportedFormat: It is of a kind that cannot be read here.
+            RepackFailed: Reading failed for another reason.
+        """
+        entries = Entries(max_unpacked_bytes)
+        keep = False
+        with as_storage_errors():
+            kind = await asyncio.to_thread(_kind_of_file, source)
+            if kind in COMPRESSED and not await holds_tar(self._seven_zip, source, _TYPE_SWITCHES[kind]):
+                kind = Kind.PLAIN
+            if kind is Kind.ZIP:
+                keep = await asyncio.to_thread(read_zip, source, entries)
+            elif kind is Kind.SEVEN_ZIP:
+                await asyncio.to_thread(read_seven_zip, source, entries)
+            elif kind is Kind.TAR:
+                await asyncio.to_thread(read_tar, source, entries)
+            elif kind in (Kind.RAR4, Kind.RAR5):
+                listing = RarListing(entries)
+                arguments = "l", "-slt", _TYPE_SWITCHES[kind], *_READ_SWITCHES, source
+                await self._seven_zip.run(*arguments, on_line=listing.line)
+                listing.end()
+            elif kind is Kind.PLAIN:
+                entries.add("file", await asyncio.to_thread(os.path.getsize, source), folder=False)
+        return Inspection(kind, entries.unpacked_bytes, keep)
+
+    async def test(self, source: Path, inspection: Inspection, on_percent: OnPercent) -> None:
+        """Read all data of an archive that is to be kept, and compare checksums.
+
+        Args:
+            on_percent: Told each rise of the progress, up to 100; must not block.
+
+        Raises:
+            CorruptArchive: The data do not unpack to what the headers say.
+            RepackFailed: `7z` failed for another reason.
+        """
+        arguments = "t", _TYPE_SWITCHES[inspection.kind], *_READ_SWITCHES, source
+        with as_storage_errors():
+            await self._seven_zip.run(*arguments, on_percent=on_percent)
+
+    async def extract(
+        self,
+        source: Path,
+        inspection: Inspection,
+        target: Path,
+        filename: str,
+        max_unpacked_bytes: int,
+        on_percent: OnPercent,
+    ) -> int:
+        """Unpack an archive into a folder of its own; a plain file becomes the only file there.
+
+        Args:
+            inspection: What `inspect` told of the source.
+            target: The folder; removed first if it is there, and removed again on failure.
+            filename: The name that a plain file gets, safe to use.
+            max_unpacked_bytes: The limit on all files together; 0 for none.
+            on_percent: Told each rise of the progress, up to 100; must not block.
+
+        Returns:
+            The bytes in all files.
+
+        Raises:
+            UnsafeArchive: What came out, or a compressed tar, breaks a rule of section 6.
+            CorruptArchive: The data are broken, cut off, or not what the headers say.
+            ArchiveTooLarge: There is more than the limit.
+            UnsupportedFormat: `7z` cannot unpack a method in it.
+            NoSpace: The disk would be left with less than its reserve.
+            RepackFailed: Unpacking failed for another reason.
+        """
+        if 0 < max_unpacked_bytes < inspection.unpacked_bytes:
+            raise ArchiveTooLarge
+        with as_storage_errors():
+            await asyncio.to_thread(_make_empty, target)
+            try:
+                if inspection.kind is Kind.PLAIN:
+                    await run_to_end(partial(self._place_plain, source, target / filename))
+                    on_percent(100)
+                    return inspection.unpacked_bytes
+                await asyncio.to_thread(self._require_space, target, inspection.unpacked_bytes)
+                if inspection.kind is Kind.TAR or inspection.kind in COMPRESSED:
+                    return await self._extract_tar(source, inspection.kind, target, max_unpacked_bytes, on_percent)
+                return await self._extract_by_seven_zip(source, inspection, target, on_percent)
+            except BaseException:
+                await asyncio.to_thread(shutil.rmtree, target, ignore_errors=True)
+                raise
+
+    async def pack(self, folder: Path, target: Path, level: int, on_percent: OnPercent) -> int:
+        """Pack what a folder holds into a ZIP, which appears complete or not at all.
+
+        It is not written through to the disk: whoever gives it its permanent place does that.
+
+        Args:
+            level: 0 (fastest) to 9 (smallest).
+            on_percent: Told each rise of the progress, up to 100; must not block.
+
+        Returns:
+            The size of the ZIP in bytes.
+
+        Raises:
+            NoSpace: The disk would be left with less than its reserve.
+            RepackFailed: Packing failed for another reason.
+        """
+        part = target.absolute().with_name(target.name + ".part")
+        arguments = "a", "-tzip", "-mm=Deflate", f"-mx={level}", "-mcu=on", part, "."
+        with as_storage_errors():
+            # 7z would add to what is there.
+            await asyncio.to_thread(_remove_part, part)
+            try:
+                async with watched(partial(self._require_space, target.parent)):
+                    await self._seven_zip.run(*arguments, on_percent=on_percent, folder=folder)
+                return await asyncio.to_thread(_put_in_place, part, target)
+            except BaseException:
+                await asyncio.to_thread(_remove_part, part)
+                raise
+
+    async def _extract_by_seven_zip(
+        self, source: Path, inspection: Inspection, target: Path, on_percent: OnPercent
+    ) -> int:
+        announced = inspection.unpacked_bytes
+
+        def check() -> None:
+            self._require_space(target)
+            if size_of_tree(target) > announced:
+                raise CorruptArchive
+
+        arguments = "x", _TYPE_SWITCHES[inspection.kind], *_READ_SWITCHES, f"-o{target}", source
+        async with watched(check):
+            await self._seven_zip.run(*arguments, on_percent=on_percent, max_file_bytes=announced)
+        if await asyncio.to_thread(settle_tree, target) != announced:
+            raise CorruptArchive
+        return announced
+
+    async def _extract_tar(
+        self, source: Path, kind: Kind, target: Path, max_unpacked_bytes: int, on_percent: OnPercent
+    ) -> int:
+        entries = Entries(max_unpacked_bytes)
+
+        def unpack(tell: Callable[[], None], file: BinaryIO, stop: threading.Event) -> None:
+            def tick() -> None:
+                if stop.is_set():
+                    raise Stopped
+                self._require_space(target)
+                tell()
+
+            unpack_tar(file, target, entries, tick)
+
+        def unpack_file(loop: asyncio.AbstractEventLoop, stop: threading.Event) -> None:
+            with source.open("rb", buffering=0) as file:
+                unpack(_teller(file, loop, on_percent), file, stop)
+
+        if kind in COMPRESSED:
+            read = partial(unpack, lambda: None)
+            await read_decompressed(self._seven_zip, source, _TYPE_SWITCHES[kind], read, on_percent)
+        else:
+            await run_to_end(partial(unpack_file, asyncio.get_running_loop()))
+        return entries.unpacked_bytes
+
+    def _place_plain(self, source: Path, target: Path, stop: threading.Event) -> None:
+        with contextlib.suppress(OSError):
+            os.link(source, target)
+            return
+        self._require_space(target.parent, source.stat().st_size)
+        with source.open("rb") as reader, target.open("xb") as writer:
+            while chunk := reader.read(_COPY_BYTES):
+                writer.write(chunk)
+                if stop.is_set():
+                    raise Stopped
+
+    def _require_space(self, folder: Path, size: int = 0) -> None:
+        if shutil.disk_usage(folder).free - size < self._reserve_bytes:
+            raise NoSpace
+
+
+def _kind_of_file(path: Path) -> Kind:
+    with path.open("rb") as file:
+        return kind_of(file.read(HEAD_BYTES))
+
+
+def _make_empty(folder: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+
+
+def _remove_part(part: Path) -> None:
+    part.unlink(missing_ok=True)
+    # Where 7z writes before it renames.
+    part.with_name(part.name + ".tmp").unlink(missing_ok=True)
+
+
+def _put_in_place(part: Path, target: Path) -> int:
+    size = part.stat().st_size
+    part.rename(target)
+    return size
+
+
+def _teller(file: BinaryIO, loop: asyncio.AbstractEventLoop, on_percent: OnPercent) -> Callable[[], None]:
+    """Return what tells, from another thread, how far a file has been read."""
+    size = os.fstat(file.fileno()).st_size
+    told = -1
+
+    def tell() -> None:
+        nonlocal told
+        percent = file.tell() * 100 // size
+        if percent > told:
+            told = percent
+            loop.call_soon_threadsafe(on_percent, float(percent))
+
+    return tell

@@ -1,0 +1,91 @@
+"""The rules for the names and sizes of an archive's entries, the same for all formats (wire contract, section 6)."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from open_workshop_storage.utils.archives.errors import CorruptData, UnpackedTooLarge, UnsafeEntry
+
+# No file system of ours holds longer ones; the path leaves room for the folder that it is unpacked in.
+_NAME_BYTES, _PATH_BYTES = 255, 3072
+# Windows lets other characters than letters name a drive, too.
+_DRIVE = re.compile(r".:", re.DOTALL)
+_SEEN = ""
+"""Marks, among a folder's children, that the folder has an entry of its own; no child can have this name."""
+
+
+class _Folder(dict[str, "_Folder | None"]):
+    """The children of a folder by name; None for a file."""
+
+
+class Entries:
+    """Takes the entries of one archive one by one and refuses the first that breaks a rule.
+
+    Args:
+        max_bytes: The limit on all entries together, unpacked; 0 for none.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self.unpacked_bytes = 0
+        self._max_bytes = max_bytes
+        self._root = _Folder()
+
+    def add(self, name: str, size: int, folder: bool) -> None:
+        """Count one entry.
+
+        Args:
+            name: Its name, as far as the format tells.
+            size: Its unpacked size in bytes.
+            folder: Whether it is a folder; a name that ends in a separator says so too.
+
+        Raises:
+            UnsafeEntry: The name escapes, or stands for the same place as an earlier entry's.
+            CorruptData: The size cannot be.
+            UnpackedTooLarge: The limit is passed.
+        """
+        parts = split_name(name)
+        folder = folder or name.endswith(("/", "\\"))
+        if size < 0 or (folder and size):
+            raise CorruptData(f"size {size}")
+        self.unpacked_bytes += size
+        if 0 < self._max_bytes < self.unpacked_bytes:
+            raise UnpackedTooLarge
+        self._place(parts, folder)
+
+    def _place(self, parts: list[str], folder: bool) -> None:
+        parents = parts if folder else parts[:-1]
+        place = self._root
+        for part in parents:
+            child = place.setdefault(part, _Folder())
+            if child is None:
+                raise UnsafeEntry("a file stands where a folder should")
+            place = child
+        last = _SEEN if folder else parts[-1] if parts else _SEEN
+        if last in place or (not folder and not parts):
+            raise UnsafeEntry("two entries of one name")
+        place[last] = None
+
+
+def split_name(name: str) -> list[str]:
+    """Return the parts of an entry's name; none for the archive's own root.
+
+    Raises:
+        UnsafeEntry: The name is absolute, climbs, carries a drive letter or NUL, or is longer than can be stored.
+    """
+    path = name.replace("\\", "/")
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if "\0" in path or path.startswith("/") or ".." in parts or (parts and _DRIVE.match(parts[0])):
+        raise UnsafeEntry("a name that escapes")
+    sizes = [len(os.fsencode(part)) for part in parts]
+    if sizes and (max(sizes) > _NAME_BYTES or sum(sizes) + len(sizes) > _PATH_BYTES):
+        raise UnsafeEntry("a name that is too long")
+    return parts
+
+
+def decode_name(raw: bytes) -> str:
+    """Return a name whose encoding the archive does not tell: UTF-8 if it can be, else code page 437 as in old ZIPs."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("cp437")

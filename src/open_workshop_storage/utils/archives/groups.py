@@ -1,0 +1,50 @@
+"""Tasks side by side, of which the first to fail ends the others and speaks for all."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
+
+from open_workshop_storage.utils.seven_zip import SevenZipError
+
+_PAUSE_SECONDS = 0.5
+_SHARE = 0.1
+"""The part of the time that checks may take."""
+
+
+@contextlib.contextmanager
+def without_group() -> Iterator[None]:
+    """Let one error out of a task group as itself: what `7z` says is wrong, if it says something."""
+    try:
+        yield
+    except ExceptionGroup as group:
+        said_by_seven_zip = [error for error in group.exceptions if isinstance(error, SevenZipError)]
+        raise (said_by_seven_zip or group.exceptions)[0] from None
+
+
+@contextlib.asynccontextmanager
+async def watched(check: Callable[[], None]) -> AsyncIterator[None]:
+    """Run the body, and cancel it as soon as a check raises.
+
+    Args:
+        check: Called in a thread about twice a second, less often if it takes long.
+
+    Raises:
+        Exception: What the body or the check raises.
+    """
+    with without_group():
+        async with asyncio.TaskGroup() as group:
+            watching = group.create_task(_watch(check))
+            yield
+            watching.cancel()
+
+
+async def _watch(check: Callable[[], None]) -> None:
+    loop = asyncio.get_running_loop()
+    pause = _PAUSE_SECONDS
+    while True:
+        await asyncio.sleep(pause)
+        started = loop.time()
+        await asyncio.to_thread(check)
+        pause = max(_PAUSE_SECONDS, (loop.time() - started) / _SHARE)

@@ -1,0 +1,97 @@
+"""Reads what `7z` decompresses while it does so."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+from open_workshop_storage.utils.archives.errors import CutOff
+from open_workshop_storage.utils.archives.groups import without_group
+from open_workshop_storage.utils.archives.kinds import HEAD_BYTES, Kind, kind_of
+from open_workshop_storage.utils.seven_zip import SevenZip, SevenZipError
+from open_workshop_storage.utils.threads import run_to_end
+
+_SAMPLE_BYTES = 4 * 1024 * 1024
+
+Read = Callable[[BinaryIO, threading.Event], None]
+
+
+async def read_decompressed(
+    seven_zip: SevenZip,
+    source: Path,
+    type_switch: str,
+    read: Read,
+    on_percent: Callable[[float], None] | None = None,
+) -> None:
+    """Have `7z` decompress a file's only stream, and read it in a thread meanwhile.
+
+    Args:
+        type_switch: The switch that names the compression to `7z`.
+        read: Gets the stream, and an event that is set when it should stop.
+        on_percent: Told each rise of the progress.
+
+    Raises:
+        SevenZipError: Decompression failed, also for want of a reader if that left early.
+        Exception: What `read` raises; `CutOff` only if the stream itself is sound.
+    """
+
+    async def reading() -> None:
+        try:
+            with output:
+                await run_to_end(partial(read, output))
+        except CutOff:
+            # Why the stream ended here, 7z knows better.
+            await asyncio.wait([decompressing])
+            raise
+
+    read_end, write_end = os.pipe()
+    with open(read_end, "rb", buffering=0) as output, open(write_end, "wb", buffering=0) as entrance:
+        # Two tasks side by side, so that a cancellation kills 7z, which ends the stream, which ends the reading.
+        with without_group():
+            async with asyncio.TaskGroup() as group:
+                decompressing = group.create_task(
+                    seven_zip.run("x", "-so", type_switch, source, on_percent=on_percent, output=entrance)
+                )
+                group.create_task(reading())
+
+
+async def holds_tar(seven_zip: SevenZip, source: Path, type_switch: str) -> bool:
+    """Tell whether a compressed file begins as a tar does.
+
+    Raises:
+        SevenZipError: It breaks off, or turns out to be broken, too early to tell.
+    """
+    is_tar: bool | None = None
+
+    def read(file: BinaryIO, stop: threading.Event) -> None:
+        nonlocal is_tar
+        head = b"".join(_exactly(file, HEAD_BYTES))
+        if kind_of(head) is not Kind.TAR:
+            # A broken block looks like anything until its checksum is reached.
+            for _ in _exactly(file, _SAMPLE_BYTES):
+                pass
+        is_tar = kind_of(head) is Kind.TAR
+
+    try:
+        await read_decompressed(seven_zip, source, type_switch, read)
+    except CutOff:
+        return False
+    except SevenZipError:
+        # With all that was wanted read, 7z finds nobody to write to.
+        if is_tar is None:
+            raise
+    return bool(is_tar)
+
+
+def _exactly(file: BinaryIO, size: int) -> Iterator[bytes]:
+    while size:
+        chunk = file.read(size)
+        if not chunk:
+            raise CutOff
+        size -= len(chunk)
+        yield chunk

@@ -1,0 +1,191 @@
+"""Runs the `7z` command as a child process of its own group, and never leaves one behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+from collections.abc import Callable
+from enum import Enum, auto
+from pathlib import Path
+from typing import BinaryIO
+
+# More than any sane archive's dictionary takes. Only what is really used counts, so that threads cost little.
+_MEMORY_BYTES = 4 * 1024**3
+# `prlimit` and `setpriv` belong to util-linux, which every Debian has. They act between fork and exec, where
+# Python code in a process with threads may not. The death signal is sent when the loop's thread ends, which in
+# a killed worker is at once.
+_LIMITER = ("prlimit", "--core=0", f"--data={_MEMORY_BYTES}")
+_DEATH_SIGNAL = ("setpriv", "--pdeathsig", "KILL", "--no-new-privs")
+_BLOCK_BYTES = 65536
+_MAX_PIECE_BYTES = 65536
+
+_SEPARATORS = re.compile(rb"[\r\n\b]+")
+_PERCENT = re.compile(rb" *(\d{1,3})%")
+
+
+class Failure(Enum):
+    """Why a `7z` command failed."""
+
+    BAD_DATA = auto()
+    ENCRYPTED = auto()
+    UNSUPPORTED = auto()
+    NO_SPACE = auto()
+    FILE_LIMIT = auto()
+    TIMEOUT = auto()
+    OTHER = auto()
+
+
+# 7z ends with status 2 whatever was wrong, so its messages have to tell. They are looked for at the start of a
+# line only, because names from the archive follow them. The first that fits decides.
+_MESSAGES = tuple(
+    (re.compile(rb"(?:ERROR: |ERROR = |Open ERROR: )?(?:%b)" % pattern), failure)
+    for pattern, failure in (
+        (rb"errno=28 |errno=122 |No space left|Disk quota exceeded", Failure.NO_SPACE),
+        (
+            rb"(?:.* : )?Cannot open encrypted|Wrong password|[A-Za-z ]+ in encrypted (?:file|archive)",
+            Failure.ENCRYPTED,
+        ),
+        (rb"Unsupported [A-Za-z]+", Failure.UNSUPPORTED),
+        (
+            rb"CRC Failed|Data Error|Headers Error|Unexpected end of|Unconfirmed start of|(?:.* : )?Cannot open the file as"
+            rb"|There are some data after the end|Unavailable data|Missing volume|Is not archive",
+            Failure.BAD_DATA,
+        ),
+    )
+)
+
+
+class SevenZipError(Exception):
+    """A `7z` command that did not succeed.
+
+    Args:
+        failure: Why.
+        detail: The message that says so, or what is known instead.
+    """
+
+    def __init__(self, failure: Failure, detail: str) -> None:
+        super().__init__(f"{failure.name}: {detail}")
+        self.failure = failure
+
+
+class SevenZip:
+    """Runs `7z` commands under time limits.
+
+    Args:
+        total_seconds: How long one command may take.
+        idle_seconds: How long it may go without a word.
+    """
+
+    def __init__(self, total_seconds: float, idle_seconds: float) -> None:
+        self._total_seconds = total_seconds
+        self._idle_seconds = idle_seconds
+
+    async def run(
+        self,
+        *arguments: str | Path,
+        on_percent: Callable[[float], None] | None = None,
+        on_line: Callable[[str], None] | None = None,
+        output: BinaryIO | None = None,
+        folder: Path | None = None,
+        max_file_bytes: int | None = None,
+    ) -> None:
+        """Run one command to its end.
+
+        A cancellation kills it, with all that it started, before it goes on.
+
+        Args:
+            arguments: The command's letter, switches and paths; a path must not look like a switch.
+            on_percent: Told each rise of the progress, and 100 at the end.
+            on_line: Told each line that is printed, bytes that are not UTF-8 as surrogates. Percentages count
+                as lines.
+            output: The command's standard output, where `-so` sends the data; closed here once the command has it.
+            folder: Where the command runs.
+            max_file_bytes: The largest file that it may write.
+
+        Raises:
+            SevenZipError: The command failed, was too slow, or is not installed.
+        """
+        limit = () if max_file_bytes is None else (f"--fsize={max_file_bytes}",)
+        words = "2" if output is not None else "1"
+        switches = ("-y", "-sccUTF-8", f"-bso{words}", f"-bse{words}", f"-bsp{words}")
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(*_LIMITER, *limit, *_DEATH_SIGNAL, "7z", *arguments, *switches),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE if output is None else output.fileno(),
+                stderr=asyncio.subprocess.STDOUT if output is None else asyncio.subprocess.PIPE,
+                cwd=folder,
+                env={"PATH": os.pathsep.join(os.get_exec_path()), "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"},
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise SevenZipError(Failure.OTHER, str(error)) from error
+        finally:
+            if output is not None:
+                output.close()
+        words_from = process.stdout if output is None else process.stderr
+        assert words_from is not None
+        listener = _Listener(on_percent, on_line)
+        try:
+            async with asyncio.timeout(self._total_seconds):
+                await self._listen(words_from, listener)
+                await process.wait()
+        except TimeoutError:
+            raise SevenZipError(Failure.TIMEOUT, f"after {arguments[0]}") from None
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                await process.communicate()
+        if process.returncode == -signal.SIGXFSZ:
+            raise SevenZipError(Failure.FILE_LIMIT, f"a file over {max_file_bytes} bytes")
+        if process.returncode:
+            raise listener.error(process.returncode)
+        if on_percent is not None:
+            listener.percent(100)
+
+    async def _listen(self, words: asyncio.StreamReader, listener: _Listener) -> None:
+        while True:
+            async with asyncio.timeout(self._idle_seconds):
+                block = await words.read(_BLOCK_BYTES)
+            if not block:
+                listener.feed(b"\n")
+                return
+            listener.feed(block)
+
+
+class _Listener:
+    """Makes sense of what a command prints, piece by piece."""
+
+    def __init__(self, on_percent: Callable[[float], None] | None, on_line: Callable[[str], None] | None) -> None:
+        self._on_percent = on_percent
+        self._on_line = on_line
+        self._percent = -1.0
+        self._rest = b""
+        self._failures: dict[Failure, bytes] = {}
+
+    def feed(self, block: bytes) -> None:
+        *pieces, self._rest = _SEPARATORS.split(self._rest + block)
+        self._rest = self._rest[:_MAX_PIECE_BYTES]
+        for piece in pieces:
+            if match := _PERCENT.match(piece):
+                self.percent(float(match[1]))
+            for pattern, failure in _MESSAGES:
+                if pattern.match(piece):
+                    self._failures.setdefault(failure, piece[:200])
+            if self._on_line is not None:
+                self._on_line(piece.decode(errors="surrogateescape"))
+
+    def percent(self, percent: float) -> None:
+        if self._on_percent is not None and self._percent < percent <= 100:
+            self._percent = percent
+            self._on_percent(percent)
+
+    def error(self, status: int) -> SevenZipError:
+        for _, failure in _MESSAGES:
+            if failure in self._failures:
+                return SevenZipError(failure, self._failures[failure].decode(errors="replace"))
+        return SevenZipError(Failure.OTHER, f"exit status {status}")

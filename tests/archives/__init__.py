@@ -1,0 +1,1 @@
+"""Archives of every kind, sound and hostile, against the real `7z`."""

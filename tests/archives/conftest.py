@@ -1,0 +1,41 @@
+"""Fixtures for archives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from open_workshop_storage.core.settings import Settings
+from open_workshop_storage.services.archives import Archives
+from tests.archives.workbench import Workbench
+from tests.support.configs import cheap_hash
+
+ArchivesMaker = Callable[..., Archives]
+
+
+@pytest.fixture
+def make_archives() -> ArchivesMaker:
+    """Makes `Archives` with settings of the test's own."""
+
+    def make(**settings: object) -> Archives:
+        token = cheap_hash("token")
+        values: dict[str, object] = {
+            "manager_url": "http://manager",
+            "access_service_url": "http://access",
+            "transfer_jwt_secret": "s" * 32,
+            "delete_file": token,
+            "upload_file": token,
+            "storage_manage_token": token,
+            "storage_reserve_bytes": 0,
+        }
+        return Archives(Settings.model_validate(values | settings))
+
+    return make
+
+
+@pytest.fixture
+def workbench(make_archives: ArchivesMaker, tmp_path: Path) -> Workbench:
+    """Takes an archive through all steps."""
+    return Workbench(make_archives(), tmp_path)

@@ -1,0 +1,154 @@
+"""The runner of the `7z` command."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from open_workshop_storage.utils.seven_zip import Failure, SevenZip, SevenZipError
+from tests.archives import fake_seven_zip
+from tests.support.processes import descendants, is_running
+
+pytestmark = pytest.mark.anyio
+
+PATIENT = SevenZip(60, 60)
+SLEEPER = "sleep 1000 & echo $! > child; echo $$ > self; sleep 1000"
+
+
+async def appeared(path: Path) -> int:
+    """Wait for a file with a process id in it."""
+    async with asyncio.timeout(20):
+        while not (path.exists() and path.read_text().endswith("\n")):
+            await asyncio.sleep(0.01)
+    return int(path.read_text())
+
+
+async def ended(*pids: int) -> bool:
+    """Wait for processes to end."""
+    async with asyncio.timeout(20):
+        while any(map(is_running, pids)):
+            await asyncio.sleep(0.01)
+    return True
+
+
+async def test_percentages_are_told_as_they_rise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    printed = r"  0M Scan\b\b\b\n  7%% 3 + 90%% off.txt\b\b\b\b    \b\b\b\b 1"
+    fake_seven_zip.install(
+        tmp_path, f"printf '{printed}'; sleep 0.1; printf '2%%\\r 12%%\\b 11%%\\b 50%%\\n 999%%\\n'", monkeypatch
+    )
+    percents: list[float] = []
+    await PATIENT.run("t", on_percent=percents.append)
+    assert percents == [7, 12, 50, 100]
+
+
+async def test_lines_are_told_whole_and_bytes_survive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_seven_zip.install(tmp_path, r"printf 'Path = a\200'; sleep 0.1; printf '\302\205b\nlast'; ", monkeypatch)
+    lines: list[str] = []
+    await PATIENT.run("l", on_line=lines.append)
+    assert lines == ["Path = a\udc80\x85b", "last"]
+
+
+async def test_it_runs_with_closed_input_in_a_clean_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRANSFER_JWT_SECRET", "secret")
+    fake_seven_zip.install(tmp_path, "env > environment; cat > input; ulimit -c > core", monkeypatch)
+    await PATIENT.run("t", folder=tmp_path)
+    names = {line.partition("=")[0] for line in (tmp_path / "environment").read_text().splitlines()}
+    assert names <= {"PATH", "LANG", "LC_ALL", "PWD", "OLDPWD", "SHLVL", "_"}
+    assert (tmp_path / "input").read_bytes() == b""
+    assert (tmp_path / "core").read_text() == "0\n"
+
+
+@pytest.mark.parametrize(
+    ("printed", "failure"),
+    [
+        ("ERROR: CRC Failed : a", Failure.BAD_DATA),
+        ("ERROR: Data Error : Unsupported Method", Failure.BAD_DATA),
+        ("Open ERROR: Cannot open the file as [7z] archive", Failure.BAD_DATA),
+        ("ERROR: Unsupported Method : CRC Failed", Failure.UNSUPPORTED),
+        ("ERROR: Data Error in encrypted file. Wrong password? : a", Failure.ENCRYPTED),
+        ("System ERROR:\nerrno=28 : No space left on device", Failure.NO_SPACE),
+        ("ERROR: Data Error : a\nSystem ERROR:\nerrno=28 : No space left on device", Failure.NO_SPACE),
+        ("System ERROR:\nerrno=5 : Input/output error", Failure.OTHER),
+    ],
+)
+async def test_messages_tell_why_it_failed(
+    printed: str, failure: Failure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_seven_zip.install(tmp_path, f"echo '{printed}'; exit 2", monkeypatch)
+    with pytest.raises(SevenZipError) as error:
+        await PATIENT.run("t")
+    assert error.value.failure is failure
+
+
+async def test_a_missing_command_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SevenZipError) as error:
+        await PATIENT.run("t")
+    assert error.value.failure is Failure.OTHER
+
+
+@pytest.mark.parametrize(
+    ("script", "runner"),
+    [
+        pytest.param(SLEEPER, SevenZip(60, 0.3), id="silent"),
+        pytest.param(f"({SLEEPER}) & while sleep 0.01; do echo; done", SevenZip(0.5, 60), id="too long"),
+        pytest.param(f"exec >&- 2>&-; {SLEEPER}", SevenZip(0.5, 60), id="output closed"),
+    ],
+)
+async def test_one_over_its_time_is_killed_with_its_children(
+    script: str, runner: SevenZip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_seven_zip.install(tmp_path, script, monkeypatch)
+    with pytest.raises(SevenZipError) as error:
+        await runner.run("t", folder=tmp_path)
+    assert error.value.failure is Failure.TIMEOUT
+    assert await ended(await appeared(tmp_path / "self"), await appeared(tmp_path / "child"))
+
+
+async def test_a_cancelled_one_is_killed_with_its_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_seven_zip.install(tmp_path, SLEEPER, monkeypatch)
+    before = set(descendants(os.getpid()))
+    running = asyncio.create_task(PATIENT.run("t", folder=tmp_path))
+    child = await appeared(tmp_path / "child")
+    itself = await appeared(tmp_path / "self")
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert not is_running(itself)
+    assert await ended(child)
+    assert set(descendants(os.getpid())) <= before
+
+
+async def test_a_file_over_the_limit_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_seven_zip.install(tmp_path, "exec dd if=/dev/zero of=large bs=1000 count=1000", monkeypatch)
+    with pytest.raises(SevenZipError) as error:
+        await PATIENT.run("x", folder=tmp_path, max_file_bytes=100_000)
+    assert error.value.failure is Failure.FILE_LIMIT
+    assert (tmp_path / "large").stat().st_size == 100_000
+
+
+async def test_it_dies_with_a_worker_that_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_seven_zip.install(tmp_path, "echo $$ > self; exec sleep 1000", monkeypatch)
+    work = """if True:
+        import asyncio
+        from open_workshop_storage.utils.seven_zip import SevenZip
+        asyncio.run(SevenZip(60, 60).run("t"))
+    """
+    worker = subprocess.Popen(
+        [sys.executable, "-c", work], cwd=tmp_path, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    )
+    try:
+        command = await appeared(tmp_path / "self")
+        worker.send_signal(signal.SIGKILL)
+        assert await ended(command)
+    finally:
+        worker.kill()
+        worker.wait()

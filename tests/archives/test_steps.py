@@ -1,0 +1,266 @@
+"""What holds for each step: limits, progress, cancellation, and doing it again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from open_workshop_storage.core.errors import ArchiveTooLarge, CorruptArchive, NoSpace, RepackFailed
+from open_workshop_storage.services.archives import Inspection
+from open_workshop_storage.utils.archives.kinds import Kind
+from tests.archives import fake_seven_zip
+from tests.archives.conftest import ArchivesMaker
+from tests.archives.rars import file5, rar5
+from tests.archives.tars import member
+from tests.archives.workbench import Workbench, content_of
+from tests.support.archives import SMALL_MOD, compressed_tar_of, seven_zip_of, tar_of, zip_of
+from tests.support.processes import descendants
+
+pytestmark = pytest.mark.anyio
+
+SMALL_MOD_BYTES = sum(map(len, SMALL_MOD.values()))
+HUGE_RESERVE = 2**62
+
+
+def ignore(percent: float) -> None:
+    """Do nothing with a percentage."""
+
+
+LIMITED = [
+    pytest.param(zip_of(SMALL_MOD), id="kept zip"),
+    pytest.param(zip_of(SMALL_MOD, zipfile.ZIP_STORED), id="stored zip"),
+    pytest.param(seven_zip_of(SMALL_MOD), id="7z"),
+    pytest.param(rar5(*(file5(name.encode(), data) for name, data in SMALL_MOD.items())), id="rar"),
+    pytest.param(tar_of(SMALL_MOD), id="tar"),
+    pytest.param(bytes(SMALL_MOD_BYTES), id="plain file"),
+]
+
+
+@pytest.mark.parametrize("sent", LIMITED)
+async def test_more_than_the_limit_is_refused_by_the_headers(sent: bytes, workbench: Workbench) -> None:
+    workbench.source.write_bytes(sent)
+    inspection = await workbench.archives.inspect(workbench.source, SMALL_MOD_BYTES)
+    assert inspection.unpacked_bytes == SMALL_MOD_BYTES
+    with pytest.raises(ArchiveTooLarge):
+        await workbench.archives.inspect(workbench.source, SMALL_MOD_BYTES - 1)
+    with pytest.raises(ArchiveTooLarge):
+        await workbench.archives.extract(
+            workbench.source, inspection, workbench.extracted, "a", SMALL_MOD_BYTES - 1, ignore
+        )
+    assert content_of(workbench.folder) == {"source": sent}
+
+
+@pytest.mark.parametrize("form", ["gz", "bz2", "xz", "zst"])
+async def test_more_than_the_limit_is_refused_while_a_compressed_tar_is_extracted(
+    form: str, workbench: Workbench
+) -> None:
+    sent = compressed_tar_of(SMALL_MOD, form)
+    assert await workbench.repack(sent, SMALL_MOD_BYTES) == SMALL_MOD_BYTES
+    with pytest.raises(ArchiveTooLarge):
+        await workbench.repack(sent, SMALL_MOD_BYTES - 1)
+    assert not workbench.extracted.exists()
+
+
+async def test_a_bomb_in_a_compressed_tar_is_stopped_before_it_goes_off(workbench: Workbench) -> None:
+    workbench.source.write_bytes(compressed_tar_of({"small": b"", "zeros": bytes(20_000_000)}, "zst"))
+    inspection = await workbench.archives.inspect(workbench.source, 1_000_000)
+    with pytest.raises(ArchiveTooLarge):
+        await workbench.archives.extract(workbench.source, inspection, workbench.extracted, "a", 1_000_000, ignore)
+    assert not workbench.extracted.exists()
+
+
+async def test_a_tree_that_outgrows_its_headers_ends_the_extraction(
+    workbench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workbench.source.write_bytes(seven_zip_of(SMALL_MOD))
+    inspection = await workbench.archives.inspect(workbench.source, 0)
+    script = (
+        f"cd {workbench.extracted}; for n in 1 2 3; do head -c {SMALL_MOD_BYTES - 1} /dev/zero > $n; done; sleep 1000"
+    )
+    fake_seven_zip.install(workbench.folder, script, monkeypatch)
+    with pytest.raises(CorruptArchive):
+        await workbench.archives.extract(workbench.source, inspection, workbench.extracted, "a", 0, ignore)
+    assert not workbench.extracted.exists()
+
+
+@pytest.mark.parametrize("sent", [param for param in LIMITED if param.id not in ("kept zip", "plain file")])
+async def test_the_reserve_of_disk_space_is_kept_in_extraction(
+    sent: bytes, workbench: Workbench, make_archives: ArchivesMaker
+) -> None:
+    workbench.archives = make_archives(storage_reserve_bytes=HUGE_RESERVE)
+    with pytest.raises(NoSpace):
+        await workbench.repack(sent)
+    assert content_of(workbench.folder) == {"source": sent}
+
+
+async def test_the_reserve_of_disk_space_is_kept_while_packing(
+    workbench: Workbench, make_archives: ArchivesMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workbench.extracted.mkdir()
+    fake_seven_zip.install(workbench.folder, "echo part > ../packed.zip.part.tmp; sleep 1000", monkeypatch)
+    with pytest.raises(NoSpace):
+        await make_archives(storage_reserve_bytes=HUGE_RESERVE).pack(workbench.extracted, workbench.packed, 3, ignore)
+    assert sorted(path.name for path in workbench.folder.iterdir()) == ["bin", "extracted"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "script"),
+    [("seven_zip_idle_timeout_seconds", ""), ("seven_zip_timeout_seconds", "while echo >&2; do sleep 0.01; done")],
+)
+async def test_a_command_over_its_time_is_a_failure_of_ours(
+    limit: str, script: str, workbench: Workbench, make_archives: ArchivesMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = tar_of(SMALL_MOD)
+    (workbench.folder / "half").write_bytes(sent[: len(sent) // 2])
+    fake_seven_zip.install(workbench.folder, f"cat {workbench.folder}/half; exec >&-; {script} sleep 1000", monkeypatch)
+    archives = make_archives(**{limit: 0.5})
+    with pytest.raises(RepackFailed):
+        await archives.extract(workbench.source, Inspection(Kind.GZIP, 0, False), workbench.extracted, "a", 0, ignore)
+    with pytest.raises(RepackFailed):
+        await archives.test(workbench.source, Inspection(Kind.ZIP, 0, True), ignore)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(seven_zip_of(SMALL_MOD), id="7z"),
+        pytest.param(tar_of(SMALL_MOD), id="tar"),
+        pytest.param(compressed_tar_of(SMALL_MOD, "gz"), id="tar.gz"),
+        pytest.param(b"plain file", id="plain file"),
+    ],
+)
+async def test_progress_rises_to_a_hundred(sent: bytes, workbench: Workbench) -> None:
+    workbench.source.write_bytes(sent)
+    inspection = await workbench.archives.inspect(workbench.source, 0)
+    extracting: list[float] = []
+    await workbench.archives.extract(workbench.source, inspection, workbench.extracted, "a", 0, extracting.append)
+    packing: list[float] = []
+    await workbench.archives.pack(workbench.extracted, workbench.packed, 3, packing.append)
+    for percents in (extracting, packing):
+        assert percents == sorted(set(percents))
+        assert percents[-1] == 100
+
+
+async def test_progress_of_a_longer_work_is_told_meanwhile(workbench: Workbench) -> None:
+    workbench.extracted.mkdir()
+    for number in range(2):
+        (workbench.extracted / str(number)).write_bytes(random.Random(number).randbytes(3_000_000))
+    percents: list[float] = []
+    await workbench.archives.pack(workbench.extracted, workbench.packed, 9, percents.append)
+    assert percents == sorted(set(percents))
+    assert any(0 < percent < 100 for percent in percents)
+
+
+@contextlib.asynccontextmanager
+async def cancelled_at_first_percent(
+    work: Callable[[Callable[[float], None]], Awaitable[int]],
+) -> AsyncIterator[None]:
+    """Cancel the work once it tells progress; then no process that it started may be left."""
+    before = set(descendants(os.getpid()))
+    begun = asyncio.Event()
+    running = asyncio.ensure_future(work(lambda percent: begun.set()))
+    await begun.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert set(descendants(os.getpid())) <= before
+    yield
+
+
+def large(form: str) -> bytes:
+    """Return an archive that takes a while to extract."""
+    entries = {"noise": random.Random(3).randbytes(1_000_000) * 60}
+    return seven_zip_of(entries, "-mx=0") if form == "7z" else compressed_tar_of(entries, form)
+
+
+@pytest.mark.parametrize("form", ["7z", "zst"])
+async def test_a_cancelled_extraction_leaves_neither_files_nor_processes(form: str, workbench: Workbench) -> None:
+    workbench.source.write_bytes(large(form))
+    inspection = await workbench.archives.inspect(workbench.source, 0)
+    async with cancelled_at_first_percent(
+        lambda on_percent: workbench.archives.extract(
+            workbench.source, inspection, workbench.extracted, "a", 0, on_percent
+        )
+    ):
+        assert [path.name for path in workbench.folder.iterdir()] == ["source"]
+
+
+async def test_a_cancelled_extraction_of_a_tar_leaves_no_files(workbench: Workbench) -> None:
+    info, _ = member("large")
+    info.size = 10_000_000_000
+    workbench.source.write_bytes(info.tobuf(tarfile.GNU_FORMAT))
+    os.truncate(workbench.source, info.size + 10_240)
+    inspection = await workbench.archives.inspect(workbench.source, 0)
+    async with cancelled_at_first_percent(
+        lambda on_percent: workbench.archives.extract(
+            workbench.source, inspection, workbench.extracted, "a", 0, on_percent
+        )
+    ):
+        assert [path.name for path in workbench.folder.iterdir()] == ["source"]
+
+
+async def test_a_cancelled_packing_leaves_neither_files_nor_processes(workbench: Workbench) -> None:
+    workbench.extracted.mkdir()
+    (workbench.extracted / "noise").write_bytes(random.Random(4).randbytes(1_000_000) * 60)
+    async with cancelled_at_first_percent(
+        lambda on_percent: workbench.archives.pack(workbench.extracted, workbench.packed, 9, on_percent)
+    ):
+        assert [path.name for path in workbench.folder.iterdir()] == ["extracted"]
+
+
+async def test_each_step_can_be_done_again_over_what_a_dead_worker_left(workbench: Workbench) -> None:
+    workbench.extracted.mkdir()
+    (workbench.extracted / "left over").write_bytes(b"old")
+    for name in ("packed.zip.part", "packed.zip.part.tmp"):
+        (workbench.folder / name).write_bytes(zip_of({"left over": b"old"}))
+    workbench.packed.write_bytes(b"old")
+    for _ in range(2):
+        await workbench.repack(seven_zip_of(SMALL_MOD))
+        files = {name: data for name, data in workbench.packed_content().items() if data is not None}
+        assert files == SMALL_MOD
+    assert sorted(path.name for path in workbench.folder.iterdir()) == ["extracted", "packed.zip", "source"]
+
+
+async def test_a_failed_packing_leaves_the_old_file(workbench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    workbench.packed.write_bytes(b"old")
+    workbench.extracted.mkdir()
+    fake_seven_zip.install(workbench.folder, "echo part > ../packed.zip.part; exit 1", monkeypatch)
+    with pytest.raises(RepackFailed):
+        await workbench.archives.pack(workbench.extracted, workbench.packed, 3, ignore)
+    assert sorted(path.name for path in workbench.folder.iterdir()) == ["bin", "extracted", "packed.zip"]
+    assert workbench.packed.read_bytes() == b"old"
+
+
+async def test_the_level_decides_how_hard_7z_tries(workbench: Workbench) -> None:
+    workbench.extracted.mkdir()
+    (workbench.extracted / "text").write_text("".join(map(str, range(100_000))))
+    sizes = [await workbench.archives.pack(workbench.extracted, workbench.packed, level, ignore) for level in (0, 1, 9)]
+    assert sizes[0] >= sizes[1] > sizes[2]
+
+
+async def test_a_plain_file_is_linked_and_not_copied(workbench: Workbench) -> None:
+    await workbench.repack(b"plain file", name="name.bin")
+    assert (workbench.extracted / "name.bin").samefile(workbench.source)
+
+
+async def test_a_plain_file_is_copied_where_it_cannot_be_linked(
+    workbench: Workbench, make_archives: ArchivesMaker
+) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:
+        source = Path(elsewhere, "source")
+        source.write_bytes(b"plain file")
+        inspection = await workbench.archives.inspect(source, 0)
+        await workbench.archives.extract(source, inspection, workbench.extracted, "name.bin", 0, ignore)
+        assert (workbench.extracted / "name.bin").read_bytes() == b"plain file"
+        with pytest.raises(NoSpace):
+            archives = make_archives(storage_reserve_bytes=HUGE_RESERVE)
+            await archives.extract(source, inspection, workbench.extracted, "name.bin", 0, ignore)

@@ -1,0 +1,81 @@
+"""Takes archives through the steps that a transfer takes them through."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from open_workshop_storage.services.archives import Archives
+
+Content = dict[str, bytes | None]
+"""Files by name, and folders with None; a folder's name has no slash at its end."""
+
+
+@dataclass
+class Workbench:
+    """One archive's steps, in a folder of its own.
+
+    Args:
+        archives: What is tested.
+        folder: Where all files are.
+    """
+
+    archives: Archives
+    folder: Path
+    percents: list[float] = field(default_factory=list)
+
+    @property
+    def source(self) -> Path:
+        """The received file."""
+        return self.folder / "source"
+
+    @property
+    def extracted(self) -> Path:
+        """Where it is extracted."""
+        return self.folder / "extracted"
+
+    @property
+    def packed(self) -> Path:
+        """What it is packed into."""
+        return self.folder / "packed.zip"
+
+    async def is_kept(self, sent: bytes) -> bool:
+        """Return whether an archive may stay as it is; if so, it has passed its test."""
+        self.source.write_bytes(sent)
+        inspection = await self.archives.inspect(self.source, 0)
+        if inspection.keep:
+            await self.archives.test(self.source, inspection, self.percents.append)
+        return inspection.keep
+
+    async def repack(self, sent: bytes, limit: int = 0, name: str = "file.bin") -> int:
+        """Inspect, extract and pack an archive that may not stay as it is; return the unpacked size in bytes."""
+        self.source.write_bytes(sent)
+        inspection = await self.archives.inspect(self.source, limit)
+        assert not inspection.keep
+        unpacked = await self.archives.extract(
+            self.source, inspection, self.extracted, name, limit, self.percents.append
+        )
+        packed = await self.archives.pack(self.extracted, self.packed, 3, self.percents.append)
+        assert packed == self.packed.stat().st_size
+        assert self.source.read_bytes() == sent
+        return unpacked
+
+    async def accept(self, sent: bytes, limit: int = 0) -> None:
+        """Take an archive as far as it has to come to be accepted."""
+        if not await self.is_kept(sent):
+            await self.repack(sent, limit)
+
+    def packed_content(self) -> Content:
+        """Return what the packed ZIP holds, each file read to its end and checked."""
+        with zipfile.ZipFile(self.packed) as archive:
+            return {
+                info.filename.rstrip("/"): None if info.is_dir() else archive.read(info) for info in archive.infolist()
+            }
+
+
+def content_of(folder: Path) -> Content:
+    """Return what a folder holds."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")
+    }
