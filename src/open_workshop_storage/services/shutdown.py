@@ -12,6 +12,7 @@ from open_workshop_storage.services.runs import Runs
 _logger = logging.getLogger(__name__)
 
 _WATCH_SECONDS = 1.0
+_LAST_ANSWERS_SECONDS = 5.0
 
 
 async def stop_in_order(runs: Runs, grace_seconds: float) -> None:
@@ -26,6 +27,9 @@ async def stop_in_order(runs: Runs, grace_seconds: float) -> None:
     _logger.info("stopping: jobs are handed over, uploads may take another %g seconds", grace_seconds)
     await runs.stop(grace_seconds)
     signal.raise_signal(signal.SIGINT)
+    await asyncio.sleep(_LAST_ANSWERS_SECONDS)
+    # The server still waits for a client that does not read its answer, or does not stop sending.
+    os._exit(0)
 
 
 async def follow_server() -> None:
