@@ -12,9 +12,11 @@ CORS_HEADERS = {
 }
 """What every answer carries, errors too."""
 
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
 _PREFLIGHT_HEADERS = {
     **CORS_HEADERS,
-    "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
+    "Access-Control-Allow-Methods": ", ".join(METHODS),
     "Access-Control-Max-Age": "600",
     "Vary": "Access-Control-Request-Headers",
 }

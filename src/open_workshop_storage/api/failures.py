@@ -10,8 +10,9 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Match
 
-from open_workshop_storage.api.cors import CORS_HEADERS
+from open_workshop_storage.api.cors import CORS_HEADERS, METHODS
 from open_workshop_storage.core.errors import BadRequest, StorageError
 
 
@@ -29,7 +30,17 @@ async def answer_http_error(request: Request, error: HTTPException) -> Response:
     """Answer what the framework refuses, such as an unknown path or a wrong method."""
     status = HTTPStatus(error.status_code)
     text = status.phrase if error.detail == status.phrase or not isinstance(error.detail, str) else error.detail
-    return PlainTextResponse(text, status, error.headers)
+    headers = {"Allow": _allowed_methods(request)} if status == HTTPStatus.METHOD_NOT_ALLOWED else error.headers
+    return PlainTextResponse(text, status, headers)
+
+
+def _allowed_methods(request: Request) -> str:
+    # The framework names the methods of the first route of that path only.
+    def is_allowed(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return method == "OPTIONS" or any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+    return ", ".join(filter(is_allowed, METHODS))
 
 
 async def answer_invalid_request(request: Request, error: RequestValidationError) -> Response:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import threading
 
 from open_workshop_storage.services.runs import Runs
 
@@ -26,10 +27,11 @@ async def stop_in_order(runs: Runs, grace_seconds: float) -> None:
     await told.wait()
     _logger.info("stopping: jobs are handed over, uploads may take another %g seconds", grace_seconds)
     await runs.stop(grace_seconds)
+    # The server waits for a client that does not read its answer, or does not stop sending, and the loop rests.
+    end = threading.Timer(_LAST_ANSWERS_SECONDS, os._exit, [0])
+    end.daemon = True
+    end.start()
     signal.raise_signal(signal.SIGINT)
-    await asyncio.sleep(_LAST_ANSWERS_SECONDS)
-    # The server still waits for a client that does not read its answer, or does not stop sending.
-    os._exit(0)
 
 
 async def follow_server() -> None:

@@ -64,7 +64,7 @@ async def blurhashes(request: Request, runtime: RuntimeDep) -> BlurhashAnswer:
     try:
         paths = BlurhashRequest.model_validate_json(body).paths
     except ValidationError:
-        raise BadRequest(f'Invalid body: {{"paths": […]}} with at most {MAX_PATHS} paths expected') from None
+        raise BadRequest(f"Invalid body: a list of at most {MAX_PATHS} paths expected") from None
     known = await runtime.blurhashes.compute(paths)
     items = [
         BlurhashItem(path=path, blurhash=image.blurhash, width=image.width, height=image.height)

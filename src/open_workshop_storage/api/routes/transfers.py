@@ -188,7 +188,7 @@ async def repack(runtime: RuntimeDep, form: SmallForm) -> TransferRepacked:
     """Pack the received file once more, with another compression level; nothing is reported to the Manager."""
     await runtime.form_tokens.check(FormToken.STORAGE_MANAGE, form.get("token"))
     job_id = check_job_id(form.get("job_id"))
-    if form.get("format", "zip") != "zip":
+    if (form.get("format") or "zip") != "zip":
         raise errors.UnsupportedFormat
     job = await runtime.moves.repack(job_id, _level(form.get("compression_level")))
     assert job.packed_file and job.packed_bytes is not None and job.unpacked_bytes is not None
