@@ -22,9 +22,10 @@ from open_workshop_storage.utils.tokens import sign_callback_token
 _logger = logging.getLogger(__name__)
 
 _LONGEST_PAUSE_SECONDS = 300.0
-_FIRST_PAUSE_SECONDS = 1.5
+# With the wait until someone looks, the second attempt still comes within 2 seconds.
+_FIRST_PAUSE_SECONDS = 1.2
 _AT_ONCE = 8
-_POLL_SECONDS = 1.0
+_POLL_SECONDS = 0.5
 _TRY_AGAIN = frozenset(
     {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS, *range(500, 600)}
 )
