@@ -103,8 +103,8 @@ def parse_claims(claims: Mapping[str, Any]) -> TransferClaims:
         transfer_kind=kind,
         pack_level=level,
         max_bytes=max_bytes,
-        download_url=_optional_text(claims, "download_url"),
-        filename=_optional_text(claims, "filename"),
+        download_url=_optional_text(claims, "download_url", "download URL"),
+        filename=_optional_text(claims, "filename", "file name"),
         carried=carried,
     )
 
@@ -124,8 +124,8 @@ def _whole_number(claims: Mapping[str, Any], name: str, default: int) -> int:
     return int(value)
 
 
-def _optional_text(claims: Mapping[str, Any], name: str) -> str | None:
+def _optional_text(claims: Mapping[str, Any], name: str, label: str) -> str | None:
     value = claims.get(name)
     if value is not None and not isinstance(value, str):
-        _invalid(name.replace("_", " "))
+        _invalid(label)
     return value
