@@ -96,8 +96,9 @@ class JobRun:
         async with self._saving:
             wanted = self.job.changed(**{**self._progress, **changes})
             self._progress = {}
-            self._last_event = time.monotonic()
             self.job = await self._store_for_sure(wanted, event, callback)
+            # Counted from here, no slow save brings two messages closer together than they may be.
+            self._last_event = time.monotonic()
 
     async def _store_for_sure(self, wanted: Job, event: EventKind | None, callback: Callback | None) -> Job:
         """Save, as often as it takes: work that is under way outlives an absence of Redis."""
