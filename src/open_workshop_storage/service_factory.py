@@ -12,6 +12,7 @@ from starlette.middleware import Middleware
 from open_workshop_storage.api.cors import CorsMiddleware
 from open_workshop_storage.api.failures import EXCEPTION_HANDLERS
 from open_workshop_storage.api.routes import health
+from open_workshop_storage.api.swagger import swagger_routes
 from open_workshop_storage.observability.logs import configure_logging
 from open_workshop_storage.services.runtime import open_runtime
 from open_workshop_storage.startup import SettingsMiddleware
@@ -47,13 +48,14 @@ def create_app(service: Service) -> FastAPI:
 
     app = FastAPI(
         title=service.title,
-        docs_url=f"{service.prefix}/",
+        docs_url=None,
         redoc_url=None,
         openapi_url=f"{service.prefix}/openapi.json",
         redirect_slashes=False,
         lifespan=lifespan,
         middleware=[Middleware(SettingsMiddleware), Middleware(CorsMiddleware)],
         exception_handlers=EXCEPTION_HANDLERS,
+        routes=swagger_routes(service.title, service.prefix),
     )
     for prefix in service.health_prefixes:
         app.include_router(health.router, prefix=prefix)

@@ -1,14 +1,81 @@
-"""What the routes say about themselves in the OpenAPI documents, where it is the same for all of them."""
+"""What the routes say about themselves in the OpenAPI documents, where it is the same for several of them."""
 
 from __future__ import annotations
 
 from http import HTTPStatus
 from typing import Any
 
-from open_workshop_storage.core.errors import StorageError
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
+
+from open_workshop_storage.api.cors import CORS_HEADERS
+from open_workshop_storage.core.errors import BadRequest, ClientGone, StorageError, UnsupportedFormat, UploadTimedOut
+
+API_VERSION = "1.0.0"
+LICENCE = {"name": "Mozilla Public License 2.0", "identifier": "MPL-2.0"}
 
 Responses = dict[int | str, dict[str, Any]]
 """What FastAPI takes as `responses` of a route."""
+
+FORM_ERRORS = (BadRequest("Malformed form"), BadRequest("Request body too large"), ClientGone, UploadTimedOut)
+"""What reading a form may end in."""
+
+CLAIM_ERRORS = (
+    BadRequest("Invalid job id"),
+    BadRequest("Invalid transfer kind"),
+    BadRequest("Invalid pack level"),
+    BadRequest("Invalid storage type"),
+    BadRequest("Invalid file kind"),
+    BadRequest("Invalid callback context"),
+    BadRequest("Invalid max bytes"),
+    BadRequest("Invalid download URL"),
+    BadRequest("Invalid filename"),
+    UnsupportedFormat,
+)
+"""What judging the claims of a transfer token may end in."""
+
+_TAGS = {
+    "downloads": "Stored files, for everybody; those of mods for whom the access service allows.",
+    "blurhashes": "Previews of stored images.",
+    "files": "Single files that the Manager stores and removes.",
+    "transfers": "Uploads by browsers and fetches from URLs, and what the Manager does with the result.",
+    "health": "For supervisors and load balancers.",
+}
+_CORS_DESCRIPTIONS = {
+    "Access-Control-Allow-Origin": "Scripts of any origin may read the answer.",
+    "Access-Control-Expose-Headers": "Headers that they may read besides the usual ones.",
+}
+
+
+class DocumentedApp(FastAPI):
+    """An app whose document tells what its answers are really like."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI document."""
+        document = super().openapi()
+        schemas = document.get("components", {}).get("schemas", {})
+        for name in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(name, None)
+        headers = document.setdefault("components", {}).setdefault("headers", {})
+        for name, value in CORS_HEADERS.items():
+            headers |= header(name, _CORS_DESCRIPTIONS[name], value)
+        for operation in (item for path in document["paths"].values() for item in path.values()):
+            # What the framework refuses is answered as 400.
+            operation["responses"].pop("422", None)
+            operation["responses"] = dict(sorted(operation["responses"].items()))
+            for response in operation["responses"].values():
+                references = {name: {"$ref": f"#/components/headers/{name}"} for name in CORS_HEADERS}
+                response["headers"] = response.get("headers", {}) | references
+        operations = [item for path in document["paths"].values() for item in path.values()]
+        used = {tag for operation in operations for tag in operation["tags"]}
+        document["tags"] = [{"name": name, "description": text} for name, text in _TAGS.items() if name in used]
+        return document
+
+
+def operation_id(route: APIRoute) -> str:
+    """Return the id of an operation that has none of its own: its path, as in `loader_healthz`."""
+    return route.path_format.strip("/").replace("/", "_")
 
 
 def header(name: str, description: str, example: str | int) -> dict[str, Any]:
@@ -18,25 +85,39 @@ def header(name: str, description: str, example: str | int) -> dict[str, Any]:
 
 
 def optional_parameter(place: str, name: str, description: str, example: str) -> dict[str, Any]:
-    """Describe a header or cookie that a route reads by itself, for `parameters` in its `openapi_extra`."""
+    """Describe a header or cookie that a route reads by itself, for `parameters` in its `openapi_extra`.
+
+    The example stands in the schema, where Swagger UI shows it but does not send it unasked.
+    """
     return {
         "in": place,
         "name": name,
         "required": False,
         "description": description,
-        "schema": {"type": "string"},
-        "example": example,
+        "schema": {"type": "string", "examples": [example]},
     }
 
 
-def plain_text_responses(*errors: type[StorageError]) -> Responses:
+def json_example(answer: BaseModel) -> dict[str, Any]:
+    """Show an answer, for a `Responses` entry."""
+    return {"content": {"application/json": {"example": answer.model_dump(mode="json")}}}
+
+
+def text_example(answer: str) -> dict[str, Any]:
+    """Show an answer in plain text, for a `Responses` entry."""
+    return {"content": {"text/plain": {"schema": {"type": "string"}, "example": answer}}}
+
+
+def plain_text_responses(*errors: type[StorageError] | StorageError) -> Responses:
     """Describe refusals as a route answers them: a status and a short plain text (wire contract, preamble).
 
-    Errors of one status become one response with an example for each, named after the class and explained by
-    the first line of its docstring.
+    Errors of one status become one response with an example for each, named after its class or its message, and
+    explained by the first line of the class's docstring. A fault of the service itself is always among them.
     """
     responses: Responses = {}
-    for error in errors:
+    for error in (*errors, StorageError()):
+        kind = error if isinstance(error, type) else type(error)
+        name = kind.__name__ if isinstance(error, type) else "".join(map(str.capitalize, error.message.split()))
         response = responses.setdefault(
             error.status,
             {
@@ -44,8 +125,8 @@ def plain_text_responses(*errors: type[StorageError]) -> Responses:
                 "content": {"text/plain": {"schema": {"type": "string"}, "examples": {}}},
             },
         )
-        response["content"]["text/plain"]["examples"][error.__name__] = {
-            "summary": (error.__doc__ or error.message).splitlines()[0],
+        response["content"]["text/plain"]["examples"][name] = {
+            "summary": (kind.__doc__ or error.message).splitlines()[0],
             "value": error.message,
         }
         if error.retry_after is not None:

@@ -15,42 +15,46 @@ class Readiness:
     """Looks at what a service depends on.
 
     Args:
-        store: The job store of a loader; `None` for the distributor, which has none.
+        store: What asks Redis, if there is one.
+        loads: Whether the service takes files in, and so needs more than to read them.
     """
 
-    def __init__(self, settings: Settings, store: JobStore | None) -> None:
+    def __init__(self, settings: Settings, store: JobStore, *, loads: bool) -> None:
         self._settings = settings
         self._store = store
+        self._loads = loads
 
     async def missing(self) -> list[str]:
         """Return the names of what is missing, of `redis`, `storage`, `7z` and `disk`."""
-        redis = [] if self._store is None or await self._redis_answers(self._store) else ["redis"]
+        redis = [] if await self._redis_answers() else ["redis"]
         return redis + await asyncio.to_thread(self._missing_here)
 
-    async def require_storage(self) -> None:
-        """Return if files can be taken in.
+    async def require(self, *names: str) -> None:
+        """Return if what a call needs is there.
+
+        Args:
+            names: Of `storage`, `7z` and `disk`.
 
         Raises:
-            ServiceUnavailable: The storage root, or `7z`, is missing.
+            ServiceUnavailable: Some of it is missing.
         """
-        if {"storage", "7z"}.intersection(await asyncio.to_thread(self._missing_here)):
+        if set(names).intersection(await asyncio.to_thread(self._missing_here)):
             raise ServiceUnavailable
 
-    async def _redis_answers(self, store: JobStore) -> bool:
+    async def _redis_answers(self) -> bool:
         try:
-            await store.ping()
+            await self._store.ping()
         except ServiceUnavailable:
             return False
         return True
 
     def _missing_here(self) -> list[str]:
-        root, is_loader = self._settings.main_dir, self._store is not None
-        if not root.is_dir() or (is_loader and not os.access(root, os.W_OK | os.X_OK)):
-            return ["storage"] + (["7z"] if is_loader and shutil.which("7z") is None else [])
-        missing = []
-        if is_loader:
-            if shutil.which("7z") is None:
-                missing.append("7z")
-            if shutil.disk_usage(root).free < self._settings.storage_reserve_bytes:
-                missing.append("disk")
+        root = self._settings.main_dir
+        if not self._loads:
+            return [] if root.is_dir() else ["storage"]
+        missing = [] if root.is_dir() and os.access(root, os.W_OK | os.X_OK) else ["storage"]
+        if shutil.which("7z") is None:
+            missing.append("7z")
+        if root.is_dir() and shutil.disk_usage(root).free < self._settings.storage_reserve_bytes:
+            missing.append("disk")
         return missing

@@ -98,7 +98,7 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
             runs=runs,
             transfers=transfers,
             moves=moves,
-            readiness=Readiness(settings, store if loads else None),
+            readiness=Readiness(settings, store, loads=loads),
         )
 
 

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import signal
-import threading
 
 from open_workshop_storage.services.runs import Runs
 
@@ -27,10 +26,9 @@ async def stop_in_order(runs: Runs, grace_seconds: float) -> None:
     await told.wait()
     _logger.info("stopping: jobs are handed over, uploads may take another %g seconds", grace_seconds)
     await runs.stop(grace_seconds)
-    # The server waits for a client that does not read its answer, or does not stop sending, and the loop rests.
-    end = threading.Timer(_LAST_ANSWERS_SECONDS, os._exit, [0])
-    end.daemon = True
-    end.start()
+    # The server waits for clients that do not stop sending, without a limit and without letting any Python run, so
+    # only the kernel can end that: nobody handles this signal.
+    signal.setitimer(signal.ITIMER_REAL, _LAST_ANSWERS_SECONDS)
     signal.raise_signal(signal.SIGINT)
 
 

@@ -39,7 +39,8 @@ class Failure(Enum):
 
 
 # 7z ends with status 2 whatever was wrong, so its messages have to tell. They are looked for at the start of a
-# line only, because names from the archive follow them. The first that fits decides.
+# line only, after the archive's own path at most, because names from the archive follow them. The first in this
+# list that was printed decides.
 _MESSAGES = tuple(
     (re.compile(rb"(?:ERROR: |ERROR = |Open ERROR: )?(?:%b)" % pattern), failure)
     for pattern, failure in (
@@ -50,8 +51,8 @@ _MESSAGES = tuple(
         ),
         (rb"Unsupported [A-Za-z]+", Failure.UNSUPPORTED),
         (
-            rb"CRC Failed|Data Error|Headers Error|Unexpected end of|Unconfirmed start of|(?:.* : )?Cannot open the file as"
-            rb"|There are some data after the end|Unavailable data|Missing volume|Is not archive",
+            rb"(?:.* : )?Cannot open the file as|CRC Failed|Data Error|Headers Error|Unexpected end of"
+            rb"|Unconfirmed start of|There are some data after the end|Unavailable data|Missing volume|Is not archive",
             Failure.BAD_DATA,
         ),
     )

@@ -120,6 +120,7 @@ async def start_by_form(runtime: RuntimeDep, form: SmallForm, token: Token = Non
 
 async def _start(runtime: RuntimeDep, token: str | None) -> TransferStarted:
     claims = read_claims(token, runtime)
+    await runtime.readiness.require("storage", "7z")
     status = await runtime.transfers.start(claims)
     return TransferStarted(job_id=claims.job_id, status=status, ws_url=f"/transfer/ws/{claims.job_id}")
 
@@ -165,7 +166,7 @@ async def upload(
     name = filename or unquote(x_file_name or "") or claims.filename or ""
     hints = (request.headers.get("content-length"), size, x_file_size, x_upload_size)
     announced = next((int(hint) for hint in hints if hint and re.fullmatch("[0-9]{1,18}", hint)), None)
-    await runtime.readiness.require_storage()
+    await runtime.readiness.require("storage", "7z")
     job = await runtime.transfers.upload(claims, body_chunks(request), name, announced)
     return TransferReceived(job_id=job.job_id, bytes=job.bytes, total=job.bytes)
 
@@ -190,6 +191,7 @@ async def repack(runtime: RuntimeDep, form: SmallForm) -> TransferRepacked:
     job_id = check_job_id(form.get("job_id"))
     if (form.get("format") or "zip") != "zip":
         raise errors.UnsupportedFormat
+    await runtime.readiness.require("storage", "7z")
     job = await runtime.moves.repack(job_id, _level(form.get("compression_level")))
     assert job.packed_file and job.packed_bytes is not None and job.unpacked_bytes is not None
     return TransferRepacked(
@@ -227,6 +229,7 @@ async def move(runtime: RuntimeDep, form: SmallForm) -> TransferMoved:
     """Put the packed file where it stays and end the job; saying it again gives the same answer."""
     await runtime.form_tokens.check(FormToken.STORAGE_MANAGE, form.get("token"))
     job_id = check_job_id(form.get("job_id"))
+    await runtime.readiness.require("storage")
     job = await runtime.moves.move(job_id, form.get("type", ""), form.get("path", ""))
     assert job.move_to is not None and job.moved_bytes is not None and job.unpacked_bytes is not None
     return TransferMoved(

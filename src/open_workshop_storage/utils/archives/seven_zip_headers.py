@@ -57,4 +57,5 @@ def _with_folders(archive: py7zr.SevenZipFile) -> Iterator[tuple[py7zr.py7zr.Arc
     listed = archive.header.files_info
     empty_files = chain(listed.emptyfiles if listed else (), repeat(False))
     for entry in archive.files:
-        yield entry, entry.is_directory or (entry.emptystream and not next(empty_files))
+        is_folder = entry.emptystream and not next(empty_files)
+        yield entry, is_folder or entry.is_directory

@@ -68,12 +68,17 @@ def unpack_tar(file: BinaryIO, target: Path, entries: Entries, tick: Callable[[]
 
 def _members(source: _Source, entries: Entries) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo, str]]:
     """Yield files and folders that keep the rules, each with its name."""
+
+    def next_member() -> tarfile.TarInfo | None:
+        source.allow(_MAX_HEADER_BYTES)
+        cast(Any, archive).members.clear()
+        return archive.next()
+
     source.allow(_MAX_HEADER_BYTES)
     archive = _parsed(
         lambda: tarfile.TarFile(fileobj=cast(IO[bytes], source), encoding="utf-8", errors="surrogateescape")
     )
-    while (member := _parsed(archive.next)) is not None:
-        cast(Any, archive).members.clear()
+    while (member := _parsed(next_member)) is not None:
         name = decode_name(member.name.encode("utf-8", "surrogateescape"))
         if member.isdir():
             entries.add(name, 0, folder=True)
@@ -85,7 +90,6 @@ def _members(source: _Source, entries: Entries) -> Iterator[tuple[tarfile.TarFil
         else:
             raise UnsafeEntry("a link or special file")
         yield archive, member, name
-        source.allow(_MAX_HEADER_BYTES)
     # The library takes a broken header for the end, too.
     if source.last_read != _END:
         raise CorruptData("no header where one should be")
