@@ -111,13 +111,11 @@ def text_example(answer: str) -> dict[str, Any]:
 def plain_text_responses(*errors: type[StorageError] | StorageError) -> Responses:
     """Describe refusals as a route answers them: a status and a short plain text (wire contract, preamble).
 
-    Errors of one status become one response with an example for each, named after its class or its message, and
-    explained by the first line of the class's docstring. A fault of the service itself is always among them.
+    Errors of one status become one response with an example for each, which the first line of the class's docstring
+    explains where the message is the class's own. A fault of the service itself is always among them.
     """
     responses: Responses = {}
-    for error in (*errors, StorageError()):
-        kind = error if isinstance(error, type) else type(error)
-        name = kind.__name__ if isinstance(error, type) else "".join(map(str.capitalize, error.message.split()))
+    for error in (*errors, StorageError):
         response = responses.setdefault(
             error.status,
             {
@@ -125,10 +123,12 @@ def plain_text_responses(*errors: type[StorageError] | StorageError) -> Response
                 "content": {"text/plain": {"schema": {"type": "string"}, "examples": {}}},
             },
         )
-        response["content"]["text/plain"]["examples"][name] = {
-            "summary": (kind.__doc__ or error.message).splitlines()[0],
-            "value": error.message,
-        }
+        example = {"value": error.message}
+        if error is StorageError:
+            example["summary"] = "A fault of the service; its log tells more."
+        elif isinstance(error, type):
+            example["summary"] = (error.__doc__ or "").splitlines()[0]
+        response["content"]["text/plain"]["examples"][error.message] = example
         if error.retry_after is not None:
             response["headers"] = header("Retry-After", "Seconds to wait before another attempt.", error.retry_after)
     return responses

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from typing import Any
 
 from open_workshop_storage.core.claims import TransferKind
 from open_workshop_storage.core.errors import (
@@ -71,11 +72,14 @@ class Moves:
                     moving = await self._store.save(job.changed(move_to=final, owner=new_owner()), None)
                 except StaleJobError:
                     continue
-                return await self.finish(self._runs.hold(moving))
+                return await self.finish(self._runs.hold(moving), taken_over=False)
             await asyncio.sleep(_WAIT_FOR_OTHER_SECONDS)
 
-    async def finish(self, run: JobRun) -> Job:
-        """Carry a move out, or what is left of one whose worker died.
+    async def finish(self, run: JobRun, *, taken_over: bool) -> Job:
+        """Carry a move out.
+
+        Args:
+            taken_over: Whether another worker began the move, and may have put the file in place before it died.
 
         Raises:
             PackedMissing: The packed file is gone.
@@ -86,6 +90,8 @@ class Moves:
         try:
             if await asyncio.to_thread(packed.exists):
                 size = await self._storage.install(packed, target)
+            elif not taken_over:
+                raise PackedMissing
             else:
                 size = await asyncio.to_thread(_size_if_moved, target, run.job.packed_bytes)
             await run.moved(size)
@@ -111,15 +117,8 @@ class Moves:
             UnsupportedFormat: It is an image's.
             StorageError: The archive is refused, or packing failed.
         """
-        job = await self._store.get(job_id)
-        if job is None:
-            raise JobMissing
-        if job.source_file is None or job.move_to is not None:
-            raise UploadInProgress if not job.ended else SourceMissing
-        if job.stage is not Stage.PACKED:
-            raise UploadInProgress
-        if job.claims.transfer_kind is TransferKind.IMAGE:
-            raise UnsupportedFormat
+        job = await self._repackable(job_id)
+        assert job.source_file is not None
         workspace = self._storage.workspace(job_id)
         folder = workspace / new_owner()
         source, packed = workspace / job.source_file, folder / "packed.zip"
@@ -134,18 +133,37 @@ class Moves:
                 size = await self._archives.pack(folder / "extracted", packed, level, lambda percent: None)
             await discard(folder / "extracted")
             name = packed.relative_to(workspace).as_posix()
-            return await self._store.save(
-                job.changed(packed_file=name, packed_bytes=size, unpacked_bytes=unpacked), None
-            )
-        except StaleJobError:
-            await discard(folder)
-            raise SourceMissing from None
+            return await self._save_repacked(job, packed_file=name, packed_bytes=size, unpacked_bytes=unpacked)
         except StorageError:
             await discard(folder)
             raise
         except Exception as error:
             await discard(folder)
             raise RepackFailed from error
+
+    async def _repackable(self, job_id: str) -> Job:
+        job = await self._store.get(job_id)
+        if job is None:
+            raise JobMissing
+        if job.source_file is None or job.move_to is not None:
+            raise SourceMissing
+        if job.stage is not Stage.PACKED:
+            raise UploadInProgress
+        if job.claims.transfer_kind is TransferKind.IMAGE:
+            raise UnsupportedFormat
+        if not await asyncio.to_thread((self._storage.workspace(job_id) / job.source_file).exists):
+            raise SourceMissing
+        return job
+
+    async def _save_repacked(self, job: Job, **changes: Any) -> Job:
+        """Store what came of a repack, whoever else repacked the same file meanwhile."""
+        while True:
+            try:
+                return await self._store.save(job.changed(**changes), None)
+            except StaleJobError:
+                source, job = job.source_file, await self._repackable(job.job_id)
+                if job.source_file != source:
+                    raise SourceMissing from None
 
 
 def _size_if_moved(target: os.PathLike[str], packed_bytes: int | None) -> int:

@@ -141,7 +141,7 @@ class Transfers:
         run = self._runs.hold(job)
         try:
             if job.move_to is not None:
-                await self._moves.finish(run)
+                await self._moves.finish(run, taken_over=True)
             elif job.source_file is not None:
                 await self._finish(run)
             elif job.origin == "url":

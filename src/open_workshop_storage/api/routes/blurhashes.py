@@ -9,12 +9,13 @@ from pydantic import BaseModel, Field, ValidationError
 
 from open_workshop_storage.api.bodies import whole_body
 from open_workshop_storage.api.dependencies import RuntimeDep
-from open_workshop_storage.api.openapi import plain_text_responses
-from open_workshop_storage.core.errors import BadRequest, ServiceUnavailable, UploadTimedOut
+from open_workshop_storage.api.openapi import json_example, plain_text_responses
+from open_workshop_storage.core.errors import BadRequest, ClientGone, ServiceUnavailable, UploadTimedOut
 
 MAX_PATHS = 1000
 
 _MAX_BODY_BYTES = 4 * 1024 * 1024
+_INVALID_BODY = BadRequest(f"Invalid body: a list of at most {MAX_PATHS} paths expected")
 
 router = APIRouter(tags=["blurhashes"])
 

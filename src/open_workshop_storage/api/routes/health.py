@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from fastapi import APIRouter, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from open_workshop_storage.api.dependencies import RuntimeDep
+from open_workshop_storage.api.openapi import json_example
 
 router = APIRouter(tags=["health"])
 
@@ -26,16 +29,29 @@ class Unavailable(BaseModel):
     """The service cannot do its work now, for want of what is missing."""
 
     status: str = "unavailable"
-    missing: list[str]
+    missing: Annotated[list[str], Field(description="What is missing, of `redis`, `storage`, `7z` and `disk`.")]
 
 
-@router.get("/healthz", summary="Liveness")
+@router.get("/healthz", summary="Liveness", response_description="It is alive.", responses={200: json_example(Health())})
 async def healthz() -> Health:
     """Say that the process is alive, and look at nothing else."""
     return Health()
 
 
-@router.get("/readyz", summary="Readiness", response_model=Ready, responses={503: {"model": Unavailable}})
+@router.get(
+    "/readyz",
+    summary="Readiness",
+    response_model=Ready,
+    response_description="Nothing is missing.",
+    responses={
+        200: json_example(Ready()),
+        503: {
+            "model": Unavailable,
+            "description": "Something is missing; requests that need it are answered 503 as well.",
+            **json_example(Unavailable(missing=["redis", "disk"])),
+        },
+    },
+)
 async def readyz(runtime: RuntimeDep, response: Response) -> Ready | Unavailable | Response:
     """Say whether all that the service depends on is there."""
     missing = await runtime.readiness.missing()
