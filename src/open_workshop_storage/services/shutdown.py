@@ -26,8 +26,7 @@ async def stop_in_order(runs: Runs, grace_seconds: float) -> None:
     await told.wait()
     _logger.info("stopping: jobs are handed over, uploads may take another %g seconds", grace_seconds)
     await runs.stop(grace_seconds)
-    # The server waits for clients that do not stop sending, without a limit and without letting any Python run, so
-    # only the kernel can end that: nobody handles this signal.
+    # The server waits for its last clients without a limit; nobody handles this signal, so the kernel ends the wait.
     signal.setitimer(signal.ITIMER_REAL, _LAST_ANSWERS_SECONDS)
     signal.raise_signal(signal.SIGINT)
 
