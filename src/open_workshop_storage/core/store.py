@@ -98,11 +98,14 @@ class JobStore(Protocol):
     async def callback_waits(self, jti: str) -> bool:
         """Return whether the outbox holds the report of this name."""
 
-    async def enter(self, slot: Slot, holder: str, limit: int, *, wait: bool) -> bool:
+    async def enter(self, slot: Slot, holder: str, limit: int, *, wait: bool, since: float | None = None) -> bool:
         """Take one of `limit` slots, 0 for any number; return whether the holder has one.
 
         With `wait`, a holder that finds none gets in line, and keeps its place by asking again within
         `LEASE_SECONDS`; the first in line gets the next slot that is left.
+
+        Args:
+            since: Unix time, in seconds, that decides over the place in line; `None` for now.
         """
 
     async def slot_granted(self, holder: str, timeout: float) -> None:

@@ -36,16 +36,20 @@ class Slots:
             yield
 
     @asynccontextmanager
-    async def in_turn(self, slot: Slot, holder: str) -> AsyncIterator[None]:
-        """Hold a slot, after a wait in line if all are taken, or for the store to come back."""
+    async def in_turn(self, slot: Slot, holder: str, since: float | None = None) -> AsyncIterator[None]:
+        """Hold a slot, after a wait in line if all are taken, or for the store to come back.
+
+        Args:
+            since: Unix time, in seconds, that decides over the place in line; `None` for now.
+        """
         async with self._holding(slot, holder):
-            while not await self._entered(slot, holder):
+            while not await self._entered(slot, holder, since):
                 await self._store.slot_granted(holder, RENEW_SECONDS)
             yield
 
-    async def _entered(self, slot: Slot, holder: str) -> bool:
+    async def _entered(self, slot: Slot, holder: str, since: float | None) -> bool:
         try:
-            return await self._store.enter(slot, holder, self._limits[slot], wait=True)
+            return await self._store.enter(slot, holder, self._limits[slot], wait=True, since=since)
         except ServiceUnavailable:
             return False
 

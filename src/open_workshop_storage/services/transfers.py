@@ -174,7 +174,8 @@ class Transfers:
             reserve_bytes=self._settings.storage_reserve_bytes,
             timed_out=DownloadTimedOut,
         )
-        async with self._slots.in_turn(Slot.DOWNLOAD, f"{run.job.job_id}/{run.job.owner}"):
+        # By the time of the start, since several workers may take jobs up at the same moment.
+        async with self._slots.in_turn(Slot.DOWNLOAD, f"{run.job.job_id}/{run.job.owner}", run.job.created_at):
             kept = await self._keep_partial(run)
             await run.stage(Stage.DOWNLOADING, bytes=kept, total=run.job.total if kept else None)
             try:

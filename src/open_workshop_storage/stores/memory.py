@@ -23,7 +23,7 @@ class MemoryJobStore:
         self._outbox: dict[str, Callback] = {}
         self._due: dict[str, float] = {}
         self._held: dict[Slot, set[str]] = {slot: set() for slot in Slot}
-        self._lines: dict[Slot, dict[str, asyncio.Event]] = {slot: {} for slot in Slot}
+        self._lines: dict[Slot, dict[str, tuple[float, asyncio.Event]]] = {slot: {} for slot in Slot}
 
     async def ping(self) -> None:
         """Return: memory is always there."""
@@ -122,7 +122,7 @@ class MemoryJobStore:
         """See `JobStore.callback_waits`."""
         return jti in self._outbox
 
-    async def enter(self, slot: Slot, holder: str, limit: int, *, wait: bool) -> bool:
+    async def enter(self, slot: Slot, holder: str, limit: int, *, wait: bool, since: float | None = None) -> bool:
         """See `JobStore.enter`."""
         held, line = self._held[slot], self._lines[slot]
         if holder in held:
@@ -131,7 +131,7 @@ class MemoryJobStore:
             held.add(holder)
             return True
         if wait:
-            line.setdefault(holder, asyncio.Event())
+            line.setdefault(holder, (time.time() if since is None else since, asyncio.Event()))
         return False
 
     async def slot_granted(self, holder: str, timeout: float) -> None:
@@ -140,7 +140,7 @@ class MemoryJobStore:
             if holder in line:
                 try:
                     async with asyncio.timeout(timeout):
-                        await line[holder].wait()
+                        await line[holder][1].wait()
                 except TimeoutError:
                     pass
                 return
@@ -152,9 +152,9 @@ class MemoryJobStore:
         if holder in held:
             held.discard(holder)
             if line:
-                first = next(iter(line))
+                first = min(line, key=lambda waiting: line[waiting][0])
                 held.add(first)
-                line.pop(first).set()
+                line.pop(first)[1].set()
 
     async def renew_slots(self, slot: Slot, holders: Collection[str]) -> None:
         """See `JobStore.renew_slots`. A holder in this process never dies alone."""

@@ -215,12 +215,13 @@ class RedisJobStore:
         """See `JobStore.callback_waits`."""
         return bool(await self._ask(self._redis.hexists(self._outbox, jti)))
 
-    async def enter(self, slot: Slot, holder: str, limit: int, *, wait: bool) -> bool:
+    async def enter(self, slot: Slot, holder: str, limit: int, *, wait: bool, since: float | None = None) -> bool:
         """See `JobStore.enter`."""
         if wait:
             self._granted.setdefault(holder, asyncio.Event())
+        place = "" if since is None else since * 1000
         entered = await self._script(
-            scripts.ENTER, self._slot_keys(slot), holder, limit, _LEASE_MS, self._key("granted"), int(wait)
+            scripts.ENTER, self._slot_keys(slot), holder, limit, _LEASE_MS, self._key("granted"), int(wait), place
         )
         if entered:
             self._granted.pop(holder, None)

@@ -121,7 +121,7 @@ if redis.call('ZSCORE', held, holder) then
     redis.call('ZADD', held, now + lease, holder)
     return 1
 end
-redis.call('ZADD', line, 'NX', now + time[2] % 1000 / 1000, holder)
+redis.call('ZADD', line, 'NX', tonumber(ARGV[6]) or now + time[2] % 1000 / 1000, holder)
 redis.call('ZADD', seen, now + lease, holder)
 grant()
 if redis.call('ZSCORE', held, holder) then
