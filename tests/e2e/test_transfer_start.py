@@ -1,0 +1,349 @@
+"""Transfers from a URL (wire contract, section 5, `/transfer/start`)."""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx
+import pytest
+
+from tests.conftest import ServiceStarter
+from tests.fetch.origins import Origin, Request, reply, running_origin
+from tests.support.archives import SMALL_MOD, entries_of, seven_zip_of, zip_of
+from tests.support.client import Message, upload, watching
+from tests.support.manager import Callback
+from tests.support.services import Services, Ticket
+
+pytestmark = pytest.mark.anyio
+
+MOD = zip_of(SMALL_MOD)
+UNPACKED = sum(map(len, SMALL_MOD.values()))
+
+
+class HeldOrigin:
+    """Sends the first half of a body at once and the rest when told to."""
+
+    def __init__(self, body: bytes) -> None:
+        self.asked = asyncio.Event()
+        self.go_on = asyncio.Event()
+        self._body = body
+
+    async def __call__(self, request: Request, writer: asyncio.StreamWriter) -> bytes:
+        half = len(self._body) // 2
+        writer.write(reply(200, body=self._body[:half], length=len(self._body)))
+        self.asked.set()
+        await self.go_on.wait()
+        return self._body[half:]
+
+
+async def start(http: httpx.AsyncClient, services: Services, token: str) -> httpx.Response:
+    return await http.get(f"{services.loader}/transfer/start", params={"token": token})
+
+
+async def end_of(services: Services, ticket: Ticket) -> tuple[Message, Callback]:
+    """Wait for a transfer's end, and return the last message and the callback."""
+    async with watching(services.loader, ticket.job_id, ticket.token) as watcher:
+        last = (await watcher.finish())[-1]
+        assert watcher.close_code == 1000
+    (callback,) = await asyncio.to_thread(services.manager.wait_for_callbacks, ticket.job_id)
+    return last, callback
+
+
+async def assert_failed(services: Services, ticket: Ticket, reason: str) -> Message:
+    last, callback = await end_of(services, ticket)
+    assert (last["event"], last["status"], last["stage"]) == ("error", "error", "error")
+    assert last["message"] and "\n" not in last["message"]
+    assert (callback.claims["status"], callback.claims["reason"]) == ("error", reason)
+    assert not (services.main_dir / "temp" / ticket.job_id).exists()
+    return last
+
+
+@pytest.mark.parametrize("how", ["get", "post with query", "post with form", "post with multipart form"])
+async def test_a_start_is_answered_at_once_and_the_file_arrives(
+    how: str, services: Services, http: httpx.AsyncClient
+) -> None:
+    sent = seven_zip_of(SMALL_MOD)
+    held = HeldOrigin(sent)
+    async with running_origin(held) as origin:
+        ticket = services.ticket(download_url=f"{origin.url}/mod.7z")
+        url, token = f"{services.loader}/transfer/start", {"token": ticket.token}
+        async with watching(services.loader, ticket.job_id, ticket.token) as watcher:
+            answer = await {
+                "get": lambda: http.get(url, params=token),
+                "post with query": lambda: http.post(url, params=token),
+                "post with form": lambda: http.post(url, data=token),
+                "post with multipart form": lambda: http.post(url, files={"token": (None, ticket.token)}),
+            }[how]()
+            assert (answer.status_code, answer.json()) == (
+                200,
+                {"job_id": ticket.job_id, "status": "started", "ws_url": f"/transfer/ws/{ticket.job_id}"},
+            )
+            held.go_on.set()
+            messages = await watcher.finish()
+    stages = list(dict.fromkeys(message["stage"] for message in messages))
+    assert stages == ["pending", "downloading", "downloaded", "extracting", "repacking", "packed"]
+    statuses = {message["stage"]: message["status"] for message in messages}
+    assert (statuses["downloading"], statuses["downloaded"]) == ("downloading", "processing")
+    assert (messages[-1]["event"], messages[-1]["bytes"], messages[-1]["total"]) == ("complete", len(sent), len(sent))
+    _, callback = await end_of(services, ticket)
+    expected = {"status": "success", "bytes": len(sent), "total": len(sent), "unpacked_bytes": UNPACKED}
+    assert expected.items() <= callback.claims.items()
+    assert entries_of((services.main_dir / ticket.path).read_bytes()) == SMALL_MOD
+    assert len(origin.requests) == 1
+
+
+async def test_a_job_that_exists_is_not_started_again(services: Services, http: httpx.AsyncClient) -> None:
+    held = HeldOrigin(MOD)
+    async with running_origin(held) as origin:
+        ticket = services.ticket(download_url=origin.url)
+        answers = await asyncio.gather(*(start(http, services, ticket.token) for _ in range(6)))
+        statuses = [answer.json()["status"] for answer in answers]
+        assert statuses.count("started") == 1
+        assert set(statuses) <= {"started", "pending", "downloading"}
+        await held.asked.wait()
+        again = await start(http, services, ticket.token)
+        assert (again.status_code, again.json()["status"]) == (200, "downloading")
+        uploaded = await upload(http, services.loader, ticket.token, MOD)
+        assert (uploaded.status_code, uploaded.text) == (409, "Upload already in progress")
+        held.go_on.set()
+        await end_of(services, ticket)
+        assert (await start(http, services, ticket.token)).json() == {
+            "job_id": ticket.job_id,
+            "status": "moved",
+            "ws_url": f"/transfer/ws/{ticket.job_id}",
+        }
+    assert len(origin.requests) == 1
+    assert len(services.manager.callbacks(ticket.job_id)) == 1
+
+
+async def test_a_fetch_that_failed_is_not_started_again_but_its_job_may_be_uploaded(
+    services: Services, http: httpx.AsyncClient
+) -> None:
+    async with running_origin(reply(404)) as origin:
+        ticket = services.ticket(download_url=origin.url)
+        await start(http, services, ticket.token)
+        await assert_failed(services, ticket, "status:404")
+        assert (await start(http, services, ticket.token)).json()["status"] == "error"
+    assert (await upload(http, services.loader, ticket.token, MOD)).status_code == 200
+    failed, succeeded = services.manager.wait_for_callbacks(ticket.job_id, 2)
+    assert (failed.claims["status"], succeeded.claims["status"]) == ("error", "success")
+    assert failed.claims["jti"] != succeeded.claims["jti"]
+    assert len(origin.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("claims", "text"),
+    [
+        ({}, "Download URL missing"),
+        ({"download_url": None}, "Download URL missing"),
+        ({"download_url": ""}, "Download URL missing"),
+        *(
+            ({"download_url": url}, "Invalid download URL")
+            for url in (
+                "ftp://files.example/mod.zip",
+                "file:///etc/passwd",
+                "gopher://x/",
+                "//files.example/mod.zip",
+                "files.example/mod.zip",
+                "http://",
+                "http:///mod.zip",
+                "http://files.example:99999/",
+                "http://files.example/a b",
+                "http://files.example/\r\nHost: other",
+                "javascript:alert(1)",
+                " ",
+                7,
+                ["http://files.example/"],
+            )
+        ),
+    ],
+)
+async def test_a_token_without_a_usable_url_starts_nothing(
+    claims: dict[str, object], text: str, services: Services, http: httpx.AsyncClient
+) -> None:
+    ticket = services.ticket(**claims)
+    for answer in (
+        await start(http, services, ticket.token),
+        await http.post(f"{services.loader}/transfer/start", data={"token": ticket.token}),
+    ):
+        assert (answer.status_code, answer.text) == (400, text)
+        assert answer.headers["content-type"].startswith("text/plain")
+    moved = await asyncio.to_thread(services.manager.move, ticket.job_id, "archive", "mods/1/x.zip")
+    assert (moved.status_code, moved.text) == (404, "Job not found")
+
+
+async def test_a_start_needs_a_token(services: Services, http: httpx.AsyncClient) -> None:
+    url = f"{services.loader}/transfer/start"
+    for answer in (
+        await http.get(url),
+        await http.post(url),
+        await http.get(url, params={"token": ""}),
+        await http.post(url, data={"token": ""}),
+        await http.post(url, json={"token": services.ticket().token}),
+    ):
+        assert (answer.status_code, answer.text) == (401, "Token not found")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.2:{port}/mod.zip",
+        "http://2130706434:{port}/",
+        "http://0x7f.2:{port}/",
+        "http://0177.0.0.2:{port}/",
+        "http://[::ffff:127.0.0.2]:{port}/",
+        "http://[64:ff9b::7f00:2]:{port}/",
+        "http://[::1]:{port}/",
+        "http://0.0.0.0:{port}/",
+        "http://10.0.0.1/",
+        "http://169.254.169.254/latest/meta-data/",
+        "http://[fd00::1]/",
+        "https://192.168.1.1/",
+    ],
+)
+async def test_an_address_that_is_not_public_is_blocked(url: str, services: Services, http: httpx.AsyncClient) -> None:
+    async with running_origin(reply(200, body=MOD), host="127.0.0.2") as inside:
+        ticket = services.ticket(download_url=url.format(port=inside.port))
+        assert (await start(http, services, ticket.token)).status_code == 200
+        await assert_failed(services, ticket, "blocked_url")
+    assert not inside.left
+
+
+async def test_a_redirect_to_an_address_that_is_not_public_is_blocked(
+    services: Services, http: httpx.AsyncClient
+) -> None:
+    async with running_origin(reply(200, body=MOD), host="127.0.0.2") as inside:
+        for location in (inside.url, f"//127.0.0.2:{inside.port}/", "file:///etc/passwd"):
+            async with running_origin(reply(302, f"Location: {location}")) as outside:
+                ticket = services.ticket(download_url=outside.url)
+                await start(http, services, ticket.token)
+                await assert_failed(services, ticket, "blocked_url")
+    assert not inside.left
+
+
+async def countdown(request: Request, writer: asyncio.StreamWriter) -> bytes:
+    """Redirect as often as the path says, then send the mod."""
+    left = int(request.target.strip("/"))
+    return reply(307, f"Location: /{left - 1}") if left else reply(200, body=MOD)
+
+
+async def test_five_redirects_are_followed_and_no_more(services: Services, http: httpx.AsyncClient) -> None:
+    async with running_origin(countdown) as origin:
+        five, six = (services.ticket(download_url=f"{origin.url}/{count}") for count in (5, 6))
+        for ticket in (five, six):
+            await start(http, services, ticket.token)
+        last, _ = await end_of(services, five)
+        assert last["event"] == "complete"
+        await assert_failed(services, six, "exception")
+
+
+@pytest.mark.parametrize("status", [204, 206, 304, 400, 401, 403, 404, 410, 429, 500, 503])
+async def test_another_status_than_200_is_the_reason(status: int, services: Services, http: httpx.AsyncClient) -> None:
+    async with running_origin(f"HTTP/1.1 {status} X\r\nConnection: close\r\n\r\n".encode()) as origin:
+        ticket = services.ticket(download_url=origin.url)
+        await start(http, services, ticket.token)
+        await assert_failed(services, ticket, f"status:{status}")
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        pytest.param(reply(200, body=MOD[:-1], length=len(MOD)), "exception", id="broken off"),
+        pytest.param(b"no HTTP at all", "exception", id="no http"),
+        pytest.param(b"", "exception", id="no answer"),
+        pytest.param(reply(302, "Location: http://["), "exception", id="nonsense redirect"),
+        pytest.param(reply(200, body=MOD[:-100]), "corrupt_archive", id="corrupt"),
+        pytest.param(reply(200, body=zip_of({"../x": b"x"})), "unsafe_archive", id="unsafe"),
+        pytest.param(reply(200, body=seven_zip_of(SMALL_MOD, "-psecret")), "encrypted_zip", id="encrypted"),
+    ],
+)
+async def test_a_fetch_that_goes_wrong_is_shown_and_reported(
+    answer: bytes, reason: str, services: Services, http: httpx.AsyncClient
+) -> None:
+    async with running_origin(answer) as origin:
+        ticket = services.ticket(download_url=origin.url)
+        await start(http, services, ticket.token)
+        await assert_failed(services, ticket, reason)
+
+
+async def test_a_host_that_cannot_be_reached_is_an_exception(services: Services, http: httpx.AsyncClient) -> None:
+    async with running_origin() as origin:
+        gone = origin.url
+    for url in (gone, "http://no-such-host.invalid/mod.zip"):
+        ticket = services.ticket(download_url=url)
+        await start(http, services, ticket.token)
+        await assert_failed(services, ticket, "exception")
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(reply(200, length=1001), id="announced"),
+        pytest.param(CHUNKED + b"3e9\r\n" + bytes(1001), id="not announced"),
+    ],
+)
+async def test_a_file_over_the_limit_is_not_fetched(
+    answer: bytes, services: Services, http: httpx.AsyncClient
+) -> None:
+    async with running_origin(answer) as origin:
+        ticket = services.ticket(download_url=origin.url, max_bytes=1000)
+        await start(http, services, ticket.token)
+        last = await assert_failed(services, ticket, "size_limit")
+        assert last["message"] == "File too large"
+        await origin.left[0].wait()
+
+
+async def test_a_file_of_exactly_the_limit_and_of_unknown_size_is_fetched(
+    services: Services, http: httpx.AsyncClient
+) -> None:
+    async with running_origin(CHUNKED + b"3e8\r\n" + bytes(1000) + b"\r\n0\r\n\r\n") as origin:
+        ticket = services.ticket(download_url=origin.url, max_bytes=1000)
+        await start(http, services, ticket.token)
+        last, callback = await end_of(services, ticket)
+    assert (last["event"], callback.claims["bytes"], callback.claims["total"]) == ("complete", 1000, 1000)
+
+
+@pytest.mark.parametrize(
+    ("claims", "headers", "path", "name"),
+    [
+        ({"filename": "Mein Mod ü.txt"}, ['Content-Disposition: attachment; filename="x.txt"'], "/y", "Mein Mod ü.txt"),
+        ({}, ['Content-Disposition: attachment; filename="notes.txt"'], "/y.bin", "notes.txt"),
+        ({}, [], "/files/read%20me.txt?key=1", "read me.txt"),
+        ({"filename": "../../etc/passwd"}, [], "/y", "passwd"),
+        ({"filename": "C:\\mods\\a.txt"}, [], "/y", "a.txt"),
+        ({"filename": ".."}, [], "/y", "file"),
+    ],
+)
+async def test_a_file_that_is_no_archive_gets_the_name_of_the_token_or_the_origin(
+    claims: dict[str, object], headers: list[str], path: str, name: str, services: Services, http: httpx.AsyncClient
+) -> None:
+    async with running_origin(reply(200, *headers, body=b"no archive")) as origin:
+        ticket = services.ticket(download_url=f"{origin.url}{path}", **claims)
+        await start(http, services, ticket.token)
+        await end_of(services, ticket)
+    assert entries_of((services.main_dir / ticket.path).read_bytes()) == {name: b"no archive"}
+
+
+@pytest.mark.parametrize("store", ["memory", "redis"])
+async def test_fetches_over_the_concurrency_limit_wait_in_order(
+    store: str, start_services: ServiceStarter, http: httpx.AsyncClient, request: pytest.FixtureRequest
+) -> None:
+    redis_url = request.getfixturevalue("redis_url") if store == "redis" else ""
+    services = start_services(redis_url, apps=["loader"], TRANSFER_DOWNLOAD_CONCURRENCY=1)
+    held = HeldOrigin(MOD)
+    async with running_origin(held) as first, running_origin(reply(200, body=MOD)) as others:
+        tickets = [services.ticket(download_url=f"{others.url}/{number}") for number in range(12)]
+        running = services.ticket(download_url=first.url)
+        await start(http, services, running.token)
+        await held.asked.wait()
+        for ticket in tickets:
+            assert (await start(http, services, ticket.token)).json()["status"] == "started"
+        assert (await start(http, services, tickets[0].token)).json()["status"] == "pending"
+        assert not others.requests
+        held.go_on.set()
+        for ticket in tickets:
+            await end_of(services, ticket)
+    assert [request.target for request in others.requests] == [f"/{number}" for number in range(12)]
