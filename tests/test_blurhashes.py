@@ -228,7 +228,6 @@ async def test_the_documents_show_the_body(client: httpx.AsyncClient) -> None:
     operation = (await client.get("/openapi.json")).json()["paths"]["/blurhashes"]["post"]
     schema = operation["requestBody"]["content"]["application/json"]["schema"]
     assert schema["properties"]["paths"]["maxItems"] == MAX_PATHS
-    assert operation["responses"].keys() == {"200", "400", "408", "503"}
 
 
 # Caches

@@ -11,6 +11,7 @@ from starlette.middleware import Middleware
 
 from open_workshop_storage.api.cors import CorsMiddleware
 from open_workshop_storage.api.failures import EXCEPTION_HANDLERS
+from open_workshop_storage.api.openapi import API_VERSION, LICENCE, DocumentedApp, operation_id
 from open_workshop_storage.api.routes import health
 from open_workshop_storage.api.swagger import swagger_routes
 from open_workshop_storage.observability.logs import configure_logging
@@ -46,8 +47,11 @@ def create_app(service: Service) -> FastAPI:
         async with open_runtime(app.state.settings, loads=service.loads) as runtime:
             yield {"runtime": runtime}
 
-    app = FastAPI(
+    app = DocumentedApp(
         title=service.title,
+        version=API_VERSION,
+        license_info=LICENCE,
+        generate_unique_id_function=operation_id,
         docs_url=None,
         redoc_url=None,
         openapi_url=f"{service.prefix}/openapi.json",

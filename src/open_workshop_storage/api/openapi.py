@@ -10,7 +10,16 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from open_workshop_storage.api.cors import CORS_HEADERS
-from open_workshop_storage.core.errors import BadRequest, ClientGone, StorageError, UnsupportedFormat, UploadTimedOut
+from open_workshop_storage.core.errors import (
+    AccessDenied,
+    BadRequest,
+    ClientGone,
+    PathOutsideStorage,
+    StorageError,
+    TokenMissing,
+    UnsupportedFormat,
+    UploadTimedOut,
+)
 
 API_VERSION = "1.0.0"
 LICENCE = {"name": "Mozilla Public License 2.0", "identifier": "MPL-2.0"}
@@ -21,7 +30,17 @@ Responses = dict[int | str, dict[str, Any]]
 FORM_ERRORS = (BadRequest("Malformed form"), BadRequest("Request body too large"), ClientGone, UploadTimedOut)
 """What reading a form may end in."""
 
-CLAIM_ERRORS = (
+PATH_ERRORS = (
+    PathOutsideStorage,
+    BadRequest("Invalid path"),
+    BadRequest("Path names a folder"),
+    BadRequest("Path leads through a file"),
+)
+"""What placing a file may end in."""
+
+TRANSFER_TOKEN_ERRORS = (
+    TokenMissing,
+    AccessDenied,
     BadRequest("Invalid job id"),
     BadRequest("Invalid transfer kind"),
     BadRequest("Invalid pack level"),
@@ -33,7 +52,7 @@ CLAIM_ERRORS = (
     BadRequest("Invalid filename"),
     UnsupportedFormat,
 )
-"""What judging the claims of a transfer token may end in."""
+"""What judging a transfer token may end in."""
 
 _TAGS = {
     "downloads": "Stored files, for everybody; those of mods for whom the access service allows.",

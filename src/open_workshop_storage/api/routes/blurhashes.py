@@ -15,7 +15,7 @@ from open_workshop_storage.core.errors import BadRequest, ClientGone, ServiceUna
 MAX_PATHS = 1000
 
 _MAX_BODY_BYTES = 4 * 1024 * 1024
-_INVALID_BODY = BadRequest(f"Invalid body: a list of at most {MAX_PATHS} paths expected")
+_INVALID_BODY = f"Invalid body: a list of at most {MAX_PATHS} paths expected"
 
 router = APIRouter(tags=["blurhashes"])
 
@@ -36,10 +36,10 @@ class BlurhashRequest(BaseModel):
 class BlurhashItem(BaseModel):
     """What is known of one image; all null if there is none that anybody may see."""
 
-    path: Annotated[str, Field(description="As it was asked for.", examples=["/download/resource/covers/7.webp"])]
-    blurhash: Annotated[str | None, Field(description="4×3 components.", examples=["LEHV6nWB2yk8pyo0adR*.7kCMdnj"])]
-    width: Annotated[int | None, Field(description="Pixels.", examples=[1280])]
-    height: Annotated[int | None, Field(description="Pixels.", examples=[720])]
+    path: Annotated[str, Field(description="As it was asked for.")]
+    blurhash: Annotated[str | None, Field(description="4×3 components.")]
+    width: Annotated[int | None, Field(description="Pixels of the stored image.")]
+    height: Annotated[int | None, Field(description="Pixels of the stored image.")]
 
 
 class BlurhashAnswer(BaseModel):
@@ -48,24 +48,48 @@ class BlurhashAnswer(BaseModel):
     items: list[BlurhashItem]
 
 
+_EXAMPLE = BlurhashAnswer(
+    items=[
+        BlurhashItem(
+            path="/download/resource/covers/7.webp", blurhash="KEHV6nWB2yk8pyo0adR*.7", width=1280, height=720
+        ),
+        BlurhashItem(path="https://storage.example/download/avatar/3.webp", blurhash=None, width=None, height=None),
+    ]
+)
+
+
 @router.post(
     "/blurhashes",
     summary="Previews of images",
+    operation_id="compute_blurhashes",
+    response_description="What is known of each image, in the order of the request.",
     openapi_extra={
         "requestBody": {
             "required": True,
             "content": {"application/json": {"schema": BlurhashRequest.model_json_schema()}},
         }
     },
-    responses=plain_text_responses(BadRequest, UploadTimedOut, ServiceUnavailable),
+    responses={
+        200: json_example(_EXAMPLE),
+        **plain_text_responses(
+            BadRequest(_INVALID_BODY),
+            BadRequest("Request body too large"),
+            ClientGone,
+            UploadTimedOut,
+            ServiceUnavailable,
+        ),
+    },
 )
 async def blurhashes(request: Request, runtime: RuntimeDep) -> BlurhashAnswer:
-    """Return the BlurHash and the size of each image."""
+    """Return the BlurHash and the size of each image.
+
+    One that is unknown, protected or no image has null in their place, and does not fail the others.
+    """
     body = await whole_body(request, _MAX_BODY_BYTES, runtime.settings.transfer_idle_timeout_seconds)
     try:
         paths = BlurhashRequest.model_validate_json(body).paths
     except ValidationError:
-        raise BadRequest(f"Invalid body: a list of at most {MAX_PATHS} paths expected") from None
+        raise BadRequest(_INVALID_BODY) from None
     known = await runtime.blurhashes.compute(paths)
     items = [
         BlurhashItem(path=path, blurhash=image.blurhash, width=image.width, height=image.height)

@@ -95,6 +95,7 @@ _RANGES = [
 @router.head(
     "/download/{type}/{path:path}",
     summary="Look at a file",
+    operation_id="head_file",
     response_class=Response,
     responses=_FOR_HEAD,
     openapi_extra={"parameters": _CONDITIONS},
@@ -102,6 +103,7 @@ _RANGES = [
 @router.get(
     "/download/{type}/{path:path}",
     summary="Download a file",
+    operation_id="download_file",
     response_class=Response,
     responses=_FOR_GET,
     openapi_extra={"parameters": [*_CONDITIONS, *_RANGES]},

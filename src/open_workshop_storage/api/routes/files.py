@@ -9,7 +9,7 @@ from fastapi.responses import PlainTextResponse
 
 from open_workshop_storage.api.bodies import SmallForm, body_chunks, small_form
 from open_workshop_storage.api.dependencies import RuntimeDep
-from open_workshop_storage.api.openapi import form_body, plain_text_responses
+from open_workshop_storage.api.openapi import FORM_ERRORS, PATH_ERRORS, form_body, plain_text_responses, text_example
 from open_workshop_storage.core import errors
 from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.services.file_uploads import FILE_KINDS, UPLOADABLE, FileUploads
@@ -52,23 +52,30 @@ _DELETE_FORM = form_body(
 @router.post(
     "/upload",
     summary="Store a file",
+    operation_id="upload_file",
     status_code=201,
     response_description="The given path.",
     openapi_extra=_UPLOAD_FORM,
-    responses=plain_text_responses(
-        errors.BadRequest,
-        errors.InvalidType,
-        errors.ImageExpected,
-        errors.TokenMissing,
-        errors.AccessDenied,
-        errors.UploadTimedOut,
-        errors.FileTooLarge,
-        errors.ImageTooLarge,
-        errors.PathOutsideStorage,
-        errors.ImagePreparationFailed,
-        errors.ServiceUnavailable,
-        errors.NoSpace,
-    ),
+    responses={
+        201: text_example("covers/7.webp"),
+        **plain_text_responses(
+            *FORM_ERRORS,
+            errors.TokenMissing,
+            errors.AccessDenied,
+            errors.InvalidType,
+            errors.BadRequest("Invalid file kind"),
+            errors.BadRequest("Avatar requires image file kind"),
+            errors.BadRequest("Image storage path must end with .webp"),
+            *PATH_ERRORS,
+            errors.BadRequest("File missing"),
+            errors.FileTooLarge,
+            errors.ImageExpected,
+            errors.ImageTooLarge,
+            errors.ImagePreparationFailed,
+            errors.NoSpace,
+            errors.ServiceUnavailable,
+        ),
+    },
 )
 async def upload(request: Request, runtime: RuntimeDep) -> str:
     """Store a file, in place of the one of that path if there is one; an image is normalised first."""
@@ -90,16 +97,20 @@ async def upload(request: Request, runtime: RuntimeDep) -> str:
 @router.delete(
     "/delete",
     summary="Remove a file",
-    response_description="The file is gone, and so are the folders that are empty without it.",
+    operation_id="delete_file",
+    response_description="The file is gone.",
     openapi_extra=_DELETE_FORM,
-    responses=plain_text_responses(
-        errors.BadRequest,
-        errors.InvalidType,
-        errors.TokenMissing,
-        errors.AccessDenied,
-        errors.FileMissing,
-        errors.UploadTimedOut,
-    ),
+    responses={
+        200: text_example("File deleted"),
+        **plain_text_responses(
+            *FORM_ERRORS,
+            errors.TokenMissing,
+            errors.AccessDenied,
+            errors.BadRequest("Path missing"),
+            errors.InvalidType,
+            errors.FileMissing,
+        ),
+    },
 )
 async def delete(form: SmallForm, runtime: RuntimeDep) -> str:
     """Remove a file, and then the folders that are empty without it."""

@@ -32,7 +32,9 @@ class Unavailable(BaseModel):
     missing: Annotated[list[str], Field(description="What is missing, of `redis`, `storage`, `7z` and `disk`.")]
 
 
-@router.get("/healthz", summary="Liveness", response_description="It is alive.", responses={200: json_example(Health())})
+@router.get(
+    "/healthz", summary="Liveness", response_description="It is alive.", responses={200: json_example(Health())}
+)
 async def healthz() -> Health:
     """Say that the process is alive, and look at nothing else."""
     return Health()

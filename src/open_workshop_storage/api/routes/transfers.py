@@ -6,48 +6,50 @@ import re
 from typing import Annotated
 from urllib.parse import unquote
 
-from fastapi import APIRouter, Header, Query, Request
-from pydantic import BaseModel, Field
+from fastapi import APIRouter, Header, Query, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from open_workshop_storage.api.bodies import SmallForm, body_chunks
 from open_workshop_storage.api.dependencies import RuntimeDep, read_claims
-from open_workshop_storage.api.openapi import form_body, plain_text_responses
+from open_workshop_storage.api.openapi import (
+    FORM_ERRORS,
+    PATH_ERRORS,
+    TRANSFER_TOKEN_ERRORS,
+    json_example,
+    plain_text_responses,
+)
+from open_workshop_storage.api.transfer_schemas import (
+    MOVE_FORM,
+    MOVED,
+    RECEIVED,
+    REPACK_FORM,
+    REPACKED,
+    START_FORM,
+    STARTED,
+    TRANSFER_TOKEN,
+    TransferMoved,
+    TransferReceived,
+    TransferRepacked,
+    TransferStarted,
+)
 from open_workshop_storage.core import errors
 from open_workshop_storage.core.claims import check_job_id
-from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.services.form_tokens import FormToken
-from open_workshop_storage.utils.forms import FORM_TYPES
 
 router = APIRouter(tags=["transfers"])
 
-_TRANSFER_TOKEN = {"type": "string", "description": "Transfer token (JWT) that the Manager signed."}
-_MANAGE_TOKEN = {"type": "string", "format": "password", "description": "Form token `storage_manage_token`."}
-_JOB_ID = {"type": "string", "pattern": "^[A-Za-z0-9_-]{8,128}$", "examples": ["job-7f3a9c21"]}
-_REPACK_FORM = form_body(
-    {
-        "token": _MANAGE_TOKEN,
-        "job_id": _JOB_ID,
-        "format": {"type": "string", "enum": ["zip"], "default": "zip"},
-        "compression_level": {
-            "type": "integer",
-            "description": "Deflate level, held to 0 to 9; without it the transfer's own.",
-            "examples": [5],
-        },
-    },
-    ["token", "job_id"],
-    *FORM_TYPES,
-)
-_MOVE_FORM = form_body(
-    {
-        "token": _MANAGE_TOKEN,
-        "job_id": _JOB_ID,
-        "type": {"type": "string", "enum": [*StorageType]},
-        "path": {"type": "string", "description": "Path below the type's folder.", "examples": ["mods/7/main.zip"]},
-    },
-    ["token", "job_id", "type", "path"],
-    *FORM_TYPES,
-)
-_TOKEN_ERRORS = (errors.TokenMissing, errors.AccessDenied, errors.BadRequest)
+Token = Annotated[str | None, Query(description=TRANSFER_TOKEN, examples=["eyJhbGciOiJIUzI1NiJ9.e30.signature"])]
+Bearer = Annotated[
+    HTTPAuthorizationCredentials | None,
+    Security(
+        HTTPBearer(
+            scheme_name="TransferToken",
+            bearerFormat="JWT",
+            description=f"{TRANSFER_TOKEN} It may stand in the query instead.",
+            auto_error=False,
+        )
+    ),
+]
 _ARCHIVE_ERRORS = (
     errors.EncryptedArchive,
     errors.UnsafeArchive,
@@ -58,49 +60,18 @@ _ARCHIVE_ERRORS = (
     errors.NoSpace,
 )
 
-JobId = Annotated[str, Field(description="The transfer's name.", examples=["job-7f3a9c21"])]
-Bytes = Annotated[int, Field(examples=[52428800])]
-Token = Annotated[str | None, Query(description="Transfer token (JWT) that the Manager signed.")]
-
-
-class TransferStarted(BaseModel):
-    """A transfer that goes on in the background."""
-
-    job_id: JobId
-    status: Annotated[str, Field(description="`started`, or the status of a job that was there.", examples=["started"])]
-    ws_url: Annotated[str, Field(description="Where to watch it.", examples=["/transfer/ws/job-7f3a9c21"])]
-
-
-class TransferReceived(BaseModel):
-    """A file that was received and packed; sizes in bytes."""
-
-    job_id: JobId
-    bytes: Bytes
-    total: Bytes
-
-
-class TransferRepacked(BaseModel):
-    """A file that was packed again; sizes in bytes, path relative to the storage root."""
-
-    job_id: JobId
-    packed_bytes: Bytes
-    packed_path: Annotated[str, Field(examples=["temp/job-7f3a9c21/5b0c/packed.zip"])]
-    unpacked_bytes: Bytes
-
-
-class TransferMoved(BaseModel):
-    """A file in its permanent place; sizes in bytes, path relative to the storage root."""
-
-    job_id: JobId
-    final_path: Annotated[str, Field(examples=["archive/mods/7/main.zip"])]
-    final_bytes: Bytes
-    unpacked_bytes: Bytes
-
 
 @router.get(
     "/transfer/start",
     summary="Start a transfer from a URL",
-    responses=plain_text_responses(*_TOKEN_ERRORS, errors.ServiceUnavailable),
+    operation_id="start_transfer_by_query",
+    response_description="The transfer goes on in the background.",
+    responses={
+        200: json_example(STARTED),
+        **plain_text_responses(
+            *TRANSFER_TOKEN_ERRORS, errors.BadRequest("Download URL missing"), errors.ServiceUnavailable
+        ),
+    },
 )
 async def start_by_query(runtime: RuntimeDep, token: Token = None) -> TransferStarted:
     """Begin to fetch the token's `download_url` in the background."""
@@ -110,8 +81,18 @@ async def start_by_query(runtime: RuntimeDep, token: Token = None) -> TransferSt
 @router.post(
     "/transfer/start",
     summary="Start a transfer from a URL",
-    openapi_extra=form_body({"token": _TRANSFER_TOKEN}, [], *FORM_TYPES),
-    responses=plain_text_responses(*_TOKEN_ERRORS, errors.UploadTimedOut, errors.ServiceUnavailable),
+    operation_id="start_transfer_by_form",
+    response_description="The transfer goes on in the background.",
+    openapi_extra=START_FORM,
+    responses={
+        200: json_example(STARTED),
+        **plain_text_responses(
+            *TRANSFER_TOKEN_ERRORS,
+            errors.BadRequest("Download URL missing"),
+            *FORM_ERRORS,
+            errors.ServiceUnavailable,
+        ),
+    },
 )
 async def start_by_form(runtime: RuntimeDep, form: SmallForm, token: Token = None) -> TransferStarted:
     """Begin to fetch the token's `download_url` in the background; the token is in the query or in the form."""
@@ -128,26 +109,35 @@ async def _start(runtime: RuntimeDep, token: str | None) -> TransferStarted:
 @router.post(
     "/transfer/upload",
     summary="Upload a file as the raw body",
+    operation_id="upload_transfer",
+    response_description="The file is packed, and the Manager has been told or will be.",
     openapi_extra={
+        # The token may stand in the query instead.
+        "security": [{}],
         "requestBody": {
             "required": True,
+            "description": "The file's bytes, as they are.",
             "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
-        }
+        },
     },
-    responses=plain_text_responses(
-        *_TOKEN_ERRORS,
-        *_ARCHIVE_ERRORS,
-        errors.ImageExpected,
-        errors.ImageTooLarge,
-        errors.ImagePreparationFailed,
-        errors.FileTooLarge,
-        errors.UploadTimedOut,
-        errors.UploadInProgress,
-        errors.UploadFinished,
-        errors.UploadFailed,
-        errors.StorageBusy,
-        errors.ServiceUnavailable,
-    ),
+    responses={
+        200: json_example(RECEIVED),
+        **plain_text_responses(
+            *TRANSFER_TOKEN_ERRORS,
+            errors.ClientGone,
+            *_ARCHIVE_ERRORS,
+            errors.ImageExpected,
+            errors.ImageTooLarge,
+            errors.ImagePreparationFailed,
+            errors.FileTooLarge,
+            errors.UploadTimedOut,
+            errors.UploadInProgress,
+            errors.UploadFinished,
+            errors.UploadFailed,
+            errors.StorageBusy,
+            errors.ServiceUnavailable,
+        ),
+    },
 )
 async def upload(
     request: Request,
@@ -155,14 +145,29 @@ async def upload(
     token: Token = None,
     filename: Annotated[str | None, Query(description="The file's name.", examples=["my_mod.zip"])] = None,
     size: Annotated[str | None, Query(description="The file's size in bytes.", examples=["52428800"])] = None,
-    authorization: Annotated[str | None, Header(description="`Bearer` and the token, in place of `token`.")] = None,
-    x_file_name: Annotated[str | None, Header(description="In place of `filename`; may be percent-encoded.")] = None,
-    x_file_size: Annotated[str | None, Header(description="In place of `size`.")] = None,
-    x_upload_size: Annotated[str | None, Header(description="In place of `size`.")] = None,
+    bearer: Bearer = None,
+    x_file_name: Annotated[
+        str | None,
+        Header(
+            alias="X-File-Name",
+            description="In place of `filename`; may be percent-encoded.",
+            examples=["my%20mod.zip"],
+        ),
+    ] = None,
+    x_file_size: Annotated[
+        str | None, Header(alias="X-File-Size", description="In place of `size`.", examples=["52428800"])
+    ] = None,
+    x_upload_size: Annotated[
+        str | None, Header(alias="X-Upload-Size", description="In place of `size`.", examples=["52428800"])
+    ] = None,
 ) -> TransferReceived:
-    """Receive a file, pack it, report it to the Manager, and only then answer."""
-    scheme, _, bearer = (authorization or "").partition(" ")
-    claims = read_claims(token or (bearer.strip() if scheme.lower() == "bearer" else None), runtime)
+    """Receive a file, pack it, report it to the Manager, and only then answer.
+
+    An archive is inspected and becomes a ZIP, an image becomes a WebP, any other file a ZIP with that file in it.
+    `GET /transfer/ws/{job_id}?token=…`, a WebSocket, shows how far it is. The report to the Manager is described
+    under *Webhooks*. Every refusal after the token was accepted is reported too, 409, 429 and 503 excepted.
+    """
+    claims = read_claims(token or (bearer.credentials.strip() if bearer else None), runtime)
     name = filename or unquote(x_file_name or "") or claims.filename or ""
     hints = (request.headers.get("content-length"), size, x_file_size, x_upload_size)
     announced = next((int(hint) for hint in hints if hint and re.fullmatch("[0-9]{1,18}", hint)), None)
@@ -174,16 +179,24 @@ async def upload(
 @router.post(
     "/transfer/repack",
     summary="Pack a received file again",
-    openapi_extra=_REPACK_FORM,
-    responses=plain_text_responses(
-        *_TOKEN_ERRORS,
-        *_ARCHIVE_ERRORS,
-        errors.JobMissing,
-        errors.SourceMissing,
-        errors.UploadInProgress,
-        errors.UploadTimedOut,
-        errors.ServiceUnavailable,
-    ),
+    operation_id="repack_transfer",
+    response_description="The new packed file took the place of the old one.",
+    openapi_extra=REPACK_FORM,
+    responses={
+        200: json_example(REPACKED),
+        **plain_text_responses(
+            *FORM_ERRORS,
+            errors.TokenMissing,
+            errors.AccessDenied,
+            errors.BadRequest("Invalid job id"),
+            errors.BadRequest("Invalid compression level"),
+            *_ARCHIVE_ERRORS,
+            errors.JobMissing,
+            errors.SourceMissing,
+            errors.UploadInProgress,
+            errors.ServiceUnavailable,
+        ),
+    },
 )
 async def repack(runtime: RuntimeDep, form: SmallForm) -> TransferRepacked:
     """Pack the received file once more, with another compression level; nothing is reported to the Manager."""
@@ -213,17 +226,24 @@ def _level(text: str | None) -> int | None:
 @router.post(
     "/transfer/move",
     summary="Move a packed file to its place",
-    openapi_extra=_MOVE_FORM,
-    responses=plain_text_responses(
-        *_TOKEN_ERRORS,
-        errors.InvalidType,
-        errors.JobMissing,
-        errors.PackedMissing,
-        errors.PathOutsideStorage,
-        errors.UploadTimedOut,
-        errors.ServiceUnavailable,
-        errors.NoSpace,
-    ),
+    operation_id="move_transfer",
+    response_description="The file is in its place.",
+    openapi_extra=MOVE_FORM,
+    responses={
+        200: json_example(MOVED),
+        **plain_text_responses(
+            *FORM_ERRORS,
+            errors.TokenMissing,
+            errors.AccessDenied,
+            errors.BadRequest("Invalid job id"),
+            errors.InvalidType,
+            *PATH_ERRORS,
+            errors.JobMissing,
+            errors.PackedMissing,
+            errors.NoSpace,
+            errors.ServiceUnavailable,
+        ),
+    },
 )
 async def move(runtime: RuntimeDep, form: SmallForm) -> TransferMoved:
     """Put the packed file where it stays and end the job; saying it again gives the same answer."""

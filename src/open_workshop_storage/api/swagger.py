@@ -1,0 +1,44 @@
+"""The Swagger page of a service, complete without any other host.
+
+Its visitors paste tokens into it, so no script of a third party runs there; and it works where the internet is out
+of reach.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+
+from fastapi.openapi.docs import get_swagger_ui_html
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import BaseRoute, Route
+
+_SCRIPT = "swagger-ui-bundle.js"
+_STYLE = "swagger-ui.css"
+_ICON = "favicon-32x32.png"
+
+
+def swagger_routes(title: str, prefix: str) -> list[BaseRoute]:
+    """Return the page `<prefix>/` for the document `<prefix>/openapi.json`, and the files that the page loads."""
+
+    async def page(request: Request) -> Response:
+        root = request.scope.get("root_path", "") + prefix
+        return get_swagger_ui_html(
+            openapi_url=f"{root}/openapi.json",
+            title=title,
+            swagger_js_url=f"{root}/swagger/{_SCRIPT}",
+            swagger_css_url=f"{root}/swagger/{_STYLE}",
+            swagger_favicon_url=f"{root}/swagger/{_ICON}",
+            swagger_ui_parameters={"tryItOutEnabled": True},
+        )
+
+    return [
+        Route(f"{prefix}/", page),
+        *(Route(f"{prefix}/swagger/{name}", _send_file) for name in (_SCRIPT, _STYLE, _ICON)),
+    ]
+
+
+async def _send_file(request: Request) -> Response:
+    # The package holds the files of a release of Swagger UI; nothing else of it is used.
+    folder = resources.files("fastapi_swagger") / "resources"
+    return FileResponse(str(folder / request.url.path.rpartition("/")[2]))
