@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.conftest import ServiceStarter
-from tests.fetch.origins import Origin, Request, reply, running_origin
+from tests.fetch.origins import Request, reply, running_origin
 from tests.support.archives import SMALL_MOD, entries_of, seven_zip_of, zip_of
 from tests.support.client import Message, upload, watching
 from tests.support.manager import Callback
@@ -285,9 +285,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
         pytest.param(CHUNKED + b"3e9\r\n" + bytes(1001), id="not announced"),
     ],
 )
-async def test_a_file_over_the_limit_is_not_fetched(
-    answer: bytes, services: Services, http: httpx.AsyncClient
-) -> None:
+async def test_a_file_over_the_limit_is_not_fetched(answer: bytes, services: Services, http: httpx.AsyncClient) -> None:
     async with running_origin(answer) as origin:
         ticket = services.ticket(download_url=origin.url, max_bytes=1000)
         await start(http, services, ticket.token)
