@@ -6,6 +6,8 @@ from open_workshop_storage.service_factory import Service, create_app
 app = create_app(
     Service(
         title="Open Workshop storage",
+        description="Both services in one process: gives files out and takes them in. The progress of transfers comes "
+        "over the WebSocket `/transfer/ws/{job_id}?token=…`.",
         prefix="",
         routers=[*distributor.ROUTERS, *loader.ROUTERS],
         loads=True,

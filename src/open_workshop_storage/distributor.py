@@ -8,6 +8,7 @@ ROUTERS = (downloads.router, blurhashes.router)
 app = create_app(
     Service(
         title="Open Workshop distributor",
+        description="Gives stored files out, and BlurHashes of stored images.",
         prefix="/distributor",
         routers=ROUTERS,
         loads=False,

@@ -8,6 +8,8 @@ ROUTERS = (files.router, transfers.router, progress.router)
 app = create_app(
     Service(
         title="Open Workshop loader",
+        description="Takes files in: single ones from the Manager, and transfers from browsers and URLs. Their "
+        "progress comes over the WebSocket `/transfer/ws/{job_id}?token=…`.",
         prefix="/loader",
         routers=ROUTERS,
         loads=True,

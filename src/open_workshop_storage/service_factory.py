@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from fastapi import APIRouter, FastAPI
 from starlette.middleware import Middleware
 
+from open_workshop_storage.api import webhooks
 from open_workshop_storage.api.cors import CorsMiddleware
 from open_workshop_storage.api.failures import EXCEPTION_HANDLERS
-from open_workshop_storage.api.openapi import API_VERSION, LICENCE, DocumentedApp, operation_id
+from open_workshop_storage.api.openapi import ABOUT_ANSWERS, API_VERSION, LICENCE, DocumentedApp, operation_id
 from open_workshop_storage.api.routes import health
 from open_workshop_storage.api.swagger import swagger_routes
 from open_workshop_storage.observability.logs import configure_logging
@@ -25,6 +26,7 @@ class Service:
 
     Attributes:
         title: Its name in the documents.
+        description: What it does, for the documents.
         prefix: What its documents stand below, without a last slash.
         routers: Its functional routes.
         loads: Whether it takes files in, and so works on jobs.
@@ -32,6 +34,7 @@ class Service:
     """
 
     title: str
+    description: str
     prefix: str
     routers: Sequence[APIRouter]
     loads: bool
@@ -49,6 +52,7 @@ def create_app(service: Service) -> FastAPI:
 
     app = DocumentedApp(
         title=service.title,
+        description=f"{service.description}\n\n{ABOUT_ANSWERS}",
         version=API_VERSION,
         license_info=LICENCE,
         generate_unique_id_function=operation_id,
@@ -59,6 +63,7 @@ def create_app(service: Service) -> FastAPI:
         lifespan=lifespan,
         middleware=[Middleware(SettingsMiddleware), Middleware(CorsMiddleware)],
         exception_handlers=EXCEPTION_HANDLERS,
+        webhooks=webhooks.router if service.loads else None,
         routes=swagger_routes(service.title, service.prefix),
     )
     for prefix in service.health_prefixes:

@@ -23,6 +23,12 @@ from open_workshop_storage.core.errors import (
 
 API_VERSION = "1.0.0"
 LICENCE = {"name": "Mozilla Public License 2.0", "identifier": "MPL-2.0"}
+ABOUT_ANSWERS = (
+    "Every refusal is a short plain text that can be shown to people. Scripts of any origin may call, without "
+    "credentials. A path that does not exist is answered 404 `Not Found`, a method that a path does not know 405 "
+    "`Method Not Allowed`. Sizes are in bytes."
+)
+"""Stands in the description of each service."""
 
 Responses = dict[int | str, dict[str, Any]]
 """What FastAPI takes as `responses` of a route."""
@@ -151,6 +157,16 @@ def plain_text_responses(*errors: type[StorageError] | StorageError) -> Response
         if error.retry_after is not None:
             response["headers"] = header("Retry-After", "Seconds to wait before another attempt.", error.retry_after)
     return responses
+
+
+def form_token(name: str) -> dict[str, Any]:
+    """Describe the token of a form by the name of the setting that holds its hash."""
+    return {
+        "type": "string",
+        "format": "password",
+        "description": f"The plain token whose hash is the setting `{name}`.",
+        "examples": ["plain-token-of-the-manager"],
+    }
 
 
 def form_body(properties: dict[str, dict[str, Any]], required: list[str], *media_types: str) -> dict[str, Any]:

@@ -6,19 +6,22 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from open_workshop_storage.api.openapi import form_body
+from open_workshop_storage.api.openapi import form_body, form_token
 from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.utils.forms import FORM_TYPES
 
 TRANSFER_TOKEN = "Transfer token (JWT) that the Manager signed."
-_MANAGE_TOKEN = {"type": "string", "format": "password", "description": "Form token `storage_manage_token`."}
+TRANSFER_TOKEN_EXAMPLE = "eyJhbGciOiJIUzI1NiJ9.e30.signature"
+_MANAGE_TOKEN = form_token("storage_manage_token")
 _JOB_ID = {
     "type": "string",
     "pattern": "^[A-Za-z0-9_-]{8,128}$",
     "description": "The transfer's name.",
     "examples": ["job-7f3a9c21"],
 }
-START_FORM = form_body({"token": {"type": "string", "description": TRANSFER_TOKEN}}, [], *FORM_TYPES)
+START_FORM = form_body(
+    {"token": {"type": "string", "description": TRANSFER_TOKEN, "examples": [TRANSFER_TOKEN_EXAMPLE]}}, [], *FORM_TYPES
+)
 START_FORM["requestBody"]["required"] = False
 REPACK_FORM = form_body(
     {

@@ -26,10 +26,14 @@ router = APIRouter(tags=["downloads"])
 _VALIDATORS = header("ETag", "Strong tag of this version of the file.", '"18c5a2f0d3b1a400-4e20-1a"') | header(
     "Last-Modified", "When the file was stored.", "Tue, 06 Jan 2026 12:00:00 GMT"
 )
+_CACHE_CONTROL = header("Cache-Control", "Only for files of mods.", "private, no-cache")
 _FILE_HEADERS = (
     _VALIDATORS
+    | _CACHE_CONTROL
     | header("Accept-Ranges", "Always `bytes`.", "bytes")
     | header("Content-Length", "Bytes of the body.", 20000)
+    | header("Content-Security-Policy", "Keeps the file from running as a page.", "default-src 'none'; sandbox")
+    | header("X-Content-Type-Options", "Keeps browsers from guessing another type.", "nosniff")
     | header("Content-Disposition", "Only if `filename` was usable.", 'attachment; filename="my_mod.zip"')
 )
 _CONTENT_RANGE = header("Content-Range", "Which bytes these are; absent if there are several parts.", "bytes 0-9/20000")
@@ -38,10 +42,11 @@ _UNPACKED_BYTES = header(
 )
 _BINARY: dict[str, Any] = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
 _FOR_BOTH: Responses = {
-    304: {"description": "The client has this version already.", "headers": _VALIDATORS},
+    304: {"description": "The client has this version already.", "headers": _VALIDATORS | _CACHE_CONTROL},
     **plain_text_responses(
         InvalidType,
         AccessDenied,
+        AccessDenied("The reason that the access service gave"),
         FileMissing,
         PathOutsideStorage,
         AccessServiceConfused,

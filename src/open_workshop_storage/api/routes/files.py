@@ -9,7 +9,14 @@ from fastapi.responses import PlainTextResponse
 
 from open_workshop_storage.api.bodies import SmallForm, body_chunks, small_form
 from open_workshop_storage.api.dependencies import RuntimeDep
-from open_workshop_storage.api.openapi import FORM_ERRORS, PATH_ERRORS, form_body, plain_text_responses, text_example
+from open_workshop_storage.api.openapi import (
+    FORM_ERRORS,
+    PATH_ERRORS,
+    form_body,
+    form_token,
+    plain_text_responses,
+    text_example,
+)
 from open_workshop_storage.core import errors
 from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.services.file_uploads import FILE_KINDS, UPLOADABLE, FileUploads
@@ -20,7 +27,7 @@ router = APIRouter(tags=["files"], default_response_class=PlainTextResponse)
 
 _UPLOAD_FORM = form_body(
     {
-        "token": {"type": "string", "format": "password", "description": "Form token `upload_file`."},
+        "token": form_token("upload_file"),
         "type": {"type": "string", "enum": [*UPLOADABLE], "description": "Where the file belongs."},
         "path": {
             "type": "string",
@@ -40,7 +47,7 @@ _UPLOAD_FORM = form_body(
 )
 _DELETE_FORM = form_body(
     {
-        "token": {"type": "string", "format": "password", "description": "Form token `delete_file`."},
+        "token": form_token("delete_file"),
         "type": {"type": "string", "enum": [*StorageType], "description": "Where the file is."},
         "path": {"type": "string", "description": "Its path there.", "examples": ["covers/7.webp"]},
     },

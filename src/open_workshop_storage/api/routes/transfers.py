@@ -27,6 +27,7 @@ from open_workshop_storage.api.transfer_schemas import (
     START_FORM,
     STARTED,
     TRANSFER_TOKEN,
+    TRANSFER_TOKEN_EXAMPLE,
     TransferMoved,
     TransferReceived,
     TransferRepacked,
@@ -38,7 +39,7 @@ from open_workshop_storage.services.form_tokens import FormToken
 
 router = APIRouter(tags=["transfers"])
 
-Token = Annotated[str | None, Query(description=TRANSFER_TOKEN, examples=["eyJhbGciOiJIUzI1NiJ9.e30.signature"])]
+Token = Annotated[str | None, Query(description=TRANSFER_TOKEN, examples=[TRANSFER_TOKEN_EXAMPLE])]
 Bearer = Annotated[
     HTTPAuthorizationCredentials | None,
     Security(

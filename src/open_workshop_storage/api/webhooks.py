@@ -1,0 +1,64 @@
+"""The call that the loader makes, for the documents (wire contract, section 5, "Callback")."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Response, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from open_workshop_storage.api.openapi import header
+
+router = APIRouter()
+
+_CLAIMS = """```json
+{
+  "aud": "manager", "iss": "storage", "iat": 1767700800, "exp": 1767701400,
+  "jti": "3f0c5a3e9d1b5c0e8a4f6b7c8d9e0f10",
+  "job_id": "job-7f3a9c21", "status": "error", "reason": "corrupt_archive",
+  "transfer_kind": "archive", "mod_id": 7, "pack_format": "zip", "pack_level": 3, "packed_format": "zip",
+  "update_only": false, "mode": null, "storage_type": null, "file_kind": null,
+  "bytes": 52428800, "total": 52428800, "unpacked_bytes": null,
+  "callback_action": "publish", "callback_context": {"user": 3}, "target_path": "mods/7/main.zip"
+}
+```"""
+_AGAIN: dict[str, Any] = {"description": "Try again later."}
+
+
+@router.post(
+    "transfer-completed",
+    tags=["transfers"],
+    summary="A transfer has ended",
+    operation_id="transfer_completed",
+    description=f"""Sent to `MANAGER_TRANSFER_CALLBACK_URL` at the end of each attempt at a transfer, without a body.
+
+The claims of the bearer token say which transfer it was and what became of it; claims of the transfer token that
+the storage does not know stand among them:
+
+{_CLAIMS}
+
+While the Manager handles this call it calls `/transfer/move`, and only then answers.""",
+    response_class=Response,
+    response_description="Taken note of; so is any other 2xx.",
+    responses={
+        408: _AGAIN,
+        409: {"description": "This end is settled already."},
+        425: _AGAIN,
+        429: _AGAIN | {"headers": header("Retry-After", "Seconds, or a date, before which not to try.", 30)},
+        "5XX": _AGAIN,
+        "default": {"description": "Refused for good: it is not sent again."},
+    },
+)
+def transfer_completed(
+    token: Annotated[
+        HTTPAuthorizationCredentials,
+        Security(
+            HTTPBearer(
+                scheme_name="CallbackToken",
+                bearerFormat="JWT",
+                description="Signed by the storage with the shared secret, afresh for each attempt at delivery.",
+            )
+        ),
+    ],
+) -> None:
+    """Stand for the Manager's route; nothing calls this."""
