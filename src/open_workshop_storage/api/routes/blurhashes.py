@@ -48,13 +48,8 @@ class BlurhashAnswer(BaseModel):
     items: list[BlurhashItem]
 
 
-_EXAMPLE = BlurhashAnswer(
-    items=[
-        BlurhashItem(
-            path="/download/resource/covers/7.webp", blurhash="KEHV6nWB2yk8pyo0adR*.7", width=1280, height=720
-        ),
-        BlurhashItem(path="https://storage.example/download/avatar/3.webp", blurhash=None, width=None, height=None),
-    ]
+_EXAMPLE = BlurhashItem(
+    path="/download/resource/covers/7.webp", blurhash="LEHV6nWB2yk8pyo0adR*.7kCMdnj", width=1280, height=720
 )
 
 
@@ -70,7 +65,7 @@ _EXAMPLE = BlurhashAnswer(
         }
     },
     responses={
-        200: json_example(_EXAMPLE),
+        200: json_example(BlurhashAnswer(items=[_EXAMPLE])),
         **plain_text_responses(
             BadRequest(_INVALID_BODY),
             BadRequest("Request body too large"),

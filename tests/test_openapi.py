@@ -1,0 +1,143 @@
+"""The OpenAPI documents of the services (wire contract, section 1)."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from openapi_spec_validator import validate
+
+from open_workshop_storage import app, distributor, loader
+from tests.support.documents import Operation, operations
+
+APPS = {"distributor": distributor.app, "loader": loader.app, "app": app.app}
+DOCUMENTS = {name: app.openapi() for name, app in APPS.items()}
+OPERATIONS = [
+    pytest.param(operation, id=f"{name} {operation.method} {operation.path}")
+    for name, document in DOCUMENTS.items()
+    for operation in operations(document)
+]
+
+ROUTES = {
+    "distributor": {"GET /download/{type}/{path}", "HEAD /download/{type}/{path}", "POST /blurhashes"},
+    "loader": {
+        "POST /upload",
+        "DELETE /delete",
+        "GET /transfer/start",
+        "POST /transfer/start",
+        "POST /transfer/upload",
+        "POST /transfer/repack",
+        "POST /transfer/move",
+    },
+}
+
+each_document = pytest.mark.parametrize("document", DOCUMENTS.values(), ids=DOCUMENTS)
+each_operation = pytest.mark.parametrize("operation", OPERATIONS)
+
+
+@each_document
+def test_a_document_keeps_to_the_specification(document: dict[str, Any]) -> None:
+    assert document["openapi"] == "3.1.0"
+    validate(document)
+
+
+@each_document
+def test_a_document_says_what_it_is_about(document: dict[str, Any]) -> None:
+    assert document["info"].keys() >= {"title", "version", "description", "license"}
+    described = {tag["name"] for tag in document["tags"] if tag["description"]}
+    assert {tag for operation in operations(document) for tag in operation.spec["tags"]} == described
+
+
+@pytest.mark.parametrize("name", ROUTES)
+def test_every_route_stands_in_the_document(name: str) -> None:
+    described = {f"{operation.method.upper()} {operation.path}" for operation in operations(DOCUMENTS[name])}
+    assert described == ROUTES[name] | {f"GET /{name}/healthz", f"GET /{name}/readyz"}
+
+
+def test_the_combined_app_describes_what_both_services_do() -> None:
+    both = DOCUMENTS["distributor"]["paths"] | DOCUMENTS["loader"]["paths"]
+    assert DOCUMENTS["app"]["paths"].keys() == both.keys() | {"/healthz", "/readyz"}
+    assert {path: DOCUMENTS["app"]["paths"][path] for path in both} == both
+
+
+@each_document
+def test_the_framework_s_own_refusals_appear_nowhere(document: dict[str, Any]) -> None:
+    assert not re.search(r'"?422"?|ValidationError', str(document))
+
+
+@each_document
+def test_operation_ids_are_unique_and_readable(document: dict[str, Any]) -> None:
+    ids = [operation.id for operation in operations(document)]
+    assert len(set(ids)) == len(ids)
+    assert all(re.fullmatch("[a-z]+(_[a-z]+)*", name) and len(name) < 30 for name in ids)
+
+
+@each_operation
+def test_an_operation_is_explained(operation: Operation) -> None:
+    assert operation.spec["summary"] and operation.spec["description"] and operation.spec["tags"]
+
+
+@each_operation
+def test_every_parameter_is_explained_and_has_an_example_that_fits(operation: Operation) -> None:
+    for parameter in operation.parameters:
+        assert parameter["description"], parameter["name"]
+        (example,) = parameter["schema"]["examples"]
+        operation.validate(example, parameter["schema"])
+
+
+@each_operation
+def test_every_field_of_a_body_is_explained_and_has_an_example_that_fits(operation: Operation) -> None:
+    for media_type, content in operation.spec.get("requestBody", {"content": {}})["content"].items():
+        schema = content["schema"]
+        assert schema["type"] == "object" or schema == {"type": "string", "format": "binary"}, media_type
+        for name, described in schema.get("properties", {}).items():
+            assert described["description"], name
+            assert described.keys() & {"examples", "enum", "default"} or described["format"] == "binary", name
+            for example in described.get("examples", []):
+                operation.validate(example, described)
+
+
+@each_operation
+def test_every_answer_is_explained_and_has_an_example_that_fits(operation: Operation) -> None:
+    assert any(status.startswith("2") for status in operation.responses)
+    for status, response in operation.responses.items():
+        assert response["description"], status
+        for media_type, content in response.get("content", {}).items():
+            if media_type == "*/*":
+                assert content["schema"] == {"type": "string", "format": "binary"}
+                continue
+            examples = [example["value"] for example in content.get("examples", {}).values()]
+            examples += [content["example"]] if "example" in content else []
+            assert examples, status
+            for example in examples:
+                operation.validate(example, content["schema"])
+
+
+@each_operation
+def test_refusals_are_short_plain_texts(operation: Operation) -> None:
+    for status, response in operation.responses.items():
+        if status >= "4" and not operation.path.endswith("/readyz"):
+            assert response["content"].keys() == {"text/plain"}
+            assert all(len(text) < 80 and "{" not in text for text in operation.messages(status))
+
+
+@each_operation
+def test_every_header_is_explained_and_has_an_example(operation: Operation) -> None:
+    for status, response in operation.responses.items():
+        for name, header in response["headers"].items():
+            if "$ref" in header:
+                header = operation.document["components"]["headers"][header["$ref"].rpartition("/")[2]]
+            assert header["description"], name
+            operation.validate(header["example"], header["schema"])
+        assert response["headers"].keys() >= {"Access-Control-Allow-Origin", "Access-Control-Expose-Headers"}
+        if status in ("429", "503") and "text/plain" in response["content"]:
+            assert "Retry-After" in response["headers"]
+
+
+@pytest.mark.parametrize("name", ["loader", "app"])
+def test_the_callback_stands_among_the_webhooks(name: str) -> None:
+    callback = DOCUMENTS[name]["webhooks"]["transfer-completed"]["post"]
+    assert callback["responses"].keys() >= {"200", "408", "409", "425", "429", "5XX", "default"}
+    for claim in ("jti", "job_id", "status", "reason", "unpacked_bytes", "callback_context"):
+        assert f'"{claim}"' in callback["description"]
