@@ -55,7 +55,7 @@ TRANSFER_TOKEN_ERRORS = (
     BadRequest("Invalid callback context"),
     BadRequest("Invalid max bytes"),
     BadRequest("Invalid download URL"),
-    BadRequest("Invalid filename"),
+    BadRequest("Invalid file name"),
     UnsupportedFormat,
 )
 """What judging a transfer token may end in."""

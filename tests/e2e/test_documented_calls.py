@@ -1,0 +1,93 @@
+"""Every operation of the OpenAPI documents, called as Swagger UI calls it."""
+
+from __future__ import annotations
+
+import io
+import uuid
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+from tests.support.archives import SMALL_MOD, zip_of
+from tests.support.documents import Operation, operations
+from tests.support.manager import Answer
+from tests.support.services import Services
+
+pytestmark = pytest.mark.anyio
+
+PREFIXES = {"loader": "/loader", "distributor": "/distributor"}
+
+
+class Visitor:
+    """Somebody who tries each operation of the Swagger pages.
+
+    Attributes:
+        left: Those not tried yet, by their ids, each with the base URL of its service.
+    """
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self.left: dict[str, tuple[str, Operation]] = {}
+        self._http = http
+
+    async def open(self, base_url: str, prefix: str) -> None:
+        document = (await self._http.get(f"{base_url}{prefix}/openapi.json")).json()
+        self.left |= {operation.id: (base_url, operation) for operation in operations(document)}
+
+    async def call(self, operation_id: str, **values: Any) -> httpx.Response:
+        """Try an operation, which must succeed and answer as it is described."""
+        base_url, operation = self.left.pop(operation_id)
+        answer = await self._http.send(operation.request(base_url, **values))
+        assert answer.is_success, (operation_id, answer.text)
+        operation.check(answer)
+        return answer
+
+
+def picture() -> bytes:
+    target = io.BytesIO()
+    Image.new("RGB", (64, 48), "teal").save(target, "PNG")
+    return target.getvalue()
+
+
+async def test_each_operation_works_as_it_is_described(services: Services, http: httpx.AsyncClient) -> None:
+    visitor = Visitor(http)
+    for name, prefix in PREFIXES.items():
+        await visitor.open(services.servers[name].url, prefix)
+    call = visitor.call
+
+    for name in ("loader_healthz", "loader_readyz", "distributor_healthz", "distributor_readyz"):
+        await call(name)
+
+    folder = uuid.uuid4().hex
+    cover, secrets = f"{folder}/cover.webp", services.secrets
+    await call("upload_file", token=secrets.upload_file, type="resource", path=cover, file_kind="img", file=picture())
+    hashed = await call("compute_blurhashes", paths=[f"/download/resource/{cover}"])
+    assert hashed.json()["items"][0]["width"] == 64
+    part = await call("download_file", type="resource", path=cover, filename="cover", Range="bytes=0-3")
+    assert (part.status_code, part.content) == (206, b"RIFF")
+    await call("delete_file", token=secrets.delete_file, type="resource", path=cover)
+
+    for name in ("start_transfer_by_query", "start_transfer_by_form"):
+        await call(name, token=services.ticket(download_url="http://192.0.2.1/mod.zip").token)
+
+    ticket = services.ticket()
+    services.manager.script(ticket.job_id, Answer(move=False))
+    await call("upload_transfer", token=ticket.token, filename="mod.zip", body=zip_of(SMALL_MOD))
+    manage = {"token": secrets.storage_manage_token, "job_id": ticket.job_id}
+    await call("repack_transfer", **manage)
+    await call("move_transfer", **manage, type="archive", path=f"mods/{ticket.mod_id}/main.zip")
+    await call("head_file", type="archive", path=f"mods/{ticket.mod_id}/main.zip")
+
+    assert not visitor.left
+
+
+async def test_the_swagger_page_needs_no_other_host(services: Services, http: httpx.AsyncClient) -> None:
+    for name, prefix in PREFIXES.items():
+        base_url = services.servers[name].url
+        page = (await http.get(f"{base_url}{prefix}/")).text
+        assert "://" not in page
+        for file in ("swagger-ui-bundle.js", "swagger-ui.css", "favicon-32x32.png"):
+            assert f"{prefix}/swagger/{file}" in page
+            answer = await http.get(f"{base_url}{prefix}/swagger/{file}")
+            assert answer.status_code == 200 and answer.content
