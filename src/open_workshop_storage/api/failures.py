@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
@@ -11,9 +13,13 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Match
+from starlette.types import Receive, Scope, Send
 
 from open_workshop_storage.api.cors import CORS_HEADERS, METHODS
 from open_workshop_storage.core.errors import BadRequest, StorageError
+
+_LINGER_SECONDS = 20.0
+_LINGER_IDLE_SECONDS = 5.0
 
 
 async def answer_storage_error(request: Request, error: StorageError) -> Response:
@@ -23,7 +29,26 @@ async def answer_storage_error(request: Request, error: StorageError) -> Respons
     if has_body and request.scope["http_version"].startswith("1"):
         # The rest of a body that was not read must not be taken for the next request.
         headers["Connection"] = "close"
+        return _PatientAnswer(error.message, error.status, headers)
     return PlainTextResponse(error.message, error.status, headers)
+
+
+class _PatientAnswer(PlainTextResponse):
+    """An answer that may leave before the request's body has come in.
+
+    A connection that is closed while its client still sends is reset, and with it most clients lose the answer, so
+    what comes of the body is taken in for a while, and dropped (RFC 9112 section 9.6).
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await super().__call__(scope, receive, send)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_SECONDS):
+                more = True
+                while more:
+                    async with asyncio.timeout(_LINGER_IDLE_SECONDS):
+                        # Once all of the body is there, the server says that the client has gone.
+                        more = (await receive()).get("more_body", False)
 
 
 async def answer_http_error(request: Request, error: HTTPException) -> Response:
