@@ -22,6 +22,7 @@ from open_workshop_storage.services.archive_errors import as_storage_errors
 from open_workshop_storage.utils.archives.entries import Entries
 from open_workshop_storage.utils.archives.groups import watched
 from open_workshop_storage.utils.archives.kinds import COMPRESSED, HEAD_BYTES, Kind, kind_of
+from open_workshop_storage.utils.archives.rar4_headers import refuse_rar4_links
 from open_workshop_storage.utils.archives.rar_listing import RarListing
 from open_workshop_storage.utils.archives.seven_zip_headers import read_seven_zip
 from open_workshop_storage.utils.archives.streams import holds_tar, read_decompressed
@@ -99,6 +100,8 @@ class Archives:
             elif kind is Kind.TAR:
                 await asyncio.to_thread(read_tar, source, entries)
             elif kind in (Kind.RAR4, Kind.RAR5):
+                if kind is Kind.RAR4:
+                    await asyncio.to_thread(refuse_rar4_links, source)
                 listing = RarListing(entries)
                 arguments = "l", "-slt", _TYPE_SWITCHES[kind], *_READ_SWITCHES, source
                 await self._seven_zip.run(*arguments, on_line=listing.line)
