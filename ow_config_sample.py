@@ -28,6 +28,21 @@ ACCESS_SERVICE_URL = "FILL IN"
 # How long the Access service may take to answer.
 ACCESS_SERVICE_TIMEOUT_SECONDS = 30
 
+# How long its permission counts for the same cookies and the same mod; 0 = it is asked for every download.
+ACCESS_CACHE_TTL_SECONDS = 0
+
+# ---- Downloads ----
+
+# The internal location of an nginx in front that holds MAIN_DIR, such as "/stored-files" (see docs/DEPLOYMENT.md):
+# nginx then sends what the distributor permits. Empty: the distributor sends it.
+ACCEL_REDIRECT_PREFIX = ""
+
+# How long browsers and proxies may keep public files without asking: a Cache-Control header by kind of file, empty for
+# none. Files of mods are always "private, no-cache".
+CACHE_CONTROL_ARCHIVE = "no-cache"
+CACHE_CONTROL_RESOURCE = "public, max-age=300"
+CACHE_CONTROL_AVATAR = "public, max-age=300"
+
 # ---- Secrets ----
 
 # Signs transfer tokens and callbacks; at least 32 bytes, and the same text as in the Manager's settings.

@@ -11,6 +11,7 @@ app = create_app(
         prefix="",
         routers=[*distributor.ROUTERS, *loader.ROUTERS],
         loads=True,
+        shortcuts=distributor.SHORTCUTS,
         health_prefixes=["", "/distributor", "/loader"],
     )
 )

@@ -1,9 +1,12 @@
 """The distributor: gives stored files and BlurHashes out."""
 
+from starlette.middleware import Middleware
+
 from open_workshop_storage.api.routes import blurhashes, downloads
 from open_workshop_storage.service_factory import Service, create_app
 
 ROUTERS = (downloads.router, blurhashes.router)
+SHORTCUTS = (Middleware(downloads.DownloadEndpoint),)
 
 app = create_app(
     Service(
@@ -13,5 +16,6 @@ app = create_app(
         routers=ROUTERS,
         loads=False,
         health_prefixes=["/distributor"],
+        shortcuts=SHORTCUTS,
     )
 )

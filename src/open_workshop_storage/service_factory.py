@@ -31,6 +31,7 @@ class Service:
         routers: Its functional routes.
         loads: Whether it takes files in, and so works on jobs.
         health_prefixes: What health and readiness stand below.
+        shortcuts: What is asked before the routes, and passes on what is not for it.
     """
 
     title: str
@@ -39,6 +40,7 @@ class Service:
     routers: Sequence[APIRouter]
     loads: bool
     health_prefixes: Sequence[str]
+    shortcuts: Sequence[Middleware] = ()
 
 
 def create_app(service: Service) -> FastAPI:
@@ -61,7 +63,7 @@ def create_app(service: Service) -> FastAPI:
         openapi_url=f"{service.prefix}/openapi.json",
         redirect_slashes=False,
         lifespan=lifespan,
-        middleware=[Middleware(SettingsMiddleware), Middleware(CorsMiddleware)],
+        middleware=[Middleware(SettingsMiddleware), Middleware(CorsMiddleware), *service.shortcuts],
         exception_handlers=EXCEPTION_HANDLERS,
         webhooks=webhooks.router if service.loads else None,
         routes=swagger_routes(service.title, service.prefix),

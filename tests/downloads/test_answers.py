@@ -13,14 +13,17 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.types import Receive, Scope, Send
 
-from open_workshop_storage.services.downloads import FileAnswer
+from open_workshop_storage.services.access import AccessService
+from open_workshop_storage.services.downloads import Downloads
 from open_workshop_storage.services.storage import Storage
-from open_workshop_storage.services.unpacked_sizes import UnpackedSizes
 from open_workshop_storage.utils.http_conditions import parse_date
 from open_workshop_storage.utils.paths import partial_path
 from tests.support.archives import SMALL_MOD, zip_of
 from tests.support.client import PATIENCE_SECONDS, raw_request
+from tests.support.configs import Secrets
+from tests.support.in_process import make_settings
 from tests.support.services import Services
 
 pytestmark = pytest.mark.anyio
@@ -281,7 +284,7 @@ async def test_unpacked_bytes_are_told_of_each_version_and_only_where_they_can_b
     assert head.headers["cache-control"] == "private, no-cache"
     distributing.stored("archive/free.zip", zip_of(SMALL_MOD))
     free = await http.head(f"{distributing.distributor}/download/archive/free.zip")
-    assert "x-unpacked-bytes" not in free.headers and "cache-control" not in free.headers
+    assert "x-unpacked-bytes" not in free.headers and free.headers["cache-control"] == "no-cache"
 
 
 async def test_a_conditional_request_for_a_protected_file_is_judged_first(
@@ -349,15 +352,22 @@ async def test_a_client_that_leaves_in_the_middle_frees_the_file(distributing: S
 
 
 async def test_a_file_replaced_between_look_up_and_answer_is_sent_in_its_new_version(tmp_path: Path) -> None:
-    (tmp_path / "resource").mkdir()
+    settings = make_settings(tmp_path, Secrets())
     target = tmp_path / "resource" / "x.txt"
     target.write_bytes(b"old")
     storage = Storage(tmp_path)
-    answer = FileAnswer(storage.find("resource", "x.txt"), None, UnpackedSizes())
+    found = storage.find("resource", "x.txt")
     (tmp_path / "new").write_bytes(b"the new version")
     (tmp_path / "new").rename(target)
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        requested = {"range": value.decode() for name, value in scope["headers"] if name == b"range"}
+        await downloads.send_file(found, None, requested, scope, receive, send)
+
     # This transport has no path-send, so the whole file goes the way of parts.
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(answer), base_url="http://storage") as client:
+    transport = httpx.ASGITransport(answer)
+    async with httpx.AsyncClient(transport=transport, base_url="http://storage") as client:
+        downloads = Downloads(storage, AccessService(client, "http://storage", 1), settings)
         whole = await client.get("/")
         part = await client.get("/", headers={"Range": "bytes=-7"})
     assert (whole.status_code, whole.content) == (200, b"the new version")

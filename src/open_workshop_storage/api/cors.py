@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -14,6 +14,7 @@ CORS_HEADERS = {
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
+_RAW_CORS_HEADERS = [(name.lower().encode(), value.encode()) for name, value in CORS_HEADERS.items()]
 _PREFLIGHT_HEADERS = {
     **CORS_HEADERS,
     "Access-Control-Allow-Methods": ", ".join(METHODS),
@@ -45,7 +46,7 @@ class CorsMiddleware:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(CORS_HEADERS)
+                message["headers"] = [*message.get("headers", ()), *_RAW_CORS_HEADERS]
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

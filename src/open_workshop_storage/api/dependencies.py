@@ -13,7 +13,7 @@ from open_workshop_storage.services.runtime import Runtime
 from open_workshop_storage.utils.tokens import InvalidTokenError, read_transfer_token
 
 
-def get_runtime(connection: HTTPConnection) -> Runtime:
+async def get_runtime(connection: HTTPConnection) -> Runtime:
     """Return the runtime that the app's lifespan built."""
     runtime: Runtime = connection.state.runtime
     return runtime

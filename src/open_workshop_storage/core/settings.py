@@ -6,6 +6,7 @@ import ipaddress
 import os
 import re
 import runpy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -15,11 +16,14 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from redis.asyncio.connection import parse_url
 
+from open_workshop_storage.core.storage_types import StorageType
+
 PROJECT_ROOT = Path(__file__).resolve().parents[3]
 """The folder of `ow_config_sample.py`; relative paths in the configuration start here."""
 
 # A cost of 4 to 31, 22 characters of salt, of which the last holds 2 bits only, and 31 of hash.
 _BCRYPT_HASH = re.compile(r"\$2[abxy]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")
+_URL_PATH = re.compile(r"(/[A-Za-z0-9_-][A-Za-z0-9._~-]*)+/?")
 _TOKEN_NAMES = frozenset({"delete_file", "upload_file", "storage_manage_token"})
 
 
@@ -65,6 +69,18 @@ def _jwt_secret(value: str) -> str:
     return value
 
 
+def _url_path(value: str) -> str:
+    if value and not _URL_PATH.fullmatch(value):
+        raise ValueError
+    return value.rstrip("/")
+
+
+def _header_value(value: str) -> str:
+    if not value.isascii() or not value.isprintable() or value != value.strip():
+        raise ValueError
+    return value
+
+
 def _networks(value: str) -> str:
     for item in value.split(","):
         if item.strip():
@@ -90,6 +106,7 @@ Bytes = Annotated[int, Field(ge=0), BeforeValidator(_no_bool)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_no_bool)]
 OptionalSeconds = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_no_bool)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
+HeaderValue = Annotated[str, AfterValidator(_header_value)]
 OptionalHttpUrl = Annotated[str, AfterValidator(_optional_http_url)]
 BcryptHash = Annotated[str, AfterValidator(_bcrypt_hash)]
 
@@ -97,6 +114,7 @@ _COUNT = "a whole number, 0 for no limit"
 _BYTES = "a whole number of bytes, 0 for no limit"
 _SECONDS = "a number of seconds above 0"
 _OPTIONAL_SECONDS = "a number of seconds, 0 for no time limit"
+_CACHE_CONTROL = "the value of a Cache-Control header, or empty for none"
 _HASH = "a bcrypt hash, as token_gen.py prints it"
 
 
@@ -137,6 +155,13 @@ class Settings(BaseSettings):
     seven_zip_timeout_seconds: Seconds = Field(3600, description=_SECONDS)
     seven_zip_idle_timeout_seconds: Seconds = Field(60, description=_SECONDS)
     access_service_timeout_seconds: Seconds = Field(30, description=_SECONDS)
+    access_cache_ttl_seconds: OptionalSeconds = Field(0, description="a number of seconds, 0 to ask every time")
+    accel_redirect_prefix: Annotated[str, AfterValidator(_url_path)] = Field(
+        "", description="the path of an internal location of nginx, such as /stored-files, or empty"
+    )
+    cache_control_archive: HeaderValue = Field("no-cache", description=_CACHE_CONTROL)
+    cache_control_resource: HeaderValue = Field("public, max-age=300", description=_CACHE_CONTROL)
+    cache_control_avatar: HeaderValue = Field("public, max-age=300", description=_CACHE_CONTROL)
     blurhash_cache_size: Count = Field(100000, description="a whole number of entries, 0 or more")
     blurhash_cache_ttl_seconds: Seconds = Field(604800, description=_SECONDS)
     redis_url: Annotated[str, AfterValidator(_redis_url)] = Field(
@@ -172,6 +197,15 @@ class Settings(BaseSettings):
     def callback_url(self) -> str:
         """The full URL that a transfer's end is reported to (wire contract, section 5)."""
         return self.manager_transfer_callback_url or f"{self.manager_url}/internal/storage/transfer-completions"
+
+    @property
+    def cache_control(self) -> Mapping[StorageType, str]:
+        """The `Cache-Control` of public files."""
+        return {
+            StorageType.ARCHIVE: self.cache_control_archive,
+            StorageType.RESOURCE: self.cache_control_resource,
+            StorageType.AVATAR: self.cache_control_avatar,
+        }
 
     @property
     def allowed_networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
+import time
+from collections import OrderedDict
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -15,7 +18,9 @@ from open_workshop_storage.core.errors import (
     AccessServiceConfused,
     AccessServiceRefused,
     AccessServiceUnavailable,
+    StorageError,
 )
+from open_workshop_storage.utils.single_flight import SingleFlight
 
 PASSED_COOKIES = ("accessToken", "refreshToken")
 
@@ -23,21 +28,30 @@ _MAX_ANSWER_BYTES = 64 * 1024
 _MAX_MESSAGE_CHARACTERS = 500
 _MESSAGE_KEYS = ("detail", "message", "reason", "title")
 _ATTEMPTS = 2
+_MAX_PERMISSIONS = 10_000
+
+_Question = tuple[str, bytes]
+"""A mod's id, and a digest of the cookies that are passed on."""
 
 
 class AccessService:
     """The access service as this project sees it.
 
+    Checks of the same mod with the same cookies at the same time share one question.
+
     Args:
         http: A pool of connections, shared with others; cookies that it may keep are neither sent nor read.
         base_url: The service's URL without a slash at its end.
         timeout_seconds: For one check as a whole, waiting for a connection included.
+        ttl_seconds: How long a permission counts; a refusal or a failure counts once.
     """
 
-    def __init__(self, http: httpx.AsyncClient, base_url: str, timeout_seconds: float) -> None:
+    def __init__(self, http: httpx.AsyncClient, base_url: str, timeout_seconds: float, ttl_seconds: float = 0) -> None:
         self._http = http
         self._base_url = base_url
         self._timeout_seconds = timeout_seconds
+        self._permissions = _Permissions(ttl_seconds)
+        self._questions: SingleFlight[_Question, StorageError | None] = SingleFlight()
 
     async def check(self, mod_id: str, cookies: Mapping[str, str]) -> None:
         """Return if the client with these cookies may download the mod.
@@ -52,34 +66,43 @@ class AccessService:
             AccessServiceUnavailable: It cannot be reached, broke off or took too long.
             AccessServiceConfused: Its answer is neither a decision nor an error.
         """
+        passed = "; ".join(f"{name}={cookies[name]}" for name in PASSED_COOKIES if name in cookies).encode("latin-1")
+        # The cookies themselves are nobody's business once the question is answered.
+        question = mod_id, hashlib.blake2b(passed, digest_size=32).digest()
+        if question in self._permissions:
+            return
+        refusal = await self._questions.run(question, lambda: self._judge(question, passed))
+        if refusal is not None:
+            raise refusal
+
+    async def _judge(self, question: _Question, passed: bytes) -> StorageError | None:
+        """Ask, and return why not, as those who wait for the answer can raise it too."""
+        asked = time.monotonic()
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                status, body = await self._ask(mod_id, cookies)
+                status, body = await self._ask(question[0], passed)
+            _judge_answer(status, body)
         except (TimeoutError, httpx.TransportError):
-            raise AccessServiceUnavailable from None
-        if 400 <= status <= 599:
-            raise AccessServiceRefused(status, _human_message(status, body))
-        if status != HTTPStatus.OK:
-            raise AccessServiceConfused
-        allowed, reason = _decision(body)
-        if not allowed:
-            raise AccessDenied(reason or None)
+            return AccessServiceUnavailable()
+        except StorageError as refusal:
+            return refusal
+        self._permissions.add(question, asked)
+        return None
 
-    async def _ask(self, mod_id: str, cookies: Mapping[str, str]) -> tuple[int, bytes]:
+    async def _ask(self, mod_id: str, passed: bytes) -> tuple[int, bytes]:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                return await self._ask_once(mod_id, cookies)
+                return await self._ask_once(mod_id, passed)
             except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
                 # A pooled connection may be closed by the service just as it is used again.
                 if attempt == _ATTEMPTS:
                     raise
         raise AssertionError("unreachable")
 
-    async def _ask_once(self, mod_id: str, cookies: Mapping[str, str]) -> tuple[int, bytes]:
-        passed = "; ".join(f"{name}={cookies[name]}" for name in PASSED_COOKIES if name in cookies)
+    async def _ask_once(self, mod_id: str, passed: bytes) -> tuple[int, bytes]:
         headers = [(b"Accept", b"application/json"), (b"Accept-Encoding", b"identity")]
         if passed:
-            headers.append((b"Cookie", passed.encode("latin-1")))
+            headers.append((b"Cookie", passed))
         # `build_request` of the client would add cookies of other clients' answers.
         request = httpx.Request("POST", f"{self._base_url}/mod/{mod_id}", headers=headers, json={})
         response = await self._http.send(request, stream=True, follow_redirects=False)
@@ -94,6 +117,26 @@ class AccessService:
             await response.aclose()
 
 
+class _Permissions:
+    """Questions that were answered with yes, each until its time is over."""
+
+    def __init__(self, ttl_seconds: float) -> None:
+        self._ttl_seconds = ttl_seconds
+        # In the order of their ends, since all live equally long.
+        self._ends: OrderedDict[_Question, float] = OrderedDict()
+
+    def __contains__(self, question: _Question) -> bool:
+        return self._ends.get(question, 0.0) > time.monotonic()
+
+    def add(self, question: _Question, asked: float) -> None:
+        """Remember a yes to what was asked at this time, on the monotonic clock."""
+        if self._ttl_seconds > 0:
+            self._ends.pop(question, None)
+            self._ends[question] = asked + self._ttl_seconds
+            while len(self._ends) > _MAX_PERMISSIONS:
+                self._ends.popitem(last=False)
+
+
 def raw_cookies(header: str) -> dict[str, str]:
     """Return the cookies of a `Cookie` header as they stand, quotes and escapes included.
 
@@ -101,6 +144,17 @@ def raw_cookies(header: str) -> dict[str, str]:
     """
     pairs = (item.partition("=") for item in header.split(";"))
     return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _judge_answer(status: int, body: bytes) -> None:
+    """Return if the answer allows the download; raises as `AccessService.check` says."""
+    if 400 <= status <= 599:
+        raise AccessServiceRefused(status, _human_message(status, body))
+    if status != HTTPStatus.OK:
+        raise AccessServiceConfused
+    allowed, reason = _decision(body)
+    if not allowed:
+        raise AccessDenied(reason or None)
 
 
 def _decision(body: bytes) -> tuple[bool, str]:

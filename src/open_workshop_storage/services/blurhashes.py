@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -21,6 +22,7 @@ from open_workshop_storage.stores.blurhash_cache import (
     RecentBlurhashes,
     SharedBlurhashes,
 )
+from open_workshop_storage.utils.single_flight import SingleFlight
 
 _DOWNLOAD_PATH = re.compile(r"/?download/([^/]+)/(.+)", re.DOTALL)
 
@@ -41,7 +43,7 @@ class Blurhashes:
             if redis is None
             else SharedBlurhashes(redis, settings.redis_prefix, settings.blurhash_cache_ttl_seconds)
         )
-        self._flights: dict[FileVersion, _Flight] = {}
+        self._flights: SingleFlight[FileVersion, Blurhash] = SingleFlight()
 
     async def compute(self, paths: Sequence[str]) -> list[Blurhash]:
         """Return what is known of the images at these addresses, in their order.
@@ -76,7 +78,7 @@ class Blurhashes:
             return None
         except StorageError:
             return None
-        return FileVersion(str(file.path), file.mtime_ns, file.size) if file.mod_id is None else None
+        return FileVersion(file.path, file.mtime_ns, file.size) if file.mod_id is None else None
 
     async def _obtain(self, versions: Collection[FileVersion]) -> dict[FileVersion, Blurhash]:
         shared = {} if self._shared is None else await self._shared.get(versions)
@@ -84,43 +86,24 @@ class Blurhashes:
             self._recent.put(version, blurhash)
         missing = [version for version in versions if version not in shared]
         async with asyncio.TaskGroup() as group:
-            tasks = {version: group.create_task(self._compute_once(version)) for version in missing}
+            tasks = {
+                version: group.create_task(self._flights.run(version, partial(self._compute, version)))
+                for version in missing
+            }
         computed = {version: task.result() for version, task in tasks.items()}
         if self._shared is not None and computed:
             await self._shared.put(computed)
         return shared | computed
 
-    async def _compute_once(self, version: FileVersion) -> Blurhash:
-        """Compute a BlurHash, or wait for another request that does."""
-        while (flight := self._flights.get(version)) is not None:
-            await flight.ended.wait()
-            if flight.blurhash is not None:
-                return flight.blurhash
-        known = self._recent.get(version)
-        if known is not None:
-            return known
-        flight = self._flights[version] = _Flight()
-        try:
-            flight.blurhash = await self._compute(version)
-            self._recent.put(version, flight.blurhash)
-            return flight.blurhash
-        finally:
-            del self._flights[version]
-            flight.ended.set()
-
     async def _compute(self, version: FileVersion) -> Blurhash:
-        try:
-            return Blurhash(*await self._images.blurhash(Path(version.path)))
-        except StorageError:
-            return NO_IMAGE
-
-
-class _Flight:
-    """A computation that others wait for; it ends without a BlurHash when its request is cancelled."""
-
-    def __init__(self) -> None:
-        self.ended = asyncio.Event()
-        self.blurhash: Blurhash | None = None
+        blurhash = self._recent.get(version)
+        if blurhash is None:
+            try:
+                blurhash = Blurhash(*await self._images.blurhash(Path(version.path)))
+            except StorageError:
+                blurhash = NO_IMAGE
+            self._recent.put(version, blurhash)
+        return blurhash
 
 
 def _type_and_path(url: str) -> tuple[str, str] | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from http import HTTPStatus
+from typing import NamedTuple
 
 from open_workshop_storage.services.storage import StoredFile
 from open_workshop_storage.utils.http_conditions import Outcome, Validators, format_date, judge, range_applies
@@ -16,68 +16,93 @@ from open_workshop_storage.utils.media_types import content_disposition, media_t
 PRECONDITION_FAILED = "Precondition failed"
 RANGE_NOT_SATISFIABLE = "Range not satisfiable"
 
+Header = tuple[bytes, bytes]
 Piece = bytes | range
 """Bytes as they are, or those at these positions of the file."""
 
-_EVERY_ANSWER = {
+_EVERY_ANSWER: tuple[Header, ...] = (
     # Nothing that is stored may run as a page of this origin.
-    "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "default-src 'none'; sandbox",
-}
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; sandbox"),
+)
+_OF_THE_BODY = frozenset({b"accept-ranges", b"content-length", b"content-range"})
+_UNKNOWN_TO_NGINX = frozenset({"if-match", "if-unmodified-since"})
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """An answer.
 
     Attributes:
+        headers: As ASGI takes them: names in lower case, both as bytes.
         pieces: What the body consists of, in order.
     """
 
     status: HTTPStatus
-    headers: dict[str, str]
+    headers: list[Header]
     pieces: list[Piece]
 
 
-def plan_answer(method: str, requested: Mapping[str, str], file: StoredFile, filename: str | None) -> Plan:
+def plan_answer(
+    method: str, requested: Mapping[str, str], file: StoredFile, filename: str | None, cache_control: str
+) -> Plan:
     """Decide on the answer to a GET or HEAD request.
 
     Args:
         requested: The request's conditional and range headers, by lower-case name.
         filename: What to save the file as, without its extension.
+        cache_control: How long caches may keep it; empty to leave that to them.
     """
     current = _validators(file)
-    headers = dict(_EVERY_ANSWER)
-    if file.mod_id is not None:
-        headers["Cache-Control"] = "private, no-cache"
+    headers = [*_EVERY_ANSWER]
+    if cache_control:
+        headers.append((b"cache-control", cache_control.encode()))
     outcome = judge(requested, current)
     if outcome is Outcome.PRECONDITION_FAILED:
         return _refusal(HTTPStatus.PRECONDITION_FAILED, headers, PRECONDITION_FAILED)
-    headers |= {"ETag": current.etag, "Last-Modified": format_date(current.last_modified)}
+    headers.append((b"etag", current.etag.encode()))
+    headers.append((b"last-modified", format_date(current.last_modified).encode()))
     if outcome is Outcome.NOT_MODIFIED:
         return Plan(HTTPStatus.NOT_MODIFIED, headers, [])
-    headers["Accept-Ranges"] = "bytes"
+    headers.append((b"accept-ranges", b"bytes"))
     ranges = None
     if method == "GET" and "range" in requested and range_applies(requested.get("if-range"), current):
         try:
             ranges = requested_ranges(requested["range"], file.size)
         except RangeNotSatisfiable:
-            headers["Content-Range"] = f"bytes */{file.size}"
+            headers.append((b"content-range", f"bytes */{file.size}".encode()))
             return _refusal(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, headers, RANGE_NOT_SATISFIABLE)
     if disposition := content_disposition(filename, file.path):
-        headers["Content-Disposition"] = disposition
-    headers["Content-Type"] = media_type(file.path)
+        headers.append((b"content-disposition", disposition.encode()))
+    content_type = media_type(file.path)
     pieces: list[Piece] = [range(file.size)]
     if ranges is not None and len(ranges) == 1:
-        headers["Content-Range"] = _content_range(ranges[0], file.size)
+        headers.append((b"content-range", _content_range(ranges[0], file.size).encode()))
         pieces = [ranges[0]]
     elif ranges is not None:
         boundary = secrets.token_hex(16)
-        pieces = _multipart(ranges, boundary, headers["Content-Type"], file.size)
-        headers["Content-Type"] = f"multipart/byteranges; boundary={boundary}"
-    headers["Content-Length"] = str(sum(len(piece) for piece in pieces))
+        pieces = _multipart(ranges, boundary, content_type, file.size)
+        content_type = f"multipart/byteranges; boundary={boundary}"
+    headers.append((b"content-type", content_type.encode()))
+    headers.append((b"content-length", str(sum(map(len, pieces))).encode()))
     status = HTTPStatus.OK if ranges is None else HTTPStatus.PARTIAL_CONTENT
     return Plan(status, headers, pieces if method == "GET" else [])
+
+
+def hand_over(plan: Plan, requested: Mapping[str, str], uri: str) -> Plan | None:
+    """Return the answer that lets nginx send what is planned, or None if it would send something else.
+
+    nginx obeys a single range and `If-Range` as we do. It refuses `Range` headers that are to be ignored, knows our
+    entity tag too late for `If-Match`, and its parts of several ranges may overlap.
+
+    Args:
+        uri: Where nginx has the file, percent-encoded.
+    """
+    is_whole = plan.status == HTTPStatus.OK and "range" not in requested
+    is_one_range = plan.status == HTTPStatus.PARTIAL_CONTENT and len(plan.pieces) == 1
+    if not (is_whole or is_one_range) or not plan.pieces or not _UNKNOWN_TO_NGINX.isdisjoint(requested):
+        return None
+    headers = [header for header in plan.headers if header[0] not in _OF_THE_BODY]
+    return Plan(HTTPStatus.OK, [*headers, (b"x-accel-redirect", uri.encode()), (b"content-length", b"0")], [])
 
 
 def _validators(file: StoredFile) -> Validators:
@@ -86,9 +111,10 @@ def _validators(file: StoredFile) -> Validators:
     return Validators(f'"{file.mtime_ns:x}-{file.size:x}-{file.inode:x}"', last_modified)
 
 
-def _refusal(status: HTTPStatus, headers: dict[str, str], message: str) -> Plan:
+def _refusal(status: HTTPStatus, headers: list[Header], message: str) -> Plan:
     body = message.encode()
-    headers |= {"Content-Type": "text/plain; charset=utf-8", "Content-Length": str(len(body))}
+    headers.append((b"content-type", b"text/plain; charset=utf-8"))
+    headers.append((b"content-length", str(len(body)).encode()))
     return Plan(status, headers, [body])
 
 

@@ -5,46 +5,66 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import time
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from http import HTTPStatus
+from urllib.parse import quote
 
-from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from open_workshop_storage.core.errors import FileMissing
-from open_workshop_storage.services.access import AccessService
-from open_workshop_storage.services.download_plan import Piece, Plan, plan_answer
+from open_workshop_storage.core.settings import Settings
+from open_workshop_storage.services.access import AccessService, raw_cookies
+from open_workshop_storage.services.download_plan import Piece, Plan, hand_over, plan_answer
 from open_workshop_storage.services.storage import Storage, StoredFile
 from open_workshop_storage.services.unpacked_sizes import UnpackedSizes
 from open_workshop_storage.utils.file_blocks import BLOCK_BYTES, read_block
 
 _PATH_SEND = "http.response.pathsend"
-_PLANNED_BY = frozenset(
-    {b"range", b"if-range", b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since"}
-)
+_COOKIE = "cookie"
+_READ_HEADERS = {
+    name.encode(): name
+    for name in (
+        "range",
+        "if-range",
+        "if-match",
+        "if-none-match",
+        "if-modified-since",
+        "if-unmodified-since",
+        _COOKIE,
+    )
+}
+_CACHE_CONTROL_OF_PROTECTED = "private, no-cache"
+_REMEMBERED_PLANS = 4096
 
 
 class Downloads:
-    """Decides who gets which file.
+    """Decides who gets which file, and sends it.
+
+    A whole file is left to the server, which sends it by its path, or to an nginx in front of it; parts are read and
+    sent here.
 
     Args:
         storage: Where the files are.
         access: Who may have the protected ones.
     """
 
-    def __init__(self, storage: Storage, access: AccessService) -> None:
+    def __init__(self, storage: Storage, access: AccessService, settings: Settings) -> None:
         self._storage = storage
         self._access = access
+        self._cache_control = settings.cache_control
+        self._accel_redirect_prefix = settings.accel_redirect_prefix
         self._unpacked_sizes = UnpackedSizes()
+        self._plan_whole = lru_cache(_REMEMBERED_PLANS)(self._make_plan_of_whole)
 
     async def answer(
-        self, storage_type: str, path: str, filename: str | None, cookies: Mapping[str, str]
-    ) -> FileAnswer:
-        """Return the answer to a request for a stored file.
+        self, storage_type: str, path: str, filename: str | None, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Answer a GET or HEAD request for a stored file.
 
         Args:
             filename: What to save the file as, without its extension.
-            cookies: The client's own, raw.
 
         Raises:
             InvalidType: No such storage type.
@@ -53,81 +73,97 @@ class Downloads:
             ServiceUnavailable: The storage root is missing.
             AccessDenied: The file is protected, and not for this client.
             StorageError: It is protected, and the access service gives no decision.
+            OSError: As in `send_file`.
         """
         file = self._storage.find(storage_type, path)
+        requested = _requested(scope)
+        cookies = requested.pop(_COOKIE, "")
         if file.mod_id is not None:
-            await self._access.check(file.mod_id, cookies)
-        return FileAnswer(file, filename, self._unpacked_sizes)
+            await self._access.check(file.mod_id, raw_cookies(cookies))
+        await self.send_file(file, filename, requested, scope, receive, send)
 
+    async def send_file(
+        self,
+        file: StoredFile,
+        filename: str | None,
+        requested: Mapping[str, str],
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        """Answer with a stored file, parts of it, or the news that the client has it already.
 
-class FileAnswer(Response):
-    """One answer with a stored file, parts of it, or the news that the client has it already.
-
-    A whole file is left to the server, which sends it by its path; parts are read and sent here.
-
-    Args:
-        file: The file as it was looked up.
-        filename: What to save it as, without its extension.
-        unpacked_sizes: Shared by all answers.
-    """
-
-    def __init__(self, file: StoredFile, filename: str | None, unpacked_sizes: UnpackedSizes) -> None:
-        super().__init__()
-        self._file = file
-        self._filename = filename
-        self._unpacked_sizes = unpacked_sizes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a GET or HEAD request.
+        Args:
+            file: As it was looked up.
+            filename: What to save it as, without its extension.
+            requested: The request's conditional and range headers, by lower-case name.
 
         Raises:
             FileMissing: The file went away before the answer began.
             OSError: It cannot be read, or became shorter meanwhile; the server then breaks the connection off.
         """
-        method, requested = scope["method"], _planning_headers(scope)
-        plan = plan_answer(method, requested, self._file, self._filename)
-        reads_file = any(isinstance(piece, range) for piece in plan.pieces)
-        if reads_file and plan.status == HTTPStatus.OK and _PATH_SEND in scope.get("extensions", ()):
-            await _start(send, plan)
-            await send({"type": _PATH_SEND, "path": str(self._file.path)})
-        elif reads_file:
-            await self._send_parts(requested, receive, send)
+        if requested or scope["method"] == "HEAD" or file.mtime_ns > time.time_ns():
+            plan = self._plan(scope["method"], requested, file, filename)
         else:
-            if method == "HEAD" and plan.status == HTTPStatus.OK and self._file.mod_id is not None:
-                size = await self._unpacked_sizes.get(self._file)
+            plan = self._plan_whole(file, filename)
+        reads_file = bool(plan.pieces) and plan.status < HTTPStatus.BAD_REQUEST
+        if reads_file and self._accel_redirect_prefix:
+            uri = f"{self._accel_redirect_prefix}/{quote(os.fsencode(file.name))}"
+            handed_over = hand_over(plan, requested, uri)
+            if handed_over is not None:
+                plan, reads_file = handed_over, False
+        if not reads_file:
+            if scope["method"] == "HEAD" and plan.status == HTTPStatus.OK and file.mod_id is not None:
+                size = await self._unpacked_sizes.get(file)
                 if size is not None:
-                    plan.headers["X-Unpacked-Bytes"] = str(size)
+                    plan.headers.append((b"x-unpacked-bytes", str(size).encode()))
             await _start(send, plan)
-            body = b"" if method == "HEAD" else b"".join(piece for piece in plan.pieces if isinstance(piece, bytes))
-            await send({"type": "http.response.body", "body": body})
+            body = b"".join(piece for piece in plan.pieces if isinstance(piece, bytes))
+            await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+        elif plan.status == HTTPStatus.OK and _PATH_SEND in scope.get("extensions", ()):
+            await _start(send, plan)
+            await send({"type": _PATH_SEND, "path": file.path})
+        else:
+            await self._send_parts(file, filename, requested, receive, send)
 
-    async def _send_parts(self, requested: Mapping[str, str], receive: Receive, send: Send) -> None:
+    def _plan(self, method: str, requested: Mapping[str, str], file: StoredFile, filename: str | None) -> Plan:
+        is_public = file.mod_id is None
+        cache_control = self._cache_control[file.storage_type] if is_public else _CACHE_CONTROL_OF_PROTECTED
+        return plan_answer(method, requested, file, filename, cache_control)
+
+    def _make_plan_of_whole(self, file: StoredFile, filename: str | None) -> Plan:
+        return self._plan("GET", {}, file, filename)
+
+    async def _send_parts(
+        self, file: StoredFile, filename: str | None, requested: Mapping[str, str], receive: Receive, send: Send
+    ) -> None:
         try:
-            descriptor = os.open(self._file.path, os.O_RDONLY)
+            descriptor = os.open(file.path, os.O_RDONLY)
         except FileNotFoundError:
             raise FileMissing from None
         try:
             # Replaced since it was looked up? Parts and validators must be those of one version.
-            opened = self._file.now(os.fstat(descriptor))
-            plan = plan_answer("GET", requested, opened, self._filename)
+            opened = file.now(os.fstat(descriptor))
+            plan = self._plan("GET", requested, opened, filename)
             await _start(send, plan)
             await _send_pieces(descriptor, plan.pieces, receive, send)
         finally:
             os.close(descriptor)
 
 
-def _planning_headers(scope: Scope) -> dict[str, str]:
+def _requested(scope: Scope) -> dict[str, str]:
     headers: dict[str, str] = {}
     for raw_name, raw_value in scope["headers"]:
-        if raw_name in _PLANNED_BY:
-            name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
-            headers[name] = f"{headers[name]}, {value}" if name in headers else value
+        name = _READ_HEADERS.get(raw_name)
+        if name is not None:
+            value = raw_value.decode("latin-1")
+            separator = "; " if name == _COOKIE else ", "
+            headers[name] = f"{headers[name]}{separator}{value}" if name in headers else value
     return headers
 
 
 async def _start(send: Send, plan: Plan) -> None:
-    headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in plan.headers.items()]
-    await send({"type": "http.response.start", "status": int(plan.status), "headers": headers})
+    await send({"type": "http.response.start", "status": int(plan.status), "headers": plan.headers})
 
 
 async def _send_pieces(descriptor: int, pieces: Iterable[Piece], receive: Receive, send: Send) -> None:

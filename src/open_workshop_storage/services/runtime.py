@@ -72,7 +72,12 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
         tasks = await stack.enter_async_context(Tasks())
         images = Images()
         storage = Storage(settings.main_dir)
-        access = AccessService(access_http, settings.access_service_url, settings.access_service_timeout_seconds)
+        access = AccessService(
+            access_http,
+            settings.access_service_url,
+            settings.access_service_timeout_seconds,
+            settings.access_cache_ttl_seconds,
+        )
         store = _store(settings, redis)
         archives = Archives(settings)
         slots = Slots(store, settings)
@@ -90,7 +95,7 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
             settings=settings,
             storage=storage,
             access=access,
-            downloads=Downloads(storage, access),
+            downloads=Downloads(storage, access, settings),
             images=images,
             blurhashes=Blurhashes(storage, images, settings, redis),
             form_tokens=FormTokens(settings),

@@ -7,6 +7,7 @@ have to replace this module only.
 from __future__ import annotations
 
 import errno
+import math
 import os
 import re
 import stat
@@ -14,8 +15,8 @@ import threading
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from open_workshop_storage.core.errors import (
     BadRequest,
@@ -30,6 +31,7 @@ from open_workshop_storage.utils.durable_files import copy_beside, make_folders,
 from open_workshop_storage.utils.paths import (
     PathEscapes,
     PathUnusable,
+    find_inside,
     is_inside,
     is_partial,
     partial_path,
@@ -45,21 +47,25 @@ _MOD_ID = re.compile(r"[0-9]+")
 _NO_SUCH_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG}
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _PLACING_ATTEMPTS = 5
+_LINKS_SECONDS = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class StoredFile:
+class StoredFile(NamedTuple):
     """A permanent file as it was when it was looked up.
 
     Attributes:
         path: Its real path.
+        name: The same relative to the storage root, as `archive/mods/7/main.zip`.
+        storage_type: The folder of the root that it is in.
         size: Bytes.
         mtime_ns: Time of the last change, nanoseconds since the epoch.
         inode: Changes whenever the file is replaced.
         mod_id: The mod that decides who may have it; None if anyone may (wire contract, section 2).
     """
 
-    path: Path
+    path: str
+    name: str
+    storage_type: StorageType
     size: int
     mtime_ns: int
     inode: int
@@ -67,7 +73,7 @@ class StoredFile:
 
     def now(self, status: os.stat_result) -> StoredFile:
         """Return what is known of the file that stands in this one's place, given its status."""
-        return replace(self, size=status.st_size, mtime_ns=status.st_mtime_ns, inode=status.st_ino)
+        return self._replace(size=status.st_size, mtime_ns=status.st_mtime_ns, inode=status.st_ino)
 
 
 class Storage:
@@ -79,7 +85,10 @@ class Storage:
 
     def __init__(self, main_dir: Path) -> None:
         self.main_dir = main_dir
+        self._root = str(main_dir)
         self._real_folders: dict[str, str] = {}
+        self._mods = ""
+        self._mods_expire = -math.inf
 
     @property
     def temp(self) -> Path:
@@ -113,22 +122,28 @@ class Storage:
         except PathUnusable:
             raise BadRequest("Invalid path") from None
 
-    def find(self, storage_type: str, path: str, allowed: Collection[StorageType] = _ALL_TYPES) -> StoredFile:
+    def find(self, storage_type: str, path: str) -> StoredFile:
         """Look up an existing file. Its real path, found here once, decides everything after.
 
         This reads a few directory entries, which takes microseconds and is meant to be done on the event loop,
         as nginx does it: a thread would cost more than the rest of a small download.
 
         Raises:
-            InvalidType: No such type, or none of the allowed ones.
+            InvalidType: No such type.
             PathOutsideStorage: The path leaves its type's folder.
             FileMissing: No such file, or it is a folder, or its name is not one a file can have.
             ServiceUnavailable: The storage root is missing or broken.
         """
         try:
-            real_path = self.resolve(storage_type, path, allowed)
-            status = os.stat(real_path)
-        except BadRequest:
+            known_type = StorageType(storage_type)
+        except ValueError:
+            raise InvalidType from None
+        try:
+            folder = self._real_folder(known_type)
+            real_path, status = find_inside(folder, path)
+        except PathEscapes:
+            raise PathOutsideStorage from None
+        except PathUnusable:
             raise FileMissing from None
         except OSError as error:
             if error.errno in _NO_SUCH_FILE and self.main_dir.is_dir():
@@ -136,18 +151,31 @@ class Storage:
             raise ServiceUnavailable from None
         if not stat.S_ISREG(status.st_mode):
             raise FileMissing
-        return StoredFile(real_path, status.st_size, status.st_mtime_ns, status.st_ino, self.protected_mod(real_path))
+        return StoredFile(
+            real_path,
+            known_type + real_path[len(folder) :],
+            known_type,
+            status.st_size,
+            status.st_mtime_ns,
+            status.st_ino,
+            self._protected_mod(real_path, known_type),
+        )
 
-    def protected_mod(self, real_path: Path) -> str | None:
+    def _protected_mod(self, real_path: str, storage_type: StorageType) -> str | None:
         """Return the id of the mod that a resolved path belongs to, or None if it is outside `archive/mods/`.
 
         Raises:
             FileMissing: The path is inside, but not below a folder named by ASCII digits.
         """
-        mods = self._real_folder(_MODS)
-        if not is_inside(str(real_path), mods):
+        mods = self._mods
+        if storage_type is StorageType.ARCHIVE or self._mods_expire < time.monotonic():
+            # Only by links of the operator's can files of another type be among the mods, so it is enough there to
+            # notice a new one soon.
+            mods = self._mods = self._real_folder(_MODS)
+            self._mods_expire = time.monotonic() + _LINKS_SECONDS
+        if not is_inside(real_path, mods):
             return None
-        mod_id, *below = real_path.relative_to(mods).parts or ("",)
+        mod_id, _, below = real_path[len(mods) + 1 :].partition("/")
         if not below or not _MOD_ID.fullmatch(mod_id):
             raise FileMissing
         return mod_id
@@ -209,11 +237,17 @@ class Storage:
         await run_to_end(lambda stop: self._remove_leftovers(time.time() - older_than_seconds))
 
     def _real_folder(self, name: str) -> str:
-        # Two look-ups tell whether the real path found last still is that folder's; to find it takes ten times
-        # as long, too long for every download.
-        folder = os.path.join(self.main_dir, name)
+        # One look-up, or two, tell whether the real path found last still is that folder's; to find it takes ten
+        # times as long, too long for every download.
+        folder = f"{self._root}/{name}"
         known = self._real_folders.get(name)
-        if known is not None:
+        if known == folder:
+            try:
+                if stat.S_ISDIR(os.lstat(folder).st_mode):
+                    return known
+            except FileNotFoundError:
+                return known
+        elif known is not None:
             with suppress(OSError):
                 if os.path.samestat(os.stat(folder), os.lstat(known)):
                     return known

@@ -19,7 +19,7 @@ class UnpackedSizes:
 
     async def get(self, file: StoredFile) -> int | None:
         """Return the sum of a ZIP's unpacked sizes in bytes, or None if it is encrypted or cannot be read."""
-        version = str(file.path), file.mtime_ns, file.size
+        version = file.path, file.mtime_ns, file.size
         if version in self._sizes:
             self._sizes.move_to_end(version)
             return self._sizes[version]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timezone
-from email.utils import formatdate, parsedate_to_datetime
+from email.utils import parsedate_to_datetime
 from enum import Enum, auto
 
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _ENTITY_TAG = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 
 
@@ -81,7 +84,8 @@ def parse_date(text: str | None) -> int | None:
 
 def format_date(seconds: int) -> str:
     """Return an HTTP date (RFC 9110, section 5.6.7)."""
-    return formatdate(seconds, usegmt=True)
+    year, month, day, hour, minute, second, weekday = time.gmtime(seconds)[:7]
+    return f"{_DAYS[weekday]}, {day:02} {_MONTHS[month - 1]} {year:04} {hour:02}:{minute:02}:{second:02} GMT"
 
 
 def _names_current(tags: str, etag: str, *, weakly: bool) -> bool:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os.path
 import re
 from collections.abc import Mapping
-from pathlib import PurePath
 from types import MappingProxyType
 
 DEFAULT_MEDIA_TYPE = "application/octet-stream"
@@ -38,12 +38,12 @@ _ATTACHMENT_NAME = re.compile(r"[A-Za-z0-9_-]+")
 _UNSAFE_IN_EXTENSION = re.compile(r"[^A-Za-z0-9_-]")
 
 
-def media_type(path: PurePath) -> str:
+def media_type(path: str) -> str:
     """Return the `Content-Type` for a file, by its extension."""
-    return SAFE_MEDIA_TYPES.get(path.suffix.lower(), DEFAULT_MEDIA_TYPE)
+    return SAFE_MEDIA_TYPES.get(os.path.splitext(path)[1].lower(), DEFAULT_MEDIA_TYPE)
 
 
-def content_disposition(filename: str | None, path: PurePath) -> str | None:
+def content_disposition(filename: str | None, path: str) -> str | None:
     """Return the `Content-Disposition` that saves a file under a name from outside, with its own extension.
 
     Args:
@@ -55,5 +55,5 @@ def content_disposition(filename: str | None, path: PurePath) -> str | None:
     """
     if filename is None or not _ATTACHMENT_NAME.fullmatch(filename):
         return None
-    extension = _UNSAFE_IN_EXTENSION.sub("", path.suffix)
+    extension = _UNSAFE_IN_EXTENSION.sub("", os.path.splitext(path)[1])
     return f'attachment; filename="{filename}{"." if extension else ""}{extension}"'

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import stat
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -16,6 +17,8 @@ _MAX_NAME_BYTES = 4095
 _MAX_PART_BYTES = 255
 _MAX_DECODINGS = 3
 _PARTIAL_NAME = re.compile(r"\.ow-[0-9a-f]{32}\.part")
+# What almost all names look like. No part of such a name begins with a dot, and none is encoded or too long.
+_PLAIN_NAME = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9_.-]{0,254}/){0,7}[A-Za-z0-9_-][A-Za-z0-9_.-]{0,254}")
 
 
 class PathEscapes(ValueError):
@@ -50,6 +53,30 @@ def resolve_inside(real_folder: str, name: str) -> Path:
     if not is_inside(real_path, real_folder):
         raise PathEscapes(name)
     return Path(real_path)
+
+
+def find_inside(real_folder: str, name: str) -> tuple[str, os.stat_result]:
+    """Return the real path of what a name below a folder leads to, and its status.
+
+    It is what `resolve_inside` and `os.stat` return, found with fewer look-ups where the name is plain and no
+    symbolic link is in it: every download waits for this.
+
+    Raises:
+        PathEscapes: As for `resolve_inside`.
+        PathUnusable: As for `resolve_inside`.
+        OSError: There is nothing of that name.
+    """
+    if _PLAIN_NAME.fullmatch(name):
+        path = real_folder
+        for part in name.split("/"):
+            path = f"{path}/{part}"
+            status = os.lstat(path)
+            if stat.S_ISLNK(status.st_mode):
+                break
+        else:
+            return path, status
+    path = str(resolve_inside(real_folder, name))
+    return path, os.stat(path)
 
 
 def is_inside(real_path: str, real_folder: str) -> bool:

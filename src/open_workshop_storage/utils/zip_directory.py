@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import struct
 import zipfile
-from pathlib import Path
 
 _ENCRYPTED = 0x0001 | 0x0040 | 0x2000
 """Traditional or AES encryption, strong encryption, masked headers (APPNOTE 6.3.10, section 4.4.4)."""
 
 
-def unpacked_size(path: Path) -> int | None:
+def unpacked_size(path: str) -> int | None:
     """Return the sum of a ZIP's announced unpacked sizes in bytes. Blocks.
 
     Returns:

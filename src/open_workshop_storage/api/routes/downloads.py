@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
+from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Path, Query, Request, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from open_workshop_storage.api.dependencies import RuntimeDep
+from open_workshop_storage.api.failures import answer_storage_error
 from open_workshop_storage.api.openapi import Responses, header, optional_parameter, plain_text_responses
 from open_workshop_storage.core.errors import (
     AccessDenied,
@@ -16,12 +18,15 @@ from open_workshop_storage.core.errors import (
     InvalidType,
     PathOutsideStorage,
     ServiceUnavailable,
+    StorageError,
 )
 from open_workshop_storage.core.storage_types import StorageType
-from open_workshop_storage.services.access import raw_cookies
 from open_workshop_storage.services.download_plan import PRECONDITION_FAILED, RANGE_NOT_SATISFIABLE
+from open_workshop_storage.services.runtime import Runtime
 
 router = APIRouter(tags=["downloads"])
+
+_PREFIX = "/download/"
 
 _VALIDATORS = header("ETag", "Strong tag of this version of the file.", '"18c5a2f0d3b1a400-4e20-1a"') | header(
     "Last-Modified", "When the file was stored.", "Tue, 06 Jan 2026 12:00:00 GMT"
@@ -35,6 +40,7 @@ _FILE_HEADERS = (
     | header("Content-Security-Policy", "Keeps the file from running as a page.", "default-src 'none'; sandbox")
     | header("X-Content-Type-Options", "Keeps browsers from guessing another type.", "nosniff")
     | header("Content-Disposition", "Only if `filename` was usable.", 'attachment; filename="my_mod.zip"')
+    | header("Cache-Control", "By kind of file; `private, no-cache` below `archive/mods/`.", "public, max-age=300")
 )
 _CONTENT_RANGE = header("Content-Range", "Which bytes these are; absent if there are several parts.", "bytes 0-9/20000")
 _UNPACKED_BYTES = header(
@@ -114,8 +120,6 @@ _RANGES = [
     openapi_extra={"parameters": [*_CONDITIONS, *_RANGES]},
 )
 async def download(
-    request: Request,
-    runtime: RuntimeDep,
     type: Annotated[
         str,
         Path(description="Kind of file.", json_schema_extra={"enum": [*StorageType]}, examples=["archive"]),
@@ -134,5 +138,35 @@ async def download(
     Files below `archive/mods/<id>/` go only to clients whose cookies `accessToken` and `refreshToken` satisfy
     the access service.
     """
-    cookies = raw_cookies(request.headers.get("cookie", ""))
-    return await runtime.downloads.answer(type, path, filename, cookies)
+    raise AssertionError("DownloadEndpoint answers before the routes are reached")
+
+
+class DownloadEndpoint:
+    """Answers `GET` and `HEAD /download/…` in place of the route `download`, which describes them.
+
+    Routing, dependencies and response classes take several times as long as all the rest of a small download, so
+    downloads turn off before they begin. What stands outside of this, such as CORS, telemetry and the handling of
+    unexpected errors, is the same for all routes.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer downloads, and pass on everything else."""
+        if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
+            await self._app(scope, receive, send)
+            return
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        storage_type, slash, name = path.removeprefix(_PREFIX).partition("/")
+        if not path.startswith(_PREFIX) or not storage_type or not slash:
+            await self._app(scope, receive, send)
+            return
+        query = scope["query_string"].decode("latin-1")
+        filename = dict(parse_qsl(query)).get("filename") if query else None
+        runtime: Runtime = scope["state"]["runtime"]
+        try:
+            await runtime.downloads.answer(storage_type, name, filename, scope, receive, send)
+        except StorageError as error:
+            response = await answer_storage_error(Request(scope), error)
+            await response(scope, receive, send)
