@@ -31,7 +31,9 @@ _PREFIX = "/download/"
 _VALIDATORS = header("ETag", "Strong tag of this version of the file.", '"18c5a2f0d3b1a400-4e20-1a"') | header(
     "Last-Modified", "When the file was stored.", "Tue, 06 Jan 2026 12:00:00 GMT"
 )
-_CACHE_CONTROL = header("Cache-Control", "Only for files of mods.", "private, no-cache")
+_CACHE_CONTROL = header(
+    "Cache-Control", "By kind of file; `private, no-cache` below `archive/mods/`.", "public, max-age=300"
+)
 _FILE_HEADERS = (
     _VALIDATORS
     | _CACHE_CONTROL
@@ -40,7 +42,6 @@ _FILE_HEADERS = (
     | header("Content-Security-Policy", "Keeps the file from running as a page.", "default-src 'none'; sandbox")
     | header("X-Content-Type-Options", "Keeps browsers from guessing another type.", "nosniff")
     | header("Content-Disposition", "Only if `filename` was usable.", 'attachment; filename="my_mod.zip"')
-    | header("Cache-Control", "By kind of file; `private, no-cache` below `archive/mods/`.", "public, max-age=300")
 )
 _CONTENT_RANGE = header("Content-Range", "Which bytes these are; absent if there are several parts.", "bytes 0-9/20000")
 _UNPACKED_BYTES = header(
