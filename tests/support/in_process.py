@@ -17,7 +17,9 @@ from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.services.blurhashes import Blurhashes
 from open_workshop_storage.services.form_tokens import FormTokens
 from open_workshop_storage.services.images import Images
+from open_workshop_storage.services.readiness import Readiness
 from open_workshop_storage.services.storage import Storage
+from open_workshop_storage.stores.memory import MemoryJobStore
 from tests.support.configs import Secrets
 
 
@@ -44,6 +46,7 @@ class Parts:
     images: Images
     blurhashes: Blurhashes
     form_tokens: FormTokens
+    readiness: Readiness
 
 
 @asynccontextmanager
@@ -52,7 +55,9 @@ async def serving(
 ) -> AsyncIterator[tuple[FastAPI, httpx.AsyncClient]]:
     """Serve some routes until the block ends; give the app, and a client for it."""
     storage, images = Storage(settings.main_dir), Images()
-    parts = Parts(settings, storage, images, Blurhashes(storage, images, settings, redis), FormTokens(settings))
+    blurhashes = Blurhashes(storage, images, settings, redis)
+    readiness = Readiness(settings, MemoryJobStore(), loads=True)
+    parts = Parts(settings, storage, images, blurhashes, FormTokens(settings), readiness)
     app = FastAPI(exception_handlers=EXCEPTION_HANDLERS)
     app.include_router(router)
     app.dependency_overrides[get_runtime] = lambda: parts

@@ -14,3 +14,5 @@ def configure_logging() -> None:
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
         logger.propagate = False
+    # It writes a line for each malformed form, and anyone can send those.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)

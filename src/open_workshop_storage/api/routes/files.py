@@ -116,6 +116,7 @@ async def upload(request: Request, runtime: RuntimeDep) -> str:
             errors.BadRequest("Path missing"),
             errors.InvalidType,
             errors.FileMissing,
+            errors.ServiceUnavailable,
         ),
     },
 )
@@ -132,5 +133,6 @@ async def delete(form: SmallForm, runtime: RuntimeDep) -> str:
     except errors.BadRequest:
         # No file can have that name.
         raise errors.FileMissing from None
+    await runtime.readiness.require("storage")
     await runtime.storage.delete(target)
     return "File deleted"
