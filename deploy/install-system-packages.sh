@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the Debian packages that a checkout needs and the machine lacks: what makes virtual environments, 7z,
-# Redis for the tests (as a program only: no service is left running), and on a new Python a compiler.
+# Redis and nginx for the tests (as programs only: no service is left running), and on a new Python a compiler.
 # Says nothing when nothing is missing.
 #
 #   deploy/install-system-packages.sh PYTHON     PYTHON: the command of a Python of at least 3.11
@@ -26,6 +26,7 @@ packages=
 # From Debian 13 on p7zip-full only leads to 7zip, but in Debian 12 that package has no command named 7z.
 command -v 7z >/dev/null || packages="$packages p7zip-full"
 command -v redis-server >/dev/null || packages="$packages redis-server"
+command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || packages="$packages nginx-light"
 [ -n "$packages" ] || exit 0
 
 command -v apt-get >/dev/null || fail "Missing, by the names of their Debian packages:$packages"
@@ -40,12 +41,12 @@ fi
 # Debian starts a service as soon as it is installed, unless this file objects.
 policy=/usr/sbin/policy-rc.d
 case $packages in
-*redis-server*)
+*redis-server* | *nginx-light*)
     if [ ! -e "$policy" ]; then
         trap '$as_root rm -f "$policy"' EXIT
         trap 'exit 1' HUP INT TERM
         # shellcheck disable=SC2016
-        printf '#!/bin/sh\ncase $1 in redis-server*) exit 101 ;; esac\n' | $as_root tee "$policy" >/dev/null
+        printf '#!/bin/sh\ncase $1 in redis-server* | nginx*) exit 101 ;; esac\n' | $as_root tee "$policy" >/dev/null
         $as_root chmod 755 "$policy"
     fi
     ;;
@@ -59,4 +60,7 @@ $as_root DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recomme
     -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0 $packages >/dev/null
 case $packages in
 *redis-server*) $as_root update-rc.d redis-server disable >/dev/null ;;
+esac
+case $packages in
+*nginx-light*) $as_root update-rc.d nginx disable >/dev/null ;;
 esac

@@ -25,7 +25,11 @@ _EVERY_ANSWER: tuple[Header, ...] = (
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'none'; sandbox"),
 )
-_OF_THE_BODY = frozenset({b"accept-ranges", b"content-length", b"content-range"})
+# nginx makes these itself, but for `Accept-Ranges` with a part.
+_NGINX_MAKES = {
+    HTTPStatus.OK: frozenset({b"accept-ranges", b"content-length"}),
+    HTTPStatus.PARTIAL_CONTENT: frozenset({b"content-length", b"content-range"}),
+}
 _UNKNOWN_TO_NGINX = frozenset({"if-match", "if-unmodified-since"})
 
 
@@ -101,7 +105,7 @@ def hand_over(plan: Plan, requested: Mapping[str, str], uri: str) -> Plan | None
     is_one_range = plan.status == HTTPStatus.PARTIAL_CONTENT and len(plan.pieces) == 1
     if not (is_whole or is_one_range) or not plan.pieces or not _UNKNOWN_TO_NGINX.isdisjoint(requested):
         return None
-    headers = [header for header in plan.headers if header[0] not in _OF_THE_BODY]
+    headers = [header for header in plan.headers if header[0] not in _NGINX_MAKES[plan.status]]
     return Plan(HTTPStatus.OK, [*headers, (b"x-accel-redirect", uri.encode()), (b"content-length", b"0")], [])
 
 
