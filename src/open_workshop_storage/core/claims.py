@@ -15,8 +15,8 @@ _JOB_ID = re.compile(r"[A-Za-z0-9_-]{8,128}")
 
 # RFC 7519 section 4.1: these speak of the token itself and mean nothing in another token.
 _TOKEN_CLAIMS = frozenset({"iss", "aud", "exp", "nbf", "iat", "jti"})
-# The Manager knows these already, and a download URL may carry a secret of its origin.
-_NOT_CARRIED = frozenset({"download_url", "filename", "max_bytes", "keep_condition"})
+# The Manager knows these already, and a download URL may carry a secret of its origin; `reason` is ours to say.
+_NOT_CARRIED = frozenset({"download_url", "filename", "max_bytes", "keep_condition", "reason"})
 
 
 class TransferKind(StrEnum):
