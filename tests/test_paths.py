@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from open_workshop_storage.utils.paths import (
     PathEscapes,
     PathUnusable,
+    find_inside,
     is_inside,
     is_partial,
     partial_path,
@@ -134,6 +135,9 @@ _PARTS = st.sampled_from(
         "\ud800",
     ]
 ) | st.text(max_size=5)
+_PLAIN_NAMES = st.lists(
+    st.sampled_from(["a", "b", "file.png", "in", "out", "up", "loop", "dangling", "storage", "resource"]), max_size=6
+).map("/".join)
 _NAMES = st.lists(st.tuples(_PARTS, st.sampled_from(["/", "/", "/", "\\", "%2f", "//"])), max_size=8).map(
     lambda parts: "".join(part + separator for part, separator in parts).rstrip("/" if len(parts) % 2 else "")
 )
@@ -150,6 +154,25 @@ def test_whatever_the_name_the_path_is_inside_and_the_one_that_the_system_sees(n
     assert str(resolved) == reference
     assert os.path.commonpath([reference, folder]) == str(folder)
     assert is_inside(reference, str(folder))
+
+
+@settings(max_examples=500, deadline=None)
+@given(name=_NAMES | _PLAIN_NAMES)
+def test_files_are_found_where_their_names_resolve_to(name: str, folder: Path) -> None:
+    def outcome(look_up: Callable[[], tuple[str, os.stat_result]]) -> object:
+        try:
+            path, status = look_up()
+            return path, status.st_ino
+        except (PathEscapes, PathUnusable) as error:
+            return type(error)
+        except OSError:
+            return OSError
+
+    def slowly() -> tuple[str, os.stat_result]:
+        path = resolve_inside(str(folder), name)
+        return str(path), os.stat(path)
+
+    assert outcome(lambda: find_inside(str(folder), name)) == outcome(slowly)
 
 
 @settings(max_examples=100, deadline=None)

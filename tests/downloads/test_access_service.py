@@ -63,11 +63,26 @@ async def service() -> AsyncIterator[Service]:
 
 
 @pytest.fixture
-async def access(service: Service) -> AsyncIterator[AccessService]:
+async def url(service: Service) -> AsyncIterator[str]:
     server = await asyncio.start_server(service.serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    async with server, httpx.AsyncClient(timeout=None, follow_redirects=True) as http:
-        yield AccessService(http, f"http://127.0.0.1:{port}/base", 0.5)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/base"
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(timeout=None, follow_redirects=True) as http:
+        yield http
+
+
+@pytest.fixture
+def access(url: str, client: httpx.AsyncClient) -> AccessService:
+    return AccessService(client, url, 0.5)
+
+
+@pytest.fixture
+def remembering_access(url: str, client: httpx.AsyncClient) -> AccessService:
+    return AccessService(client, url, 0.5, ttl_seconds=3600)
 
 
 async def test_the_question_names_the_mod_and_carries_nothing_of_the_client_but_two_raw_cookies(
@@ -223,3 +238,65 @@ async def test_a_service_that_is_not_there_is_unavailable() -> None:
 )
 def test_cookies_are_read_as_they_stand(header: str, cookies: dict[str, str]) -> None:
     assert raw_cookies(header) == cookies
+
+
+async def test_equal_questions_at_the_same_time_are_asked_once(service: Service, access: AccessService) -> None:
+    service.answers = [answer("200 OK", ALLOWED)] * 3
+    cookies = {"accessToken": "a", "theme": "dark"}
+    async with asyncio.TaskGroup() as group:
+        for theme in "abcdefgh":
+            group.create_task(access.check("1", cookies | {"theme": theme}))
+        group.create_task(access.check("2", cookies))
+        group.create_task(access.check("1", cookies | {"accessToken": "b"}))
+    assert len(service.requests) == 3
+
+
+async def test_a_refusal_is_shared_too_by_those_who_wait_for_it(service: Service, access: AccessService) -> None:
+    service.answers = [answer("200 OK", {"download": {"value": False, "reason": "No"}})]
+    outcomes = await asyncio.gather(*(access.check("1", {}) for _ in range(5)), return_exceptions=True)
+    assert [str(outcome) for outcome in outcomes] == ["No"] * 5
+    assert len(service.requests) == 1
+
+
+async def test_whoever_leaves_while_asking_takes_nobody_along(service: Service, access: AccessService) -> None:
+    service.answers = [None, answer("200 OK", ALLOWED)]
+    first = asyncio.create_task(access.check("1", {}))
+    second = asyncio.create_task(access.check("1", {}))
+    async with asyncio.timeout(30):
+        while not service.requests:
+            await asyncio.sleep(0)
+    first.cancel()
+    await second
+    assert len(service.requests) == 2
+
+
+async def test_without_a_time_to_live_every_download_is_asked_for(service: Service, access: AccessService) -> None:
+    service.answers = [answer("200 OK", ALLOWED)] * 2
+    await access.check("1", {})
+    await access.check("1", {})
+    assert len(service.requests) == 2
+
+
+async def test_permissions_are_remembered_for_the_same_cookies_and_mod_and_refusals_are_not(
+    service: Service, remembering_access: AccessService
+) -> None:
+    refused = answer("200 OK", {"download": {"value": False, "reason": "No"}})
+    service.answers = [refused, answer("503 Away", {}), answer("200 OK", ALLOWED)]
+    for expected in (AccessDenied, AccessServiceRefused):
+        with pytest.raises(expected):
+            await remembering_access.check("1", {"accessToken": "a"})
+    for other in "xy":
+        await remembering_access.check("1", {"accessToken": "a", "other": other})
+    assert len(service.requests) == 3
+    service.answers = [refused, refused]
+    for mod_id, cookies in (("2", {"accessToken": "a"}), ("1", {"refreshToken": "a"})):
+        with pytest.raises(AccessDenied):
+            await remembering_access.check(mod_id, cookies)
+
+
+async def test_a_permission_ends_with_its_time(service: Service, client: httpx.AsyncClient, url: str) -> None:
+    access = AccessService(client, url, 5, ttl_seconds=1e-9)
+    service.answers = [answer("200 OK", ALLOWED)] * 2
+    await access.check("1", {})
+    await access.check("1", {})
+    assert len(service.requests) == 2
