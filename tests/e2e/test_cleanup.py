@@ -1,0 +1,80 @@
+"""What goes after its time, and what a restart forgets (wire contract, sections 5 and 7)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from tests.conftest import ServiceStarter
+from tests.support.archives import SMALL_MOD, zip_of
+from tests.support.client import PATIENCE_SECONDS, InterruptedBody, upload, watching
+from tests.support.manager import Answer
+from tests.support.services import Services, Ticket
+
+pytestmark = pytest.mark.anyio
+
+MOD = zip_of(SMALL_MOD)
+TTL_SECONDS = 1.5
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not condition():
+            await asyncio.sleep(0.05)
+
+
+async def move(services: Services, ticket: Ticket, path: str) -> tuple[int, str]:
+    answer = await asyncio.to_thread(services.manager.move, ticket.job_id, "resource", path)
+    return answer.status_code, answer.text
+
+
+@pytest.mark.parametrize("store", ["memory", "redis"])
+async def test_what_is_idle_goes_after_its_time_and_what_is_waited_for_stays(
+    store: str, start_services: ServiceStarter, http: httpx.AsyncClient, request: pytest.FixtureRequest
+) -> None:
+    redis_url = request.getfixturevalue("redis_url") if store == "redis" else ""
+    services = start_services(redis_url, apps=["loader"], JOB_TTL_SECONDS=TTL_SECONDS, CLEANUP_INTERVAL_SECONDS=0.2)
+    temp = services.main_dir / "temp"
+
+    stray, fresh = temp / "job-stray-workspace", temp / "job-fresh-workspace"
+    for folder in (stray, fresh):
+        folder.mkdir(parents=True)
+        (folder / "file").write_bytes(b"left behind")
+    for path in (stray / "file", stray):
+        os.utime(path, (1, 1))
+    stranger = temp / "a-file"
+    stranger.write_bytes(b"of the operator")
+
+    running, packed, waiting, moved, failed = (services.ticket() for _ in range(5))
+    services.manager.script(packed.job_id, Answer(move=False))
+    services.manager.script(waiting.job_id, Answer(503, {"Retry-After": "3600"}, move=False))
+    body = InterruptedBody(MOD)
+    async with asyncio.TaskGroup() as tasks, watching(services.loader, running.job_id, running.token) as watcher:
+        sending = tasks.create_task(upload(http, services.loader, running.token, aiter(body)))
+        await watcher.until(stage="uploading")
+        for ticket in (packed, waiting, moved):
+            assert (await upload(http, services.loader, ticket.token, MOD)).status_code == 200
+        assert (await upload(http, services.loader, failed.token, MOD[:-50])).status_code == 400
+        assert (await move(services, packed, "x" * 300))[0] == 400
+        await until(lambda: not stray.exists())
+
+        await until(lambda: not (temp / packed.job_id).exists())
+        await until(lambda: not fresh.exists())
+        assert await move(services, packed, "packed.zip") == (404, "Job not found")
+        async with watching(services.loader, packed.job_id, packed.token) as forgotten:
+            assert forgotten.messages[0]["stage"] == "pending"
+        for ticket in (moved, failed):
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while await move(services, ticket, "any.zip") != (404, "Job not found"):
+                    await asyncio.sleep(0.1)
+
+        assert (await move(services, waiting, "waiting.zip"))[0] == 200
+        assert not sending.done()
+        body.go_on.set()
+    assert sending.result().status_code == 200
+    assert (services.main_dir / running.path).read_bytes() == MOD
+    assert stranger.exists()
