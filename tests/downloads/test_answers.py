@@ -20,10 +20,12 @@ from open_workshop_storage.services.downloads import Downloads
 from open_workshop_storage.services.storage import Storage
 from open_workshop_storage.utils.http_conditions import parse_date
 from open_workshop_storage.utils.paths import partial_path
+from tests.conftest import ServiceStarter
 from tests.support.archives import SMALL_MOD, zip_of
 from tests.support.client import PATIENCE_SECONDS, raw_request
 from tests.support.configs import Secrets
 from tests.support.in_process import make_settings
+from tests.support.manager import AccessAnswer
 from tests.support.services import Services
 
 pytestmark = pytest.mark.anyio
@@ -387,3 +389,43 @@ async def test_while_the_storage_root_is_away_clients_are_asked_to_come_again(
     finally:
         away.rename(distributing.main_dir)
     assert (await http.get(f"{distributing.distributor}/download/resource/nothing")).status_code == 404
+
+
+async def test_cache_control_goes_by_kind_of_file(start_services: ServiceStarter, http: httpx.AsyncClient) -> None:
+    services = start_services(apps=["distributor"], CACHE_CONTROL_AVATAR="", CACHE_CONTROL_RESOURCE="public, immutable")
+    for path, expected in (
+        ("avatar/1.webp", None),
+        ("resource/1.webp", "public, immutable"),
+        ("archive/1.zip", "no-cache"),
+        ("archive/mods/1/main.zip", "private, no-cache"),
+    ):
+        services.stored(path, b"x")
+        answer = await http.get(f"{services.distributor}/download/{path}")
+        assert answer.headers.get("cache-control") == expected
+        unchanged = {"If-None-Match": answer.headers["etag"]}
+        answer = await http.get(f"{services.distributor}/download/{path}", headers=unchanged)
+        assert (answer.status_code, answer.headers.get("cache-control")) == (304, expected)
+
+
+async def test_an_access_service_that_hangs_holds_up_protected_files_only(
+    start_services: ServiceStarter, http: httpx.AsyncClient
+) -> None:
+    services = start_services(apps=["distributor"], ACCESS_SERVICE_TIMEOUT_SECONDS=PATIENCE_SECONDS)
+    services.stored("archive/mods/51/main.zip", b"x")
+    services.stored("resource/public.webp", b"public")
+    services.manager.access["51"] = AccessAnswer(delay=3)
+    async with httpx.AsyncClient(timeout=PATIENCE_SECONDS, limits=httpx.Limits(max_connections=200)) as client:
+        protected = f"{services.distributor}/download/archive/mods/51/main.zip"
+        asking = [
+            asyncio.create_task(client.get(protected, headers={"Cookie": f"accessToken={number}"}))
+            for number in range(120)
+        ]
+        # The rest waits for a free connection.
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while len(services.manager.access_requests) < 50:
+                await asyncio.sleep(0.01)
+        public = await http.get(f"{services.distributor}/download/resource/public.webp")
+        assert (public.status_code, public.content) == (200, b"public")
+        for task in asking:
+            task.cancel()
+        await asyncio.wait(asking)
