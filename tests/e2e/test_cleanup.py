@@ -13,6 +13,7 @@ from tests.conftest import ServiceStarter
 from tests.support.archives import SMALL_MOD, zip_of
 from tests.support.client import PATIENCE_SECONDS, InterruptedBody, upload, watching
 from tests.support.manager import Answer
+from tests.support.servers import clean_environment, granian
 from tests.support.services import Services, Ticket
 
 pytestmark = pytest.mark.anyio
@@ -78,3 +79,24 @@ async def test_what_is_idle_goes_after_its_time_and_what_is_waited_for_stays(
     assert sending.result().status_code == 200
     assert (services.main_dir / running.path).read_bytes() == MOD
     assert stranger.exists()
+
+
+async def test_a_restart_without_redis_forgets_jobs_and_clears_their_workspaces(
+    start_services: ServiceStarter, http: httpx.AsyncClient
+) -> None:
+    services = start_services(apps=["loader"])
+    packed, moved = services.ticket(), services.ticket()
+    services.manager.script(packed.job_id, Answer(move=False))
+    for ticket in (packed, moved):
+        assert (await upload(http, services.loader, ticket.token, MOD)).status_code == 200
+    assert (services.main_dir / "temp" / packed.job_id).exists()
+
+    folder = services.main_dir.parent
+    environment = clean_environment() | {"OW_CONFIG": str(folder / "ow_config.py")}
+    services.servers["loader"].stop()
+    with granian("loader", folder, environment, port=services.servers["loader"].port):
+        await until(lambda: not (services.main_dir / "temp" / packed.job_id).exists())
+        for ticket in (packed, moved):
+            assert await move(services, ticket, "any.zip") == (404, "Job not found")
+        assert (services.main_dir / moved.path).read_bytes() == MOD
+        assert (await upload(http, services.loader, packed.token, MOD)).status_code == 200
