@@ -14,7 +14,8 @@ from open_workshop_storage.core.errors import ServiceUnavailable, StorageError
 from open_workshop_storage.core.job import EventKind, Job, Stage
 from open_workshop_storage.core.store import JobStore, StaleJobError
 
-_PROGRESS_SECONDS = 0.25
+# The 250 ms of the contract, and something for messages that do not all travel at the same speed.
+_PROGRESS_SECONDS = 0.26
 _RETRY_SECONDS = 1.0
 
 
