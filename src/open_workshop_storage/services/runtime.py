@@ -10,6 +10,7 @@ import httpx
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.maint_notifications import MaintNotificationsConfig
 
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import JobStore
@@ -117,6 +118,8 @@ def _redis(settings: Settings) -> Redis | None:
         socket_connect_timeout=_REDIS_TIMEOUT_SECONDS,
         # Whoever asks knows better whether to ask again: a request answers 503, a running job waits.
         retry=Retry(NoBackoff(), 0),
+        # With them on, redis-py does not look whether a connection of its pool broke since its last use.
+        maint_notifications_config=MaintNotificationsConfig(enabled=False),
     )
 
 
