@@ -39,26 +39,30 @@ class RedisChannels:
         self._on_message = on_message
         self._on_return = on_return
         self._pubsub: PubSub | None = None
+        # Counted at once, so that a user who is cancelled while waiting for Redis leaves nothing behind.
         self._users: dict[str, int] = {}
         self._confirmed: dict[str, asyncio.Event] = {}
+        self._asked_for: set[str] = set()
         # SUBSCRIBE and UNSUBSCRIBE of one channel must reach Redis in the order in which they were asked for.
         self._order = asyncio.Lock()
 
     async def subscribe(self, channel: str) -> None:
         """Return when messages of the channel reach this worker; wait if Redis is away."""
+        self._users[channel] = self._users.get(channel, 0) + 1
+        confirmed = self._confirmed.setdefault(channel, asyncio.Event())
         async with self._order:
-            self._users[channel] = self._users.get(channel, 0) + 1
-            confirmed = self._confirmed.setdefault(channel, asyncio.Event())
-            if self._users[channel] == 1:
+            if channel not in self._asked_for:
+                self._asked_for.add(channel)
                 await self._send("SUBSCRIBE", channel)
         await confirmed.wait()
 
     async def unsubscribe(self, channel: str) -> None:
-        """End one use of a channel; the last one ends the subscription."""
+        """End one use of a channel, which `subscribe` began; the last one ends the subscription."""
+        self._users[channel] -= 1
         async with self._order:
-            self._users[channel] -= 1
-            if not self._users[channel]:
+            if self._users.get(channel) == 0:
                 del self._users[channel], self._confirmed[channel]
+                self._asked_for.discard(channel)
                 await self._send("UNSUBSCRIBE", channel)
 
     async def _send(self, command: str, channel: str) -> None:
@@ -76,8 +80,9 @@ class RedisChannels:
             try:
                 async with self._redis.pubsub() as pubsub:
                     async with self._order:
-                        await pubsub.subscribe(*self._always, *self._users)
-                        self._pubsub = pubsub
+                        used = set(self._users)
+                        await pubsub.subscribe(*self._always, *used)
+                        self._asked_for, self._pubsub = used, pubsub
                     if returned:
                         _logger.info("Redis is back")
                     await self._read(pubsub, returned)
@@ -91,7 +96,7 @@ class RedisChannels:
             await asyncio.sleep(_RECONNECT_SECONDS)
 
     async def _read(self, pubsub: PubSub, returned: bool) -> None:
-        missing = set(self._users) if returned else set()
+        missing = set(self._asked_for) if returned else set()
         asked = False
         while True:
             message = await pubsub.get_message(timeout=_SILENCE_SECONDS)

@@ -10,6 +10,8 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect, status
 from open_workshop_storage.api.dependencies import RuntimeDep, read_claims
 from open_workshop_storage.core.errors import ServiceUnavailable, StorageError
 from open_workshop_storage.core.job import Event
+from open_workshop_storage.core.store import JobStore
+from open_workshop_storage.services.runtime import Runtime
 
 router = APIRouter()
 
@@ -26,19 +28,18 @@ async def progress(websocket: WebSocket, job_id: str, runtime: RuntimeDep, token
         return
     await websocket.accept()
     try:
-        async with runtime.store.watch(job_id) as events:
-            code = await _send_until_end(websocket, events, runtime.runs.stopping)
+        code = await _send_until_end(websocket, runtime, job_id)
     except ServiceUnavailable:
         code = status.WS_1013_TRY_AGAIN_LATER
     if code is not None:
         await websocket.close(code)
 
 
-async def _send_until_end(websocket: WebSocket, events: AsyncIterator[Event], stopping: asyncio.Event) -> int | None:
+async def _send_until_end(websocket: WebSocket, runtime: Runtime, job_id: str) -> int | None:
     """Send events until the last one; return the code to close with, `None` if the client has gone."""
-    sending = asyncio.create_task(_send(websocket, events))
+    sending = asyncio.create_task(_watch(websocket, runtime.store, job_id))
     leaving = asyncio.create_task(_wait_for_disconnect(websocket))
-    restarting = asyncio.create_task(stopping.wait())
+    restarting = asyncio.create_task(runtime.runs.stopping.wait())
     tasks = [sending, leaving, restarting]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -50,6 +51,12 @@ async def _send_until_end(websocket: WebSocket, events: AsyncIterator[Event], st
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+
+
+async def _watch(websocket: WebSocket, store: JobStore, job_id: str) -> bool:
+    # All of it in a task that ends with its client, since a store that is away keeps watchers waiting.
+    async with store.watch(job_id) as events:
+        return await _send(websocket, events)
 
 
 async def _send(websocket: WebSocket, events: AsyncIterator[Event]) -> bool:
