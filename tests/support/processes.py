@@ -14,7 +14,20 @@ _ESTABLISHED = "01"
 
 def descendants(pid: int) -> list[int]:
     """Return the ids of all processes that a process has started, directly or not, zombies excepted."""
-    children: dict[int, list[int]] = {}
+    started_by = _processes_by_parent()
+    found = list(started_by.get(pid, ()))
+    for child in found:
+        found.extend(started_by.get(child, ()))
+    return found
+
+
+def children(pid: int) -> list[int]:
+    """Return the ids of the processes that a process has started itself, zombies excepted."""
+    return _processes_by_parent().get(pid, [])
+
+
+def _processes_by_parent() -> dict[int, list[int]]:
+    started_by: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             # The name, in parentheses, may hold blanks and parentheses itself.
@@ -22,11 +35,8 @@ def descendants(pid: int) -> list[int]:
         except (OSError, ValueError):
             continue
         if state != "Z":
-            children.setdefault(int(parent), []).append(int(stat.parent.name))
-    found = list(children.get(pid, ()))
-    for child in found:
-        found.extend(children.get(child, ()))
-    return found
+            started_by.setdefault(int(parent), []).append(int(stat.parent.name))
+    return started_by
 
 
 def is_running(pid: int) -> bool:
@@ -35,6 +45,13 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def send_signal(pids: Iterable[int], number: signal.Signals) -> None:
+    """Send a signal to processes; those that have ended by themselves are left out."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def kill(pids: Iterable[int]) -> None:

@@ -95,7 +95,13 @@ def granian_command(app: str, port: int, *, workers: int = 1) -> list[str]:
 
 @contextmanager
 def granian(
-    app: str, folder: Path, environment: Mapping[str, str], *, workers: int = 1, port: int = 0
+    app: str,
+    folder: Path,
+    environment: Mapping[str, str],
+    *,
+    workers: int = 1,
+    port: int = 0,
+    working_folder: Path = PROJECT,
 ) -> Iterator[Server]:
     """Run one of our services until the block ends.
 
@@ -104,6 +110,7 @@ def granian(
         folder: Takes the log.
         environment: The whole environment of the service.
         port: 0 for a free one.
+        working_folder: Where the command runs; `src` in it leads to ours.
 
     Raises:
         StartFailed: The service ended, or did not become healthy within `START_SECONDS`.
@@ -118,19 +125,24 @@ def granian(
             return False
 
     command = granian_command(app, port, workers=workers)
-    with _running(app, command, folder, environment, port, is_healthy) as server:
+    with _running(app, command, folder, environment, port, is_healthy, working_folder) as server:
         yield server
 
 
 @contextmanager
-def redis_server(folder: Path) -> Iterator[Server]:
-    """Run a Redis that keeps nothing on disk until the block ends.
+def redis_server(folder: Path, *, port: int = 0, keeps_data: bool = False) -> Iterator[Server]:
+    """Run a Redis until the block ends.
+
+    Args:
+        port: 0 for a free one.
+        keeps_data: Whether the next Redis of the same folder has this one's data; otherwise nothing is on disk.
 
     Raises:
         StartFailed: It ended, or did not answer within `START_SECONDS`.
     """
-    port = free_port()
-    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    port = port or free_port()
+    append = "yes" if keeps_data else "no"
+    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", append]
 
     def answers() -> bool:
         with redis.Redis(port=port) as client:
@@ -159,14 +171,16 @@ def failed_start(app: str, folder: Path, environment: Mapping[str, str], *, work
         process.wait()
 
 
-def _start(command: Sequence[str], environment: Mapping[str, str], output: IO[bytes]) -> subprocess.Popen[bytes]:
+def _start(
+    command: Sequence[str], environment: Mapping[str, str], output: IO[bytes], working_folder: Path = PROJECT
+) -> subprocess.Popen[bytes]:
     # A session of its own: Ctrl-C in a terminal reaches only the demo, which ends the rest in order.
     # A signal on its parent's death: nothing stays behind when a test run is killed.
     setpriv = shutil.which("setpriv")
     assert setpriv is not None
     return subprocess.Popen(
         [setpriv, "--pdeathsig", "TERM", *command],
-        cwd=PROJECT,
+        cwd=working_folder,
         env=environment,
         stdout=output,
         stderr=output,
@@ -182,10 +196,12 @@ def _running(
     environment: Mapping[str, str],
     port: int,
     is_ready: Callable[[], bool],
+    working_folder: Path = PROJECT,
 ) -> Iterator[Server]:
     log = folder / f"{name}-{port}.log"
-    with log.open("wb") as output:
-        process = _start(command, environment, output)
+    # Another server of the same name may have run here before.
+    with log.open("ab") as output:
+        process = _start(command, environment, output, working_folder)
     scheme = "redis" if name == "redis" else "http"
     server = Server(name, f"{scheme}://127.0.0.1:{port}", port, process, log)
     try:

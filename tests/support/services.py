@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.support.configs import Secrets, write_config
 from tests.support.manager import StandIn, stand_in
-from tests.support.servers import Server, clean_environment, granian
+from tests.support.servers import PROJECT, Server, clean_environment, granian
 
 REDIS_WORKERS = 3
 
@@ -70,6 +70,24 @@ class Services:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
         return target
+
+
+@contextmanager
+def another_host(services: Services, folder: Path, environment: dict[str, str] | None = None) -> Iterator[Server]:
+    """Run a second loader over the same Redis and storage root until the block ends, as another host would.
+
+    It has a working directory of its own, and reaches the storage root by another path.
+
+    Args:
+        folder: Its own; takes its log.
+        environment: Variables that it sees on top of the usual ones.
+    """
+    (folder / "src").symlink_to(PROJECT / "src")
+    (folder / "mounted").symlink_to(services.main_dir)
+    variables = clean_environment() | {"MAIN_DIR": str(folder / "mounted")} | (environment or {})
+    variables["OW_CONFIG"] = str(services.main_dir.parent / "ow_config.py")
+    with granian("loader", folder, variables, workers=REDIS_WORKERS, working_folder=folder) as server:
+        yield server
 
 
 @contextmanager
