@@ -1,0 +1,97 @@
+"""What is away for a while: clients in mid-body, and the storage root (wire contract, sections 1 and 5)."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from tests.conftest import ServiceStarter
+from tests.support.archives import SMALL_MOD, zip_of
+from tests.support.client import upload, watching
+from tests.support.manager import Answer
+from tests.support.services import Services
+
+pytestmark = pytest.mark.anyio
+
+MOD = zip_of(SMALL_MOD)
+
+
+def close(connection: socket.socket) -> None:
+    connection.close()
+
+
+def reset(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def send_no_more(connection: socket.socket) -> None:
+    connection.shutdown(socket.SHUT_WR)
+
+
+def send_nonsense(connection: socket.socket) -> None:
+    connection.sendall(b"no chunk\r\n")
+
+
+@pytest.mark.parametrize(
+    ("header", "leave"),
+    [
+        ("Content-Length: 1000", close),
+        ("Content-Length: 1000", reset),
+        ("Content-Length: 1000", send_no_more),
+        ("Transfer-Encoding: chunked", close),
+        ("Transfer-Encoding: chunked", send_no_more),
+        ("Transfer-Encoding: chunked", send_nonsense),
+    ],
+)
+async def test_a_body_that_breaks_off_ends_the_job_and_may_be_sent_again(
+    header: str, leave: Callable[[socket.socket], None], services: Services, http: httpx.AsyncClient
+) -> None:
+    ticket = services.ticket()
+    head = f"POST /transfer/upload?token={ticket.token} HTTP/1.1\r\nHost: storage\r\n{header}\r\n\r\n"
+    url = httpx.URL(services.loader)
+    async with watching(services.loader, ticket.job_id, ticket.token) as watcher:
+        with socket.create_connection((url.host, url.port)) as connection:
+            connection.sendall(head.encode() + b"3\r\nabc\r\n")
+            await watcher.until(stage="uploading")
+            leave(connection)
+            end = (await watcher.finish())[-1]
+    assert (end["event"], end["status"]) == ("error", "error")
+    (callback,) = services.manager.wait_for_callbacks(ticket.job_id)
+    assert (callback.claims["status"], callback.claims["reason"]) == ("error", "exception")
+    assert not (services.main_dir / "temp" / ticket.job_id).exists()
+    assert (await upload(http, services.loader, ticket.token, MOD)).status_code == 200
+
+
+async def test_calls_that_need_the_storage_root_wait_for_it_and_do_not_make_it(
+    start_services: ServiceStarter, http: httpx.AsyncClient
+) -> None:
+    services = start_services(apps=["loader"])
+    packed, other = services.ticket(), services.ticket(download_url="http://127.0.0.1:1/")
+    services.manager.script(packed.job_id, Answer(move=False))
+    assert (await upload(http, services.loader, packed.token, MOD)).status_code == 200
+
+    away = services.main_dir.with_name("away")
+    services.main_dir.rename(away)
+    manage = {"token": services.secrets.storage_manage_token, "job_id": packed.job_id}
+    answers = (
+        await upload(http, services.loader, other.token, MOD),
+        await http.get(f"{services.loader}/transfer/start", params={"token": other.token}),
+        await http.post(f"{services.loader}/transfer/repack", data=manage),
+        await http.post(f"{services.loader}/transfer/move", data={**manage, "type": "resource", "path": "a.zip"}),
+    )
+    for answer in answers:
+        assert (answer.status_code, answer.text) == (503, "Service unavailable")
+        assert int(answer.headers["retry-after"]) > 0
+    assert not services.main_dir.exists()
+
+    away.rename(services.main_dir)
+    moved = await asyncio.to_thread(services.manager.move, packed.job_id, "resource", "a.zip")
+    assert moved.status_code == 200
+    assert (await upload(http, services.loader, other.token, MOD)).status_code == 200
+    assert [callback.claims["status"] for callback in services.manager.callbacks(other.job_id)] == ["success"]
