@@ -1,9 +1,9 @@
 # `make demo` shows a transfer from end to end, `make test` runs the tests; both set up what they need first.
 
-SOURCES := src tests ow_config_sample.py token_gen.py watchdog.py
+SOURCES := src tests benchmarks ow_config_sample.py token_gen.py watchdog.py
 BIN := .venv/bin
 
-.PHONY: setup system-packages demo test lint format type-check
+.PHONY: setup system-packages demo test bench lint format type-check
 
 setup: .venv/installed
 
@@ -25,6 +25,9 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest
+
+bench: setup
+	PYTHONPATH=src:. $(BIN)/python -m benchmarks
 
 lint: setup
 	$(BIN)/python -m isort --check-only $(SOURCES)

@@ -19,7 +19,7 @@ from open_workshop_storage.services.access import AccessService, raw_cookies
 from open_workshop_storage.services.download_plan import Piece, Plan, hand_over, plan_answer
 from open_workshop_storage.services.storage import Storage, StoredFile
 from open_workshop_storage.services.unpacked_sizes import UnpackedSizes
-from open_workshop_storage.utils.file_blocks import BLOCK_BYTES, read_block
+from open_workshop_storage.utils.file_blocks import read_block
 
 _PATH_SEND = "http.response.pathsend"
 _COOKIE = "cookie"
@@ -37,13 +37,21 @@ _READ_HEADERS = {
 }
 _CACHE_CONTROL_OF_PROTECTED = "private, no-cache"
 _REMEMBERED_PLANS = 4096
+# From here on our own blocks cost less than the server's, which are of 128 KiB.
+_LARGE_BYTES = 16 * 1024 * 1024
+# Several blocks wait in the server for each client. A client that takes them in gets larger ones, which cost less;
+# thousands that do not shall not fill the memory.
+_LEAST_BLOCK_BYTES = 32 * 1024
+_MOST_BLOCK_BYTES = 1024 * 1024
+_BLOCKS_BEFORE_LARGER = 64
+_SLOW_SECONDS = 0.1
 
 
 class Downloads:
     """Decides who gets which file, and sends it.
 
-    A whole file is left to the server, which sends it by its path, or to an nginx in front of it; parts are read and
-    sent here.
+    A whole file is left to the server, which sends it by its path, or to an nginx in front of it; large ones and parts
+    are read and sent here.
 
     Args:
         storage: Where the files are.
@@ -120,11 +128,11 @@ class Downloads:
             await _start(send, plan)
             body = b"".join(piece for piece in plan.pieces if isinstance(piece, bytes))
             await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
-        elif plan.status == HTTPStatus.OK and _PATH_SEND in scope.get("extensions", ()):
+        elif plan.status == HTTPStatus.OK and file.size < _LARGE_BYTES and _PATH_SEND in scope.get("extensions", ()):
             await _start(send, plan)
             await send({"type": _PATH_SEND, "path": file.path})
         else:
-            await self._send_parts(file, filename, requested, receive, send)
+            await self._send_blocks(file, filename, requested, receive, send)
 
     def _plan(self, method: str, requested: Mapping[str, str], file: StoredFile, filename: str | None) -> Plan:
         is_public = file.mod_id is None
@@ -134,7 +142,7 @@ class Downloads:
     def _make_plan_of_whole(self, file: StoredFile, filename: str | None) -> Plan:
         return self._plan("GET", {}, file, filename)
 
-    async def _send_parts(
+    async def _send_blocks(
         self, file: StoredFile, filename: str | None, requested: Mapping[str, str], receive: Receive, send: Send
     ) -> None:
         try:
@@ -168,6 +176,7 @@ async def _start(send: Send, plan: Plan) -> None:
 
 async def _send_pieces(descriptor: int, pieces: Iterable[Piece], receive: Receive, send: Send) -> None:
     gone = asyncio.create_task(_disconnection(receive))
+    taken_at_once = 0
     try:
         for piece in pieces:
             if isinstance(piece, bytes):
@@ -175,11 +184,14 @@ async def _send_pieces(descriptor: int, pieces: Iterable[Piece], receive: Receiv
                 continue
             offset = piece.start
             while offset < piece.stop:
-                block = await read_block(descriptor, offset, min(BLOCK_BYTES, piece.stop - offset))
+                length = max(_LEAST_BLOCK_BYTES, min(taken_at_once // _BLOCKS_BEFORE_LARGER, _MOST_BLOCK_BYTES))
+                block = await read_block(descriptor, offset, min(length, piece.stop - offset))
                 if not block:
                     raise OSError(errno.EIO, "the file became shorter while it was sent")
+                began = time.monotonic()
                 await send(_body(block))
                 offset += len(block)
+                taken_at_once = taken_at_once + len(block) if time.monotonic() - began < _SLOW_SECONDS else 0
                 # When the client has left, granian's `send` returns at once and for ever: without a pause
                 # nobody else would run, nor would the news of it arrive.
                 await asyncio.sleep(0)

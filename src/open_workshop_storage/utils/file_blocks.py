@@ -7,8 +7,6 @@ import os
 
 from open_workshop_storage.utils.threads import run_to_end
 
-BLOCK_BYTES = 1024 * 1024
-
 
 async def read_block(descriptor: int, offset: int, length: int) -> bytearray:
     """Read up to `length` bytes: at once what the page cache has, else in a thread.

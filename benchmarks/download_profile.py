@@ -1,0 +1,110 @@
+"""Where the time of a small download goes, measured without a server."""
+
+from __future__ import annotations
+
+import asyncio
+import cProfile
+import io
+import pstats
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from open_workshop_storage.api.routes.downloads import DownloadEndpoint
+from open_workshop_storage.distributor import app
+from open_workshop_storage.service_factory import Service, create_app
+from open_workshop_storage.services.runtime import Runtime, open_runtime
+from open_workshop_storage.services.storage import Storage
+from tests.support.configs import Secrets
+from tests.support.in_process import make_settings
+
+_CALLS = 500
+_ROUNDS = 40
+_PROFILED_CALLS = 5000
+_SHOWN = 14
+
+
+class _Nothing:
+    """Answers like a download without looking for a file."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        pass
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"20000")]})
+        await send({"type": "http.response.pathsend", "path": "/nothing"})
+
+
+def profile_of_a_download(folder: Path) -> str:
+    """Return the microseconds that each part takes, and the functions that take most."""
+    return asyncio.run(_profile(folder))
+
+
+async def _profile(folder: Path) -> str:
+    settings = make_settings(folder / "profiled", Secrets())
+    target = settings.main_dir / "resource" / "covers" / "7.webp"
+    target.parent.mkdir(parents=True)
+    target.write_bytes(secrets.token_bytes(20_000))
+    (settings.main_dir / "archive" / "mods").mkdir()
+    storage = Storage(settings.main_dir)
+    framework = create_app(
+        Service("Nothing", "", "", [], loads=False, health_prefixes=[], shortcuts=[Middleware(_Nothing)])
+    )
+    async with open_runtime(settings, loads=False) as runtime:
+        parts: list[tuple[str, Callable[[], Awaitable[None]]]] = [
+            ("an app that only path-sends", lambda: _call(_Nothing(app), runtime)),
+            ("the same within FastAPI's outer layers and CORS", lambda: _call(framework, runtime)),
+            ("`DownloadEndpoint` alone", lambda: _call(DownloadEndpoint(app), runtime)),
+            ("the distributor", lambda: _call(app, runtime)),
+        ]
+        lines = [f"- {name}: {await _microseconds(work):.1f} µs" for name, work in parts]
+
+        async def find() -> None:
+            storage.find("resource", "covers/7.webp")
+
+        lines.append(f"- of these, `Storage.find`: {await _microseconds(find):.1f} µs")
+        profiler = cProfile.Profile()
+        profiler.enable()
+        for _ in range(_PROFILED_CALLS):
+            await _call(app, runtime)
+        profiler.disable()
+    output = io.StringIO()
+    pstats.Stats(profiler, stream=output).strip_dirs().sort_stats("tottime").print_stats(_SHOWN)
+    shown = "\n".join(line.rstrip() for line in output.getvalue().splitlines()[4:] if line.strip())
+    return "\n".join(lines) + f"\n\n```\n{shown}\n```"
+
+
+async def _microseconds(work: Callable[[], Awaitable[None]]) -> float:
+    best = float("inf")
+    for _ in range(_ROUNDS):
+        started = time.process_time()
+        for _ in range(_CALLS):
+            await work()
+        best = min(best, time.process_time() - started)
+    return best / _CALLS * 1e6
+
+
+async def _call(app: ASGIApp, runtime: Runtime) -> None:
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "GET",
+        "path": "/download/resource/covers/7.webp",
+        "query_string": b"",
+        "headers": [(b"host", b"127.0.0.1:8000"), (b"user-agent", b"benchmark")],
+        "extensions": {"http.response.pathsend": {}},
+        "state": {"runtime": runtime},
+    }
+    await app(scope, _receive, _send)
+
+
+async def _receive() -> Message:
+    raise AssertionError("nobody asks")
+
+
+async def _send(message: Message) -> None:
+    pass
