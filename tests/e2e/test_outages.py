@@ -1,19 +1,24 @@
-"""What is away for a while: clients in mid-body, and the storage root (wire contract, sections 1 and 5)."""
+"""What is away for a while: clients in mid-body, the storage root, Redis (wire contract, sections 1 and 5)."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import httpx
 import pytest
+from websockets.asyncio.client import connect
 
 from tests.conftest import ServiceStarter
 from tests.support.archives import SMALL_MOD, zip_of
 from tests.support.client import upload, watching
 from tests.support.manager import Answer
+from tests.support.restarts import RestartableRedis
 from tests.support.services import Services
 
 pytestmark = pytest.mark.anyio
@@ -95,3 +100,52 @@ async def test_calls_that_need_the_storage_root_wait_for_it_and_do_not_make_it(
     assert moved.status_code == 200
     assert (await upload(http, services.loader, other.token, MOD)).status_code == 200
     assert [callback.claims["status"] for callback in services.manager.callbacks(other.job_id)] == ["success"]
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RestartableRedis]:
+    """A Redis that outlives the services of a test which asks for it first."""
+    with ExitStack() as stack:
+        yield RestartableRedis(tmp_path, stack)
+
+
+async def test_nothing_of_an_absence_of_redis_is_left_once_it_is_back(
+    redis: RestartableRedis, start_services: ServiceStarter, http: httpx.AsyncClient
+) -> None:
+    services = start_services(redis.url)
+
+    async def statuses() -> set[int]:
+        tickets = [services.ticket(download_url="http://127.0.0.1:1/") for _ in range(20)]
+        url = f"{services.loader}/transfer/start"
+        answers = await asyncio.gather(*(http.get(url, params={"token": ticket.token}) for ticket in tickets))
+        return {answer.status_code for answer in answers}
+
+    assert await statuses() == {200}  # and each worker has several connections
+    redis.stop()
+    ticket = services.ticket()
+    manage = {"token": services.secrets.storage_manage_token, "job_id": ticket.job_id}
+    for answer in (
+        await upload(http, services.loader, ticket.token, MOD),
+        await http.get(
+            f"{services.loader}/transfer/start", params={"token": services.ticket(download_url="http://x/").token}
+        ),
+        await http.post(f"{services.loader}/transfer/repack", data=manage),
+        await http.post(f"{services.loader}/transfer/move", data={**manage, "type": "resource", "path": "a.zip"}),
+    ):
+        assert (answer.status_code, answer.text) == (503, "Service unavailable")
+        assert int(answer.headers["retry-after"]) > 0
+    for ready in (f"{services.loader}/loader/readyz", f"{services.distributor}/distributor/readyz"):
+        answer = await http.get(ready)
+        assert (answer.status_code, answer.json()) == (503, {"status": "unavailable", "missing": ["redis"]})
+    url = f"{services.loader.replace('http', 'ws')}/transfer/ws/{ticket.job_id}?token={ticket.token}"
+    async with connect(url) as leaves:
+        pass
+    assert leaves.close_code is not None
+    async with connect(url) as stays:
+        redis.start()
+        assert await statuses() == {200}
+        assert json.loads(await stays.recv())["stage"] == "pending"
+        assert (await upload(http, services.loader, ticket.token, MOD)).status_code == 200
+        while json.loads(await stays.recv())["event"] != "complete":
+            pass
+    assert len(services.manager.callbacks(ticket.job_id)) == 1
