@@ -27,6 +27,7 @@ test: setup
 	$(BIN)/python -m pytest
 
 bench: setup
+	@command -v wrk >/dev/null || { echo "wrk is needed. As root: apt-get install wrk" >&2; exit 1; }
 	PYTHONPATH=src:. $(BIN)/python -m benchmarks
 
 lint: setup

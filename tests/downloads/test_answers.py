@@ -31,7 +31,7 @@ from tests.support.services import Services
 pytestmark = pytest.mark.anyio
 
 SIZE = 3 * 1024 * 1024 + 17
-"""More than three blocks of the sender."""
+"""Many blocks of the sender, of several sizes."""
 
 
 @pytest.fixture(scope="module")

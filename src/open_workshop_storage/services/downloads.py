@@ -41,10 +41,10 @@ _REMEMBERED_PLANS = 4096
 _LARGE_BYTES = 16 * 1024 * 1024
 # Several blocks wait in the server for each client. A client that takes them in gets larger ones, which cost less;
 # thousands that do not shall not fill the memory.
-_LEAST_BLOCK_BYTES = 32 * 1024
+_LEAST_BLOCK_BYTES = 16 * 1024
 _MOST_BLOCK_BYTES = 1024 * 1024
 _BLOCKS_BEFORE_LARGER = 64
-_SLOW_SECONDS = 0.1
+_SLOW_SECONDS = 0.5
 
 
 class Downloads:
