@@ -6,6 +6,7 @@ import asyncio
 import logging
 import shutil
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from open_workshop_storage.core.callback import Callback
@@ -118,7 +119,8 @@ class Transfers:
             total=announced,
             owner=new_owner(),
         )
-        async with self._slots.at_once(Slot.UPLOAD, f"{job.job_id}/{job.owner}"):
+        async with AsyncExitStack() as slot:
+            await slot.enter_async_context(self._slots.at_once(Slot.UPLOAD, f"{job.job_id}/{job.owner}"))
             try:
                 job = await self._store.save(job, EventKind.STAGE)
             except StaleJobError:
@@ -131,8 +133,13 @@ class Transfers:
                 reserve_bytes=self._settings.storage_reserve_bytes,
                 timed_out=UploadTimedOut,
             )
-            receiving = self._receive(run, chunks, limits, announced, Stage.UPLOADED)
-            await self._runs.guard(run, receiving, UploadFailed)
+
+            async def receiving() -> None:
+                # Whoever hears of a failure and comes back at once should find the slot free.
+                async with slot:
+                    await self._receive(run, chunks, limits, announced, Stage.UPLOADED)
+
+            await self._runs.guard(run, receiving(), UploadFailed)
         # Once the file is here the transfer goes on to its end, whether or not the client waits for it.
         return await asyncio.shield(self._runs.tasks.start(self._finish(run)))
 
