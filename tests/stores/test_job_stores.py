@@ -8,9 +8,6 @@ import uuid
 from collections.abc import AsyncIterator
 
 import pytest
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from open_workshop_storage.core.callback import callback_of
 from open_workshop_storage.core.claims import TransferClaims
@@ -19,6 +16,7 @@ from open_workshop_storage.core.job import Event, EventKind, Job, Stage
 from open_workshop_storage.core.store import JobStore, Slot, StaleJobError
 from open_workshop_storage.stores.memory import MemoryJobStore
 from open_workshop_storage.stores.redis import RedisJobStore
+from open_workshop_storage.stores.redis_client import redis_client
 
 pytestmark = pytest.mark.anyio
 
@@ -31,7 +29,7 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[JobStore]:
         yield MemoryJobStore()
         return
     url = request.getfixturevalue("redis_url")
-    redis = Redis.from_url(url, decode_responses=True, retry=Retry(NoBackoff(), 0))
+    redis = redis_client(url)
     made = RedisJobStore(redis, f"test-{uuid.uuid4().hex}", keep_seconds=60)
     running = asyncio.create_task(made.run())
     try:
@@ -210,6 +208,33 @@ async def test_a_settled_callback_does_not_come_back(store: JobStore) -> None:
     await store.settle_callback(callback)
     await store.hold_callback(callback)
     assert await store.claim_callbacks(8) == []
+
+
+async def test_a_failed_callback_is_written_down_again_though_redis_lost_it(store: JobStore) -> None:
+    job = new_job(stage=Stage.PACKED)
+    callback = callback_of(job)
+    await store.save(job, None, callback)
+    await store.settle_callback(callback)
+    await store.retry_callback(callback, 0.0)
+    await asyncio.sleep(0.01)
+    assert await store.claim_callbacks(8) == [callback]
+
+
+async def test_a_call_that_is_cancelled_at_any_point_of_it_ends(store: JobStore) -> None:
+    job = await store.save(new_job(), None)
+
+    async def call_again_and_again() -> None:
+        while True:
+            await asyncio.sleep(0)
+            await store.get(job.job_id)
+
+    for turns in range(100):
+        calling = asyncio.create_task(call_again_and_again())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        calling.cancel()
+        done, _ = await asyncio.wait([calling], timeout=PATIENCE_SECONDS)
+        assert done, f"cancelled at turn {turns}, it went on"
 
 
 async def test_slots_are_given_up_to_the_limit_and_then_in_order(store: JobStore) -> None:

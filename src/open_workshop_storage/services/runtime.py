@@ -8,9 +8,6 @@ from dataclasses import dataclass
 
 import httpx
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.maint_notifications import MaintNotificationsConfig
 
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import JobStore
@@ -35,8 +32,8 @@ from open_workshop_storage.services.transfers import Transfers
 from open_workshop_storage.services.worker import Worker
 from open_workshop_storage.stores.memory import MemoryJobStore
 from open_workshop_storage.stores.redis import RedisJobStore
+from open_workshop_storage.stores.redis_client import redis_client
 
-_REDIS_TIMEOUT_SECONDS = 5.0
 _DAY_SECONDS = 86400.0
 
 
@@ -65,7 +62,7 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
     Nothing here needs Redis, the storage root or `7z` to be there already.
     """
     async with AsyncExitStack() as stack:
-        redis = _redis(settings)
+        redis = redis_client(settings.redis_url) if settings.redis_url else None
         if redis is not None:
             stack.push_async_callback(redis.aclose)
         manager_http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=None))
@@ -106,21 +103,6 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
             moves=moves,
             readiness=Readiness(settings, store, loads=loads),
         )
-
-
-def _redis(settings: Settings) -> Redis | None:
-    if not settings.redis_url:
-        return None
-    return Redis.from_url(
-        settings.redis_url,
-        decode_responses=True,
-        socket_timeout=_REDIS_TIMEOUT_SECONDS,
-        socket_connect_timeout=_REDIS_TIMEOUT_SECONDS,
-        # Whoever asks knows better whether to ask again: a request answers 503, a running job waits.
-        retry=Retry(NoBackoff(), 0),
-        # With them on, redis-py does not look whether a connection of its pool broke since its last use.
-        maint_notifications_config=MaintNotificationsConfig(enabled=False),
-    )
 
 
 def _store(settings: Settings, redis: Redis | None) -> JobStore:

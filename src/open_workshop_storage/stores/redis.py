@@ -26,13 +26,14 @@ from open_workshop_storage.stores.fanout import Fanout
 from open_workshop_storage.stores.redis_channels import RedisChannels
 
 _LEASE_MS = int(LEASE_SECONDS * 1000)
+_PATIENCE_SECONDS = 5.0
 
 
 class RedisJobStore:
     """Fulfils `core.store.JobStore`. `run` has to run as long as the store is used.
 
     Args:
-        redis: A client that decodes answers and does not retry by itself.
+        redis: As `redis_client` makes it.
         prefix: `REDIS_PREFIX`.
         keep_seconds: After so long without a change a record goes by itself, should no loader be there to clean up.
     """
@@ -65,7 +66,8 @@ class RedisJobStore:
 
     async def _ask(self, answer: Awaitable[Any]) -> Any:
         try:
-            return await answer
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                return await answer
         except (RedisError, OSError) as error:
             raise ServiceUnavailable from error
 
@@ -197,12 +199,12 @@ class RedisJobStore:
 
     async def hold_callback(self, callback: Callback) -> None:
         """See `JobStore.hold_callback`."""
-        await self._script(scripts.POSTPONE, [self._outbox, self._due], callback.jti, _LEASE_MS, "")
+        await self._script(scripts.HOLD, [self._due], callback.jti, _LEASE_MS)
 
     async def retry_callback(self, callback: Callback, delay: float) -> None:
         """See `JobStore.retry_callback`."""
         keys = [self._outbox, self._due]
-        await self._script(scripts.POSTPONE, keys, callback.jti, int(delay * 1000), callback.model_dump_json())
+        await self._script(scripts.RETRY, keys, callback.jti, int(delay * 1000), callback.model_dump_json())
 
     async def settle_callback(self, callback: Callback) -> None:
         """See `JobStore.settle_callback`."""

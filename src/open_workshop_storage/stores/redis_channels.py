@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 _logger = logging.getLogger(__name__)
 
 _SILENCE_SECONDS = 5.0
+_CONNECT_SECONDS = 5.0
 _RECONNECT_SECONDS = 0.5
 
 
@@ -20,8 +21,8 @@ class RedisChannels:
     """Subscriptions of this worker, over one connection.
 
     Args:
-        redis: A client that does not retry by itself: a connection that broke has lost messages, and this class
-            has to know of it.
+        redis: As `redis_client` makes it, so that it does not retry by itself: a connection that broke has lost
+            messages, and this class has to know of it.
         always: Channels that every worker listens to; they keep the connection in use.
         on_message: Called with channel and payload of each message.
         on_return: Called after a break, once all channels are subscribed again.
@@ -81,7 +82,8 @@ class RedisChannels:
                 async with self._redis.pubsub() as pubsub:
                     async with self._order:
                         used = set(self._users)
-                        await pubsub.subscribe(*self._always, *used)
+                        async with asyncio.timeout(_CONNECT_SECONDS):
+                            await pubsub.subscribe(*self._always, *used)
                         self._asked_for, self._pubsub = used, pubsub
                     if returned:
                         _logger.info("Redis is back")
@@ -99,7 +101,9 @@ class RedisChannels:
         missing = set(self._asked_for) if returned else set()
         asked = False
         while True:
-            message = await pubsub.get_message(timeout=_SILENCE_SECONDS)
+            # It may try to connect again, and wait for that without a limit.
+            async with asyncio.timeout(_SILENCE_SECONDS + _CONNECT_SECONDS):
+                message = await pubsub.get_message(timeout=_SILENCE_SECONDS)
             if message is None:
                 # redis-py sends pings on such a connection but never misses the answer.
                 if asked:

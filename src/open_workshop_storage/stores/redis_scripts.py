@@ -83,11 +83,13 @@ end
 return lost
 """
 
-POSTPONE = _NOW + """
-if ARGV[3] ~= '' then
-    redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
-end
-return redis.call('ZADD', KEYS[2], 'XX', now + tonumber(ARGV[2]), ARGV[1])
+HOLD = _NOW + """
+return redis.call('ZADD', KEYS[1], 'XX', now + tonumber(ARGV[2]), ARGV[1])
+"""
+
+RETRY = _NOW + """
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
+return redis.call('ZADD', KEYS[2], now + tonumber(ARGV[2]), ARGV[1])
 """
 
 IDLE = _NOW + """
