@@ -9,6 +9,7 @@ from typing import Any
 
 from open_workshop_storage.core.claims import TransferKind
 from open_workshop_storage.core.errors import (
+    FileMissing,
     JobMissing,
     PackedMissing,
     RepackFailed,
@@ -85,27 +86,30 @@ class Moves:
             PackedMissing: The packed file is gone.
             StorageError: The file could not be put in place; the job is packed as before.
         """
-        assert run.job.move_to is not None and run.job.packed_file is not None
-        packed, target = run.workspace / run.job.packed_file, self._storage.main_dir / run.job.move_to
         try:
-            if await asyncio.to_thread(packed.exists):
-                size = await self._storage.install(packed, target)
-            elif not taken_over:
-                raise PackedMissing
-            else:
-                size = await asyncio.to_thread(_size_if_moved, target, run.job.packed_bytes)
-            await run.moved(size)
+            await run.moved(await self._place(run, taken_over))
         except StaleJobError:
             # The worker that took the job over finishes the move.
             raise ServiceUnavailable from None
-        except (StorageError, OSError):
-            await run.undo_move()
-            raise
         finally:
             self._runs.release(run)
         await discard(run.workspace)
         _logger.info("job %s: moved to %s", run.job.job_id, run.job.move_to)
         return run.job
+
+    async def _place(self, run: JobRun, taken_over: bool) -> int:
+        assert run.job.move_to is not None and run.job.packed_file is not None
+        target = self._storage.main_dir / run.job.move_to
+        try:
+            try:
+                return await self._storage.install(run.workspace / run.job.packed_file, target)
+            except FileMissing:
+                if not taken_over:
+                    raise PackedMissing from None
+                return await asyncio.to_thread(_size_if_moved, target, run.job.packed_bytes)
+        except (StorageError, OSError):
+            await run.undo_move()
+            raise
 
     async def repack(self, job_id: str, level: int | None) -> Job:
         """Pack the received file of a packed job again, with another Deflate level; return the changed job.

@@ -67,6 +67,7 @@ def copy_beside(source: Path, target: Path, partial: Path, stop: threading.Event
 
     Raises:
         Stopped: The event was set before the copy was complete.
+        FileNotFoundError: The source is gone, or was by the time that the copy was complete.
         OSError: The copy failed, or is shorter than the source.
     """
     try:
@@ -80,6 +81,9 @@ def copy_beside(source: Path, target: Path, partial: Path, stop: threading.Event
             if copied != size or os.fstat(writer.fileno()).st_size != size:
                 raise OSError(errno.EIO, f"copied {copied} of {size} bytes", str(target))
             os.fsync(writer.fileno())
+        # Someone else may have moved it while this process was asleep, and the target may be a newer file by now.
+        if not source.exists():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(source))
         _rename_durably(partial, target)
     except BaseException:
         partial.unlink(missing_ok=True)
