@@ -24,6 +24,7 @@ _logger = logging.getLogger(__name__)
 _LONGEST_PAUSE_SECONDS = 300.0
 # With the wait until someone looks, the second attempt still comes within 2 seconds.
 _FIRST_PAUSE_SECONDS = 1.2
+_MOST_DOUBLINGS = 10
 _AT_ONCE = 8
 _POLL_SECONDS = 0.5
 _TRY_AGAIN = frozenset(
@@ -41,21 +42,25 @@ class Callbacks:
 
     async def run(self) -> None:
         """Deliver due callbacks until cancelled."""
-        free = asyncio.Semaphore(_AT_ONCE)
+        free = _AT_ONCE
 
         async def deliver(callback: Callback) -> None:
-            async with free:
+            nonlocal free
+            try:
                 await self.deliver(callback)
+            finally:
+                free += 1
 
         async with asyncio.TaskGroup() as deliveries:
             while True:
                 await asyncio.sleep(_POLL_SECONDS)
-                if free.locked():
+                if not free:
                     continue
                 try:
-                    callbacks = await self._store.claim_callbacks(_AT_ONCE)
+                    callbacks = await self._store.claim_callbacks(free)
                 except ServiceUnavailable:
                     continue
+                free -= len(callbacks)
                 for callback in callbacks:
                     deliveries.create_task(deliver(callback))
 
@@ -99,7 +104,8 @@ class Callbacks:
 
     async def _again(self, callback: Callback, retry_after: float) -> None:
         attempts = callback.attempts + 1
-        pause = min(_FIRST_PAUSE_SECONDS * 2.0 ** (attempts - 1), _LONGEST_PAUSE_SECONDS) * random.uniform(0.5, 1.0)
+        doublings = min(callback.attempts, _MOST_DOUBLINGS)
+        pause = min(_FIRST_PAUSE_SECONDS * 2.0**doublings, _LONGEST_PAUSE_SECONDS) * random.uniform(0.5, 1.0)
         pause = max(pause, retry_after)
         if time.time() + pause > callback.created_at + self._settings.callback_retry_window_seconds:
             _logger.error("job %s: callback given up after %d attempts", callback.job_id, attempts)

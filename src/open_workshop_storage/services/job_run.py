@@ -36,6 +36,7 @@ class JobRun:
         self.workspace = workspace
         self.folder = workspace / job.owner
         self._store = store
+        self._owner = job.owner
         self._saving = asyncio.Lock()
         self._progress: dict[str, Any] = {}
         self._news = asyncio.Event()
@@ -121,6 +122,9 @@ class JobRun:
             # Only the answer to an earlier try may have been lost.
             if held == wanted.model_copy(update={"version": wanted.version + 1}):
                 return held
+            # So may the answer to an earlier save that was given up; nobody but this run has its name.
+            if held.owner == self._owner:
+                return await self._store.save(wanted.model_copy(update={"version": held.version}), event, callback)
             raise
 
     @asynccontextmanager
@@ -135,22 +139,35 @@ class JobRun:
         assert block is not None
         cancelling = block.cancelling()
         reporter = asyncio.create_task(self._report())
+        stopped = False
 
         def stop_block(reporter: asyncio.Task[None]) -> None:
+            nonlocal stopped
             if not reporter.cancelled():
+                stopped = True
                 block.cancel()
+
+        def is_stopped_by_reporter() -> bool:
+            return stopped and block.uncancel() <= cancelling
 
         reporter.add_done_callback(stop_block)
         try:
             yield
         except asyncio.CancelledError:
-            if reporter.done() and not reporter.cancelled() and block.uncancel() <= cancelling:
+            if is_stopped_by_reporter():
+                stopped = False
                 reporter.result()
             raise
         finally:
             reporter.remove_done_callback(stop_block)
             reporter.cancel()
-            await asyncio.wait([reporter])
+            try:
+                await asyncio.wait([reporter])
+            except asyncio.CancelledError:
+                # The block had come to its end before it could be stopped.
+                if not is_stopped_by_reporter():
+                    raise
+                reporter.exception()
 
     async def _report(self) -> None:
         while True:
