@@ -51,11 +51,14 @@ class Runs:
         self._storage = storage
         self._callbacks = callbacks
         self._runs: dict[str, JobRun] = {}
+        self._awaited: set[asyncio.Task[Any]] = set()
 
     def hold(self, job: Job) -> JobRun:
         """Begin a run at a job that was saved or taken with this run as its owner."""
         run = JobRun(self._store, job, self._storage.workspace(job.job_id))
         self._runs[job.job_id] = run
+        if self.stopping.is_set() and job.origin == "url":
+            run.stop(HandOver())
         return run
 
     def release(self, run: JobRun) -> None:
@@ -63,16 +66,25 @@ class Runs:
         if self._runs.get(run.job.job_id) is run:
             del self._runs[run.job.job_id]
 
+    def start_awaited(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Do work that a client waits for, and that goes on to its end even if the client does not."""
+        task = self.tasks.start(work)
+        self._awaited.add(task)
+        task.add_done_callback(self._awaited.discard)
+        return task
+
     async def renew(self) -> None:
         """Renew the leases of all runs, and stop those that lost theirs."""
         if not self._runs:
             return
         runs = dict(self._runs)
         for job_id in await self._store.renew([run.job for run in runs.values()]):
-            if await self._store.get(job_id) is None:
+            held = await self._store.get(job_id)
+            if held is None:
                 await self._store.restore(runs[job_id].job)
-            else:
+            elif held.owner is not None:
                 runs[job_id].stop(StaleJobError())
+            # Without an owner the job has just been ended, by this run perhaps, which is about to hear of it.
 
     async def guard(self, run: JobRun, work: Coroutine[Any, Any, T], unexpected: type[StorageError]) -> T:
         """Do work on a job; whatever goes wrong ends the attempt.
@@ -140,13 +152,14 @@ class Runs:
                 run.stop(HandOver())
         await self._wait_for_end(grace_seconds)
         for run in self._runs.values():
-            run.stop(HandOver() if run.job.source_file is not None else ServiceUnavailable())
+            needs_client = run.job.origin == "upload" and run.job.source_file is None
+            run.stop(ServiceUnavailable() if needs_client else HandOver())
         await self._wait_for_end(_ENDING_SECONDS)
 
     async def _wait_for_end(self, seconds: float) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while self._runs:
+                while self._runs or self._awaited:
                     await asyncio.sleep(_POLL_SECONDS)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 
 from open_workshop_storage.core.errors import ServiceUnavailable
-from open_workshop_storage.core.store import LEASE_SECONDS, RENEW_SECONDS, JobStore
+from open_workshop_storage.core.store import RENEW_SECONDS, JobStore
 from open_workshop_storage.services.callbacks import Callbacks
 from open_workshop_storage.services.cleanup import Cleanup
 from open_workshop_storage.services.runs import Runs, new_owner
@@ -18,6 +19,8 @@ _logger = logging.getLogger(__name__)
 
 _TAKE_AT_ONCE = 8
 _POLL_SECONDS = 1.0
+# A renewal that Redis left without an answer just before its return fails first.
+_RENEWALS_SECONDS = 2 * RENEW_SECONDS
 
 
 class Worker:
@@ -42,20 +45,28 @@ class Worker:
     async def run(self) -> None:
         """Work until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._store.run())
-            group.create_task(self._take_jobs())
-            group.create_task(self._renew(self._runs.renew))
-            group.create_task(self._renew(self._slots.renew))
-            group.create_task(self._callbacks.run())
-            group.create_task(self._cleanup.run())
+            group.create_task(self._keep_doing(self._store.run))
+            group.create_task(self._keep_doing(self._take_jobs))
+            group.create_task(self._keep_doing(lambda: self._renew(self._runs.renew)))
+            group.create_task(self._keep_doing(lambda: self._renew(self._slots.renew)))
+            group.create_task(self._keep_doing(self._callbacks.run))
+            group.create_task(self._keep_doing(self._cleanup.run))
+
+    async def _keep_doing(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do work, and again when it fails: without it this process would live on and hold jobs that nobody tends."""
+        while True:
+            try:
+                return await work()
+            except Exception:
+                _logger.exception("background work failed, and begins again")
+                await asyncio.sleep(_POLL_SECONDS)
 
     async def _take_jobs(self) -> None:
         while not self._runs.stopping.is_set():
             try:
                 jobs = await self._store.take(new_owner(), _TAKE_AT_ONCE)
             except ServiceUnavailable:
-                # Once Redis is back, workers that are alive renew their leases before anyone else takes their jobs.
-                await asyncio.sleep(LEASE_SECONDS)
+                await self._wait_for_renewals()
                 continue
             for job in jobs:
                 _logger.info("job %s: taken up at %s", job.job_id, job.stage)
@@ -63,10 +74,25 @@ class Worker:
             if len(jobs) < _TAKE_AT_ONCE:
                 await self._store.wait_for_work(_POLL_SECONDS)
 
+    async def _wait_for_renewals(self) -> None:
+        """Return once Redis is back, and workers that are alive have renewed leases that ran out meanwhile."""
+        returned = None
+        while returned is None or time.monotonic() < returned + _RENEWALS_SECONDS:
+            await asyncio.sleep(_POLL_SECONDS)
+            try:
+                await self._store.ping()
+            except ServiceUnavailable:
+                returned = None
+            else:
+                returned = returned or time.monotonic()
+
     async def _renew(self, renew: Callable[[], Awaitable[None]]) -> None:
+        pause = RENEW_SECONDS
         while True:
-            await asyncio.sleep(RENEW_SECONDS)
+            await asyncio.sleep(pause)
             try:
                 await renew()
+                pause = RENEW_SECONDS
             except ServiceUnavailable:
                 _logger.warning("leases not renewed: Redis is away")
+                pause = _POLL_SECONDS
