@@ -134,6 +134,8 @@ async def test_a_client_that_still_sends_gets_to_read_the_refusal(
     await assert_upload_refused(strict, http, strict.ticket(), sent(), 413, "File too large", "size_limit")
     answer = await upload(http, strict.loader, "nonsense", sent())
     assert (answer.status_code, answer.text) == (403, "Access denied")
+    answer = await http.put(f"{strict.loader}/transfer/upload", content=sent())
+    assert answer.status_code == 405
 
 
 @pytest.mark.parametrize(

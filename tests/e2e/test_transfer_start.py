@@ -7,6 +7,7 @@ import asyncio
 import httpx
 import pytest
 
+from tests.archives.rars import NORMAL, file5, rar5
 from tests.conftest import ServiceStarter
 from tests.fetch.origins import Request, reply, running_origin
 from tests.support.archives import SMALL_MOD, entries_of, seven_zip_of, zip_of
@@ -255,6 +256,9 @@ async def test_another_status_than_200_is_the_reason(status: int, services: Serv
         pytest.param(reply(200, body=MOD[:-100]), "corrupt_archive", id="corrupt"),
         pytest.param(reply(200, body=zip_of({"../x": b"x"})), "unsafe_archive", id="unsafe"),
         pytest.param(reply(200, body=seven_zip_of(SMALL_MOD, "-psecret")), "encrypted_zip", id="encrypted"),
+        pytest.param(
+            reply(200, body=rar5(file5(b"a", b"text", method=NORMAL))), "unsupported_format", id="unsupported"
+        ),
     ],
 )
 async def test_a_fetch_that_goes_wrong_is_shown_and_reported(

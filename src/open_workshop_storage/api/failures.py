@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
@@ -25,12 +25,15 @@ _LINGER_IDLE_SECONDS = 5.0
 async def answer_storage_error(request: Request, error: StorageError) -> Response:
     """Answer with the error's own status and message."""
     headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+    return _plain_text(request, error.message, error.status, headers)
+
+
+def _plain_text(request: Request, text: str, status: int, headers: Mapping[str, str]) -> Response:
     has_body = "content-length" in request.headers or "transfer-encoding" in request.headers
     if has_body and request.scope["http_version"].startswith("1"):
         # The rest of a body that was not read must not be taken for the next request.
-        headers["Connection"] = "close"
-        return _PatientAnswer(error.message, error.status, headers)
-    return PlainTextResponse(error.message, error.status, headers)
+        return _PatientAnswer(text, status, {**headers, "Connection": "close"})
+    return PlainTextResponse(text, status, headers)
 
 
 class _PatientAnswer(PlainTextResponse):
@@ -56,7 +59,7 @@ async def answer_http_error(request: Request, error: HTTPException) -> Response:
     status = HTTPStatus(error.status_code)
     text = status.phrase if error.detail == status.phrase or not isinstance(error.detail, str) else error.detail
     headers = {"Allow": _allowed_methods(request)} if status == HTTPStatus.METHOD_NOT_ALLOWED else error.headers
-    return PlainTextResponse(text, status, headers)
+    return _plain_text(request, text, status, headers or {})
 
 
 def _allowed_methods(request: Request) -> str:
