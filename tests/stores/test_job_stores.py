@@ -129,6 +129,7 @@ async def test_waiting_for_work_ends_when_a_job_waits(store: JobStore) -> None:
     await store.save(new_job(), None)
     async with asyncio.timeout(PATIENCE_SECONDS / 2):
         await waiting
+    assert len(await store.take("me", 8)) == 1
 
 
 async def test_a_watcher_of_no_job_hears_that_it_is_pending_and_then_of_its_events(store: JobStore) -> None:
