@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from pathlib import Path
 
 from tests.support.servers import Server, free_port, redis_server
@@ -19,7 +19,7 @@ class RestartableRedis:
         url: Where it is.
     """
 
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
+    def __init__(self, folder: Path, stack: ExitStack | AsyncExitStack) -> None:
         self._folder = folder
         self._port = free_port()
         self._running = stack.enter_context(ExitStack())

@@ -6,7 +6,7 @@ import secrets
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.support.configs import Secrets, write_config
@@ -58,6 +58,10 @@ class Services:
     def distributor(self) -> str:
         """The distributor's base URL."""
         return self.servers["distributor"].url
+
+    def through(self, loader: Server) -> Services:
+        """Return the same with another loader."""
+        return replace(self, servers={**self.servers, "loader": loader})
 
     def ticket(self, **claims: object) -> Ticket:
         """Return a token for a new job; for an archive of a new mod, unless the claims say otherwise."""

@@ -34,9 +34,9 @@ class SevenZipGate:
         """Hold each command of this letter that comes from now on: `t`, `x`, `a` …"""
         (self._folder / f"hold-{letter}").touch()
 
-    def release(self) -> None:
-        """Let all commands go on."""
-        for file in self._folder.glob("hold-*"):
+    def release(self, letter: str = "*") -> None:
+        """Let all commands of a letter go on, or all there are."""
+        for file in self._folder.glob(f"hold-{letter}"):
             file.unlink()
 
     def held(self, letter: str) -> list[int]:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from open_workshop_storage.core.errors import ServiceUnavailable, StorageError
+from open_workshop_storage.core.errors import RepackFailed, ServiceUnavailable, StorageError
 from open_workshop_storage.core.job import Job
 from open_workshop_storage.core.store import JobStore, StaleJobError
 from open_workshop_storage.services.callbacks import Callbacks
@@ -103,6 +103,11 @@ class Runs:
             self._drop(run)
         except HandOver:
             await self._hand_over(run)
+        except RepackFailed as error:
+            # Whoever ends this worker may have ended its child processes too, as systemd does.
+            if self.stopping.is_set():
+                await self._hand_over(run)
+            await self.fail(run, error)
         except StorageError as error:
             await self.fail(run, error)
         except Exception:

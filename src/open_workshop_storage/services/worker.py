@@ -94,5 +94,6 @@ class Worker:
                 await renew()
                 pause = RENEW_SECONDS
             except ServiceUnavailable:
-                _logger.warning("leases not renewed: Redis is away")
+                if pause == RENEW_SECONDS:
+                    _logger.warning("leases not renewed: Redis is away")
                 pause = _POLL_SECONDS

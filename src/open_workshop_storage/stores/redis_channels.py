@@ -76,7 +76,7 @@ class RedisChannels:
 
     async def run(self) -> None:
         """Read messages until cancelled."""
-        returned = False
+        returned = away = False
         while True:
             try:
                 async with self._redis.pubsub() as pubsub:
@@ -85,12 +85,14 @@ class RedisChannels:
                         async with asyncio.timeout(_CONNECT_SECONDS):
                             await pubsub.subscribe(*self._always, *used)
                         self._asked_for, self._pubsub = used, pubsub
-                    if returned:
+                    if away:
                         _logger.info("Redis is back")
+                    away = False
                     await self._read(pubsub, returned)
             except (RedisError, OSError) as error:
-                _logger.warning("Redis subscription broke: %s", type(error).__name__)
-                returned = True
+                if not away:
+                    _logger.warning("Redis subscription broke: %s", type(error).__name__)
+                returned = away = True
             finally:
                 self._pubsub = None
                 for confirmed in self._confirmed.values():
