@@ -6,8 +6,8 @@ import asyncio
 import logging
 import shutil
 import uuid
-from collections.abc import Coroutine
-from contextlib import suppress
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -51,7 +51,7 @@ class Runs:
         self._storage = storage
         self._callbacks = callbacks
         self._runs: dict[str, JobRun] = {}
-        self._awaited: set[asyncio.Task[Any]] = set()
+        self._attended = 0
 
     def hold(self, job: Job) -> JobRun:
         """Begin a run at a job that was saved or taken with this run as its owner."""
@@ -66,12 +66,14 @@ class Runs:
         if self._runs.get(run.job.job_id) is run:
             del self._runs[run.job.job_id]
 
-    def start_awaited(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Do work that a client waits for, and that goes on to its end even if the client does not."""
-        task = self.tasks.start(work)
-        self._awaited.add(task)
-        task.add_done_callback(self._awaited.discard)
-        return task
+    @contextmanager
+    def attending(self) -> Iterator[None]:
+        """Have a stop wait for what is done for a client in the block."""
+        self._attended += 1
+        try:
+            yield
+        finally:
+            self._attended -= 1
 
     async def renew(self) -> None:
         """Renew the leases of all runs, and stop those that lost theirs."""
@@ -149,7 +151,8 @@ class Runs:
         """End all runs of a worker that is about to go.
 
         What needs no client is handed over to other workers at once, and so is, after the grace period, what has
-        its file. A body that is still coming in by then ends its attempt.
+        its file. A body that is still coming in by then ends its attempt. Clients have until then to hear their
+        ends.
         """
         self.stopping.set()
         for run in self._runs.values():
@@ -164,7 +167,7 @@ class Runs:
     async def _wait_for_end(self, seconds: float) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while self._runs or self._awaited:
+                while self._runs or self._attended:
                     await asyncio.sleep(_POLL_SECONDS)
 
 

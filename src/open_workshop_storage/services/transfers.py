@@ -140,7 +140,8 @@ class Transfers:
                     await self._receive(run, chunks, limits, announced, Stage.UPLOADED)
 
             await self._runs.guard(run, receiving(), UploadFailed)
-        return await asyncio.shield(self._runs.start_awaited(self._finish(run)))
+        # Once the file is here the transfer goes on to its end, whether or not the client waits for it.
+        return await asyncio.shield(self._runs.tasks.start(self._finish(run)))
 
     async def resume(self, job: Job) -> None:
         """Go on with a job that was taken from the store, from its last finished stage to its end."""

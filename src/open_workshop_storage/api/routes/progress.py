@@ -26,13 +26,14 @@ async def progress(websocket: WebSocket, job_id: str, runtime: RuntimeDep, token
     if claims is None or claims.job_id != job_id:
         await websocket.close(status.WS_1008_POLICY_VIOLATION)
         return
-    await websocket.accept()
-    try:
-        code = await _send_until_end(websocket, runtime, job_id)
-    except ServiceUnavailable:
-        code = status.WS_1013_TRY_AGAIN_LATER
-    if code is not None:
-        await websocket.close(code)
+    with runtime.runs.attending():
+        await websocket.accept()
+        try:
+            code = await _send_until_end(websocket, runtime, job_id)
+        except ServiceUnavailable:
+            code = status.WS_1013_TRY_AGAIN_LATER
+        if code is not None:
+            await websocket.close(code)
 
 
 async def _send_until_end(websocket: WebSocket, runtime: Runtime, job_id: str) -> int | None:

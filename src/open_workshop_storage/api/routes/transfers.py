@@ -173,7 +173,8 @@ async def upload(
     hints = (request.headers.get("content-length"), size, x_file_size, x_upload_size)
     announced = next((int(hint) for hint in hints if hint and re.fullmatch("[0-9]{1,18}", hint)), None)
     await runtime.readiness.require("storage", "7z")
-    job = await runtime.transfers.upload(claims, body_chunks(request), name, announced)
+    with runtime.runs.attending():
+        job = await runtime.transfers.upload(claims, body_chunks(request), name, announced)
     return TransferReceived(job_id=job.job_id, bytes=job.bytes, total=job.bytes)
 
 
