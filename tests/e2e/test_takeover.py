@@ -1,4 +1,4 @@
-"""What takes the time of a lease or two, side by side: workers that go away while transfers run."""
+"""What takes the time of a lease or two, side by side: workers and Redis that go away while transfers run."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contextlib import ExitStack
 import pytest
 
 from tests.conftest import ServiceStarter
+from tests.e2e.outage_scenarios import redis_goes_away_and_comes_back
 from tests.e2e.takeover_scenarios import (
     workers_are_killed_at_each_point,
     workers_sleep_at_each_point_while_another_host_goes_on,
@@ -19,6 +20,7 @@ pytestmark = pytest.mark.anyio
 SCENARIOS = [
     workers_are_killed_at_each_point,
     workers_sleep_at_each_point_while_another_host_goes_on,
+    redis_goes_away_and_comes_back,
 ]
 Outcomes = dict[str, BaseException | None]
 
