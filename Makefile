@@ -28,7 +28,7 @@ test: setup
 
 bench: setup
 	@command -v wrk >/dev/null || { echo "wrk is needed. As root: apt-get install wrk" >&2; exit 1; }
-	PYTHONPATH=src:. $(BIN)/python -m benchmarks
+	PYTHONPATH=src:. $(BIN)/python -m benchmarks $(GROUPS)
 
 lint: setup
 	$(BIN)/python -m isort --check-only $(SOURCES)

@@ -1,37 +1,47 @@
-"""Measures all, prints the table and writes `benchmarks/RESULTS.md`."""
+"""Measures all groups and writes `benchmarks/RESULTS.md`, or only the groups that are named, and writes nothing."""
 
 from __future__ import annotations
 
+import argparse
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import distributor
-from benchmarks.download_profile import profile_of_a_download
-from benchmarks.report import machine, table
-from benchmarks.stage import stage
+from benchmarks import blurhashes, large_files, slow_readers, small_files
+from benchmarks.report import Findings, machine, report
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
+GROUPS: dict[str, Callable[[Path], Findings]] = {
+    "small-files": small_files.measure,
+    "large-files": large_files.measure,
+    "blurhashes": blurhashes.measure,
+    "slow-readers": slow_readers.measure,
+}
+"""What is measured, by the name that the command line knows it by.
+
+A group is a function that takes an empty folder, starts what it needs there, and ends it again.
+"""
+
 
 def main() -> None:
-    """Run every measure; takes some minutes, on an otherwise idle machine."""
+    """Run the measures; all of them take some minutes, on an otherwise idle machine."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("groups", nargs="*", metavar="group", help=f"one of {', '.join(GROUPS)}; all if none is named")
+    named = parser.parse_args().groups
+    if unknown := set(named) - set(GROUPS):
+        parser.error(f"no such group: {', '.join(sorted(unknown))}")
     where = machine()
-    with tempfile.TemporaryDirectory(prefix="benchmarks-") as name:
-        with stage(Path(name)) as servers:
-            rows = [
-                row
-                for measure in (
-                    distributor.small_files,
-                    distributor.large_files,
-                    distributor.blurhashes,
-                    distributor.memory,
-                )
-                for row in measure(servers)
-            ]
-        profile = profile_of_a_download(Path(name))
-    text = f"# Results\n\n{where}\n\n{table(rows)}\n\n## Python's share of a small download\n\n{profile}\n"
-    RESULTS.write_text(text)
+    findings = [_findings(name) for name in named or GROUPS]
+    text = report(where, findings)
+    if not named:
+        RESULTS.write_text(text)
     print(text)
+
+
+def _findings(name: str) -> Findings:
+    with tempfile.TemporaryDirectory(prefix=f"benchmark-{name}-") as folder:
+        return GROUPS[name](Path(folder))
 
 
 if __name__ == "__main__":

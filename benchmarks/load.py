@@ -21,13 +21,13 @@ _BLOCK_BYTES = 1024 * 1024
 _REQUESTS = re.compile(r"Requests/sec:\s+([\d.]+)")
 
 
-def requests_per_second(url: str, *headers: str, seconds: float = 2, connections: int = 32) -> float:
+def requests_per_second(url: str, *headers: str, seconds: int = 1, connections: int = 32) -> float:
     """Let wrk ask for one URL over keep-alive connections.
 
     Raises:
         RuntimeError: An answer was neither 200 nor 304.
     """
-    command = ["wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds:g}s"]
+    command = ["wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s"]
     for header in headers:
         command += ["--header", header]
     report = subprocess.run([*command, url], capture_output=True, text=True, check=True).stdout

@@ -1,4 +1,4 @@
-"""The table of all measures."""
+"""How measures are taken in turns, compared, and shown."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+Measure = Callable[[], float]
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,63 @@ class Row:
         spread = f"{_short(min(self.values))} – {_short(max(self.values))}"
         goal = f"{'≤' if self.at_most else '≥'} {_short(self.goal)}"
         return self.name, _short(self.median), goal, "yes" if self.is_met else "**no**", spread, self.detail
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What one group of measures found.
+
+    Attributes:
+        title: What was measured.
+        notes: What limits it, with a profile, as Markdown.
+    """
+
+    title: str
+    rows: Sequence[Row]
+    notes: str
+
+
+def interleaved(rounds: int, measures: Mapping[str, Measure], *, alternating: bool = True) -> dict[str, list[float]]:
+    """Take all measures in each round, so that what disturbs one disturbs all, and return the values of each.
+
+    Args:
+        alternating: Whether every second round goes backwards; not if one measure has to come before another.
+    """
+    values: dict[str, list[float]] = {name: [] for name in measures}
+    for number in range(rounds):
+        names = list(measures)
+        for name in reversed(names) if alternating and number % 2 else names:
+            values[name].append(measures[name]())
+    return values
+
+
+def ratio(
+    name: str,
+    goal: float,
+    values: Mapping[str, Sequence[float]],
+    ours: str,
+    reference: str,
+    unit: str,
+    *,
+    at_most: bool = False,
+) -> Row:
+    """Compare two measures round by round.
+
+    Args:
+        values: As `interleaved` returns them; `ours` and `reference` are names in it.
+        unit: Of both measures.
+    """
+    ratios = [value / base for value, base in zip(values[ours], values[reference], strict=True)]
+    medians = [statistics.median(values[key]) for key in (ours, reference)]
+    detail = " / ".join(f"{median:,.0f}" if median >= 100 else f"{median:.3g}" for median in medians)
+    return Row(name, goal, ratios, f"{detail} {unit}", at_most)
+
+
+def report(where: str, findings: Sequence[Findings]) -> str:
+    """Return one table of all rows, and the notes below it, as Markdown."""
+    rows = [row for group in findings for row in group.rows]
+    sections = [f"## {group.title}\n\n{group.notes.strip()}\n" for group in findings]
+    return "\n".join([f"# Results\n\n{where}\n\n{table(rows)}\n", *sections])
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-from PIL import Image
 
-from tests.support.nginx import PREFIX, nginx, site_for
+from tests.support.nginx import nginx, site_for
 from tests.support.servers import Server, _running, clean_environment, free_port
 from tests.support.services import running_services
-
-LARGE_BYTES = 1 << 30
-SMALL_BYTES = 20_000
-IMAGES = 100
 
 # The reference sends the same files, and is an access service that allows everything at once.
 _REFERENCE_SITE = """
@@ -29,63 +22,67 @@ location /mod/ {{ default_type application/json; return 200 '{{"download": {{"va
 """
 
 
-@dataclass(frozen=True)
 class Stage:
-    """Running servers.
+    """Starts servers over one storage root, each with one worker.
 
     Attributes:
-        root: The storage root of all of them.
-        bare: An ASGI app that only sends the small file by its path.
-        reference: nginx with `sendfile`.
-        plain: A distributor.
-        remembering: The same with `ACCESS_CACHE_TTL_SECONDS`.
-        behind: The same with `ACCEL_REDIRECT_PREFIX`.
-        front: The nginx before it.
+        root: The storage root.
+        reference: nginx with `sendfile`, and an access service that allows everything.
     """
 
-    root: Path
-    bare: Server
-    reference: Server
-    plain: Server
-    remembering: Server
-    behind: Server
-    front: Server
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self.root = folder / "root"
+        for name in ("resource", "archive/mods", "avatar", "temp"):
+            (self.root / name).mkdir(parents=True)
+        self._folder = folder
+        self._stack = stack
+        self.reference = stack.enter_context(nginx(folder, _REFERENCE_SITE.format(main_dir=self.root), upstream_port=9))
+
+    def stored(self, name: str, size: int) -> Path:
+        """Write a file of random bytes below the storage root, and onto the disk, and return its path."""
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        block = secrets.token_bytes(min(size, 1 << 24))
+        with path.open("wb") as file:
+            for start in range(0, size, len(block)):
+                file.write(block[: size - start])
+            os.fsync(file.fileno())
+        return path
+
+    def distributor(self, **settings: object) -> Server:
+        """Run a distributor with these settings."""
+        place = self._folder / f"distributor-{free_port()}"
+        place.mkdir()
+        usual = {"MAIN_DIR": str(self.root), "ACCESS_SERVICE_URL": self.reference.url}
+        running = self._stack.enter_context(running_services(place, "", ("distributor",), None, **usual, **settings))
+        return running.servers["distributor"]
+
+    def front(self, behind: Server) -> Server:
+        """Run nginx with the site file of `deploy/` before a distributor."""
+        return self._stack.enter_context(nginx(self._folder, site_for(self.root), behind.port))
+
+    def bare(self, file: Path) -> Server:
+        """Run an ASGI app that sends one file by its path, whatever it is asked for."""
+        return self._stack.enter_context(_bare(self._folder, file))
 
 
 @contextmanager
 def stage(folder: Path) -> Iterator[Stage]:
-    """Run all servers until the block ends."""
-    root = folder / "root"
-    small = root / "resource" / "small" / "7.webp"
-    _fill(root, small)
+    """Return a stage whose servers all end with the block.
+
+    Args:
+        folder: An empty one.
+    """
     with ExitStack() as stack:
-        reference = stack.enter_context(nginx(folder, _REFERENCE_SITE.format(main_dir=root), upstream_port=9))
-
-        def distributor(name: str, **settings: object) -> Server:
-            place = folder / name
-            place.mkdir()
-            usual = {"MAIN_DIR": str(root), "ACCESS_SERVICE_URL": reference.url}
-            running = running_services(place, "", ("distributor",), None, **usual, **settings)
-            return stack.enter_context(running).servers["distributor"]
-
-        behind = distributor("behind", ACCEL_REDIRECT_PREFIX=PREFIX)
-        yield Stage(
-            root=root,
-            bare=stack.enter_context(_bare(folder, small)),
-            reference=reference,
-            plain=distributor("plain"),
-            remembering=distributor("remembering", ACCESS_CACHE_TTL_SECONDS=5),
-            behind=behind,
-            front=stack.enter_context(nginx(folder, site_for(root), behind.port)),
-        )
+        yield Stage(folder, stack)
 
 
 @contextmanager
-def _bare(folder: Path, small: Path) -> Iterator[Server]:
+def _bare(folder: Path, file: Path) -> Iterator[Server]:
     port = free_port()
     granian = str(Path(sys.executable).with_name("granian"))
     command = [granian, "--interface", "asgi", "--host", "127.0.0.1", "--port", str(port), "benchmarks.bare:app"]
-    environment = clean_environment() | {"BARE_FILE": str(small), "BARE_LENGTH": str(SMALL_BYTES)}
+    environment = clean_environment() | {"BARE_FILE": str(file), "BARE_LENGTH": str(file.stat().st_size)}
 
     def answers() -> bool:
         try:
@@ -95,20 +92,3 @@ def _bare(folder: Path, small: Path) -> Iterator[Server]:
 
     with _running("bare", command, folder, environment, port, answers) as server:
         yield server
-
-
-def _fill(root: Path, small: Path) -> None:
-    for name in ("resource/covers", "resource/small", "archive/mods/7", "avatar", "temp"):
-        (root / name).mkdir(parents=True)
-    small.write_bytes(secrets.token_bytes(SMALL_BYTES))
-    shutil.copy(small, root / "archive" / "mods" / "7" / "main.zip")
-    block = secrets.token_bytes(1 << 24)
-    with (root / "resource" / "large.bin").open("wb") as file:
-        for _ in range(LARGE_BYTES // len(block)):
-            file.write(block)
-        os.fsync(file.fileno())
-    # Blurred noise is about as hard to decode as a photograph.
-    picture = Image.effect_noise((320, 180), 90).resize((1280, 720)).convert("RGB")
-    picture.save(root / "resource" / "covers" / "0.webp")
-    for index in range(1, IMAGES):
-        shutil.copy(root / "resource" / "covers" / "0.webp", root / "resource" / "covers" / f"{index}.webp")

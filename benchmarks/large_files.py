@@ -1,0 +1,57 @@
+"""What files of a gigabyte cost, beside nginx with `sendfile`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.load import cpu_seconds, download
+from benchmarks.report import Findings, Measure, Row, interleaved, ratio
+from benchmarks.stage import stage
+from tests.support.nginx import PREFIX
+from tests.support.servers import Server
+
+_GIB = 1 << 30
+_URL = "/download/resource/large.bin"
+_ROUNDS = 7
+_PARTS = 16
+_PART_BYTES = 64 * 1024 * 1024
+_CONNECTIONS = 4
+
+
+def measure(folder: Path) -> Findings:
+    """Compare CPU seconds per GiB, and throughput, of whole files and of parts."""
+    whole = [""] * _CONNECTIONS
+    parts = [f"bytes={index * _PART_BYTES}-{(index + 1) * _PART_BYTES - 1}" for index in range(_PARTS)]
+    rates: dict[str, list[float]] = {}
+
+    def taking(name: str, server: Server, wanted: Sequence[str], *paid: Server) -> Measure:
+        def cost() -> float:
+            before = cpu_seconds(paid or [server])
+            received, seconds = download([(server.url + _URL, part) for part in wanted])
+            rates.setdefault(name, []).append(received / seconds / _GIB)
+            return (cpu_seconds(paid or [server]) - before) / (received / _GIB)
+
+        return cost
+
+    with stage(folder) as servers:
+        servers.stored("resource/large.bin", _GIB)
+        plain, behind = servers.distributor(), servers.distributor(ACCEL_REDIRECT_PREFIX=PREFIX)
+        costs = interleaved(
+            _ROUNDS,
+            {
+                "whole": taking("whole", plain, whole),
+                "nginx": taking("nginx", servers.reference, whole),
+                "Python": taking("Python", servers.front(behind), whole, behind),
+                "parts": taking("parts", plain, parts),
+                "nginx's parts": taking("nginx's parts", servers.reference, parts),
+            },
+        )
+    unit = "CPU s/GiB"
+    rows = [
+        ratio("1 GiB, 4 connections: CPU over nginx", 1.5, costs, "whole", "nginx", unit, at_most=True),
+        ratio("16 ranges of 64 MiB: CPU over nginx", 2.2, costs, "parts", "nginx's parts", unit, at_most=True),
+        ratio("16 ranges of 64 MiB: throughput over nginx", 0.75, rates, "parts", "nginx's parts", "GiB/s"),
+        Row("1 GiB through `X-Accel-Redirect`: Python's CPU seconds", 0.01, costs["Python"], at_most=True),
+    ]
+    return Findings("Large files", rows, "")

@@ -1,0 +1,52 @@
+"""Requests per second for files of 20 KB, beside a bare ASGI app."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import httpx
+
+from benchmarks.download_profile import profile_of_a_download
+from benchmarks.load import requests_per_second
+from benchmarks.report import Findings, interleaved, ratio
+from benchmarks.stage import stage
+from tests.support.nginx import PREFIX
+
+_BYTES = 20_000
+_ROUNDS = 15
+_PUBLIC = "/download/resource/small/7.webp"
+_PROTECTED = "/download/archive/mods/7/main.zip"
+
+
+def measure(folder: Path) -> Findings:
+    """Compare ways to answer for one small file, over 32 keep-alive connections."""
+    with stage(folder) as servers:
+        small = servers.stored("resource/small/7.webp", _BYTES)
+        (servers.root / "archive" / "mods" / "7").mkdir()
+        shutil.copy(small, servers.root / "archive" / "mods" / "7" / "main.zip")
+        bare, plain = servers.bare(small), servers.distributor()
+        remembering = servers.distributor(ACCESS_CACHE_TTL_SECONDS=5)
+        front = servers.front(servers.distributor(ACCEL_REDIRECT_PREFIX=PREFIX))
+        known = f"If-None-Match: {httpx.head(plain.url + _PUBLIC).headers['etag']}"
+        cookie = "Cookie: accessToken=" + "x" * 300
+        rates = interleaved(
+            _ROUNDS,
+            {
+                "bare": lambda: requests_per_second(bare.url + _PUBLIC),
+                "direct": lambda: requests_per_second(plain.url + _PUBLIC),
+                "nginx": lambda: requests_per_second(front.url + _PUBLIC),
+                "304": lambda: requests_per_second(plain.url + _PUBLIC, known),
+                "asked": lambda: requests_per_second(plain.url + _PROTECTED, cookie),
+                "remembered": lambda: requests_per_second(remembering.url + _PROTECTED, cookie),
+            },
+        )
+    unit = "req/s"
+    rows = [
+        ratio("20 KB, over a bare ASGI app", 0.75, rates, "direct", "bare", unit),
+        ratio("20 KB through nginx and `X-Accel-Redirect`, over direct", 0.9, rates, "nginx", "direct", unit),
+        ratio("304, over 200 of 20 KB", 1.3, rates, "304", "direct", unit),
+        ratio("protected 20 KB, over unprotected", 0.2, rates, "asked", "direct", unit),
+        ratio("protected 20 KB, permission remembered, over unprotected", 0.85, rates, "remembered", "direct", unit),
+    ]
+    return Findings("Small files", rows, profile_of_a_download(folder))
