@@ -1,10 +1,10 @@
-"""A real nginx in front of a distributor, with the site file of `deploy/`."""
+"""A real nginx in front of the services, with the files of `deploy/`."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,7 +12,8 @@ import httpx
 
 from tests.support.servers import PROJECT, Server, _running, clean_environment, free_port
 
-SITE = PROJECT / "deploy" / "nginx-downloads.conf"
+DOWNLOADS = PROJECT / "deploy" / "nginx-downloads.conf"
+SITE = PROJECT / "deploy" / "nginx-site.conf"
 PREFIX = "/stored-files"
 """What `ACCEL_REDIRECT_PREFIX` is to be for that file."""
 
@@ -22,10 +23,43 @@ _EXAMPLE_FOLDER = "/srv/open-workshop/storage/"
 
 
 def site_for(main_dir: Path) -> str:
-    """Return the site file with a storage root in place of the example."""
-    text = SITE.read_text()
-    assert text.count(_EXAMPLE_FOLDER) == 1
-    return text.replace(_EXAMPLE_FOLDER, f"{main_dir}/")
+    """Return what belongs into a server block for downloads, with a storage root in place of the example."""
+    return _filled(DOWNLOADS.read_text(), {_EXAMPLE_FOLDER: f"{main_dir}/"})
+
+
+def _filled(text: str, replacements: Mapping[str, str]) -> str:
+    for example, value in replacements.items():
+        assert text.count(example) == 1, example
+        text = text.replace(example, value)
+    return text
+
+
+@contextmanager
+def nginx_site(folder: Path, main_dir: Path, distributor_port: int, loader_port: int) -> Iterator[Server]:
+    """Run nginx with the whole site of `deploy/` until the block ends.
+
+    Args:
+        folder: Takes configurations and logs: `access.log`, `error.log`.
+
+    Raises:
+        StartFailed: nginx ended instead of starting.
+    """
+    port = free_port()
+    downloads = folder / "downloads.conf"
+    downloads.write_text(site_for(main_dir))
+    site = _filled(
+        SITE.read_text(),
+        {
+            "server 127.0.0.1:8000;": f"server 127.0.0.1:{distributor_port};",
+            "server 127.0.0.1:8001;": f"server 127.0.0.1:{loader_port};",
+            "    listen 80;\n    listen [::]:80;\n": f"    listen 127.0.0.1:{port};\n",
+            "/opt/open-workshop-storage/deploy/nginx-downloads.conf": str(downloads),
+            "/var/log/nginx/open-workshop.log": str(folder / "access.log"),
+            "/var/log/nginx/open-workshop-error.log": str(folder / "error.log"),
+        },
+    )
+    with _nginx(folder, site, port, "/", 404) as server:
+        yield server
 
 
 @contextmanager
@@ -41,6 +75,20 @@ def nginx(folder: Path, site: str, upstream_port: int) -> Iterator[Server]:
         StartFailed: nginx ended instead of starting.
     """
     port = free_port()
+    http = f"""
+    access_log off;
+    keepalive_requests 1000000;
+    upstream distributor {{ server 127.0.0.1:{upstream_port}; keepalive 32; keepalive_requests 1000000; }}
+    server {{ listen 127.0.0.1:{port}; location = /started {{ return 204; }}
+{site}
+    }}
+"""
+    with _nginx(folder, http, port, "/started", 204) as server:
+        yield server
+
+
+@contextmanager
+def _nginx(folder: Path, http: str, port: int, known_path: str, known_status: int) -> Iterator[Server]:
     folder = folder / f"nginx-{port}"
     folder.mkdir()
     temporary = "".join(
@@ -57,18 +105,13 @@ error_log stderr warn;
 events {{ worker_connections 1024; }}
 http {{
     {temporary}
-    access_log off;
-    keepalive_requests 1000000;
-    upstream distributor {{ server 127.0.0.1:{upstream_port}; keepalive 32; keepalive_requests 1000000; }}
-    server {{ listen 127.0.0.1:{port}; location = /started {{ return 204; }}
-{site}
-    }}
+{http}
 }}
 """)
 
     def answers() -> bool:
         try:
-            return httpx.get(f"http://127.0.0.1:{port}/started", timeout=1).status_code == 204
+            return httpx.get(f"http://127.0.0.1:{port}{known_path}", timeout=1).status_code == known_status
         except httpx.TransportError:
             return False
 

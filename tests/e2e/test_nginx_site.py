@@ -1,0 +1,164 @@
+"""Both services behind a real nginx with the site file of `deploy/`: all that browsers and the Manager do."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image
+
+from tests.e2e.under_way import eventually
+from tests.fetch.origins import reply, running_origin
+from tests.support.archives import SMALL_MOD, entries_of, seven_zip_of, zip_of
+from tests.support.client import InterruptedBody, upload, watching
+from tests.support.nginx import PREFIX, nginx_site
+from tests.support.servers import free_port
+from tests.support.services import Services, running_services
+
+pytestmark = pytest.mark.anyio
+
+REFERER = "https://pages.example/upload?token=of-another-page"
+
+
+@dataclass(frozen=True)
+class Site:
+    """Both services behind nginx.
+
+    Attributes:
+        url: nginx's base URL.
+        logs: The folder of nginx's `access.log` and `error.log`.
+    """
+
+    url: str
+    services: Services
+    logs: Path
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("site")
+    with running_services(folder, ACCEL_REDIRECT_PREFIX=PREFIX) as services:
+        ports = [services.servers[app].port for app in ("distributor", "loader")]
+        with nginx_site(folder, services.main_dir, *ports) as server:
+            services.manager.loader_url = server.url
+            yield Site(server.url, services, folder)
+
+
+async def download(http: httpx.AsyncClient, site: Site, path: str) -> bytes:
+    answer = await http.get(f"{site.url}/download/{path}")
+    assert answer.status_code == 200
+    return answer.content
+
+
+async def test_a_browser_uploads_and_watches_while_the_manager_moves(site: Site, http: httpx.AsyncClient) -> None:
+    ticket = site.services.ticket()
+    body = InterruptedBody(seven_zip_of(SMALL_MOD))
+    async with watching(site.url, ticket.job_id, ticket.token) as watcher:
+        sending = asyncio.create_task(upload(http, site.url, ticket.token, aiter(body)))
+        # Not before the body is complete would a proxy that buffers requests let this happen.
+        await watcher.until(stage="uploading")
+        body.go_on.set()
+        answer = await sending
+        messages = await watcher.finish()
+    assert (answer.status_code, answer.json()["job_id"]) == (200, ticket.job_id)
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert messages[-1]["event"] == "complete" and watcher.close_code == 1000
+    assert entries_of(await download(http, site, ticket.path)) == SMALL_MOD
+
+
+async def test_a_transfer_from_a_url_is_started_and_ends(site: Site, http: httpx.AsyncClient) -> None:
+    content = zip_of(SMALL_MOD)
+    async with running_origin(reply(200, body=content)) as origin:
+        ticket = site.services.ticket(download_url=f"{origin.url}/mod.zip")
+        started = await http.post(f"{site.url}/transfer/start", data={"token": ticket.token})
+        assert started.json()["ws_url"] == f"/transfer/ws/{ticket.job_id}"
+        await asyncio.to_thread(site.services.manager.wait_for_callbacks, ticket.job_id)
+    assert await download(http, site, ticket.path) == content
+
+
+async def test_the_manager_uploads_repacks_moves_and_deletes(site: Site, http: httpx.AsyncClient) -> None:
+    secrets = site.services.secrets
+    picture = io.BytesIO()
+    Image.new("RGB", (40, 30), "red").save(picture, "PNG")
+    fields = {"type": "avatar", "path": "players/7.webp", "file_kind": "img", "token": secrets.upload_file}
+    stored = await http.post(f"{site.url}/upload", data=fields, files={"file": picture.getvalue()})
+    assert (stored.status_code, stored.text) == (201, "players/7.webp")
+    assert (await download(http, site, "avatar/players/7.webp"))[8:12] == b"WEBP"
+    hashes = await http.post(f"{site.url}/blurhashes", json={"paths": ["/download/avatar/players/7.webp"]})
+    assert hashes.json()["items"][0]["width"] == 40
+
+    ticket = site.services.ticket()
+    site.services.manager.script(ticket.job_id)
+    assert (await upload(http, site.url, ticket.token, zip_of(SMALL_MOD))).status_code == 200
+    form = {"job_id": ticket.job_id, "format": "zip", "token": secrets.storage_manage_token}
+    assert (await http.post(f"{site.url}/transfer/repack", data=form)).status_code == 404, "moved by then"
+    again = await asyncio.to_thread(site.services.manager.move, ticket.job_id, "archive", ticket.path[8:])
+    assert again.json()["final_path"] == ticket.path
+
+    form = {"type": "avatar", "path": "players/7.webp", "token": secrets.delete_file}
+    assert (await http.request("DELETE", f"{site.url}/delete", data=form)).text == "File deleted"
+
+
+async def test_early_refusals_of_large_bodies_reach_the_client(site: Site, http: httpx.AsyncClient) -> None:
+    async def gigabyte() -> AsyncIterator[bytes]:
+        for _ in range(1024):
+            yield bytes(1024 * 1024)
+
+    ticket = site.services.ticket(max_bytes=1000)
+    refused = await upload(http, site.url, ticket.token, gigabyte())
+    assert (refused.status_code, refused.text) == (413, "File too large")
+    assert refused.headers["access-control-allow-origin"] == "*"
+
+
+async def test_each_service_shows_documents_and_health_below_its_prefix_only(
+    site: Site, http: httpx.AsyncClient
+) -> None:
+    for app in ("distributor", "loader"):
+        assert (await http.get(f"{site.url}/{app}/healthz")).json() == {"status": "ok"}
+        assert (await http.get(f"{site.url}/{app}/readyz")).json() == {"status": "ready"}
+        assert f"/{app}/openapi.json" in (await http.get(f"{site.url}/{app}/")).text
+    for path in ("/", "/healthz", "/openapi.json", "/transfer", "/uploads", f"{PREFIX}/avatar/players/7.webp"):
+        assert (await http.get(f"{site.url}{path}")).status_code == 404, path
+
+
+async def test_preflights_are_answered(site: Site, http: httpx.AsyncClient) -> None:
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,x-file-name"}
+    for path in ("/transfer/upload", "/transfer/start", "/blurhashes", "/download/avatar/players/7.webp"):
+        answer = await http.options(f"{site.url}{path}", headers={"Origin": "https://pages.example", **asked})
+        assert answer.status_code == 200 and answer.headers["access-control-allow-origin"] == "*"
+
+
+async def test_no_token_comes_into_the_logs(site: Site, http: httpx.AsyncClient) -> None:
+    ticket = site.services.ticket()
+    await http.get(f"{site.url}/transfer/start", params={"token": ticket.token}, headers={"Referer": REFERER})
+    # A client that leaves in the middle of its body is what nginx complains about.
+    url = httpx.URL(site.url)
+    _, writer = await asyncio.open_connection(url.host, url.port)
+    writer.write(
+        f"POST /transfer/upload?token={ticket.token} HTTP/1.1\r\nHost: s\r\nContent-Length: 9\r\n\r\nx".encode()
+    )
+    writer.close()
+
+    def log() -> str:
+        return (site.logs / "access.log").read_text() + (site.logs / "error.log").read_text()
+
+    await eventually(lambda: '"POST /transfer/upload HTTP/1.1"' in log())
+    assert '"GET /transfer/start HTTP/1.1" 400' in log()
+    assert "token" not in log() and ticket.token not in log()
+
+
+async def test_a_service_that_is_away_is_answered_for(tmp_path: Path, site: Site, http: httpx.AsyncClient) -> None:
+    """With the status and form of the service's own answers, which clients show to people."""
+    with nginx_site(tmp_path, site.services.main_dir, free_port(), free_port()) as server:
+        for path in ("/download/avatar/1.webp", "/transfer/start?token=x", "/blurhashes", "/loader/healthz"):
+            answer = (
+                await http.post(f"{server.url}{path}") if path == "/blurhashes" else await http.get(server.url + path)
+            )
+            assert (answer.status_code, answer.text) == (503, "Service unavailable"), path
+            assert answer.headers["content-type"] == "text/plain" and answer.headers["retry-after"] == "5"
+            assert answer.headers["access-control-allow-origin"] == "*"
