@@ -121,6 +121,54 @@ async def test_renewing_tells_which_leases_are_lost(store: JobStore) -> None:
     assert await store.renew([kept, lost, removed]) == {lost.job_id, removed.job_id}
 
 
+async def test_each_owner_that_did_not_hand_its_job_over_is_counted(store: JobStore) -> None:
+    waiting = await store.save(new_job(), None)
+    (taken,) = await store.take("first", 8)
+    assert (waiting.deaths, taken.deaths, taken.taken("second").deaths) == (0, 0, 1)
+    await store.save(taken.changed(owner=None), None)
+    (again,) = await store.take("third", 8)
+    assert again.deaths == 0
+
+
+async def test_a_job_that_was_removed_is_not_restored_by_an_owner_that_slept(store: JobStore) -> None:
+    owned = await store.save(new_job(owner="me"), None)
+    await store.remove(owned)
+    with pytest.raises(StaleJobError):
+        await store.restore(owned)
+    assert await store.get(owned.job_id) is None
+
+
+async def test_a_job_that_redis_lost_is_restored_for_its_owner(redis_url: str) -> None:
+    prefix = f"test-{uuid.uuid4().hex}"
+    async with redis_client(redis_url) as redis:
+        store = RedisJobStore(redis, prefix, keep_seconds=60)
+        first, second = [await store.save(new_job(owner="me"), None) for _ in range(2)]
+        await asyncio.sleep(0.01)
+        await redis.delete(*[key async for key in redis.scan_iter(f"{prefix}:*")])
+        await store.save(new_job(owner="another"), None)
+        for job in (first, second):
+            await store.restore(job)
+        assert await store.renew([first, second]) == set()
+        assert await store.take("another", 8) == []
+        changed = await store.save(first.changed(bytes=1), None)
+        await store.remove(changed)
+        with pytest.raises(StaleJobError):
+            await store.restore(changed)
+
+
+async def test_what_workers_leave_in_redis_when_they_die_goes_by_itself(redis_url: str) -> None:
+    prefix = f"test-{uuid.uuid4().hex}"
+    async with redis_client(redis_url) as redis:
+        store = RedisJobStore(redis, prefix, keep_seconds=60)
+        await store.save(new_job(stage=Stage.PACKED), None)
+        assert await store.enter(Slot.UPLOAD, "holder", 1, wait=True)
+        assert not await store.enter(Slot.UPLOAD, "waiter", 1, wait=True)
+        await store.renew_slots(Slot.UPLOAD, ["holder"])
+        keys = [key async for key in redis.scan_iter(f"{prefix}:*")]
+        assert len(keys) == 6
+        assert {key for key in keys if await redis.ttl(key) < 0} == {f"{prefix}:resting"}
+
+
 async def test_waiting_for_work_ends_when_a_job_waits(store: JobStore) -> None:
     while await store.take("me", 8):
         pass

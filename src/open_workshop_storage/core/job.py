@@ -73,6 +73,8 @@ class Job(BaseModel):
         move_to: Where it goes or went, relative to the storage root, once a move has begun.
         moved_bytes: Size of the moved file in bytes, once it is in place.
         owner: The run that works on the job; `None` while it waits for a worker, or has ended.
+        deaths: How many of its owners died of it, or at the same time.
+        kept_since: When the store began to keep what it holds now; the store's own clock, milliseconds.
         created_at: Unix time, seconds.
         updated_at: Unix time of the last change, seconds.
     """
@@ -100,6 +102,8 @@ class Job(BaseModel):
     move_to: str | None = None
     moved_bytes: int | None = None
     owner: str | None = None
+    deaths: int = 0
+    kept_since: int = 0
     created_at: float = Field(default_factory=time.time)
     updated_at: float = Field(default_factory=time.time)
 
@@ -119,6 +123,10 @@ class Job(BaseModel):
     def needs_worker(self) -> bool:
         """Whether some worker has to hold the job's lease, or to take the job up."""
         return not self.ended or (self.move_to is not None and self.moved_bytes is None)
+
+    def taken(self, owner: str) -> Job:
+        """Return the record as a run's that takes the job from nobody, or from a dead owner."""
+        return self.changed(owner=owner, deaths=self.deaths + (self.owner is not None))
 
     def changed(self, **changes: Any) -> Job:
         """Return the record with other values, marked as changed now."""

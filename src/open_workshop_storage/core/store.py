@@ -63,7 +63,11 @@ class JobStore(Protocol):
         """
 
     async def restore(self, job: Job) -> None:
-        """Store the record of a running job again if the store has lost it."""
+        """Store the record of a running job again if the store has lost it with all else that it held.
+
+        Raises:
+            StaleJobError: The job was removed, after someone else had brought it to its end.
+        """
 
     async def take(self, owner: str, limit: int) -> list[Job]:
         """Make this run the owner of up to `limit` jobs that need a worker and have none, the oldest first."""

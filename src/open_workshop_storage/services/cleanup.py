@@ -55,9 +55,8 @@ class Cleanup:
         await self._storage.remove_leftovers(ttl)
 
     async def _forget(self, job: Job) -> None:
-        """Forget an idle job, unless the Manager still has to hear of it and fetch its file."""
-        moved = job.moved_bytes is not None
-        if job.stage is Stage.PACKED and not moved and await self._store.callback_waits(callback_of(job).jti):
+        """Forget an idle job, unless the Manager still has to hear of it and to ask for its file, perhaps again."""
+        if job.stage is Stage.PACKED and await self._store.callback_waits(callback_of(job).jti):
             await self._store.save(job.changed(), None)
             return
         await self._store.remove(job)

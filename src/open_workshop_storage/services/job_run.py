@@ -96,9 +96,14 @@ class JobRun:
 
     async def _save(self, event: EventKind | None, callback: Callback | None = None, **changes: Any) -> None:
         async with self._saving:
-            wanted = self.job.changed(**{**self._progress, **changes})
-            self._progress = {}
-            self.job = await self._store_for_sure(wanted, event, callback)
+            progress, self._progress = self._progress, {}
+            try:
+                wanted = self.job.changed(**{**progress, **changes})
+                self.job = await self._store_for_sure(wanted, event, callback)
+            except BaseException:
+                # A message that is given up must not take with it what the attempt's end has to tell.
+                self._progress = {**progress, **self._progress}
+                raise
             # Counted from here, no slow save brings two messages closer together than they may be.
             self._last_event = time.monotonic()
 

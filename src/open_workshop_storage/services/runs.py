@@ -55,6 +55,9 @@ class Runs:
 
     def hold(self, job: Job) -> JobRun:
         """Begin a run at a job that was saved or taken with this run as its owner."""
+        # This worker may itself have taken a job that it lost while it was asleep.
+        if job.job_id in self._runs:
+            self._runs[job.job_id].stop(StaleJobError())
         run = JobRun(self._store, job, self._storage.workspace(job.job_id))
         self._runs[job.job_id] = run
         if self.stopping.is_set() and job.origin == "url":
@@ -82,10 +85,13 @@ class Runs:
         runs = dict(self._runs)
         for job_id in await self._store.renew([run.job for run in runs.values()]):
             held = await self._store.get(job_id)
-            if held is None:
-                await self._store.restore(runs[job_id].job)
-            elif held.owner is not None:
-                runs[job_id].stop(StaleJobError())
+            try:
+                if held is None:
+                    await self._store.restore(runs[job_id].job)
+                elif held.owner is not None:
+                    raise StaleJobError
+            except StaleJobError as lost:
+                runs[job_id].stop(lost)
             # Without an owner the job has just been ended, by this run perhaps, which is about to hear of it.
 
     async def guard(self, run: JobRun, work: Coroutine[Any, Any, T], unexpected: type[StorageError]) -> T:
@@ -174,7 +180,8 @@ class Runs:
 def _folders_in(workspace: Path) -> list[Path]:
     try:
         return list(workspace.iterdir())
-    except FileNotFoundError:
+    except OSError:
+        # Whatever has become of the storage root, the attempt has to have its end.
         return []
 
 

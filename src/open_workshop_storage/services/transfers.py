@@ -40,6 +40,7 @@ from open_workshop_storage.utils.names import safe_file_name
 _logger = logging.getLogger(__name__)
 
 _SOURCE = "source"
+_MOST_DEATHS = 10
 
 
 class Transfers:
@@ -144,19 +145,28 @@ class Transfers:
         return await asyncio.shield(self._runs.tasks.start(self._finish(run)))
 
     async def resume(self, job: Job) -> None:
-        """Go on with a job that was taken from the store, from its last finished stage to its end."""
+        """Go on with a job that was taken from the store, from its last finished stage to its end.
+
+        The stages are those of the table in docs/ARCHITECTURE.md, "A job".
+        """
         run = self._runs.hold(job)
         try:
-            if job.move_to is not None:
-                await self._moves.finish(run, taken_over=True)
-            elif job.source_file is not None:
-                await self._finish(run)
-            elif job.origin == "url":
-                await self._runs.guard(run, self._fetch(run), DownloadFailed)
-                await self._finish(run)
-            else:
-                # The body went to a worker that is gone, and cannot be had again.
-                await self._runs.fail(run, UploadFailed())
+            if job.deaths > _MOST_DEATHS and not job.ended:
+                # It may be what they die of.
+                await self._runs.fail(run, DownloadFailed() if job.origin == "url" else UploadFailed())
+            match job.stage:
+                case Stage.PENDING | Stage.DOWNLOADING:
+                    await self._runs.guard(run, self._fetch(run), DownloadFailed)
+                    await self._finish(run)
+                case Stage.UPLOADING:
+                    # The body went to a worker that is gone, and cannot be had again.
+                    await self._runs.fail(run, UploadFailed())
+                case Stage.UPLOADED | Stage.DOWNLOADED | Stage.EXTRACTING | Stage.REPACKING | Stage.PROCESSING:
+                    await self._finish(run)
+                case Stage.PACKED:
+                    await self._moves.finish(run, taken_over=True)
+                case Stage.ERROR:
+                    raise AssertionError("an ended job needs no worker")
         except StorageError as error:
             _logger.debug("job %s: ended with %s", job.job_id, error.reason)
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from open_workshop_storage.core.errors import ServiceUnavailable
-from open_workshop_storage.core.store import RENEW_SECONDS, JobStore
+from open_workshop_storage.core.store import LEASE_SECONDS, RENEW_SECONDS, JobStore
 from open_workshop_storage.services.callbacks import Callbacks
 from open_workshop_storage.services.cleanup import Cleanup
 from open_workshop_storage.services.runs import Runs, new_owner
@@ -62,7 +62,12 @@ class Worker:
                 await asyncio.sleep(_POLL_SECONDS)
 
     async def _take_jobs(self) -> None:
+        looked = time.monotonic()
         while not self._runs.stopping.is_set():
+            if time.monotonic() > looked + LEASE_SECONDS:
+                # The whole host may have been asleep; then others, who are awake again too, have not lost their jobs.
+                await self._wait_for_renewals()
+            looked = time.monotonic()
             try:
                 jobs = await self._store.take(new_owner(), _TAKE_AT_ONCE)
             except ServiceUnavailable:

@@ -57,14 +57,15 @@ class MemoryJobStore:
             raise StaleJobError
 
     async def restore(self, job: Job) -> None:
-        """See `JobStore.restore`."""
-        self._jobs.setdefault(job.job_id, job)
+        """See `JobStore.restore`. Memory loses nothing."""
+        if job.job_id not in self._jobs:
+            raise StaleJobError
 
     async def take(self, owner: str, limit: int) -> list[Job]:
         """See `JobStore.take`. An owner in this process never dies alone, so only fresh jobs are taken."""
         waiting = [job for job in self._jobs.values() if job.needs_worker and job.owner is None]
         waiting.sort(key=lambda job: job.created_at)
-        return [await self.save(job.changed(owner=owner), None) for job in waiting[:limit]]
+        return [await self.save(job.taken(owner), None) for job in waiting[:limit]]
 
     async def renew(self, jobs: Collection[Job]) -> set[str]:
         """See `JobStore.renew`."""

@@ -1,9 +1,10 @@
 """The job store of loaders that act as one: every worker on every host over one Redis.
 
-Keys, all below `REDIS_PREFIX`: `job:<id>` (hash: version, owner, data), `leases` (sorted set: job id by the time
-when its lease ends, past for a job that waits), `resting` (sorted set: ended jobs by their last change), `outbox`
-(hash: jti to callback) with `outbox:due` (sorted set), and for each slot `slots:<slot>:held`, `:line` and `:seen`
-(sorted sets). Channels: `events:<id>`, `work`, `granted`.
+Keys, all below `REDIS_PREFIX`: `job:<id>` (hash: version, owner, data, kept_since), `kept_since` (when Redis began to
+hold what it holds, so that a removed record can be told from a lost one), `leases` (sorted set: job id by the time when
+its lease ends, past for a job that waits), `resting` (sorted set: ended jobs by their last change), `outbox` (hash: jti
+to callback) with `outbox:due` (sorted set), and for each slot `slots:<slot>:held`, `:line` and `:seen` (sorted sets).
+Channels: `events:<id>`, `work`, `granted`.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class RedisJobStore:
         self._channels = RedisChannels(
             redis, [self._key("work"), self._key("granted")], self._on_message, self._on_return
         )
+        self._kept_since = self._key("kept_since")
         self._leases, self._resting = self._key("leases"), self._key("resting")
         self._outbox, self._due = self._key("outbox"), self._key("outbox:due")
         self._scripts: dict[str, AsyncScript] = {}
@@ -104,15 +106,16 @@ class RedisJobStore:
 
     async def get(self, job_id: str) -> Job | None:
         """See `JobStore.get`."""
-        data = await self._ask(cast(Awaitable[str | None], self._redis.hget(self._job_key(job_id), "data")))
-        return Job.model_validate_json(data) if data else None
+        fields = self._redis.hmget(self._job_key(job_id), ["data", "kept_since"])
+        data, kept_since = await self._ask(cast(Awaitable[list[str | None]], fields))
+        return Job.model_validate_json(data).model_copy(update={"kept_since": int(kept_since)}) if data else None
 
     async def save(self, job: Job, event: EventKind | None, callback: Callback | None = None) -> Job:
         """See `JobStore.save`."""
         saved = job.model_copy(update={"version": job.version + 1})
-        saved_ok = await self._script(
+        kept_since = await self._script(
             scripts.SAVE,
-            [self._job_key(job.job_id), self._leases, self._resting, self._outbox, self._due],
+            [self._job_key(job.job_id), self._kept_since, self._leases, self._resting, self._outbox, self._due],
             job.version,
             saved.version,
             saved.model_dump_json(),
@@ -128,9 +131,9 @@ class RedisJobStore:
             "" if callback is None else callback.jti,
             "" if callback is None else callback.model_dump_json(),
         )
-        if not saved_ok:
+        if kept_since is None:
             raise StaleJobError
-        return saved
+        return saved.model_copy(update={"kept_since": int(kept_since)})
 
     async def remove(self, job: Job) -> None:
         """See `JobStore.remove`."""
@@ -140,8 +143,10 @@ class RedisJobStore:
 
     async def restore(self, job: Job) -> None:
         """See `JobStore.restore`."""
+        keys = [self._job_key(job.job_id), self._kept_since, self._leases]
         values = (job.version, job.owner or "", job.model_dump_json(), job.job_id, _LEASE_MS, self._keep_ms)
-        await self._script(scripts.RESTORE, [self._job_key(job.job_id), self._leases], *values)
+        if not await self._script(scripts.RESTORE, keys, *values, job.kept_since):
+            raise StaleJobError
 
     async def take(self, owner: str, limit: int) -> list[Job]:
         """See `JobStore.take`."""
@@ -152,7 +157,7 @@ class RedisJobStore:
                 await self._ask(self._redis.zrem(self._leases, job_id))
                 continue
             with suppress(StaleJobError):
-                taken.append(await self.save(job.changed(owner=owner), None))
+                taken.append(await self.save(job.taken(owner), None))
         return taken
 
     async def renew(self, jobs: Collection[Job]) -> set[str]:

@@ -8,16 +8,25 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 """
 
-SAVE = _NOW + """
-local job, leases, resting, outbox, due = unpack(KEYS)
+_KEPT_SINCE = """
+local function kept_since(key, keep)
+    redis.call('SET', key, now, 'NX')
+    redis.call('PEXPIRE', key, keep)
+    return redis.call('GET', key)
+end
+"""
+
+SAVE = _NOW + _KEPT_SINCE + """
+local job, since, leases, resting, outbox, due = unpack(KEYS)
 local expected, version, data, owner, id = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local needs_worker, created, lease, keep = ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9]
 local channel, event, work = ARGV[10], ARGV[11], ARGV[12]
 local jti, callback = ARGV[13], ARGV[14]
 if (redis.call('HGET', job, 'version') or '0') ~= expected then
-    return 0
+    return false
 end
-redis.call('HSET', job, 'version', version, 'owner', owner, 'data', data)
+local kept = kept_since(since, keep)
+redis.call('HSET', job, 'version', version, 'owner', owner, 'data', data, 'kept_since', kept)
 redis.call('PEXPIRE', job, keep)
 if needs_worker == '1' then
     redis.call('ZREM', resting, id)
@@ -38,16 +47,22 @@ end
 if event ~= '' then
     redis.call('PUBLISH', channel, event)
 end
-return 1
+return kept
 """
 
-RESTORE = _NOW + """
-local job, leases = unpack(KEYS)
-if redis.call('EXISTS', job) == 0 then
-    redis.call('HSET', job, 'version', ARGV[1], 'owner', ARGV[2], 'data', ARGV[3])
-    redis.call('PEXPIRE', job, ARGV[6])
-    redis.call('ZADD', leases, now + tonumber(ARGV[5]), ARGV[4])
+RESTORE = _NOW + _KEPT_SINCE + """
+local job, since, leases = unpack(KEYS)
+if redis.call('EXISTS', job) == 1 then
+    return 1
 end
+local kept = kept_since(since, ARGV[6])
+if kept == ARGV[7] then
+    return 0
+end
+redis.call('HSET', job, 'version', ARGV[1], 'owner', ARGV[2], 'data', ARGV[3], 'kept_since', kept)
+redis.call('PEXPIRE', job, ARGV[6])
+redis.call('ZADD', leases, now + tonumber(ARGV[5]), ARGV[4])
+return 1
 """
 
 REMOVE = """
@@ -109,11 +124,14 @@ local function grant()
     while limit == 0 or redis.call('ZCARD', held) < limit do
         local first = redis.call('ZPOPMIN', line)[1]
         if not first then
-            return
+            break
         end
         redis.call('ZREM', seen, first)
         redis.call('ZADD', held, now + lease, first)
         redis.call('PUBLISH', granted, first)
+    end
+    for _, key in ipairs(KEYS) do
+        redis.call('PEXPIRE', key, lease)
     end
 end
 """
@@ -121,6 +139,7 @@ end
 ENTER = _NOW + _GRANT + """
 if redis.call('ZSCORE', held, holder) then
     redis.call('ZADD', held, now + lease, holder)
+    grant()
     return 1
 end
 redis.call('ZADD', line, 'NX', tonumber(ARGV[6]) or now + time[2] % 1000 / 1000, holder)
@@ -147,4 +166,5 @@ RENEW_SLOT = _NOW + """
 for i = 2, #ARGV do
     redis.call('ZADD', KEYS[1], 'XX', now + tonumber(ARGV[1]), ARGV[i])
 end
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
 """
