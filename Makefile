@@ -3,7 +3,7 @@
 SOURCES := src tests benchmarks ow_config_sample.py token_gen.py watchdog.py
 BIN := .venv/bin
 
-.PHONY: setup system-packages demo test bench lint format type-check
+.PHONY: setup system-packages demo test chaos bench lint format type-check
 
 setup: .venv/installed
 
@@ -25,6 +25,9 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest
+
+chaos: setup
+	PYTHONPATH=src:. $(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED))
 
 bench: setup
 	@command -v wrk >/dev/null || { echo "wrk is needed. As root: apt-get install wrk" >&2; exit 1; }

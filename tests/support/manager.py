@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -86,25 +86,46 @@ class AccessRequest:
 class StandIn:
     """Signs transfer tokens, takes callbacks, moves files while it handles them, and answers who may download.
 
-    Every callback is answered 200 after the move, and every download allowed, unless scripted otherwise.
+    Every callback is answered 200 after the move, and every download allowed, unless scripted otherwise. A callback
+    whose move fails for a reason that may pass is answered 502, so that it comes again.
 
     Attributes:
-        url: Base URL of both stand-in services.
+        usual: How callbacks are answered that no script is for.
         loader_url: Where `/transfer/move` is called; known only after the loader has started.
         access: Scripted answers of the Access service by mod id.
         refused: Why callbacks were refused that were no sound JWT.
     """
 
-    def __init__(self, url: str, secrets: Secrets) -> None:
-        self.url = url
+    def __init__(self, secrets: Secrets, port: int) -> None:
+        self.usual = Answer()
         self.loader_url = ""
         self.access: dict[str, AccessAnswer] = {}
         self.access_requests: list[AccessRequest] = []
         self.refused: list[str] = []
         self._secrets = secrets
+        self._port = port
+        self._listening = ExitStack()
         self._callbacks: dict[str, list[Callback]] = {}
         self._answers: dict[str, list[Answer]] = {}
         self._changed = threading.Condition()
+
+    @property
+    def url(self) -> str:
+        """Base URL of both stand-in services."""
+        return f"http://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        """Listen, from the second time on at the same port as before."""
+        server = self._listening.enter_context(_Server(("127.0.0.1", self._port), _handler_of(self)))
+        self._port = server.server_address[1]
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        self._listening.callback(thread.join)
+        self._listening.callback(server.shutdown)
+
+    def stop(self) -> None:
+        """Refuse connections from now on; calls that are being answered go on."""
+        self._listening.close()
 
     def transfer_token(self, job_id: str, **claims: object) -> str:
         """Return a token that lets a browser send one file; for an archive unless the claims say otherwise."""
@@ -159,12 +180,17 @@ class StandIn:
         with self._changed:
             self._callbacks.setdefault(job_id, []).append(callback)
             scripted = self._answers.get(job_id)
-            answer = scripted.pop(0) if scripted else Answer()
+            answer = scripted.pop(0) if scripted else self.usual
             self._changed.notify_all()
         if claims["status"] == "success" and answer.move:
             is_image = claims["transfer_kind"] == "img"
             path = claims.get("target_path") or f"mods/{claims['mod_id']}/main.zip"
-            callback.move = self.move(job_id, claims["storage_type"] if is_image else "archive", path)
+            try:
+                callback.move = self.move(job_id, claims["storage_type"] if is_image else "archive", path)
+            except httpx.TransportError:
+                return Answer(502)
+            if callback.move.status_code >= 500:
+                return Answer(502)
         time.sleep(answer.delay)
         if answer.hold is not None:
             answer.hold.wait(WAIT_SECONDS)
@@ -181,10 +207,12 @@ class StandIn:
         return answer
 
 
-@contextmanager
-def stand_in(secrets: Secrets, port: int = 0) -> Iterator[StandIn]:
-    """Run both stand-in services on one port, 0 for a free one, until the block ends."""
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Keep quiet about clients that die in the middle of a call."""
 
+
+def _handler_of(manager: StandIn) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         wbufsize = 65536
@@ -218,12 +246,15 @@ def stand_in(secrets: Secrets, port: int = 0) -> Iterator[StandIn]:
         def log_message(self, format: str, *args: object) -> None:
             """Keep quiet."""
 
-    with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
-        manager = StandIn(f"http://127.0.0.1:{server.server_address[1]}", secrets)
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield manager
-        finally:
-            server.shutdown()
-            thread.join()
+    return Handler
+
+
+@contextmanager
+def stand_in(secrets: Secrets, port: int = 0) -> Iterator[StandIn]:
+    """Run both stand-in services on one port, 0 for a free one, until the block ends."""
+    manager = StandIn(secrets, port)
+    manager.start()
+    try:
+        yield manager
+    finally:
+        manager.stop()

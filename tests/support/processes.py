@@ -47,6 +47,15 @@ def is_running(pid: int) -> bool:
         return False
 
 
+def age_seconds(pid: int) -> float:
+    """Return how long ago a process was started; 0 if it has ended."""
+    try:
+        started = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except OSError:
+        return 0.0
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK")
+
+
 def send_signal(pids: Iterable[int], number: signal.Signals) -> None:
     """Send a signal to processes; those that have ended by themselves are left out."""
     for pid in pids:

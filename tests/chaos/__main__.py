@@ -1,0 +1,33 @@
+"""The long run: `make chaos`, or `python -m tests.chaos --seed 7` to see one again."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.chaos.plan import LONG, SHORT, make_plan
+from tests.chaos.run import PromiseBroken, run
+
+
+def main() -> int:
+    """Do one run and return its exit status."""
+    arguments = argparse.ArgumentParser(prog="python -m tests.chaos", description="Random transfers and faults.")
+    arguments.add_argument("--seed", type=int, default=random.randrange(10**6), help="of an earlier run, to repeat it")
+    arguments.add_argument("--short", action="store_true", help="as in the test suite")
+    chosen = arguments.parse_args()
+    plan = make_plan(chosen.seed, SHORT if chosen.short else LONG)
+    print(f"Seed {plan.seed}: {len(plan.transfers)} transfers, {len(plan.faults)} faults", flush=True)
+    with tempfile.TemporaryDirectory(prefix="open-workshop-chaos-") as folder:
+        try:
+            print(asyncio.run(run(plan, Path(folder))))
+        except PromiseBroken as broken:
+            print(broken)
+            return 1
+    return 0
+
+
+sys.exit(main())
