@@ -6,6 +6,7 @@ import asyncio
 import random
 import signal
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -25,7 +26,7 @@ from tests.e2e.under_way import (
 )
 from tests.e2e.under_way import reported as reports_of
 from tests.support.archives import SMALL_MOD, entries_of, seven_zip_of, tar_of, zip_of
-from tests.support.client import InterruptedBody
+from tests.support.client import PATIENCE_SECONDS, InterruptedBody
 from tests.support.manager import Answer
 from tests.support.processes import children, send_signal
 from tests.support.services import Services
@@ -82,20 +83,28 @@ class AtEachPoint:
         await self._records.until(self.repeated.ticket, bytes=_HALF)
         for letter in "txa":
             await eventually(lambda: self._gate.held(letter))
-        self.normalised = transfers.upload_image(2000)
-        await self._records.until(self.normalised.ticket, stage="processing")
-        await self._stop_in_move()
+        await self._stop_in_image_and_move(transfers)
         self.commands = [pid for letter in "txa" for pid in self._gate.held(letter)]
-        for fetch, stage in ((self.tested, "downloaded"), (self.extracted, "extracting"), (self.packed, "repacking")):
-            assert (await self._records.get(fetch.ticket))["stage"] == stage
+        for transfer, stage in (
+            (self.tested, "downloaded"),
+            (self.extracted, "extracting"),
+            (self.packed, "repacking"),
+            (self.normalised, "processing"),
+        ):
+            assert (await self._records.get(transfer.ticket))["stage"] == stage
 
-    async def _stop_in_move(self) -> None:
+    async def _stop_in_image_and_move(self, transfers: Transfers) -> None:
+        """Nothing holds these two, so the workers are stopped as soon as both are seen to write their files."""
         target = self._services.main_dir / self.moved.ticket.path
         self.workers = children(self._services.servers["loader"].process.pid)
+        self.normalised = transfers.upload_image(2000)
+        workspace = self._services.main_dir / "temp" / self.normalised.ticket.job_id
+        await asyncio.to_thread(_wait_for_file, workspace, "*/*.part")
         path = self.moved.ticket.path.removeprefix("archive/")
         move = asyncio.to_thread(self._services.manager.move, self.moved.ticket.job_id, "archive", path)
         self.move = asyncio.ensure_future(move)
-        await asyncio.to_thread(_stop_when_written_to, target.parent, self.workers)
+        await asyncio.to_thread(_wait_for_file, target.parent, "*")
+        send_signal(self.workers, signal.SIGSTOP)
         assert not target.exists(), "the move was over before the workers could be stopped"
 
     def all(self) -> Sequence[Fetch | Upload]:
@@ -135,7 +144,8 @@ class AtEachPoint:
         assert list(entries_of(stored).values()) == [MOVED]
 
 
-def _stop_when_written_to(folder: Path, pids: list[int]) -> None:
-    while not (folder.exists() and any(folder.iterdir())):
-        pass
-    send_signal(pids, signal.SIGSTOP)
+def _wait_for_file(folder: Path, pattern: str) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not any(folder.glob(pattern)):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"no {pattern} in {folder}")
