@@ -1,0 +1,81 @@
+"""Writing a body to a file."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from open_workshop_storage.core.errors import FileTooLarge, NoSpace, UploadTimedOut
+from open_workshop_storage.services.receive import ReceiveLimits, receive
+
+pytestmark = pytest.mark.anyio
+
+UNLIMITED = ReceiveLimits(max_bytes=0, total_seconds=0, idle_seconds=0, reserve_bytes=0, timed_out=UploadTimedOut)
+BLOCK = random.Random(8).randbytes(3_000_000)
+
+
+async def sent(chunks: Sequence[bytes]) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        yield chunk
+
+
+@pytest.mark.parametrize("size", [7, 400_000, len(BLOCK)])
+async def test_chunks_of_every_size_arrive_in_order_and_to_the_byte(size: int, tmp_path: Path) -> None:
+    chunks = [BLOCK[start : start + size] for start in range(0, len(BLOCK), size)]
+    told: list[int] = []
+    assert await receive(sent(chunks), tmp_path / "new" / "file", UNLIMITED, None, told.append) == len(BLOCK)
+    assert (tmp_path / "new" / "file").read_bytes() == BLOCK
+    assert told == sorted(told) and told[-1] == len(BLOCK)
+
+
+async def test_a_body_goes_on_where_an_earlier_one_ended(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    target.write_bytes(BLOCK[:1000] + b"not confirmed")
+    assert await receive(sent([BLOCK[1000:]]), target, UNLIMITED, len(BLOCK), lambda count: None, 1000) == len(BLOCK)
+    assert target.read_bytes() == BLOCK
+
+
+async def test_announced_space_is_set_aside_at_once_and_given_back_if_less_comes(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    announced = 50_000_000
+    seen: list[tuple[int, int]] = []
+
+    async def body() -> AsyncIterator[bytes]:
+        state = target.stat()
+        seen.append((state.st_size, state.st_blocks * 512))
+        yield b"all"
+
+    await receive(body(), target, UNLIMITED, announced, lambda count: None)
+    ((size, reserved),) = seen
+    assert size == 0, "a file that is not complete must not look so"
+    assert reserved >= announced
+    assert target.read_bytes() == b"all"
+    assert target.stat().st_blocks * 512 < 100_000
+
+
+async def test_more_than_the_disk_has_is_refused_before_anything_comes(tmp_path: Path) -> None:
+    with pytest.raises(NoSpace):
+        await receive(sent([b"any"]), tmp_path / "file", UNLIMITED, 1 << 60, lambda count: None)
+
+
+async def test_a_body_larger_than_announced_or_allowed_ends(tmp_path: Path) -> None:
+    limits = ReceiveLimits(max_bytes=10, total_seconds=0, idle_seconds=0, reserve_bytes=0, timed_out=UploadTimedOut)
+    with pytest.raises(FileTooLarge):
+        await receive(sent([bytes(6), bytes(6)]), tmp_path / "file", limits, 5, lambda count: None)
+
+
+async def test_a_sender_who_falls_silent_or_takes_too_long_is_given_up(tmp_path: Path) -> None:
+    async def silent() -> AsyncIterator[bytes]:
+        yield b"first"
+        await asyncio.Event().wait()
+
+    for total, idle in ((0, 0.05), (0.05, 0)):
+        limits = ReceiveLimits(
+            max_bytes=0, total_seconds=total, idle_seconds=idle, reserve_bytes=0, timed_out=UploadTimedOut
+        )
+        with pytest.raises(UploadTimedOut):
+            await receive(silent(), tmp_path / "file", limits, None, lambda count: None)
