@@ -11,7 +11,7 @@ app = create_app(
         prefix="",
         routers=[*distributor.ROUTERS, *loader.ROUTERS],
         loads=True,
-        shortcuts=distributor.SHORTCUTS,
+        shortcuts=[*distributor.SHORTCUTS, *loader.SHORTCUTS],
         health_prefixes=["", "/distributor", "/loader"],
     )
 )

@@ -1,9 +1,12 @@
 """The loader: takes files in."""
 
+from starlette.middleware import Middleware
+
 from open_workshop_storage.api.routes import files, progress, transfers
 from open_workshop_storage.service_factory import Service, create_app
 
-ROUTERS = (files.router, transfers.router, progress.router)
+ROUTERS = (files.router, transfers.router)
+SHORTCUTS = (Middleware(progress.ProgressEndpoint),)
 
 app = create_app(
     Service(
@@ -14,5 +17,6 @@ app = create_app(
         routers=ROUTERS,
         loads=True,
         health_prefixes=["/loader"],
+        shortcuts=SHORTCUTS,
     )
 )

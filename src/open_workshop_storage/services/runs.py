@@ -42,11 +42,13 @@ class Runs:
     Attributes:
         tasks: Work that goes on without the request that began it.
         stopping: Set once this worker is about to go and takes nothing up any more.
+        told_to_stop: Done from then on, for those who wait for several things at once.
     """
 
     def __init__(self, store: JobStore, storage: Storage, callbacks: Callbacks, tasks: Tasks) -> None:
         self.tasks = tasks
         self.stopping = asyncio.Event()
+        self.told_to_stop = tasks.start(self.stopping.wait())
         self._store = store
         self._storage = storage
         self._callbacks = callbacks

@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator
 
 from open_workshop_storage.core.job import Event, EventKind
 
 
-class Watcher:
-    """One socket's view of a job: the present state, then the events that it has not read yet, in order.
+class Watcher(AsyncIterator[Event]):
+    """One socket's view of a job: the present state, then the events that it has not read yet, in order, without end.
 
     Only the latest of several progress events in a row is kept, so a reader that falls behind costs no more than
     one event for each stage.
     """
 
+    __slots__ = ("_waiting", "_reader", "_started", "_latest")
+
     def __init__(self) -> None:
-        self._waiting: deque[Event] = deque()
-        self._readable = asyncio.Event()
+        self._waiting: list[Event] = []
+        self._reader: asyncio.Future[None] | None = None
         self._started = False
         self._latest = -1
 
     def start(self, snapshot: Event) -> None:
         """Put the present state in front, and drop what came in meanwhile and is older."""
-        self._waiting = deque([snapshot, *(event for event in self._waiting if event.version > snapshot.version)])
+        self._waiting = [snapshot, *(event for event in self._waiting if event.version > snapshot.version)]
         self._latest = self._waiting[-1].version
         self._started = True
-        self._readable.set()
+        self._wake_reader()
 
     def push(self, event: Event) -> None:
         """Add an event, unless the watcher has heard of it."""
@@ -38,15 +39,18 @@ class Watcher:
             self._waiting.pop()
         self._waiting.append(event)
         if self._started:
-            self._readable.set()
+            self._wake_reader()
 
-    async def events(self) -> AsyncIterator[Event]:
-        """Yield events as they come, without end."""
-        while True:
-            await self._readable.wait()
-            self._readable.clear()
-            while self._waiting:
-                yield self._waiting.popleft()
+    def _wake_reader(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    async def __anext__(self) -> Event:
+        """Wait for the next event and return it."""
+        while not self._started or not self._waiting:
+            self._reader = asyncio.get_running_loop().create_future()
+            await self._reader
+        return self._waiting.pop(0)
 
 
 class Fanout:

@@ -83,7 +83,7 @@ class MemoryJobStore:
         watcher = self._fanout.add(job_id)
         try:
             watcher.start(first_event(self._jobs.get(job_id)))
-            yield watcher.events()
+            yield watcher
         finally:
             self._fanout.remove(job_id, watcher)
 

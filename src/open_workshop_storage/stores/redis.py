@@ -184,7 +184,7 @@ class RedisJobStore:
         try:
             await self._channels.subscribe(channel)
             watcher.start(first_event(await self.get(job_id)))
-            yield watcher.events()
+            yield watcher
         finally:
             self._fanout.remove(job_id, watcher)
             await self._channels.unsubscribe(channel)

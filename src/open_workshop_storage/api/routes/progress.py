@@ -4,74 +4,96 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from urllib.parse import parse_qsl
 
-from fastapi import APIRouter, WebSocket, WebSocketDisconnect, status
+from starlette import status
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from open_workshop_storage.api.dependencies import RuntimeDep, read_claims
+from open_workshop_storage.api.dependencies import read_claims
 from open_workshop_storage.core.errors import ServiceUnavailable, StorageError
 from open_workshop_storage.core.job import Event
 from open_workshop_storage.core.store import JobStore
 from open_workshop_storage.services.runtime import Runtime
 
-router = APIRouter()
+_PREFIX = "/transfer/ws/"
 
 
-@router.websocket("/transfer/ws/{job_id}")
-async def progress(websocket: WebSocket, job_id: str, runtime: RuntimeDep, token: str | None = None) -> None:
-    """Send a job's state and then its events, until it ends or the client leaves."""
+class ProgressEndpoint:
+    """Answers the WebSocket `/transfer/ws/{job_id}?token=…`.
+
+    Thousands of sockets may be open and idle, so what FastAPI keeps for each is spared: they turn off before its
+    routes.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send a job's state and then its events, until it ends or the client leaves; pass on everything else."""
+        path = scope["path"].removeprefix(scope.get("root_path", "")) if scope["type"] == "websocket" else ""
+        job_id = path.removeprefix(_PREFIX)
+        if not path.startswith(_PREFIX) or "/" in job_id:
+            await self._app(scope, receive, send)
+            return
+        runtime: Runtime = scope["state"]["runtime"]
+        # The client's wish to connect.
+        await receive()
+        if not _may_watch(scope, runtime, job_id):
+            await send({"type": "websocket.close", "code": status.WS_1008_POLICY_VIOLATION})
+            return
+        with runtime.runs.attending():
+            await send({"type": "websocket.accept"})
+            code = await _send_until_end(receive, send, runtime, job_id)
+            if code is not None:
+                await send({"type": "websocket.close", "code": code})
+
+
+def _may_watch(scope: Scope, runtime: Runtime, job_id: str) -> bool:
+    token = dict(parse_qsl(scope["query_string"].decode("latin-1"))).get("token")
     try:
-        claims = read_claims(token, runtime)
+        return read_claims(token, runtime).job_id == job_id
     except StorageError:
-        claims = None
-    if claims is None or claims.job_id != job_id:
-        await websocket.close(status.WS_1008_POLICY_VIOLATION)
-        return
-    with runtime.runs.attending():
-        await websocket.accept()
-        try:
-            code = await _send_until_end(websocket, runtime, job_id)
-        except ServiceUnavailable:
-            code = status.WS_1013_TRY_AGAIN_LATER
-        if code is not None:
-            await websocket.close(code)
+        return False
 
 
-async def _send_until_end(websocket: WebSocket, runtime: Runtime, job_id: str) -> int | None:
+async def _send_until_end(receive: Receive, send: Send, runtime: Runtime, job_id: str) -> int | None:
     """Send events until the last one; return the code to close with, `None` if the client has gone."""
-    sending = asyncio.create_task(_watch(websocket, runtime.store, job_id))
-    leaving = asyncio.create_task(_wait_for_disconnect(websocket))
-    restarting = asyncio.create_task(runtime.runs.stopping.wait())
-    tasks = [sending, leaving, restarting]
+    # A task of its own, to be ended with its client: a store that is away keeps watchers waiting.
+    sending = asyncio.create_task(_watch(send, runtime.store, job_id))
+    receiving = asyncio.ensure_future(receive())
     try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        if sending.done():
-            return status.WS_1000_NORMAL_CLOSURE if sending.result() else None
-        return None if leaving.done() else status.WS_1012_SERVICE_RESTART
+        while True:
+            awaited = (sending, receiving, runtime.runs.told_to_stop)
+            await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                return sending.result()
+            if not receiving.done():
+                return status.WS_1012_SERVICE_RESTART
+            if receiving.result()["type"] == "websocket.disconnect":
+                return None
+            receiving = asyncio.ensure_future(receive())
     finally:
-        # The server's close never completes while another task of the socket waits in receive().
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+        # The server's close never completes while something of the socket waits in receive().
+        sending.cancel()
+        receiving.cancel()
+        await asyncio.wait((sending, receiving))
 
 
-async def _watch(websocket: WebSocket, store: JobStore, job_id: str) -> bool:
-    # All of it in a task that ends with its client, since a store that is away keeps watchers waiting.
-    async with store.watch(job_id) as events:
-        return await _send(websocket, events)
+async def _watch(send: Send, store: JobStore, job_id: str) -> int | None:
+    try:
+        async with store.watch(job_id) as events:
+            return await _send_all(send, events)
+    except ServiceUnavailable:
+        return status.WS_1013_TRY_AGAIN_LATER
 
 
-async def _send(websocket: WebSocket, events: AsyncIterator[Event]) -> bool:
-    """Send events; return whether the last one was sent, and not the client gone before it."""
+async def _send_all(send: Send, events: AsyncIterator[Event]) -> int | None:
     async for event in events:
         try:
-            await websocket.send_text(event.text)
-        except (WebSocketDisconnect, RuntimeError, OSError):
-            return False
+            await send({"type": "websocket.send", "text": event.text})
+        except (RuntimeError, OSError):
+            # The client has gone.
+            return None
         if event.kind.final:
-            return True
-    return False
-
-
-async def _wait_for_disconnect(websocket: WebSocket) -> None:
-    while (await websocket.receive())["type"] != "websocket.disconnect":
-        pass
+            return status.WS_1000_NORMAL_CLOSURE
+    return None
