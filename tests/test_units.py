@@ -19,7 +19,7 @@ needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reas
 
 def as_installed(unit: Path, folder: Path) -> Path:
     """Return a copy whose commands exist on this machine, under the name of an instance if it is a template."""
-    copy = folder / unit.name.replace("@.", "@loader.")
+    copy = folder / unit.name.replace("@.", "@8001.")
     text = unit.read_text().replace("/opt/open-workshop-storage/.venv/bin/granian", "/bin/true")
     copy.write_text(text.replace("/opt/open-workshop-storage", str(PROJECT)))
     return copy
