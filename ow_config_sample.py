@@ -116,17 +116,20 @@ SHUTDOWN_GRACE_SECONDS = 20
 BLURHASH_CACHE_SIZE = 100000
 BLURHASH_CACHE_TTL_SECONDS = 604800
 
-# ---- Telemetry ----
+# ---- Logs and telemetry ----
+
+# What log lines look like: "text" for people, "json" for programs.
+LOG_FORMAT = "text"
 
 # The DSN that Uptrace shows for the project. Empty: no telemetry.
 UPTRACE_DSN = ""
 
-# What the traces are labelled with.
+# What traces, figures and logs are labelled with.
 OTEL_SERVICE_NAME = "open-workshop-storage"
 OTEL_SERVICE_VERSION = ""
 OTEL_DEPLOYMENT_ENVIRONMENT = ""
 
-# How traces are sent, "grpc" or "http", and where to, if not to where the DSN points.
+# How all of it is sent, "grpc" or "http", and where to, if not to where the DSN points.
 UPTRACE_OTLP_PROTOCOL = "grpc"
 UPTRACE_OTLP_GRPC_URL = ""
 UPTRACE_OTLP_TRACES_URL = ""

@@ -177,6 +177,9 @@ def test_no_value_is_printed(load: Load, name: str, monkeypatch: pytest.MonkeyPa
         ("storage_manage_token", "$2b$12$" + "z" * 53),
         ("UPTRACE_DSN", "token@uptrace.test"),
         ("UPTRACE_OTLP_PROTOCOL", "udp"),
+        ("UPTRACE_FASTAPI_EXCLUDED_URLS", "healthz,("),
+        ("UPTRACE_FASTAPI_EXCLUDE_SPANS", "receive,endpoint"),
+        ("LOG_FORMAT", "xml"),
     ],
 )
 def test_what_will_not_do_is_refused(load: Load, name: str, value: object) -> None:

@@ -16,6 +16,7 @@ from open_workshop_storage.api.openapi import ABOUT_ANSWERS, API_VERSION, LICENC
 from open_workshop_storage.api.routes import health
 from open_workshop_storage.api.swagger import swagger_routes
 from open_workshop_storage.observability.logs import configure_logging
+from open_workshop_storage.observability.telemetry import open_telemetry
 from open_workshop_storage.services.runtime import open_runtime
 from open_workshop_storage.startup import SettingsMiddleware
 
@@ -48,8 +49,9 @@ def create_app(service: Service) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
-        configure_logging()
-        async with open_runtime(app.state.settings, loads=service.loads) as runtime:
+        settings = app.state.settings
+        configure_logging(settings.log_format)
+        async with open_telemetry(app, settings), open_runtime(settings, loads=service.loads) as runtime:
             yield {"runtime": runtime}
 
     app = DocumentedApp(
@@ -65,6 +67,8 @@ def create_app(service: Service) -> FastAPI:
         lifespan=lifespan,
         middleware=[Middleware(SettingsMiddleware), Middleware(CorsMiddleware), *service.shortcuts],
         exception_handlers=EXCEPTION_HANDLERS,
+        # Settings decide, not the variables that FastAPI would read.
+        telemetry={"auto_configure": False},
         webhooks=webhooks.router if service.loads else None,
         routes=swagger_routes(service.title, service.prefix),
     )

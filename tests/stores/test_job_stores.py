@@ -250,6 +250,24 @@ async def test_a_callback_waits_until_it_is_settled(store: JobStore) -> None:
     assert not await store.callback_waits(callback.jti)
 
 
+async def test_pending_callbacks_are_counted_with_the_age_of_the_oldest(store: JobStore) -> None:
+    assert await store.pending_callbacks() == (0, 0)
+    callbacks = []
+    for _ in range(2):
+        job = new_job(stage=Stage.PACKED)
+        callbacks.append(callback_of(job))
+        await store.save(job, EventKind.COMPLETE, callbacks[-1])
+        await asyncio.sleep(0.01)
+    await store.retry_callback(callbacks[0], 0.0)
+    count, age = await store.pending_callbacks()
+    assert count == 2 and age > 0.01
+    await store.settle_callback(callbacks[0])
+    count, younger = await store.pending_callbacks()
+    assert count == 1 and 0 < younger < age
+    await store.settle_callback(callbacks[1])
+    assert await store.pending_callbacks() == (0, 0)
+
+
 async def test_a_settled_callback_does_not_come_back(store: JobStore) -> None:
     job = new_job(stage=Stage.PACKED)
     callback = callback_of(job)

@@ -19,6 +19,7 @@ class Callback(BaseModel):
         claims: What the report says, without the claims of the token itself.
         attempts: Delivery attempts that failed so far.
         created_at: Unix time of the end, seconds.
+        traceparent: The job's.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -28,6 +29,7 @@ class Callback(BaseModel):
     claims: dict[str, Any]
     attempts: int = 0
     created_at: float = Field(default_factory=time.time)
+    traceparent: str | None = None
 
 
 _NAMED = ("mod_id", "pack_format", "pack_level", "update_only", "mode", "storage_type", "file_kind")
@@ -52,4 +54,5 @@ def callback_of(job: Job) -> Callback:
     if job.stage is Stage.ERROR:
         claims["reason"] = job.reason
     end = f"{job.job_id}/{job.attempt}/{job.created_at}"
-    return Callback(jti=uuid.uuid5(uuid.NAMESPACE_OID, end).hex, job_id=job.job_id, claims=claims)
+    jti = uuid.uuid5(uuid.NAMESPACE_OID, end).hex
+    return Callback(jti=jti, job_id=job.job_id, claims=claims, traceparent=job.traceparent)

@@ -75,6 +75,7 @@ class Job(BaseModel):
         owner: The run that works on the job; `None` while it waits for a worker, or has ended.
         deaths: How many of its owners died of it, or at the same time.
         kept_since: When the store began to keep what it holds now; the store's own clock, milliseconds.
+        traceparent: The trace that all work on the job belongs to (W3C Trace Context), `None` without telemetry.
         created_at: Unix time, seconds.
         updated_at: Unix time of the last change, seconds.
     """
@@ -104,6 +105,7 @@ class Job(BaseModel):
     owner: str | None = None
     deaths: int = 0
     kept_since: int = 0
+    traceparent: str | None = None
     created_at: float = Field(default_factory=time.time)
     updated_at: float = Field(default_factory=time.time)
 

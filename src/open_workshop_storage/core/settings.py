@@ -25,6 +25,7 @@ PROJECT_ROOT = Path(__file__).resolve().parents[3]
 _BCRYPT_HASH = re.compile(r"\$2[abxy]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")
 _URL_PATH = re.compile(r"(/[A-Za-z0-9_-][A-Za-z0-9._~-]*)+/?")
 _TOKEN_NAMES = frozenset({"delete_file", "upload_file", "storage_manage_token"})
+_SPAN_KINDS = frozenset({"receive", "send", "operation"})
 
 
 class SettingsError(Exception):
@@ -81,10 +82,29 @@ def _header_value(value: str) -> str:
     return value
 
 
+def listed(value: str) -> list[str]:
+    """Return the items of a setting that holds several, separated by commas."""
+    return [item.strip() for item in value.split(",") if item.strip()]
+
+
 def _networks(value: str) -> str:
-    for item in value.split(","):
-        if item.strip():
-            ipaddress.ip_network(item.strip())
+    for item in listed(value):
+        ipaddress.ip_network(item)
+    return value
+
+
+def _patterns(value: str) -> str:
+    try:
+        for pattern in listed(value):
+            re.compile(pattern)
+    except re.error:
+        raise ValueError from None
+    return value
+
+
+def _span_kinds(value: str) -> str:
+    if not _SPAN_KINDS.issuperset(listed(value)):
+        raise ValueError
     return value
 
 
@@ -176,6 +196,7 @@ class Settings(BaseSettings):
     delete_file: BcryptHash = Field(description=_HASH)
     upload_file: BcryptHash = Field(description=_HASH)
     storage_manage_token: BcryptHash = Field(description=_HASH)
+    log_format: Literal["text", "json"] = Field("text", description="text or json")
     uptrace_dsn: OptionalHttpUrl = Field("", description="the DSN that Uptrace shows for the project, or empty")
     otel_service_name: str = Field("open-workshop-storage", description="a text")
     otel_service_version: str = Field("", description="a text, or empty")
@@ -183,8 +204,10 @@ class Settings(BaseSettings):
     uptrace_otlp_protocol: Literal["grpc", "http"] = Field("grpc", description="grpc or http")
     uptrace_otlp_traces_url: OptionalHttpUrl = Field("", description="a full http(s) URL, or empty")
     uptrace_otlp_grpc_url: OptionalHttpUrl = Field("", description="a full http(s) URL, or empty")
-    uptrace_fastapi_excluded_urls: str = Field("", description="regular expressions separated by commas, or empty")
-    uptrace_fastapi_exclude_spans: str = Field(
+    uptrace_fastapi_excluded_urls: Annotated[str, AfterValidator(_patterns)] = Field(
+        "", description="regular expressions separated by commas, or empty"
+    )
+    uptrace_fastapi_exclude_spans: Annotated[str, AfterValidator(_span_kinds)] = Field(
         "", description="receive, send or operation, separated by commas, or empty"
     )
 
@@ -210,8 +233,7 @@ class Settings(BaseSettings):
     @property
     def allowed_networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
         """The networks that URL transfers may reach besides public addresses."""
-        items = (item.strip() for item in self.transfer_allowed_networks.split(","))
-        return tuple(ipaddress.ip_network(item) for item in items if item)
+        return tuple(map(ipaddress.ip_network, listed(self.transfer_allowed_networks)))
 
     @classmethod
     def settings_customise_sources(

@@ -102,6 +102,9 @@ class JobStore(Protocol):
     async def callback_waits(self, jti: str) -> bool:
         """Return whether the outbox holds the report of this name."""
 
+    async def pending_callbacks(self) -> tuple[int, float]:
+        """Return how many callbacks are in the outbox, and the age of the oldest in seconds, 0 if there is none."""
+
     async def enter(self, slot: Slot, holder: str, limit: int, *, wait: bool, since: float | None = None) -> bool:
         """Take one of `limit` slots, 0 for any number; return whether the holder has one.
 

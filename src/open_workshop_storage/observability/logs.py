@@ -1,18 +1,97 @@
-"""Where log lines go."""
+"""What log lines look like: one line per event, with the job and the trace that it belongs to."""
 
 from __future__ import annotations
 
+import json
 import logging
+import re
+import sys
+from datetime import UTC, datetime
+from typing import Literal, TextIO
+
+from opentelemetry import trace
+
+# What would end a line or act on a terminal, and what cannot be encoded; all of it may come from outside, in names.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_SERVER_LOGGERS = ("_granian", "granian.access")
 
 
-def configure_logging() -> None:
-    """Send this package's log lines, from INFO on, to standard error."""
-    logger = logging.getLogger("open_workshop_storage")
-    if not logger.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("[%(levelname)s] %(message)s"))
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
-        logger.propagate = False
+def job_log(logger: logging.Logger, job_id: str) -> logging.LoggerAdapter[logging.Logger]:
+    """Return a logger whose lines name the job."""
+    return logging.LoggerAdapter(logger, {"job_id": job_id})
+
+
+def configure_logging(form: Literal["text", "json"]) -> None:
+    """Send log lines to standard error: this package's from INFO on, those of others from WARNING on.
+
+    The server's own lines, its access log included, get the same form in this process.
+    """
+    formatter = _JsonFormatter() if form == "json" else _TextFormatter()
+    root = logging.getLogger()
+    handler = next((handler for handler in root.handlers if isinstance(handler, _StandardError)), None)
+    if handler is None:
+        handler = _StandardError()
+        root.addHandler(handler)
+    handler.setFormatter(formatter)
+    for name in _SERVER_LOGGERS:
+        for server_handler in logging.getLogger(name).handlers:
+            server_handler.setFormatter(formatter)
+    logging.getLogger("open_workshop_storage").setLevel(logging.INFO)
     # It writes a line for each malformed form, and anyone can send those.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
+
+
+class _StandardError(logging.StreamHandler[TextIO]):
+    """A type of its own, so that it is found again."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stderr)
+
+
+class _TextFormatter(logging.Formatter):
+    """Lines for people: `2026-11-24T05:34:03.123Z INFO 4711 job <id>: moved to … trace=…`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        job_id = getattr(record, "job_id", None)
+        job = f"job {job_id}: " if job_id else ""
+        trace_id = _trace_ids()[0]
+        traced = f" trace={trace_id}" if trace_id else ""
+        text = f"{record.levelname} {record.process} {job}{record.getMessage()}{traced}"
+        if record.exc_info:
+            text += "\n" + self.formatException(record.exc_info)
+        return f"{_time(record)} {_UNPRINTABLE.sub(_escaped, text)}"
+
+
+class _JsonFormatter(logging.Formatter):
+    """Lines for programs: one JSON object each; what is not known is left out."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        trace_id, span_id = _trace_ids()
+        fields = {
+            "time": _time(record),
+            "level": record.levelname,
+            "process": record.process,
+            "logger": record.name,
+            "job_id": getattr(record, "job_id", None),
+            "message": record.getMessage(),
+            "trace_id": trace_id,
+            "span_id": span_id,
+            "exception": self.formatException(record.exc_info) if record.exc_info else None,
+        }
+        return json.dumps({name: value for name, value in fields.items() if value is not None})
+
+
+def _time(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _trace_ids() -> tuple[str | None, str | None]:
+    """Return the ids of the current trace and span, if there is one."""
+    context = trace.get_current_span().get_span_context()
+    if not context.is_valid:
+        return None, None
+    return trace.format_trace_id(context.trace_id), trace.format_span_id(context.span_id)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode("ascii")

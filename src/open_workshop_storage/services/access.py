@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import Any
 
 import httpx
+from opentelemetry.trace import SpanKind
 
 from open_workshop_storage.core.errors import (
     AccessDenied,
@@ -20,6 +21,7 @@ from open_workshop_storage.core.errors import (
     AccessServiceUnavailable,
     StorageError,
 )
+from open_workshop_storage.observability.tracing import span, trace_headers
 from open_workshop_storage.utils.single_flight import SingleFlight
 
 PASSED_COOKIES = ("accessToken", "refreshToken")
@@ -105,16 +107,19 @@ class AccessService:
             headers.append((b"Cookie", passed))
         # `build_request` of the client would add cookies of other clients' answers.
         request = httpx.Request("POST", f"{self._base_url}/mod/{mod_id}", headers=headers, json={})
-        response = await self._http.send(request, stream=True, follow_redirects=False)
-        try:
-            body = b""
-            async for chunk in response.aiter_raw():
-                body += chunk
-                if len(body) > _MAX_ANSWER_BYTES:
-                    raise AccessServiceConfused
-            return response.status_code, body
-        finally:
-            await response.aclose()
+        with span("access check", kind=SpanKind.CLIENT) as asking:
+            request.headers.update(trace_headers())
+            response = await self._http.send(request, stream=True, follow_redirects=False)
+            try:
+                asking.set_attribute("http.response.status_code", response.status_code)
+                body = b""
+                async for chunk in response.aiter_raw():
+                    body += chunk
+                    if len(body) > _MAX_ANSWER_BYTES:
+                        raise AccessServiceConfused
+                return response.status_code, body
+            finally:
+                await response.aclose()
 
 
 class _Permissions:

@@ -14,10 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from open_workshop_storage.core.errors import ArchiveTooLarge, CorruptArchive, NoSpace
 from open_workshop_storage.core.settings import Settings
+from open_workshop_storage.observability.tracing import span
 from open_workshop_storage.services.archive_errors import as_storage_errors
 from open_workshop_storage.utils.archives.entries import Entries
 from open_workshop_storage.utils.archives.groups import watched
@@ -66,12 +67,21 @@ class Inspection:
     keep: bool
 
 
+class _TracedSevenZip(SevenZip):
+    """Makes each run a span."""
+
+    async def run(self, *arguments: str | Path, **options: Any) -> None:
+        """See `SevenZip.run`."""
+        with span(f"7z {arguments[0]}"):
+            await super().run(*arguments, **options)
+
+
 class Archives:
     """Runs `7z`, and header parsers in threads, on files of unknown origin."""
 
     def __init__(self, settings: Settings) -> None:
         self._reserve_bytes = settings.storage_reserve_bytes
-        self._seven_zip = SevenZip(settings.seven_zip_timeout_seconds, settings.seven_zip_idle_timeout_seconds)
+        self._seven_zip = _TracedSevenZip(settings.seven_zip_timeout_seconds, settings.seven_zip_idle_timeout_seconds)
 
     async def inspect(self, source: Path, max_unpacked_bytes: int) -> Inspection:
         """Tell what a file is, and judge it by its headers. Writes nothing.

@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 
 from open_workshop_storage.core.errors import ServiceUnavailable, StorageError
 from open_workshop_storage.core.settings import Settings
+from open_workshop_storage.observability.metrics import BLURHASHES
 from open_workshop_storage.services.images import Images
 from open_workshop_storage.services.storage import Storage
 from open_workshop_storage.stores.blurhash_cache import (
@@ -58,6 +59,7 @@ class Blurhashes:
         versions = await asyncio.to_thread(self._find_all, set(paths))
         wanted = {version for version in versions.values() if version is not None}
         known = {version: blurhash for version in wanted if (blurhash := self._recent.get(version)) is not None}
+        BLURHASHES.add(len(known), {"source": "memory"})
         if len(known) < len(wanted):
             known |= await self._obtain(wanted - known.keys())
         found = (versions[path] for path in paths)
@@ -91,6 +93,8 @@ class Blurhashes:
                 for version in missing
             }
         computed = {version: task.result() for version, task in tasks.items()}
+        BLURHASHES.add(len(shared), {"source": "redis"})
+        BLURHASHES.add(len(computed), {"source": "computed"})
         if self._shared is not None and computed:
             await self._shared.put(computed)
         return shared | computed

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
+from enum import StrEnum
 from http import HTTPStatus
 
 import httpx
@@ -17,6 +18,9 @@ from open_workshop_storage.core.callback import Callback
 from open_workshop_storage.core.errors import ServiceUnavailable
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import RENEW_SECONDS, JobStore
+from open_workshop_storage.observability.logs import job_log
+from open_workshop_storage.observability.metrics import CALLBACKS
+from open_workshop_storage.observability.tracing import job_span, mark_failed, trace_headers
 from open_workshop_storage.utils.tokens import sign_callback_token
 
 _logger = logging.getLogger(__name__)
@@ -30,6 +34,15 @@ _POLL_SECONDS = 0.5
 _TRY_AGAIN = frozenset(
     {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS, *range(500, 600)}
 )
+
+
+class Outcome(StrEnum):
+    """What became of one attempt at a callback; all but a failure end it."""
+
+    DELIVERED = "delivered"
+    SETTLED = "settled"
+    REFUSED = "refused"
+    FAILED = "failed"
 
 
 class Callbacks:
@@ -66,41 +79,48 @@ class Callbacks:
 
     async def deliver(self, callback: Callback) -> None:
         """Make one attempt at a callback that this worker holds, and write down what came of it."""
-        async with self._held(callback):
-            outcome, retry_after = await self._attempt(callback)
-        try:
-            if outcome is None:
-                await self._again(callback, retry_after)
-            else:
-                _logger.info("job %s: callback %s", callback.job_id, outcome)
-                await self._store.settle_callback(callback)
-        except ServiceUnavailable:
-            # It comes due again when the hold on it runs out.
-            _logger.warning("job %s: outcome of the callback not stored", callback.job_id)
+        with job_span("callback", callback.job_id, callback.traceparent, {"attempt": callback.attempts + 1}) as span:
+            async with self._held(callback):
+                outcome, retry_after = await self._attempt(callback)
+            CALLBACKS.add(1, {"outcome": outcome})
+            try:
+                if outcome in (Outcome.FAILED, Outcome.REFUSED):
+                    mark_failed(span, outcome)
+                if outcome is Outcome.FAILED:
+                    await self._again(callback, retry_after)
+                else:
+                    await self._store.settle_callback(callback)
+            except ServiceUnavailable:
+                # It comes due again when the hold on it runs out.
+                job_log(_logger, callback.job_id).warning("outcome of the callback not stored")
 
-    async def _attempt(self, callback: Callback) -> tuple[str | None, float]:
+    async def _attempt(self, callback: Callback) -> tuple[Outcome, float]:
+        log = job_log(_logger, callback.job_id)
         token = sign_callback_token(
             callback.claims,
             callback.jti,
             self._settings.transfer_jwt_secret,
             self._settings.transfer_callback_ttl_seconds,
         )
-        headers = {"Authorization": f"Bearer {token}"}
+        headers = {"Authorization": f"Bearer {token}", **trace_headers()}
         try:
             async with asyncio.timeout(self._settings.transfer_callback_timeout_seconds):
                 async with self._http.stream("POST", self._settings.callback_url, headers=headers) as answer:
                     status = answer.status_code
         except (httpx.HTTPError, TimeoutError, OSError) as error:
-            _logger.warning("job %s: callback failed: %s", callback.job_id, type(error).__name__)
-            return None, 0.0
+            log.warning("callback failed: %s", type(error).__name__)
+            return Outcome.FAILED, 0.0
         if status in _TRY_AGAIN:
-            _logger.warning("job %s: callback answered %d", callback.job_id, status)
-            return None, _retry_after(answer.headers.get("retry-after"))
+            log.warning("callback answered %d", status)
+            return Outcome.FAILED, _retry_after(answer.headers.get("retry-after"))
         if 200 <= status < 300:
-            return "delivered", 0.0
+            log.info("callback delivered")
+            return Outcome.DELIVERED, 0.0
         if status == HTTPStatus.CONFLICT:
-            return "already settled", 0.0
-        return f"refused with status {status}", 0.0
+            log.info("callback already settled")
+            return Outcome.SETTLED, 0.0
+        log.error("callback refused with status %d", status)
+        return Outcome.REFUSED, 0.0
 
     async def _again(self, callback: Callback, retry_after: float) -> None:
         attempts = callback.attempts + 1
@@ -108,7 +128,7 @@ class Callbacks:
         pause = min(_FIRST_PAUSE_SECONDS * 2.0**doublings, _LONGEST_PAUSE_SECONDS) * random.uniform(0.5, 1.0)
         pause = max(pause, retry_after)
         if time.time() + pause > callback.created_at + self._settings.callback_retry_window_seconds:
-            _logger.error("job %s: callback given up after %d attempts", callback.job_id, attempts)
+            job_log(_logger, callback.job_id).error("callback given up after %d attempts", attempts)
             await self._store.settle_callback(callback)
             return
         await self._store.retry_callback(callback.model_copy(update={"attempts": attempts}), pause)

@@ -13,6 +13,7 @@ from open_workshop_storage.core.errors import ServiceUnavailable
 from open_workshop_storage.core.job import Job, Stage
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import JobStore, StaleJobError
+from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.services.runs import discard
 from open_workshop_storage.services.storage import Storage
 
@@ -50,7 +51,7 @@ class Cleanup:
                 await self._forget(job)
         for folder in await asyncio.to_thread(_older_than, self._storage.temp, ttl):
             if await self._store.get(folder.name) is None:
-                _logger.info("stray workspace %s removed", folder.name)
+                job_log(_logger, folder.name).info("stray workspace removed")
                 await discard(folder)
         await self._storage.remove_leftovers(ttl)
 
@@ -60,7 +61,7 @@ class Cleanup:
             await self._store.save(job.changed(), None)
             return
         await self._store.remove(job)
-        _logger.info("job %s: forgotten after its time", job.job_id)
+        job_log(_logger, job.job_id).info("forgotten after its time")
         await discard(self._storage.workspace(job.job_id))
 
     async def _clear_workspaces(self) -> None:

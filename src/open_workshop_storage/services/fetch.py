@@ -14,9 +14,11 @@ from urllib.parse import unquote
 
 import httpcore
 import httpx
+from opentelemetry.trace import SpanKind
 
 from open_workshop_storage.core.errors import BadRequest, BlockedUrl, DownloadFailed, DownloadTimedOut, OriginRefused
 from open_workshop_storage.core.settings import Settings
+from open_workshop_storage.observability.tracing import span
 from open_workshop_storage.utils.dialing import AddressRefused, JudgedBackend, Resolve, resolve_host
 from open_workshop_storage.utils.response_headers import (
     content_coding,
@@ -158,9 +160,11 @@ class Fetcher:
         connection = httpcore.AsyncHTTPConnection(target.origin, self._ssl_context, network_backend=self._backend)
         stack.push_async_callback(connection.aclose)
         time_limits = {"timeout": {"connect": self._idle_seconds}}
-        response = await connection.handle_async_request(
-            httpcore.Request("GET", target, headers=list(headers.items()), extensions=time_limits)
-        )
+        with span("fetch", {"server.address": url.host}, SpanKind.CLIENT) as asking:
+            response = await connection.handle_async_request(
+                httpcore.Request("GET", target, headers=list(headers.items()), extensions=time_limits)
+            )
+            asking.set_attribute("http.response.status_code", response.status)
         return _Reply(url, response.status, httpx.Headers(response.headers), response.aiter_stream())
 
     def _whole(self, reply: _Reply) -> FetchResponse:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,11 @@ from open_workshop_storage.core.callback import Callback, callback_of
 from open_workshop_storage.core.errors import ServiceUnavailable, StorageError
 from open_workshop_storage.core.job import EventKind, Job, Stage
 from open_workshop_storage.core.store import JobStore, StaleJobError
+from open_workshop_storage.observability.logs import job_log
+from open_workshop_storage.observability.metrics import BYTES, STAGE_DURATION, TRANSFERS
+from open_workshop_storage.observability.tracing import StageSpans
+
+_logger = logging.getLogger(__name__)
 
 # The 250 ms of the contract, and something for messages that do not all travel at the same speed.
 _PROGRESS_SECONDS = 0.26
@@ -42,6 +48,9 @@ class JobRun:
         self._news = asyncio.Event()
         self._last_event = time.monotonic()
         self._stopped: BaseException | None = None
+        self._log = job_log(_logger, job.job_id)
+        self._spans = StageSpans(job.job_id, job.traceparent)
+        self._stage_began = time.monotonic()
 
     @property
     def source(self) -> Path:
@@ -63,28 +72,63 @@ class JobRun:
         self._progress |= changes
         self._news.set()
 
+    @contextmanager
+    def traced(self) -> Iterator[None]:
+        """Have what the block does lie in the spans of the job's stages."""
+        with self._spans.current(self.job.stage):
+            yield
+
+    def end_spans(self) -> None:
+        """End the present stage's span, since this run does nothing more."""
+        self._spans.end()
+
     async def stage(self, stage: Stage, **changes: Any) -> None:
         """Enter a stage."""
         percent = 0.0 if stage in (Stage.EXTRACTING, Stage.REPACKING) else None
+        left = self.job
         await self._save(EventKind.STAGE, stage=stage, percent=percent, **changes)
+        self._left(left)
+        self._spans.enter(stage)
+        self._log.info("%s, %d bytes", stage, self.job.bytes)
 
     async def finish(self, **changes: Any) -> Callback:
         """End the attempt well; return the callback to deliver, which this worker holds."""
         ended = {"stage": Stage.PACKED, "percent": None, "owner": None, **changes}
         callback = callback_of(self.job.changed(**ended))
+        left = self.job
         await self._save(EventKind.COMPLETE, callback, **ended)
+        self._left(left)
+        self._spans.end()
+        self._count("success")
+        BYTES.add(self.job.bytes, {"step": "received"})
+        BYTES.add(self.job.packed_bytes or 0, {"step": "packed"})
+        self._log.info("packed, %d bytes", self.job.packed_bytes)
         return callback
 
     async def fail(self, error: StorageError) -> Callback:
         """End the attempt with an error; return the callback to deliver, which this worker holds."""
         ended = self.job.changed(**self._progress).failed(error)
         callback = callback_of(ended)
+        left = self.job
         await self._save(EventKind.ERROR, callback, **ended.model_dump(include=_ENDING))
+        self._left(left)
+        self._spans.end(error.reason)
+        self._count(error.reason)
         return callback
+
+    def _left(self, left: Job) -> None:
+        """Count the time that this run spent in a stage."""
+        now = time.monotonic()
+        STAGE_DURATION.record(now - self._stage_began, {"stage": left.stage, "kind": left.claims.transfer_kind})
+        self._stage_began = now
+
+    def _count(self, outcome: str) -> None:
+        TRANSFERS.add(1, {"kind": self.job.claims.transfer_kind, "origin": self.job.origin, "outcome": outcome})
 
     async def moved(self, moved_bytes: int) -> None:
         """End the job with its file in place."""
         await self._save(None, moved_bytes=moved_bytes, owner=None)
+        BYTES.add(moved_bytes, {"step": "moved"})
 
     async def undo_move(self) -> None:
         """Take back the beginning of a move that could not be carried out."""

@@ -22,6 +22,8 @@ from open_workshop_storage.core.errors import (
 from open_workshop_storage.core.job import Job, Stage
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import JobStore, Slot, StaleJobError
+from open_workshop_storage.observability.logs import job_log
+from open_workshop_storage.observability.tracing import job_span
 from open_workshop_storage.services.archives import Archives
 from open_workshop_storage.services.job_run import JobRun
 from open_workshop_storage.services.runs import Runs, discard, new_owner
@@ -86,16 +88,17 @@ class Moves:
             PackedMissing: The packed file is gone.
             StorageError: The file could not be put in place; the job is packed as before.
         """
-        try:
-            await run.moved(await self._place(run, taken_over))
-        except StaleJobError:
-            # The worker that took the job over finishes the move.
-            raise ServiceUnavailable from None
-        finally:
-            self._runs.release(run)
-        await discard(run.workspace)
-        _logger.info("job %s: moved to %s", run.job.job_id, run.job.move_to)
-        return run.job
+        with job_span("move", run.job.job_id, run.job.traceparent):
+            try:
+                await run.moved(await self._place(run, taken_over))
+            except StaleJobError:
+                # The worker that took the job over finishes the move.
+                raise ServiceUnavailable from None
+            finally:
+                self._runs.release(run)
+            await discard(run.workspace)
+            job_log(_logger, run.job.job_id).info("moved to %s, %d bytes", run.job.move_to, run.job.moved_bytes)
+            return run.job
 
     async def _place(self, run: JobRun, taken_over: bool) -> int:
         assert run.job.move_to is not None and run.job.packed_file is not None
@@ -122,8 +125,14 @@ class Moves:
             StorageError: The archive is refused, or packing failed.
         """
         job = await self._repackable(job_id)
+        with job_span("repack", job_id, job.traceparent):
+            job = await self._repack(job, level)
+            job_log(_logger, job_id).info("packed again, %d bytes", job.packed_bytes)
+            return job
+
+    async def _repack(self, job: Job, level: int | None) -> Job:
         assert job.source_file is not None
-        workspace = self._storage.workspace(job_id)
+        workspace = self._storage.workspace(job.job_id)
         folder = workspace / new_owner()
         source, packed = workspace / job.source_file, folder / "packed.zip"
         limit = self._settings.transfer_max_unpacked_bytes

@@ -11,9 +11,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from open_workshop_storage.core.errors import RepackFailed, ServiceUnavailable, StorageError
+from open_workshop_storage.core.errors import NoSpace, RepackFailed, ServiceUnavailable, StorageError
 from open_workshop_storage.core.job import Job
 from open_workshop_storage.core.store import JobStore, StaleJobError
+from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.services.callbacks import Callbacks
 from open_workshop_storage.services.job_run import JobRun
 from open_workshop_storage.services.storage import Storage
@@ -43,12 +44,14 @@ class Runs:
         tasks: Work that goes on without the request that began it.
         stopping: Set once this worker is about to go and takes nothing up any more.
         told_to_stop: Done from then on, for those who wait for several things at once.
+        open_sockets: How many progress sockets this worker holds.
     """
 
     def __init__(self, store: JobStore, storage: Storage, callbacks: Callbacks, tasks: Tasks) -> None:
         self.tasks = tasks
         self.stopping = asyncio.Event()
         self.told_to_stop = tasks.start(self.stopping.wait())
+        self.open_sockets = 0
         self._store = store
         self._storage = storage
         self._callbacks = callbacks
@@ -70,6 +73,7 @@ class Runs:
         """End a run: its lease is not renewed any more."""
         if self._runs.get(run.job.job_id) is run:
             del self._runs[run.job.job_id]
+        run.end_spans()
 
     @contextmanager
     def attending(self) -> Iterator[None]:
@@ -79,6 +83,16 @@ class Runs:
             yield
         finally:
             self._attended -= 1
+
+    @contextmanager
+    def holding_socket(self) -> Iterator[None]:
+        """Count a progress socket, and have a stop wait for it, during the block."""
+        self.open_sockets += 1
+        try:
+            with self.attending():
+                yield
+        finally:
+            self.open_sockets -= 1
 
     async def renew(self) -> None:
         """Renew the leases of all runs, and stop those that lost theirs."""
@@ -107,8 +121,9 @@ class Runs:
             ServiceUnavailable: The job went to another worker, which goes on with it.
         """
         try:
-            async with run.reporting():
-                return await work
+            with run.traced():
+                async with run.reporting():
+                    return await work
         except StaleJobError:
             self._drop(run)
         except HandOver:
@@ -120,18 +135,19 @@ class Runs:
             await self.fail(run, error)
         except StorageError as error:
             await self.fail(run, error)
-        except Exception:
-            _logger.exception("job %s: unexpected failure", run.job.job_id)
-            await self.fail(run, unexpected())
+        except Exception as error:
+            failure = unexpected()
+            failure.__cause__ = error
+            await self.fail(run, failure)
 
     def _drop(self, run: JobRun) -> NoReturn:
         # The run's folder stays until the job's end: the received file in it is its successor's now.
-        _logger.warning("job %s: lost to another worker", run.job.job_id)
+        job_log(_logger, run.job.job_id).warning("lost to another worker")
         self.release(run)
         raise ServiceUnavailable
 
     async def _hand_over(self, run: JobRun) -> NoReturn:
-        _logger.info("job %s: handed over at %s", run.job.job_id, run.job.stage)
+        job_log(_logger, run.job.job_id).info("handed over at %s", run.job.stage)
         try:
             await run.hand_over()
         except StaleJobError:
@@ -141,7 +157,16 @@ class Runs:
 
     async def fail(self, run: JobRun, error: StorageError) -> NoReturn:
         """End an attempt with an error, tell the Manager in the background, and raise the error."""
-        _logger.info("job %s: %s (%s)", run.job.job_id, error.message, error.reason)
+        # Most failures are the client's or the origin's; these are this host's.
+        is_ours = error.status in (StorageError.status, NoSpace.status)
+        job_log(_logger, run.job.job_id).log(
+            logging.ERROR if is_ours else logging.INFO,
+            "failed at %s: %s (%s)",
+            run.job.stage,
+            error.message,
+            error.reason,
+            exc_info=error.__cause__ if is_ours else None,
+        )
         # The next attempt may begin as soon as this one's end is known.
         folders = await asyncio.to_thread(_folders_in, run.workspace)
         try:

@@ -19,6 +19,7 @@ from open_workshop_storage.services.cleanup import Cleanup
 from open_workshop_storage.services.downloads import Downloads
 from open_workshop_storage.services.fetch import Fetcher
 from open_workshop_storage.services.form_tokens import FormTokens
+from open_workshop_storage.services.gauges import Gauges
 from open_workshop_storage.services.images import Images
 from open_workshop_storage.services.moves import Moves
 from open_workshop_storage.services.readiness import Readiness
@@ -87,6 +88,8 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
         if loads:
             cleanup = Cleanup(settings, store, storage)
             tasks.start(Worker(store, transfers, runs, slots, callbacks, cleanup).run())
+            if settings.uptrace_dsn:
+                tasks.start(Gauges(settings, store, runs, slots).run())
             tasks.start(stop_in_order(runs, settings.shutdown_grace_seconds))
         tasks.start(follow_server())
         yield Runtime(

@@ -21,6 +21,12 @@ class Slots:
             Slot.REPACK: settings.transfer_repack_concurrency,
         }
         self._held: dict[Slot, set[str]] = {slot: set() for slot in Slot}
+        self._waiting: dict[Slot, set[str]] = {slot: set() for slot in Slot}
+
+    def counts(self) -> dict[Slot, tuple[int, int]]:
+        """Return how many of each slot this worker uses, and how many of its jobs wait for one."""
+        waiting = {slot: len(holders) for slot, holders in self._waiting.items()}
+        return {slot: (len(holders) - waiting[slot], waiting[slot]) for slot, holders in self._held.items()}
 
     @asynccontextmanager
     async def at_once(self, slot: Slot, holder: str) -> AsyncIterator[None]:
@@ -43,8 +49,12 @@ class Slots:
             since: Unix time, in seconds, that decides over the place in line; `None` for now.
         """
         async with self._holding(slot, holder):
-            while not await self._entered(slot, holder, since):
-                await self._store.slot_granted(holder, RENEW_SECONDS)
+            self._waiting[slot].add(holder)
+            try:
+                while not await self._entered(slot, holder, since):
+                    await self._store.slot_granted(holder, RENEW_SECONDS)
+            finally:
+                self._waiting[slot].discard(holder)
             yield
 
     async def _entered(self, slot: Slot, holder: str, since: float | None) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 from open_workshop_storage.core.callback import Callback
@@ -27,6 +27,8 @@ from open_workshop_storage.core.errors import (
 from open_workshop_storage.core.job import EventKind, Job, Stage
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import JobStore, Slot, StaleJobError
+from open_workshop_storage.observability.logs import job_log
+from open_workshop_storage.observability.tracing import joined, traceparent
 from open_workshop_storage.services.callbacks import Callbacks
 from open_workshop_storage.services.fetch import Fetcher, check_url
 from open_workshop_storage.services.job_run import JobRun
@@ -81,12 +83,17 @@ class Transfers:
             if job is not None:
                 return job.status
             job = Job(
-                job_id=claims.job_id, claims=claims, origin="url", file_name=safe_file_name(claims.filename or "")
+                job_id=claims.job_id,
+                claims=claims,
+                origin="url",
+                file_name=safe_file_name(claims.filename or ""),
+                traceparent=traceparent(),
             )
             try:
                 await self._store.save(job, EventKind.STAGE)
             except StaleJobError:
                 continue
+            job_log(_logger, job.job_id).info("put in line to be fetched")
             return "started"
 
     async def upload(
@@ -119,6 +126,7 @@ class Transfers:
             stage=Stage.UPLOADING,
             total=announced,
             owner=new_owner(),
+            traceparent=traceparent(),
         )
         async with AsyncExitStack() as slot:
             await slot.enter_async_context(self._slots.at_once(Slot.UPLOAD, f"{job.job_id}/{job.owner}"))
@@ -126,6 +134,7 @@ class Transfers:
                 job = await self._store.save(job, EventKind.STAGE)
             except StaleJobError:
                 raise UploadInProgress from None
+            job_log(_logger, job.job_id).info("uploading, attempt %d", job.attempt)
             run = self._runs.hold(job)
             limits = ReceiveLimits(
                 max_bytes=self._max_bytes(job),
@@ -150,7 +159,9 @@ class Transfers:
         The stages are those of the table in docs/ARCHITECTURE.md, "A job".
         """
         run = self._runs.hold(job)
-        try:
+        # Why it failed has been told by then.
+        with joined(job.traceparent), suppress(StorageError):
+            job_log(_logger, job.job_id).info("taken up at %s", job.stage)
             if job.deaths > _MOST_DEATHS and not job.ended:
                 # It may be what they die of.
                 await self._runs.fail(run, DownloadFailed() if job.origin == "url" else UploadFailed())
@@ -167,8 +178,6 @@ class Transfers:
                     await self._moves.finish(run, taken_over=True)
                 case Stage.ERROR:
                     raise AssertionError("an ended job needs no worker")
-        except StorageError as error:
-            _logger.debug("job %s: ended with %s", job.job_id, error.reason)
 
     async def _finish(self, run: JobRun) -> Job:
         is_image = run.job.claims.transfer_kind is TransferKind.IMAGE

@@ -74,7 +74,6 @@ class Worker:
                 await self._wait_for_renewals()
                 continue
             for job in jobs:
-                _logger.info("job %s: taken up at %s", job.job_id, job.stage)
                 self._runs.tasks.start(self._transfers.resume(job))
             if len(jobs) < _TAKE_AT_ONCE:
                 await self._store.wait_for_work(_POLL_SECONDS)

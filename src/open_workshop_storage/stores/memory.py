@@ -123,6 +123,11 @@ class MemoryJobStore:
         """See `JobStore.callback_waits`."""
         return jti in self._outbox
 
+    async def pending_callbacks(self) -> tuple[int, float]:
+        """See `JobStore.pending_callbacks`."""
+        now = time.time()
+        return len(self._outbox), now - min((callback.created_at for callback in self._outbox.values()), default=now)
+
     async def enter(self, slot: Slot, holder: str, limit: int, *, wait: bool, since: float | None = None) -> bool:
         """See `JobStore.enter`."""
         held, line = self._held[slot], self._lines[slot]

@@ -3,8 +3,8 @@
 Keys, all below `REDIS_PREFIX`: `job:<id>` (hash: version, owner, data, kept_since), `kept_since` (when Redis began to
 hold what it holds, so that a removed record can be told from a lost one), `leases` (sorted set: job id by the time when
 its lease ends, past for a job that waits), `resting` (sorted set: ended jobs by their last change), `outbox` (hash: jti
-to callback) with `outbox:due` (sorted set), and for each slot `slots:<slot>:held`, `:line` and `:seen` (sorted sets).
-Channels: `events:<id>`, `work`, `granted`.
+to callback) with `outbox:due` and `outbox:since` (sorted sets), and for each slot `slots:<slot>:held`, `:line` and
+`:seen` (sorted sets). Channels: `events:<id>`, `work`, `granted`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, cast
 
+from opentelemetry.trace import SpanKind
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError
@@ -22,6 +23,7 @@ from open_workshop_storage.core.callback import Callback
 from open_workshop_storage.core.errors import ServiceUnavailable
 from open_workshop_storage.core.job import Event, EventKind, Job, event_of, first_event
 from open_workshop_storage.core.store import LEASE_SECONDS, Slot, StaleJobError
+from open_workshop_storage.observability.tracing import span
 from open_workshop_storage.stores import redis_scripts as scripts
 from open_workshop_storage.stores.fanout import Fanout
 from open_workshop_storage.stores.redis_channels import RedisChannels
@@ -52,6 +54,7 @@ class RedisJobStore:
         self._kept_since = self._key("kept_since")
         self._leases, self._resting = self._key("leases"), self._key("resting")
         self._outbox, self._due = self._key("outbox"), self._key("outbox:due")
+        self._since = self._key("outbox:since")
         self._scripts: dict[str, AsyncScript] = {}
 
     def _key(self, name: str) -> str:
@@ -115,7 +118,15 @@ class RedisJobStore:
         saved = job.model_copy(update={"version": job.version + 1})
         kept_since = await self._script(
             scripts.SAVE,
-            [self._job_key(job.job_id), self._kept_since, self._leases, self._resting, self._outbox, self._due],
+            [
+                self._job_key(job.job_id),
+                self._kept_since,
+                self._leases,
+                self._resting,
+                self._outbox,
+                self._due,
+                self._since,
+            ],
             job.version,
             saved.version,
             saved.model_dump_json(),
@@ -208,7 +219,7 @@ class RedisJobStore:
 
     async def retry_callback(self, callback: Callback, delay: float) -> None:
         """See `JobStore.retry_callback`."""
-        keys = [self._outbox, self._due]
+        keys = [self._outbox, self._due, self._since]
         await self._script(scripts.RETRY, keys, callback.jti, int(delay * 1000), callback.model_dump_json())
 
     async def settle_callback(self, callback: Callback) -> None:
@@ -216,11 +227,18 @@ class RedisJobStore:
         async with self._redis.pipeline(transaction=True) as pipeline:
             pipeline.hdel(self._outbox, callback.jti)
             pipeline.zrem(self._due, callback.jti)
-            await self._ask(pipeline.execute())
+            pipeline.zrem(self._since, callback.jti)
+            with span("redis MULTI", {"db.system.name": "redis", "db.operation.name": "MULTI"}, SpanKind.CLIENT):
+                await self._ask(pipeline.execute())
 
     async def callback_waits(self, jti: str) -> bool:
         """See `JobStore.callback_waits`."""
         return bool(await self._ask(self._redis.hexists(self._outbox, jti)))
+
+    async def pending_callbacks(self) -> tuple[int, float]:
+        """See `JobStore.pending_callbacks`."""
+        count, oldest_ms = await self._script(scripts.PENDING, [self._since])
+        return count, oldest_ms / 1000
 
     async def enter(self, slot: Slot, holder: str, limit: int, *, wait: bool, since: float | None = None) -> bool:
         """See `JobStore.enter`."""

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from opentelemetry.trace import SpanKind
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 
+from open_workshop_storage.observability.tracing import span
+
 _CONNECT_SECONDS = 5.0
+
+
+class _TracedRedis(Redis):
+    """Makes each command a span of the trace that it belongs to, without the command's keys and values."""
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Send a command and return its answer."""
+        execute: Callable[..., Awaitable[Any]] = super().execute_command
+        name = str(args[0])
+        with span(f"redis {name}", {"db.system.name": "redis", "db.operation.name": name}, SpanKind.CLIENT):
+            return await execute(*args, **options)
 
 
 def redis_client(url: str) -> Redis:
@@ -15,7 +32,7 @@ def redis_client(url: str) -> Redis:
 
     Whoever uses it sets a time limit of its own.
     """
-    return Redis.from_url(
+    return _TracedRedis.from_url(
         url,
         decode_responses=True,
         # With it, redis-py calls `asyncio.wait_for`, which before Python 3.12 may lose a cancellation.

@@ -17,7 +17,7 @@ end
 """
 
 SAVE = _NOW + _KEPT_SINCE + """
-local job, since, leases, resting, outbox, due = unpack(KEYS)
+local job, since, leases, resting, outbox, due, waiting = unpack(KEYS)
 local expected, version, data, owner, id = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local needs_worker, created, lease, keep = ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9]
 local channel, event, work = ARGV[10], ARGV[11], ARGV[12]
@@ -43,6 +43,7 @@ end
 if jti ~= '' then
     redis.call('HSET', outbox, jti, callback)
     redis.call('ZADD', due, now + lease, jti)
+    redis.call('ZADD', waiting, now, jti)
 end
 if event ~= '' then
     redis.call('PUBLISH', channel, event)
@@ -104,7 +105,13 @@ return redis.call('ZADD', KEYS[1], 'XX', now + tonumber(ARGV[2]), ARGV[1])
 
 RETRY = _NOW + """
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
+redis.call('ZADD', KEYS[3], 'NX', now, ARGV[1])
 return redis.call('ZADD', KEYS[2], now + tonumber(ARGV[2]), ARGV[1])
+"""
+
+PENDING = _NOW + """
+local oldest = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+return {redis.call('ZCARD', KEYS[1]), oldest[2] and now - tonumber(oldest[2]) or 0}
 """
 
 IDLE = _NOW + """

@@ -21,12 +21,14 @@ from open_workshop_storage.core.errors import (
     StorageError,
 )
 from open_workshop_storage.core.storage_types import StorageType
+from open_workshop_storage.observability.telemetry import name_route
 from open_workshop_storage.services.download_plan import PRECONDITION_FAILED, RANGE_NOT_SATISFIABLE
 from open_workshop_storage.services.runtime import Runtime
 
 router = APIRouter(tags=["downloads"])
 
 _PREFIX = "/download/"
+_ROUTE = "/download/{type}/{path}"
 
 _VALIDATORS = header("ETag", "Strong tag of this version of the file.", '"18c5a2f0d3b1a400-4e20-1a"') | header(
     "Last-Modified", "When the file was stored.", "Tue, 06 Jan 2026 12:00:00 GMT"
@@ -163,6 +165,7 @@ class DownloadEndpoint:
         if not path.startswith(_PREFIX) or not storage_type or not slash:
             await self._app(scope, receive, send)
             return
+        name_route(scope, _ROUTE)
         query = scope["query_string"].decode("latin-1")
         filename = dict(parse_qsl(query)).get("filename") if query else None
         runtime: Runtime = scope["state"]["runtime"]

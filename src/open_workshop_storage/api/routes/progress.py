@@ -13,9 +13,11 @@ from open_workshop_storage.api.dependencies import read_claims
 from open_workshop_storage.core.errors import ServiceUnavailable, StorageError
 from open_workshop_storage.core.job import Event
 from open_workshop_storage.core.store import JobStore
+from open_workshop_storage.observability.telemetry import name_route
 from open_workshop_storage.services.runtime import Runtime
 
 _PREFIX = "/transfer/ws/"
+_ROUTE = "/transfer/ws/{job_id}"
 
 
 class ProgressEndpoint:
@@ -35,13 +37,14 @@ class ProgressEndpoint:
         if not path.startswith(_PREFIX) or "/" in job_id:
             await self._app(scope, receive, send)
             return
+        name_route(scope, _ROUTE)
         runtime: Runtime = scope["state"]["runtime"]
         # The client's wish to connect.
         await receive()
         if not _may_watch(scope, runtime, job_id):
             await send({"type": "websocket.close", "code": status.WS_1008_POLICY_VIOLATION})
             return
-        with runtime.runs.attending():
+        with runtime.runs.holding_socket():
             await send({"type": "websocket.accept"})
             code = await _send_until_end(receive, send, runtime, job_id)
             if code is not None:

@@ -1,0 +1,27 @@
+"""The figures that an operator asks for. Without telemetry they go nowhere."""
+
+from __future__ import annotations
+
+from opentelemetry import metrics
+
+_METER = metrics.get_meter("open_workshop_storage")
+
+TRANSFERS = _METER.create_counter(
+    "storage.transfers", "{transfer}", "Attempts at transfers that have ended, by kind, origin and outcome."
+)
+STAGE_DURATION = _METER.create_histogram("storage.stage.duration", "s", "Time spent in a stage of a transfer.")
+BYTES = _METER.create_counter("storage.bytes", "By", "Bytes received, packed and moved.")
+CALLBACKS = _METER.create_counter("storage.callbacks", "{attempt}", "Attempts at callbacks, by outcome.")
+BLURHASHES = _METER.create_counter(
+    "storage.blurhashes", "{image}", "BlurHashes given out, by where they came from: memory, redis or computed."
+)
+
+# Each worker gives its own part of these.
+SLOTS_USED = _METER.create_gauge("storage.slots.used", "{slot}", "Slots that this worker holds.")
+JOBS_WAITING = _METER.create_gauge("storage.slots.waiting", "{job}", "Jobs of this worker that wait for a slot.")
+OPEN_SOCKETS = _METER.create_gauge("storage.sockets.open", "{socket}", "Progress sockets that this worker holds.")
+
+# These are the same for all workers that share a Redis, or a disk.
+CALLBACKS_PENDING = _METER.create_gauge("storage.callbacks.pending", "{callback}", "Callbacks in the outbox.")
+OLDEST_CALLBACK = _METER.create_gauge("storage.callbacks.oldest", "s", "Age of the oldest callback in the outbox.")
+DISK_FREE = _METER.create_gauge("storage.disk.free", "By", "Free bytes below the storage root.")

@@ -1,0 +1,95 @@
+"""Turns telemetry on where there is a DSN, and sees what it still holds off at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
+from fastapi.telemetry._api import _route_selected
+from opentelemetry import _logs, metrics, trace
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
+from open_workshop_storage.core.settings import Settings, listed
+
+# Shorter than what a stopping worker has left (`services.shutdown`).
+_CLOSING_SECONDS = 3.0
+_OFF: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
+
+
+@asynccontextmanager
+async def open_telemetry(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
+    """Export what the process does in the block, if `UPTRACE_DSN` is set.
+
+    Called once in each process, after it was forked: exporters have threads and connections of their own.
+    """
+    if not settings.uptrace_dsn:
+        _instruct(app, _OFF)
+        yield
+        return
+    # gRPC takes its time and memory; who has no telemetry shall not pay for it.
+    from open_workshop_storage.observability.exporters import start_exporting
+
+    start_exporting(settings)
+    # FastAPI's own records of failures hold whatever their messages do; ours say what there is to say.
+    chosen: TelemetryConfig = {
+        "logs": False,
+        "operation_spans": "operation" not in listed(settings.uptrace_fastapi_exclude_spans),
+        "exclude": _excluder(listed(settings.uptrace_fastapi_excluded_urls)),
+    }
+    _instruct(app, chosen)
+    try:
+        yield
+    finally:
+        await _close()
+
+
+def _instruct(app: FastAPI, config: TelemetryConfig) -> None:
+    # FastAPI wants to know this when the app is made, which is at import; the settings are known only now.
+    app._telemetry.update(config)
+
+
+def _excluder(patterns: list[str]) -> Callable[[Scope], bool] | None:
+    """Return what tells whether one of the patterns is in a request's URL, without its query string."""
+    if not patterns:
+        return None
+    wanted = re.compile("|".join(f"(?:{pattern})" for pattern in patterns))
+
+    def is_excluded(scope: Scope) -> bool:
+        host = Headers(scope=scope).get("host", "")
+        return wanted.search(f"{scope['scheme']}://{host}{scope['path']}") is not None
+
+    return is_excluded
+
+
+async def _close() -> None:
+    """Send what is left; give up after `_CLOSING_SECONDS`, should nobody take it."""
+    providers: tuple[Any, ...] = (
+        trace.get_tracer_provider(),
+        metrics.get_meter_provider(),
+        _logs.get_logger_provider(),
+    )
+    closing = [threading.Thread(target=provider.shutdown, daemon=True) for provider in providers]
+    for thread in closing:
+        thread.start()
+    deadline = time.monotonic() + _CLOSING_SECONDS
+    while any(thread.is_alive() for thread in closing) and time.monotonic() < deadline:
+        await asyncio.sleep(0.05)
+
+
+def name_route(scope: Scope, route: str) -> None:
+    """Name the span and the figures of a request that is answered before FastAPI's routing.
+
+    Args:
+        route: As the router would write it, such as `/download/{type}/{path}`.
+    """
+    if "fastapi.telemetry" in scope:
+        # What FastAPI's router calls; the route has no other way into the figures.
+        _route_selected(scope=scope, path=route)

@@ -1,0 +1,144 @@
+"""Spans of what happens between a request and its answer, or to a job that an earlier request began.
+
+Nothing here begins a trace: requests do, in FastAPI's own instrumentation. So what runs in the background, such as the
+polling of Redis, makes no spans, and without telemetry nothing does.
+
+No span carries a URL, a query string, a header or the message of an error: these may hold secrets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from opentelemetry import context as contexts
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Span, SpanKind, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.util.types import AttributeValue
+
+_TRACER = trace.get_tracer("open_workshop_storage")
+_PROPAGATOR = TraceContextTextMapPropagator()
+
+
+def traceparent() -> str | None:
+    """Return the present trace and span as others may go on with them (W3C Trace Context), if there are any."""
+    return trace_headers().get("traceparent")
+
+
+def trace_headers() -> dict[str, str]:
+    """Return the headers with which a service that is asked can go on with the present trace."""
+    headers: dict[str, str] = {}
+    _PROPAGATOR.inject(headers)
+    return headers
+
+
+def context_of(parent: str | None) -> Context | None:
+    """Return the context that a `traceparent` describes, `None` for none."""
+    return None if parent is None else _PROPAGATOR.extract({"traceparent": parent}, Context())
+
+
+@contextmanager
+def span(
+    name: str, attributes: Mapping[str, AttributeValue] | None = None, kind: SpanKind = SpanKind.INTERNAL
+) -> Iterator[Span]:
+    """Record what the block does as a part of the present trace, if there is one."""
+    present = trace.get_current_span()
+    if not present.get_span_context().is_valid:
+        yield present
+        return
+    with _TRACER.start_as_current_span(
+        name, kind=kind, attributes=attributes, record_exception=False, set_status_on_exception=False
+    ) as current:
+        try:
+            yield current
+        except BaseException as error:
+            mark_failed(current, type(error).__name__)
+            raise
+
+
+@contextmanager
+def joined(parent: str | None) -> Iterator[None]:
+    """Have what the block does belong to another trace than the present one.
+
+    Args:
+        parent: Its `traceparent`; without one all stays as it is.
+    """
+    context = context_of(parent)
+    if context is None:
+        yield
+        return
+    token = contexts.attach(context)
+    try:
+        yield
+    finally:
+        contexts.detach(token)
+
+
+@contextmanager
+def job_span(
+    name: str, job_id: str, parent: str | None, attributes: Mapping[str, AttributeValue] | None = None
+) -> Iterator[Span]:
+    """Record what the block does as a part of the job's trace, which any earlier request may have begun.
+
+    Args:
+        parent: The job's `traceparent`; without one it belongs to the present trace.
+    """
+    asking = trace.get_current_span().get_span_context()
+    with joined(parent), span(name, {"job.id": job_id, **(attributes or {})}) as current:
+        if asking.is_valid and asking.trace_id != current.get_span_context().trace_id:
+            current.add_link(asking)
+        yield current
+
+
+def mark_failed(failed: Span, kind: str) -> None:
+    """Say that what a span records went wrong.
+
+    Args:
+        kind: The kind of error, from a small set.
+    """
+    failed.set_attribute("error.type", kind)
+    failed.set_status(StatusCode.ERROR)
+
+
+class StageSpans:
+    """One span after another, for what one run does to its job."""
+
+    def __init__(self, job_id: str, parent: str | None) -> None:
+        self._job_id = job_id
+        self._parent = context_of(parent)
+        self._span: Span | None = None
+
+    def enter(self, stage: str) -> None:
+        """End the span of the last stage, if there is one, and begin the next, in which all that follows lies."""
+        self.end()
+        if self._parent is not None:
+            self._span = _TRACER.start_span(stage, context=self._parent, attributes={"job.id": self._job_id})
+            contexts.attach(trace.set_span_in_context(self._span))
+
+    def end(self, error: str | None = None) -> None:
+        """End the last span.
+
+        Args:
+            error: The reason, if it was cut short by a failure.
+        """
+        if self._span is not None:
+            if error is not None:
+                mark_failed(self._span, error)
+            self._span.end()
+            self._span = None
+
+    @contextmanager
+    def current(self, stage: str) -> Iterator[None]:
+        """Have what the block does lie in the present stage's span, and leave the context as it was."""
+        before = contexts.get_current()
+        if self._span is None:
+            self.enter(stage)
+        else:
+            contexts.attach(trace.set_span_in_context(self._span))
+        try:
+            yield
+        finally:
+            # Stages change within the block, maybe often; what they attached goes all at once.
+            contexts.attach(before)

@@ -1,0 +1,46 @@
+"""Reads, now and then, the figures that are not counted as they happen."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+
+from open_workshop_storage.core.errors import ServiceUnavailable
+from open_workshop_storage.core.settings import Settings
+from open_workshop_storage.core.store import JobStore
+from open_workshop_storage.observability import metrics
+from open_workshop_storage.services.runs import Runs
+from open_workshop_storage.services.slots import Slots
+
+_PAUSE_SECONDS = 10.0
+
+
+class Gauges:
+    """What a loader's worker knows of itself and of what all share."""
+
+    def __init__(self, settings: Settings, store: JobStore, runs: Runs, slots: Slots) -> None:
+        self._settings = settings
+        self._store = store
+        self._runs = runs
+        self._slots = slots
+
+    async def run(self) -> None:
+        """Read until cancelled."""
+        while True:
+            await self._read()
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _read(self) -> None:
+        for slot, (used, waiting) in self._slots.counts().items():
+            metrics.SLOTS_USED.set(used, {"slot": slot})
+            metrics.JOBS_WAITING.set(waiting, {"slot": slot})
+        metrics.OPEN_SOCKETS.set(self._runs.open_sockets)
+        try:
+            pending, oldest_seconds = await self._store.pending_callbacks()
+            metrics.CALLBACKS_PENDING.set(pending)
+            metrics.OLDEST_CALLBACK.set(oldest_seconds)
+            usage = await asyncio.to_thread(shutil.disk_usage, self._settings.main_dir)
+            metrics.DISK_FREE.set(usage.free)
+        except (ServiceUnavailable, OSError):
+            # A figure that is missing says so.
+            pass

@@ -1,0 +1,222 @@
+"""Telemetry as it reaches Uptrace, or a collector, over both protocols (wire contract, section 7)."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+
+import httpx
+import pytest
+
+from tests.conftest import ServiceStarter
+from tests.e2e.under_way import PACKED_LARGE, Records, Transfers, eventually, reported
+from tests.support.archives import SMALL_MOD, seven_zip_of
+from tests.support.client import PATIENCE_SECONDS, upload, watching
+from tests.support.otlp import Receiver, Span, otlp_receiver
+from tests.support.processes import send_signal
+from tests.support.servers import free_port
+from tests.support.services import REDIS_WORKERS, Services, Ticket
+
+pytestmark = pytest.mark.anyio
+
+ARCHIVE = seven_zip_of(SMALL_MOD)
+STAGES = ["uploading", "uploaded", "extracting", "repacking"]
+COOKIE = "cookie-that-nobody-else-may-see"
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with otlp_receiver() as running:
+        yield running
+
+
+async def transfer(services: Services, http: httpx.AsyncClient) -> Ticket:
+    """Upload an archive and watch it."""
+    ticket = services.ticket()
+    async with watching(services.loader, ticket.job_id, ticket.token) as watcher:
+        answer = await upload(http, services.loader, ticket.token, ARCHIVE)
+        assert answer.status_code == 200
+        await watcher.finish()
+    return ticket
+
+
+async def download(services: Services, http: httpx.AsyncClient, ticket: Ticket) -> None:
+    """Download what a transfer brought."""
+    answer = await http.get(
+        f"{services.distributor}/download/{ticket.path}",
+        params={"filename": "name-in-the-query"},
+        headers={"Cookie": f"accessToken={COOKIE}"},
+    )
+    assert answer.status_code == 200
+
+
+def stop(services: Services) -> None:
+    """End the services, which send what they still hold; none may have to be killed for it."""
+    for server in services.servers.values():
+        server.stop()
+        assert server.process.returncode == 0, server.output()
+
+
+def one(receiver: Receiver, name: str) -> Span:
+    (span,) = (span for span in receiver.spans if span.name == name)
+    return span
+
+
+def parent_of(receiver: Receiver, span: Span) -> str:
+    (parent,) = (other.name for other in receiver.spans if other.span_id == span.parent_id)
+    return parent
+
+
+def assert_one_trace(receiver: Receiver, ticket: Ticket) -> None:
+    """Check that the trace of an upload holds all that was done for it."""
+    request = one(receiver, "POST /transfer/upload")
+    assert request.parent_id == ""
+    trace = [span for span in receiver.spans if span.trace_id == request.trace_id]
+    for name in (*STAGES, "callback", "move"):
+        span = one(receiver, name)
+        assert (span.trace_id, span.attributes["job.id"], span.failed) == (request.trace_id, ticket.job_id, False), name
+    runs = {span.name: parent_of(receiver, span) for span in trace if span.name.startswith("7z ")}
+    assert runs == {"7z x": "extracting", "7z a": "repacking"}
+    # The Manager's call is a trace of its own, as long as the Manager passes none on.
+    assert one(receiver, "move").linked == (one(receiver, "POST /transfer/move").trace_id,)
+    assert {line.trace_id for line in receiver.lines if line.attributes.get("job_id") == ticket.job_id} == {
+        request.trace_id
+    }
+
+
+def assert_no_secret(receiver: Receiver, services: Services, ticket: Ticket) -> None:
+    """Check that nothing of what clients showed to be let in, or asked for in a query, was sent."""
+    sent = b"".join(receiver.raw)
+    assert ticket.job_id.encode() in sent
+    for secret in (ticket.token, COOKIE, "name-in-the-query", *vars(services.secrets).values()):
+        assert secret.encode() not in sent
+
+
+async def test_a_transfer_is_one_trace_over_grpc_whichever_workers_serve_it(
+    receiver: Receiver, redis_url: str, start_services: ServiceStarter, http: httpx.AsyncClient
+) -> None:
+    services = start_services(
+        redis_url,
+        UPTRACE_DSN=receiver.dsn(),
+        OTEL_SERVICE_NAME="workshop",
+        OTEL_SERVICE_VERSION="1.2.3",
+        OTEL_DEPLOYMENT_ENVIRONMENT="tests",
+    )
+    ticket = await transfer(services, http)
+    await download(services, http, ticket)
+    await asyncio.to_thread(stop, services)
+    assert_one_trace(receiver, ticket)
+    assert_no_secret(receiver, services, ticket)
+    assert receiver.dsns == {receiver.dsn()} and not receiver.paths
+    saved = [span for span in receiver.spans if span.name == "redis EVALSHA"]
+    assert "repacking" in {parent_of(receiver, span) for span in saved}
+    roots = {span.name for span in receiver.spans if not span.parent_id}
+    # What runs in the background makes no traces.
+    assert all(name.startswith(("GET /", "POST /", "WS /")) for name in roots), roots
+    assert parent_of(receiver, one(receiver, "access check")) == "GET /download/{type}/{path}"
+    named = {"service.name": "workshop", "service.version": "1.2.3", "deployment.environment": "tests"}
+    assert all(named.items() <= span.resource.items() for span in receiver.spans)
+    workers = {figure.resource["service.instance.id"] for figure in receiver.figures if "slots" in figure.name}
+    assert len(workers) == REDIS_WORKERS
+
+
+async def test_figures_answer_what_operators_ask(
+    receiver: Receiver, start_services: ServiceStarter, http: httpx.AsyncClient
+) -> None:
+    # All three signals go to the receiver, though the DSN names another host.
+    services = start_services(
+        apps=["app"],
+        UPTRACE_DSN=f"http://project-token@127.0.0.1:{free_port()}/2",
+        UPTRACE_OTLP_PROTOCOL="http",
+        UPTRACE_OTLP_TRACES_URL=f"{receiver.http_url}/v1/traces",
+    )
+    services.servers["loader"] = services.servers["distributor"] = services.servers["app"]
+    ticket = await transfer(services, http)
+    await download(services, http, ticket)
+    refused = await upload(http, services.loader, services.ticket().token, b"PK\x03\x04 is no archive")
+    assert refused.status_code == 400
+    image = services.stored("resource/no-image.webp", b"x").name
+    for _ in range(2):
+        await http.post(f"{services.distributor}/blurhashes", json={"paths": [f"download/resource/{image}"]})
+    del services.servers["loader"], services.servers["distributor"]
+    await asyncio.to_thread(stop, services)
+    assert receiver.paths == {"/v1/traces", "/v1/metrics", "/v1/logs"}
+    assert_no_secret(receiver, services, ticket)
+    figure = receiver.sum
+    assert figure("storage.transfers", kind="archive", origin="upload", outcome="success") == 1
+    assert figure("storage.transfers", outcome="corrupt_archive") == 1
+    assert all(figure("storage.stage.duration", stage=stage) for stage in STAGES)
+    assert figure("storage.bytes", step="received") == len(ARCHIVE)
+    assert figure("storage.bytes", step="moved") == (services.main_dir / ticket.path).stat().st_size
+    assert figure("storage.callbacks", outcome="delivered") == 2
+    assert (figure("storage.blurhashes", source="computed"), figure("storage.blurhashes", source="memory")) == (1, 1)
+    assert figure("http.server.request.duration", http_route="/download/{type}/{path}") == 1
+    known = {point.name for point in receiver.figures}
+    assert {
+        "storage.slots.used",
+        "storage.slots.waiting",
+        "storage.sockets.open",
+        "storage.callbacks.pending",
+        "storage.callbacks.oldest",
+        "storage.disk.free",
+    } <= known
+    failed = {span.attributes.get("error.type") for span in receiver.spans if span.failed}
+    assert "corrupt_archive" in failed
+
+
+async def test_a_transfer_that_another_worker_took_over_stays_one_trace(
+    receiver: Receiver, redis_url: str, start_services: ServiceStarter, http: httpx.AsyncClient
+) -> None:
+    services = start_services(
+        redis_url,
+        ["loader"],
+        UPTRACE_DSN="http://project-token@127.0.0.1:9/2",
+        UPTRACE_OTLP_GRPC_URL=receiver.grpc_url,
+        UPTRACE_FASTAPI_EXCLUDED_URLS="healthz$, /transfer/m[aeiou]ve",
+        UPTRACE_FASTAPI_EXCLUDE_SPANS="receive, send, operation",
+    )
+    records = Records(services, redis_url)
+    async with AsyncExitStack() as stack:
+        fetch = await Transfers(services, http, stack).fetch(PACKED_LARGE, whole=False)
+        first = await records.until(fetch.ticket, stage="downloading")
+        loader = services.servers["loader"]
+        holder = re.search(rf"INFO (\d+) job {fetch.ticket.job_id}: downloading", loader.output())
+        assert holder is not None
+        send_signal([int(holder[1])], signal.SIGTERM)
+        await reported(services, fetch.ticket)
+        # The server would not hear that it is to stop while it replaces the worker.
+        await eventually(lambda: loader.output().count("Started worker-") == REDIS_WORKERS + 1)
+    await asyncio.to_thread(stop, services)
+    trace_id = first["traceparent"].split("-")[1]
+    trace = [span for span in receiver.spans if span.trace_id == trace_id]
+    assert {"GET /transfer/start", "pending", "downloading", "fetch", "downloaded", "callback", "move"} <= {
+        span.name for span in trace
+    }
+    assert len({span.resource["service.instance.id"] for span in trace if span.name == "downloading"}) == 2
+    everything = {span.name for span in receiver.spans}
+    assert not {name for name in everything if "healthz" in name or "/transfer/move" in name}
+    assert not {name for name in everything if name.startswith("fastapi.")}
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+async def test_a_receiver_that_does_not_answer_holds_nothing_up(
+    protocol: str, start_services: ServiceStarter, http: httpx.AsyncClient
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(PATIENCE_SECONDS)
+        port = silent.getsockname()[1]
+        services = start_services(
+            apps=["app"],
+            environment={"OTEL_METRIC_EXPORT_INTERVAL": "200"},
+            UPTRACE_DSN=f"http://project-token@127.0.0.1:{port}/2?grpc={port}",
+            UPTRACE_OTLP_PROTOCOL=protocol,
+        )
+        app = services.servers["app"]
+        connection, _ = await asyncio.to_thread(silent.accept)
+        with connection:
+            assert (await upload(http, app.url, services.ticket().token, ARCHIVE)).status_code == 200
+            await asyncio.to_thread(stop, services)

@@ -1,0 +1,105 @@
+"""Log lines, as the services print them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+from collections.abc import Iterator
+from datetime import datetime
+
+import httpx
+import pytest
+
+from open_workshop_storage.observability.logs import configure_logging, job_log
+from tests.conftest import ServiceStarter
+from tests.support.archives import SMALL_MOD, seven_zip_of
+from tests.support.client import upload, watching
+
+pytestmark = pytest.mark.anyio
+
+JOB = "job-of-the-test"
+NAME = "open_workshop_storage.test"
+
+
+@pytest.fixture
+def log() -> Iterator[logging.Logger]:
+    """A logger of the package; what `configure_logging` changes is put back."""
+    root, package = logging.getLogger(), logging.getLogger("open_workshop_storage")
+    handlers, level = list(root.handlers), package.level
+    yield logging.getLogger(NAME)
+    root.handlers[:] = handlers
+    package.setLevel(level)
+
+
+def test_a_line_for_people_has_time_level_process_and_job(
+    log: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure_logging("text")
+    configure_logging("text")
+    log.debug("not shown")
+    job_log(log, JOB).info("moved to %s", "archive/mods/7/main.zip")
+    log.warning("Redis is away")
+    first, second = capsys.readouterr().err.splitlines()
+    stamp = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
+    assert re.fullmatch(rf"{stamp} INFO \d+ job {JOB}: moved to archive/mods/7/main\.zip", first)
+    assert re.fullmatch(rf"{stamp} WARNING \d+ Redis is away", second)
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_an_event_is_one_line_whatever_is_in_it(
+    form: str, log: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure_logging("json" if form == "json" else "text")
+    forged = "a\nb\r\u2028c\x1b[31m\udc80"
+    job_log(log, JOB).info("moved to %s", forged)
+    try:
+        raise ValueError("two\nlines")
+    except ValueError:
+        job_log(log, JOB).exception("failed")
+    first, second = capsys.readouterr().err.splitlines()
+    assert "\x1b" not in first and JOB in first and JOB in second
+    assert "ValueError: two" in second and "test_logs.py" in second
+    if form == "json":
+        assert json.loads(first)["message"] == f"moved to {forged}"
+
+
+def test_a_line_for_programs_is_an_object(log: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("json")
+    job_log(log, JOB).error("given up")
+    fields = json.loads(capsys.readouterr().err)
+    assert datetime.fromisoformat(fields.pop("time")).utcoffset() is not None
+    assert fields.pop("process") > 0
+    assert fields == {"level": "ERROR", "logger": NAME, "job_id": JOB, "message": "given up"}
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+async def test_one_grep_shows_a_transfer_and_no_line_holds_a_token(
+    form: str, redis_url: str, start_services: ServiceStarter, http: httpx.AsyncClient
+) -> None:
+    services = start_services(
+        redis_url, ["loader"], environment={"GRANIAN_LOG_ACCESS_ENABLED": "true"}, LOG_FORMAT=form
+    )
+    ticket = services.ticket()
+    async with watching(services.loader, ticket.job_id, ticket.token) as watcher:
+        answer = await upload(http, services.loader, ticket.token, seven_zip_of(SMALL_MOD))
+        assert answer.status_code == 200
+        await watcher.finish()
+    await http.get(f"{services.loader}/transfer/start", params={"token": ticket.token})
+    server = services.servers["loader"]
+    await asyncio.to_thread(server.stop)
+    output = server.output()
+    lines = [line for line in output.splitlines() if ticket.job_id in line]
+    if form == "json":
+        texts = [fields["message"] for line in lines if "job_id" in (fields := json.loads(line))]
+    else:
+        texts = [text for line in lines if (text := line.partition(f" job {ticket.job_id}: ")[2])]
+    assert [text.split()[0].rstrip(",") for text in texts] == [
+        *("uploading", "uploaded", "extracting", "repacking", "packed", "moved", "callback")
+    ]
+    # The access log is on, names what was asked for, and no more.
+    for path in (f"/transfer/ws/{ticket.job_id}", "/transfer/upload", "/transfer/start", "/transfer/move"):
+        assert f"{path} HTTP" in output
+    for secret in (ticket.token, *vars(services.secrets).values(), "token="):
+        assert secret not in output
