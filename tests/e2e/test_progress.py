@@ -14,7 +14,7 @@ from websockets.exceptions import InvalidStatus
 from tests.support.archives import SMALL_MOD, compressed_tar_of, seven_zip_of, tar_of, zip_of
 from tests.support.client import InterruptedBody, Message, Watcher, upload, watching
 from tests.support.manager import Answer
-from tests.support.processes import connections
+from tests.support.processes import connections, keepalive_timers
 from tests.support.services import Services
 
 pytestmark = pytest.mark.anyio
@@ -187,3 +187,11 @@ async def test_complete_is_sent_before_the_callback(services: Services, http: ht
         assert not sending.done()
         manager_answers.set()
     assert sending.result().status_code == 200
+
+
+async def test_the_kernel_looks_whether_an_idle_client_is_still_there(services: Services) -> None:
+    ticket = services.ticket()
+    async with watching(services.loader, ticket.job_id, ticket.token):
+        # A client that vanished cannot be had here, but the timer of its probes shows.
+        timers = keepalive_timers(services.servers["loader"].port)
+    assert timers and all(timers)

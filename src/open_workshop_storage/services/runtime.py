@@ -22,6 +22,7 @@ from open_workshop_storage.services.form_tokens import FormTokens
 from open_workshop_storage.services.gauges import Gauges
 from open_workshop_storage.services.images import Images
 from open_workshop_storage.services.moves import Moves
+from open_workshop_storage.services.peers import drop_vanished_peers
 from open_workshop_storage.services.readiness import Readiness
 from open_workshop_storage.services.runs import Runs
 from open_workshop_storage.services.shutdown import follow_server, stop_in_order
@@ -91,6 +92,7 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
             if settings.uptrace_dsn:
                 tasks.start(Gauges(settings, store, runs, slots).run())
             tasks.start(stop_in_order(runs, settings.shutdown_grace_seconds))
+            tasks.start(drop_vanished_peers())
         tasks.start(follow_server())
         yield Runtime(
             settings=settings,

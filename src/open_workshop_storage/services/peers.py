@@ -1,0 +1,53 @@
+"""Finds out which clients have vanished without a word."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+_IDLE_SECONDS = 30
+_INTERVAL_SECONDS = 10
+_PATIENCE_SECONDS = 60
+_POLL_SECONDS = 0.1
+
+_OPTIONS = {
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE): 1,
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE): _IDLE_SECONDS,
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL): _INTERVAL_SECONDS,
+    # Holds for probes and for data alike, also for those of a client that lives but does not read.
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT): _PATIENCE_SECONDS * 1000,
+}
+
+
+async def drop_vanished_peers() -> None:
+    """Have the kernel end connections whose client has been silent for a minute, to its probes too.
+
+    An ASGI app can send no pings of the WebSocket protocol, and granian sends none. What a listening socket is set to
+    holds for all that it accepts from then on. The server opens it after the app's start, hence the wait.
+    """
+    while not (listeners := await asyncio.to_thread(_listening_sockets)):
+        await asyncio.sleep(_POLL_SECONDS)
+    for listener in listeners:
+        with listener:
+            # Peers at a Unix socket are on this machine, and cannot vanish.
+            if listener.family != socket.AF_UNIX:
+                for option, value in _OPTIONS.items():
+                    listener.setsockopt(*option, value)
+
+
+def _listening_sockets() -> list[socket.socket]:
+    """Return copies of this process's listening sockets."""
+    found = []
+    for path in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            if stat.S_ISSOCK(path.stat().st_mode):
+                copy = socket.socket(fileno=os.dup(int(path.name)))
+                if copy.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                    found.append(copy)
+                else:
+                    copy.close()
+    return found
