@@ -3,7 +3,7 @@
 SOURCES := src tests benchmarks ow_config_sample.py token_gen.py watchdog.py
 BIN := .venv/bin
 
-.PHONY: setup system-packages demo test chaos bench lint format type-check
+.PHONY: setup system-packages demo test chaos fuzz bench lint format type-check
 
 setup: .venv/installed
 
@@ -28,6 +28,9 @@ test: setup
 
 chaos: setup
 	PYTHONPATH=src:. $(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED))
+
+fuzz: setup
+	$(BIN)/python -m pytest tests/fuzz --hypothesis-profile=fuzz --override-ini=faulthandler_timeout=0
 
 bench: setup
 	@command -v wrk >/dev/null || { echo "wrk is needed. As root: apt-get install wrk" >&2; exit 1; }

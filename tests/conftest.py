@@ -8,11 +8,15 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import settings
 
 from tests.support.servers import redis_server
 from tests.support.services import Services, running_services
 
 LOG_CHARACTERS_SHOWN = 5000
+
+# `make fuzz` chooses it.
+settings.register_profile("fuzz", max_examples=3000, deadline=None)
 
 
 class ServiceStarter:

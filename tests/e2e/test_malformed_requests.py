@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import httpx
@@ -192,6 +193,9 @@ async def test_a_claim_of_the_wrong_kind_is_refused(services: Services, http: ht
     faults: list[tuple[dict[str, object], str]] = [
         ({"job_id": None}, "Invalid job id"),
         ({"job_id": ["job-7f3a9c21"]}, "Invalid job id"),
+        ({"mode": "\ud800"}, "Invalid claims"),
+        ({"mode": float("nan")}, "Invalid claims"),
+        ({"mode": json.loads("[" * 250 + "]" * 250)}, "Invalid claims"),
         ({"transfer_kind": "film"}, "Invalid transfer kind"),
         ({"transfer_kind": ["img"]}, "Invalid transfer kind"),
         ({"pack_level": "high"}, "Invalid pack level"),

@@ -48,6 +48,7 @@ TRANSFER_TOKEN_ERRORS = (
     TokenMissing,
     AccessDenied,
     BadRequest("Invalid job id"),
+    BadRequest("Invalid claims"),
     BadRequest("Invalid transfer kind"),
     BadRequest("Invalid pack level"),
     BadRequest("Invalid storage type"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import from_json
 
 from open_workshop_storage.core.errors import BadRequest, UnsupportedFormat
 
@@ -17,6 +19,8 @@ _JOB_ID = re.compile(r"[A-Za-z0-9_-]{8,128}")
 _TOKEN_CLAIMS = frozenset({"iss", "aud", "exp", "nbf", "iat", "jti"})
 # The Manager knows these already, and a download URL may carry a secret of its origin; `reason` is ours to say.
 _NOT_CARRIED = frozenset({"download_url", "filename", "max_bytes", "keep_condition", "reason"})
+# What a stored record may have around the claims.
+_LEVELS_ABOVE = 10
 
 
 class TransferKind(StrEnum):
@@ -70,6 +74,7 @@ def parse_claims(claims: Mapping[str, Any]) -> TransferClaims:
         UnsupportedFormat: `pack_format` is not `zip`.
     """
     job_id = check_job_id(claims.get("job_id"))
+    _check_storable(claims)
     kind = claims.get("transfer_kind") or TransferKind.ARCHIVE
     if kind not in list(TransferKind):
         _invalid("transfer kind")
@@ -111,6 +116,15 @@ def parse_claims(claims: Mapping[str, Any]) -> TransferClaims:
 
 def _invalid(what: str) -> NoReturn:
     raise BadRequest(f"Invalid {what}")
+
+
+def _check_storable(claims: Mapping[str, Any]) -> None:
+    # The token's own parser takes what a stored record could not be read with again: NaN, halves of characters, and
+    # values in hundreds of others.
+    try:
+        from_json("[" * _LEVELS_ABOVE + json.dumps(claims) + "]" * _LEVELS_ABOVE, allow_inf_nan=False)
+    except (ValueError, RecursionError):
+        _invalid("claims")
 
 
 def _whole_number(claims: Mapping[str, Any], name: str, default: int) -> int:

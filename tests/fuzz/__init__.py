@@ -1,0 +1,1 @@
+"""Generated input against running services; `make fuzz` gives it more time."""
