@@ -1,0 +1,142 @@
+"""How often form tokens are judged the slow way, and what is kept of them (wire contract, section 2)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from pathlib import Path
+
+import bcrypt
+import pytest
+
+from open_workshop_storage.core.errors import AccessDenied, ServiceUnavailable, StorageError, TokenMissing
+from open_workshop_storage.services import form_tokens
+from open_workshop_storage.services.form_tokens import FormToken, FormTokens
+from tests.support.configs import Secrets, cheap_hash
+from tests.support.in_process import make_settings
+
+pytestmark = pytest.mark.anyio
+
+
+class Judged:
+    """The checks that bcrypt has made.
+
+    Attributes:
+        most_at_once: How many of them ran at the same time.
+        niceness: That of the threads that they ran in.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.most_at_once = 0
+        self.niceness: set[int] = set()
+        self._running = 0
+        self._check = bcrypt.checkpw
+
+    def __call__(self, password: bytes, hashed: bytes) -> bool:
+        self._running += 1
+        self.count += 1
+        self.most_at_once = max(self.most_at_once, self._running)
+        self.niceness.add(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        try:
+            return self._check(password, hashed)
+        finally:
+            self._running -= 1
+
+
+@pytest.fixture
+def judged(monkeypatch: pytest.MonkeyPatch) -> Judged:
+    judged = Judged()
+    monkeypatch.setattr(bcrypt, "checkpw", judged)
+    return judged
+
+
+@pytest.fixture
+def plain() -> Secrets:
+    return Secrets()
+
+
+@pytest.fixture
+def tokens(tmp_path: Path, plain: Secrets) -> FormTokens:
+    return FormTokens(make_settings(tmp_path, plain))
+
+
+async def outcomes(tokens: FormTokens, *given: str) -> list[type[StorageError] | None]:
+    """Check tokens for `/upload` at the same time; return what each raises."""
+    results = await asyncio.gather(
+        *(tokens.check(FormToken.UPLOAD_FILE, token) for token in given), return_exceptions=True
+    )
+    return [type(result) if isinstance(result, StorageError) else None for result in results]
+
+
+async def test_a_right_token_is_judged_once_however_many_use_it(
+    tokens: FormTokens, plain: Secrets, judged: Judged
+) -> None:
+    assert await outcomes(tokens, *[plain.upload_file] * 10) == [None] * 10
+    assert await outcomes(tokens, plain.upload_file) == [None]
+    assert judged.count == 1
+
+
+async def test_each_token_opens_its_own_call_only(tokens: FormTokens, plain: Secrets) -> None:
+    for _ in range(2):
+        await tokens.check(FormToken.DELETE_FILE, plain.delete_file)
+        assert await outcomes(tokens, plain.delete_file, plain.upload_file) == [AccessDenied, None]
+
+
+async def test_once_the_right_token_is_known_no_wrong_one_costs_anything(
+    tokens: FormTokens, plain: Secrets, judged: Judged
+) -> None:
+    await tokens.check(FormToken.UPLOAD_FILE, plain.upload_file)
+    wrong = [f"wrong {number}" for number in range(1000)]
+    assert await outcomes(tokens, *wrong) == [AccessDenied] * 1000
+    assert judged.count == 1
+
+
+async def test_a_wrong_token_is_judged_once_while_it_is_remembered(
+    tokens: FormTokens, plain: Secrets, judged: Judged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(form_tokens, "_MOST_REMEMBERED", 4)
+    for _ in range(3):
+        assert await outcomes(tokens, "wrong", "wrong") == [AccessDenied, AccessDenied]
+    assert judged.count == 1
+    for number in range(4):
+        await outcomes(tokens, f"wrong {number}")
+    await outcomes(tokens, "wrong")
+    assert judged.count == 6
+    assert await outcomes(tokens, plain.upload_file) == [None]
+
+
+async def test_wrong_tokens_take_one_core_and_that_after_others(
+    tokens: FormTokens, plain: Secrets, judged: Judged
+) -> None:
+    wrong = [f"wrong {number}" for number in range(100)]
+    told = await outcomes(tokens, *wrong)
+    assert told == [AccessDenied] * 32 + [ServiceUnavailable] * 68
+    assert (judged.count, judged.most_at_once) == (32, 1)
+    assert min(judged.niceness) > os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    assert await outcomes(tokens, plain.upload_file) == [None]
+
+
+@pytest.mark.parametrize("length", [72, 73, 200])
+async def test_a_token_is_compared_in_full(length: int, tmp_path: Path, judged: Judged) -> None:
+    right = "x" * 72
+    tokens = FormTokens(make_settings(tmp_path, Secrets(), upload_file=cheap_hash(right)))
+    assert await outcomes(tokens, "x" * length) == [None if length == 72 else AccessDenied]
+    assert judged.count == (length == 72)
+
+
+async def test_a_token_that_bcrypt_alone_would_take_is_wrong(tokens: FormTokens, plain: Secrets) -> None:
+    doubled = f"{plain.upload_file}\0{plain.upload_file}"
+    assert bcrypt.checkpw(doubled.encode(), plain.settings()["upload_file"].encode())
+    assert await outcomes(tokens, doubled, plain.upload_file) == [AccessDenied, None]
+
+
+async def test_no_token_is_missing(tokens: FormTokens) -> None:
+    assert await outcomes(tokens, "") == [TokenMissing]
+
+
+async def test_nothing_that_is_kept_tells_a_token(tokens: FormTokens, plain: Secrets) -> None:
+    assert await outcomes(tokens, "wrong token", plain.upload_file) == [AccessDenied, None]
+    kept = repr(vars(tokens))
+    assert "wrong token" not in kept and plain.upload_file not in kept
