@@ -220,3 +220,5 @@ async def test_a_receiver_that_does_not_answer_holds_nothing_up(
         with connection:
             assert (await upload(http, app.url, services.ticket().token, ARCHIVE)).status_code == 200
             await asyncio.to_thread(stop, services)
+        # It gave up by itself, before it would have been ended.
+        assert "telemetry was not taken in time" in app.output()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import threading
 import time
@@ -18,6 +19,8 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from open_workshop_storage.core.settings import Settings, listed
+
+_logger = logging.getLogger(__name__)
 
 # Shorter than what a stopping worker has left (`services.shutdown`).
 _CLOSING_SECONDS = 3.0
@@ -80,7 +83,10 @@ async def _close() -> None:
     for thread in closing:
         thread.start()
     deadline = time.monotonic() + _CLOSING_SECONDS
-    while any(thread.is_alive() for thread in closing) and time.monotonic() < deadline:
+    while any(thread.is_alive() for thread in closing):
+        if time.monotonic() > deadline:
+            _logger.warning("the last telemetry was not taken in time, and is lost")
+            return
         await asyncio.sleep(0.05)
 
 
