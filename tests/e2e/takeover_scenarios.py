@@ -15,9 +15,11 @@ import httpx
 
 from tests.conftest import ServiceStarter
 from tests.e2e.at_each_point import AtEachPoint
-from tests.e2e.under_way import Records, Transfers, eventually
+from tests.e2e.outage_scenarios import LONGER_THAN_A_LEASE_SECONDS
+from tests.e2e.under_way import Records, Transfers, assert_arrived, eventually
 from tests.support.archives import SMALL_MOD, zip_of
-from tests.support.processes import is_running, send_signal
+from tests.support.client import InterruptedBody
+from tests.support.processes import children, is_running, send_signal
 from tests.support.servers import redis_server
 from tests.support.services import another_host
 from tests.support.seven_zip_gate import SevenZipGate
@@ -87,3 +89,25 @@ async def workers_sleep_at_each_point_while_another_host_goes_on(start_services:
         assert (services.main_dir / transfers.moved.ticket.path).read_bytes() == zip_of(SMALL_MOD)
         awake = Transfers(services, http, stack).upload(zip_of(SMALL_MOD))
         assert (await awake.answer).status_code == 200
+
+
+async def all_workers_sleep_and_nobody_goes_on(start_services: ServiceStarter, folder: Path) -> None:
+    """SIGSTOP of all workers there are for longer than their leases, as of a frozen host: once awake, they go on."""
+    async with AsyncExitStack() as stack:
+        redis = stack.enter_context(redis_server(folder))
+        services = start_services(redis.url, apps=["loader"])
+        records = Records(services, redis.url)
+        http = await stack.enter_async_context(httpx.AsyncClient())
+        transfers = Transfers(services, http, stack)
+        bodies = [InterruptedBody(zip_of(SMALL_MOD)) for _ in range(4)]
+        uploads = [transfers.upload(aiter(body)) for body in bodies]
+        for upload in uploads:
+            await records.until(upload.ticket, stage="uploading")
+        workers = children(services.servers["loader"].process.pid)
+        send_signal(workers, signal.SIGSTOP)
+        await asyncio.sleep(LONGER_THAN_A_LEASE_SECONDS)
+        send_signal(workers, signal.SIGCONT)
+        for body, upload in zip(bodies, uploads, strict=True):
+            body.go_on.set()
+            assert (await upload.answer).status_code == 200
+            await assert_arrived(services, upload.ticket, SMALL_MOD)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from open_workshop_storage.core.errors import ServiceUnavailable
+from open_workshop_storage.core.job import Job
 from open_workshop_storage.core.store import LEASE_SECONDS, RENEW_SECONDS, JobStore
 from open_workshop_storage.services.callbacks import Callbacks
 from open_workshop_storage.services.cleanup import Cleanup
@@ -64,22 +65,26 @@ class Worker:
     async def _take_jobs(self) -> None:
         looked = time.monotonic()
         while not self._runs.stopping.is_set():
-            if time.monotonic() > looked + LEASE_SECONDS:
-                # The whole host may have been asleep; then others, who are awake again too, have not lost their jobs.
+            # If this worker was asleep, the whole host may have been, and others have not lost their jobs either.
+            jobs = None if time.monotonic() > looked + LEASE_SECONDS else await self._taken()
+            if jobs is None:
                 await self._wait_for_renewals()
+                jobs = []
             looked = time.monotonic()
-            try:
-                jobs = await self._store.take(new_owner(), _TAKE_AT_ONCE)
-            except ServiceUnavailable:
-                await self._wait_for_renewals()
-                continue
             for job in jobs:
                 self._runs.tasks.start(self._transfers.resume(job))
             if len(jobs) < _TAKE_AT_ONCE:
                 await self._store.wait_for_work(_POLL_SECONDS)
 
+    async def _taken(self) -> list[Job] | None:
+        """Take up jobs that wait; return `None` if Redis is away."""
+        try:
+            return await self._store.take(new_owner(), _TAKE_AT_ONCE)
+        except ServiceUnavailable:
+            return None
+
     async def _wait_for_renewals(self) -> None:
-        """Return once Redis is back, and workers that are alive have renewed leases that ran out meanwhile."""
+        """Return once Redis is there, and workers that are alive have renewed leases that ran out meanwhile."""
         returned = None
         while returned is None or time.monotonic() < returned + _RENEWALS_SECONDS:
             await asyncio.sleep(_POLL_SECONDS)
