@@ -7,7 +7,17 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import blurhashes, large_files, slow_readers, small_files
+from benchmarks import (
+    blurhashes,
+    fetches,
+    jobs,
+    large_files,
+    progress,
+    repacking,
+    slow_readers,
+    small_files,
+    uploads,
+)
 from benchmarks.report import Findings, machine, report
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -17,6 +27,11 @@ GROUPS: dict[str, Callable[[Path], Findings]] = {
     "large-files": large_files.measure,
     "blurhashes": blurhashes.measure,
     "slow-readers": slow_readers.measure,
+    "uploads": uploads.measure,
+    "repacking": repacking.measure,
+    "fetches": fetches.measure,
+    "progress": progress.measure,
+    "jobs": jobs.measure,
 }
 """What is measured, by the name that the command line knows it by.
 

@@ -1,0 +1,69 @@
+"""What the loader is measured with: a bare app beside it, and clients that cost little."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+
+from tests.support.servers import Server, _running, clean_environment, free_port
+
+_ANSWER_BYTES = 65536
+
+
+@dataclass(frozen=True)
+class Sent:
+    """One upload.
+
+    Attributes:
+        last_byte: When the server, or the kernel for it, had taken the last byte, by `time.perf_counter`.
+        body_seconds: How long that took.
+        answer_seconds: From then until the answer.
+        status: The answer's.
+    """
+
+    last_byte: float
+    body_seconds: float
+    answer_seconds: float
+    status: int
+
+
+@contextmanager
+def sink(folder: Path) -> Iterator[Server]:
+    """Run `benchmarks.sink` until the block ends; it writes to `folder / "sunk"`."""
+    port = free_port()
+    granian = str(Path(sys.executable).with_name("granian"))
+    command = [granian, "--interface", "asgi", "--host", "127.0.0.1", "--port", str(port), "benchmarks.sink:app"]
+    environment = clean_environment() | {"SINK_FILE": str(folder / "sunk")}
+
+    def answers() -> bool:
+        try:
+            return httpx.post(f"http://127.0.0.1:{port}/", timeout=1).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    with _running("sink", command, folder, environment, port, answers) as server:
+        yield server
+
+
+def send_file(url: str, path: Path, size: int) -> Sent:
+    """Send the first bytes of a file as a raw body, as fast as they are taken."""
+    parts = urlsplit(url)
+    with path.open("rb") as file, socket.create_connection((parts.hostname, parts.port)) as connection:
+        head = f"POST {parts.path}?{parts.query} HTTP/1.1\r\nHost: storage\r\nContent-Length: {size}\r\n\r\n"
+        started = time.perf_counter()
+        connection.sendall(head.encode())
+        sent = 0
+        while sent < size:
+            sent += os.sendfile(connection.fileno(), file.fileno(), sent, size - sent)
+        last_byte = time.perf_counter()
+        answer = connection.recv(_ANSWER_BYTES)
+        return Sent(last_byte, last_byte - started, time.perf_counter() - last_byte, int(answer.split()[1]))
