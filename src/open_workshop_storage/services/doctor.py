@@ -1,0 +1,199 @@
+"""Checks a configuration against reality, and says what to do (`python -m open_workshop_storage doctor`)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import stat
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from pathlib import Path
+from resource import RLIMIT_NOFILE, getrlimit
+from typing import NamedTuple
+
+import httpx
+from redis.exceptions import RedisError
+
+from open_workshop_storage.core.settings import Settings
+from open_workshop_storage.core.storage_types import StorageType
+from open_workshop_storage.stores.redis_client import redis_client
+from open_workshop_storage.utils.seven_zip import SevenZip, SevenZipError
+
+_PATIENCE_SECONDS = 5.0
+_MOST_SKEW_SECONDS = 10.0
+_LEAST_BCRYPT_COST = 10
+_LEAST_DIFFERENT_CHARACTERS = 12
+_LEAST_OPEN_FILES = 4096
+_FORMATS = frozenset({"zip", "7z", "rar", "rar5", "tar", "gzip", "bzip2", "xz", "zstd"})
+_FORMAT = re.compile(r" *\d+ +[A-Z.]{4}[A-Za-z0-9.+_ ]*? {2,}(\w+) ")
+
+
+class Verdict(StrEnum):
+    """How a check went."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAULT = "FAULT"
+
+
+class Finding(NamedTuple):
+    """What one check found.
+
+    Attributes:
+        subject: What was looked at.
+        text: What it is like, and what to do if that will not do.
+    """
+
+    verdict: Verdict
+    subject: str
+    text: str
+
+
+def ok(subject: str, text: str) -> Finding:
+    """Return a finding that needs nothing done."""
+    return Finding(Verdict.OK, subject, text)
+
+
+def warning(subject: str, text: str) -> Finding:
+    """Return a finding that the services start and work in spite of."""
+    return Finding(Verdict.WARNING, subject, text)
+
+
+def fault(subject: str, text: str) -> Finding:
+    """Return a finding that something does not work because of."""
+    return Finding(Verdict.FAULT, subject, text)
+
+
+async def examine(settings: Settings) -> AsyncIterator[Finding]:
+    """Check everything, and yield findings as they come. Nothing is changed."""
+    checks: list[Callable[[Settings], Awaitable[list[Finding]]]] = [
+        _secrets,
+        _storage,
+        _seven_zip,
+        _redis,
+        _neighbours,
+        _limits,
+    ]
+    for check in checks:
+        for finding in await check(settings):
+            yield finding
+
+
+async def _secrets(settings: Settings) -> list[Finding]:
+    findings = []
+    if len(set(settings.transfer_jwt_secret)) < _LEAST_DIFFERENT_CHARACTERS:
+        findings.append(warning("TRANSFER_JWT_SECRET", "can be guessed; make one with token_gen.py"))
+    hashes = {name: getattr(settings, name) for name in ("upload_file", "delete_file", "storage_manage_token")}
+    for name, value in hashes.items():
+        if int(value[4:6]) < _LEAST_BCRYPT_COST:
+            findings.append(warning(name, f"has a bcrypt cost below {_LEAST_BCRYPT_COST}; make one with token_gen.py"))
+    return findings or [ok("secrets", "strong enough")]
+
+
+async def _storage(settings: Settings) -> list[Finding]:
+    return await asyncio.to_thread(_look_at_storage, settings.main_dir, settings.storage_reserve_bytes)
+
+
+def _look_at_storage(root: Path, reserve_bytes: int) -> list[Finding]:
+    if not root.is_dir():
+        return [fault("MAIN_DIR", f"{root} is no folder; make or mount it, owned by the services' user")]
+    findings = []
+    if not os.access(root, os.R_OK | os.W_OK | os.X_OK):
+        findings.append(fault("MAIN_DIR", f"{root} cannot be written by this user; the loader's user has to"))
+    if root.stat().st_mode & stat.S_IWOTH:
+        findings.append(warning("MAIN_DIR", f"anybody may write to {root}; chmod o-w"))
+    free = shutil.disk_usage(root).free
+    if free < reserve_bytes:
+        findings.append(fault("disk", f"{_size(free)} free, less than STORAGE_RESERVE_BYTES; transfers are refused"))
+    temp = root / "temp"
+    devices = {folder: folder.stat().st_dev for folder in (temp, *map(root.joinpath, StorageType)) if folder.is_dir()}
+    if len({*devices.values(), root.stat().st_dev}) > 1:
+        findings.append(
+            warning("MAIN_DIR", "its folders are on several file systems; a move copies each file, which takes time")
+        )
+    return findings or [ok("storage", f"{root}, {_size(free)} free")]
+
+
+async def _seven_zip(settings: Settings) -> list[Finding]:
+    lines: list[str] = []
+    command = SevenZip(_PATIENCE_SECONDS, _PATIENCE_SECONDS)
+    try:
+        await command.run("i", on_line=lines.append)
+    except SevenZipError as error:
+        advice = "install 7zip (in Debian 12: p7zip-full)" if shutil.which("7z") is None else "see why it cannot run"
+        return [fault("7z", f"{error}; {advice}")]
+    version = next(
+        (match[1] for line in lines if (match := re.search(r"7-Zip.*? (\d+\.\d+)", line))), "of no known version"
+    )
+    found = {match[1].lower() for line in lines if (match := _FORMAT.match(line))}
+    missing = sorted(_FORMATS - found)
+    if missing:
+        return [warning("7z", f"{version} cannot read {', '.join(missing)}; such archives are refused")]
+    return [ok("7z", f"{version}, reads {', '.join(sorted(_FORMATS))}")]
+
+
+async def _redis(settings: Settings) -> list[Finding]:
+    if not settings.redis_url:
+        text = "REDIS_URL is empty: run the loader with one worker; a restart forgets transfers that are under way"
+        return [warning("Redis", text)]
+    redis = redis_client(settings.redis_url)
+    try:
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            asked = time.time()
+            seconds, microseconds = await redis.time()
+            info = await redis.info()
+    except (RedisError, OSError) as error:
+        return [fault("Redis", f"no answer ({type(error).__name__}); start it, or correct REDIS_URL")]
+    finally:
+        await redis.aclose()
+    findings = _clock("Redis", seconds + microseconds / 1e6 - asked)
+    if not info.get("aof_enabled"):
+        findings.append(warning("Redis", "loses the latest jobs when it dies; set `appendonly yes`"))
+    if info.get("maxmemory") and info.get("maxmemory_policy") != "noeviction":
+        findings.append(fault("Redis", "may throw jobs away when it is full; set `maxmemory-policy noeviction`"))
+    return findings or [ok("Redis", f"{info['redis_version']}, writes each change to its disk")]
+
+
+async def _neighbours(settings: Settings) -> list[Finding]:
+    urls = {"MANAGER_URL": settings.manager_url, "ACCESS_SERVICE_URL": settings.access_service_url}
+    if settings.manager_transfer_callback_url:
+        urls["MANAGER_TRANSFER_CALLBACK_URL"] = settings.manager_transfer_callback_url
+    findings = []
+    async with httpx.AsyncClient(trust_env=False, timeout=_PATIENCE_SECONDS) as http:
+        for name, url in urls.items():
+            asked = time.time()
+            try:
+                answer = await http.head(url)
+            except httpx.HTTPError as error:
+                findings.append(
+                    fault(name, f"no answer ({type(error).__name__}); start the service, or correct the URL")
+                )
+                continue
+            with suppress(ValueError):
+                told = parsedate_to_datetime(answer.headers.get("date", "")).timestamp()
+                findings += _clock(name, told - asked)
+            findings.append(ok(name, "answers"))
+    return findings
+
+
+def _clock(subject: str, ahead_seconds: float) -> list[Finding]:
+    if abs(ahead_seconds) <= _MOST_SKEW_SECONDS:
+        return []
+    text = f"its clock is {ahead_seconds:+.0f} s off this one; tokens may count as expired: let both follow NTP"
+    return [warning(subject, text)]
+
+
+async def _limits(settings: Settings) -> list[Finding]:
+    most = getrlimit(RLIMIT_NOFILE)[0]
+    if most < _LEAST_OPEN_FILES:
+        return [warning("open files", f"at most {most} for this user; raise LimitNOFILE for many downloads at once")]
+    return [ok("open files", f"{most} allowed")]
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB"

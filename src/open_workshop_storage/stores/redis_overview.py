@@ -1,0 +1,60 @@
+"""What the job store in Redis holds at this moment, for operators."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+
+from open_workshop_storage.core.callback import Callback
+from open_workshop_storage.core.job import Job
+from open_workshop_storage.core.store import Slot
+
+
+@dataclass(frozen=True)
+class Overview:
+    """All that waits, runs or ended a short time ago.
+
+    Attributes:
+        unfinished: Jobs that need a worker, with or without one, in the order in which their leases end.
+        ended: Jobs that need none, the latest first.
+        callbacks: What waits in the outbox, the next to be delivered first, each with the Unix time, in seconds, when
+            it comes due.
+        slots: How many are held, and how many wait for one.
+    """
+
+    unfinished: Sequence[Job]
+    ended: Sequence[Job]
+    callbacks: Sequence[tuple[Callback, float]]
+    slots: Mapping[Slot, tuple[int, int]]
+
+
+async def overview(redis: Redis, prefix: str, limit: int) -> Overview:
+    """Read what the store of this prefix holds: at most `limit` of each list.
+
+    Raises:
+        RedisError, OSError: Redis did not answer.
+    """
+    async with redis.pipeline(transaction=True) as asked:
+        asked.zrange(f"{prefix}:leases", 0, limit - 1)
+        asked.zrange(f"{prefix}:resting", 0, limit - 1, desc=True)
+        asked.zrange(f"{prefix}:outbox:due", 0, limit - 1, withscores=True)
+        for slot in Slot:
+            asked.zcard(f"{prefix}:slots:{slot}:held")
+            asked.zcard(f"{prefix}:slots:{slot}:line")
+        unfinished, ended, due, *counts = await asked.execute()
+    async with redis.pipeline(transaction=False) as asked:
+        for job_id in (*unfinished, *ended):
+            asked.hget(f"{prefix}:job:{job_id}", "data")
+        for jti, _ in due:
+            asked.hget(f"{prefix}:outbox", jti)
+        texts = await asked.execute()
+    jobs = [Job.model_validate_json(text) if text else None for text in texts[: len(unfinished) + len(ended)]]
+    callbacks = [Callback.model_validate_json(text) if text else None for text in texts[len(jobs) :]]
+    return Overview(
+        unfinished=[job for job in jobs[: len(unfinished)] if job],
+        ended=[job for job in jobs[len(unfinished) :] if job],
+        callbacks=[(callback, at / 1000) for callback, (_, at) in zip(callbacks, due, strict=True) if callback],
+        slots=dict(zip(Slot, zip(counts[::2], counts[1::2], strict=True), strict=True)),
+    )

@@ -1,0 +1,120 @@
+"""`python -m open_workshop_storage doctor` and `status`, beside running services."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.conftest import ServiceStarter
+from tests.support.archives import SMALL_MOD, zip_of
+from tests.support.client import PATIENCE_SECONDS, upload
+from tests.support.configs import Secrets, write_config
+from tests.support.manager import Answer
+from tests.support.servers import PROJECT, clean_environment, free_port
+from tests.support.services import Services
+
+pytestmark = pytest.mark.anyio
+
+
+def run(command: str, config: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    variables = clean_environment() | {"PYTHONPATH": str(PROJECT / "src"), "OW_CONFIG": str(config)} | environment
+    return subprocess.run(
+        [sys.executable, "-m", "open_workshop_storage", command],
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+    )
+
+
+def config_of(services: Services) -> Path:
+    return services.main_dir.parent / "ow_config.py"
+
+
+def verdicts(text: str) -> dict[str, str]:
+    """Return what the doctor thinks, by subject."""
+    return {subject: verdict for verdict, subject in re.findall(r"^(\w+) +(.+?): ", text, re.MULTILINE)}
+
+
+def test_the_doctor_finds_running_services_well(services: Services) -> None:
+    result = run("doctor", config_of(services))
+    found = verdicts(result.stdout)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert {found[name] for name in ("storage", "7z", "MANAGER_URL", "ACCESS_SERVICE_URL")} == {"ok"}
+    # Those of the tests are cheap, and their Redis keeps nothing.
+    assert {found[name] for name in ("upload_file", "delete_file", "storage_manage_token", "Redis")} == {"warning"}
+
+
+def test_the_doctor_names_every_fault_and_what_to_do(tmp_path: Path) -> None:
+    nowhere = f"127.0.0.1:{free_port()}"
+    settings = {
+        "MAIN_DIR": str(tmp_path / "missing"),
+        "MANAGER_URL": f"http://{nowhere}",
+        "ACCESS_SERVICE_URL": f"http://{nowhere}",
+        "REDIS_URL": f"redis://{nowhere}",
+        **Secrets().settings(),
+    }
+    result = run("doctor", write_config(tmp_path, settings), PATH=str(tmp_path))
+    faults = {subject for subject, verdict in verdicts(result.stdout).items() if verdict == "FAULT"}
+    assert result.returncode == 1
+    assert faults == {"MAIN_DIR", "7z", "Redis", "MANAGER_URL", "ACCESS_SERVICE_URL"}
+    assert "make or mount it" in result.stdout and "correct REDIS_URL" in result.stdout
+
+
+def test_the_doctor_warns_of_a_disk_that_is_nearly_full_and_of_a_weak_secret(tmp_path: Path) -> None:
+    settings = {
+        "MAIN_DIR": str(tmp_path),
+        "MANAGER_URL": "http://127.0.0.1:9",
+        "ACCESS_SERVICE_URL": "http://127.0.0.1:9",
+        "STORAGE_RESERVE_BYTES": 10**18,
+        **Secrets(jwt_secret="abc" * 20).settings(),
+    }
+    result = run("doctor", write_config(tmp_path, settings))
+    found = verdicts(result.stdout)
+    assert (found["disk"], found["TRANSFER_JWT_SECRET"]) == ("FAULT", "warning")
+    assert "abcabc" not in result.stdout
+
+
+@pytest.mark.parametrize("command", ["doctor", "status"])
+def test_faulty_settings_are_named(command: str, tmp_path: Path) -> None:
+    result = run(command, write_config(tmp_path, {"MAIN_DIR": ""}))
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "MANAGER_URL is missing" in result.stderr and "Traceback" not in result.stderr
+
+
+async def test_status_shows_what_failed_and_why_what_waits_and_which_callbacks_are_pending(
+    start_services: ServiceStarter, redis_url: str, http: httpx.AsyncClient
+) -> None:
+    services = start_services(redis_url, apps=["loader"], TRANSFER_DOWNLOAD_CONCURRENCY=1)
+    moved, failed, packed = (
+        services.ticket(),
+        services.ticket(transfer_kind="img", storage_type="resource"),
+        services.ticket(),
+    )
+    services.manager.script(packed.job_id, Answer(status=503, move=False))
+    assert (await upload(http, services.loader, moved.token, zip_of(SMALL_MOD))).status_code == 200
+    assert (await upload(http, services.loader, failed.token, b"no image")).status_code == 400
+    await upload(http, services.loader, packed.token, zip_of(SMALL_MOD))
+    result = await asyncio.to_thread(run, "status", config_of(services))
+    assert result.returncode == 0
+    lines = {(line.split()[0], line.split()[1]): line for line in result.stdout.splitlines() if "job-" in line}
+    assert f"to {moved.path}" in lines["moved", moved.job_id]
+    assert "Image expected (not_image)" in lines["failed", failed.job_id]
+    assert "waits for the Manager" in lines["packed", packed.job_id]
+    assert "1 attempts failed" in lines["callback", packed.job_id]
+    assert "upload 0 used, 0 waiting" in result.stdout
+
+
+def test_status_says_where_it_cannot_look(tmp_path: Path, services: Services) -> None:
+    if services.store == "memory":
+        result = run("status", config_of(services))
+        assert (result.returncode, result.stdout) == (1, "") and "process only" in result.stderr
+    else:
+        result = run("status", config_of(services), REDIS_URL=f"redis://127.0.0.1:{free_port()}")
+        assert (result.returncode, result.stdout) == (1, "") and "does not answer" in result.stderr
