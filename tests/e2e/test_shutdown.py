@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import subprocess
 import threading
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -26,7 +27,8 @@ from tests.e2e.under_way import (
 from tests.support.archives import SMALL_MOD, seven_zip_of, zip_of
 from tests.support.client import InterruptedBody, Watcher, raw_request, watching
 from tests.support.manager import Answer
-from tests.support.processes import descendants, is_running, send_signal
+from tests.support.processes import children, descendants, is_running, kill, send_signal
+from tests.support.servers import PROJECT, clean_environment, free_port, granian_command
 from tests.support.services import Services, Ticket, another_host
 from tests.support.seven_zip_gate import SevenZipGate
 
@@ -120,3 +122,21 @@ async def test_workers_whose_main_process_is_killed_end_themselves_and_hand_thei
         loader.process.kill()
         await eventually(lambda: not any(map(is_running, processes)))
         await assert_others_go_on(services, gate, half_fetched, extracted)
+
+
+async def test_workers_whose_main_process_is_killed_before_they_have_started_end_themselves(
+    tmp_path: Path, start_services: ServiceStarter, redis_url: str
+) -> None:
+    config = start_services(redis_url, apps=["distributor"]).main_dir.parent / "ow_config.py"
+    command = granian_command("loader", free_port(), workers=3)
+    environment = clean_environment() | {"OW_CONFIG": str(config)}
+    with (tmp_path / "log").open("wb") as log:
+        main = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=log, stderr=log)
+    while not (workers := children(main.pid)):
+        assert main.poll() is None
+    main.kill()
+    main.wait()
+    try:
+        await eventually(lambda: not any(map(is_running, workers)))
+    finally:
+        kill(workers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import multiprocessing
 import os
 import signal
 
@@ -33,7 +34,9 @@ async def stop_in_order(runs: Runs, grace_seconds: float) -> None:
 
 async def follow_server() -> None:
     """Send this process SIGTERM once the one that started it is gone, killed maybe, and nobody else would."""
-    server = os.getppid()
+    # granian starts its workers with this module, which knows the parent from before the start: it may be gone by now.
+    started_by = multiprocessing.parent_process()
+    server = os.getppid() if started_by is None else started_by.pid
     while os.getppid() == server:
         await asyncio.sleep(_WATCH_SECONDS)
     _logger.warning("the server's main process is gone")
