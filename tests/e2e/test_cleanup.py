@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import pytest
+import redis
 
 from tests.conftest import ServiceStarter
 from tests.support.archives import SMALL_MOD, zip_of
 from tests.support.client import PATIENCE_SECONDS, InterruptedBody, upload, watching
 from tests.support.manager import Answer
 from tests.support.servers import clean_environment, granian
-from tests.support.services import Services, Ticket
+from tests.support.services import Services, Ticket, another_host
 
 pytestmark = pytest.mark.anyio
 
@@ -35,10 +37,27 @@ async def move(services: Services, ticket: Ticket, path: str) -> tuple[int, str]
 
 @pytest.mark.parametrize("store", ["memory", "redis"])
 async def test_what_is_idle_goes_after_its_time_and_what_is_waited_for_stays(
-    store: str, start_services: ServiceStarter, http: httpx.AsyncClient, request: pytest.FixtureRequest
+    store: str,
+    start_services: ServiceStarter,
+    http: httpx.AsyncClient,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
 ) -> None:
     redis_url = request.getfixturevalue("redis_url") if store == "redis" else ""
     services = start_services(redis_url, apps=["loader"], JOB_TTL_SECONDS=TTL_SECONDS, CLEANUP_INTERVAL_SECONDS=0.2)
+    if not redis_url:
+        await clean_up(services, http)
+        return
+    with another_host(services, tmp_path), redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        prefix = f"test-{services.main_dir.parent.name}:"
+        for name in ("leases", "resting"):
+            client.zadd(f"{prefix}{name}", {"job-without-a-record": 0})
+        await clean_up(services, http)
+        stays = {"kept_since", "outbox", "outbox:due"}  # the waiting callback, and since when Redis knows of it
+        await until(lambda: {key.removeprefix(prefix) for key in client.keys(f"{prefix}*")} == stays)
+
+
+async def clean_up(services: Services, http: httpx.AsyncClient) -> None:
     temp = services.main_dir / "temp"
 
     stray, fresh = temp / "job-stray-workspace", temp / "job-fresh-workspace"

@@ -204,6 +204,7 @@ class Archives:
             try:
                 async with watched(partial(self._require_space, target.parent)):
                     await self._seven_zip.run(*arguments, on_percent=on_percent, folder=folder)
+                await asyncio.to_thread(self._require_space, target.parent)
                 return await asyncio.to_thread(_put_in_place, part, target)
             except BaseException:
                 await asyncio.to_thread(_remove_part, part)

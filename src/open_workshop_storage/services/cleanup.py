@@ -14,8 +14,8 @@ from open_workshop_storage.core.job import Job, Stage
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
-from open_workshop_storage.services.runs import discard
 from open_workshop_storage.services.storage import Storage
+from open_workshop_storage.services.workspaces import discard, discard_parts, parts_of
 
 _logger = logging.getLogger(__name__)
 
@@ -49,10 +49,11 @@ class Cleanup:
         for job in await self._store.idle(ttl, _AT_ONCE):
             with suppress(StaleJobError):
                 await self._forget(job)
-        for folder in await asyncio.to_thread(_older_than, self._storage.temp, ttl):
-            if await self._store.get(folder.name) is None:
-                job_log(_logger, folder.name).info("stray workspace removed")
-                await discard(folder)
+        for workspace in await asyncio.to_thread(_older_than, self._storage.temp, ttl):
+            parts = await parts_of(workspace)
+            if await self._store.get(workspace.name) is None:
+                job_log(_logger, workspace.name).info("stray workspace removed")
+                await discard_parts(workspace, parts)
         await self._storage.remove_leftovers(ttl)
 
     async def _forget(self, job: Job) -> None:
@@ -60,9 +61,12 @@ class Cleanup:
         if job.stage is Stage.PACKED and await self._store.callback_waits(callback_of(job).jti):
             await self._store.save(job.changed(), None)
             return
+        workspace = self._storage.workspace(job.job_id)
+        # A new job of this name may begin as soon as this one is forgotten.
+        parts = await parts_of(workspace)
         await self._store.remove(job)
         job_log(_logger, job.job_id).info("forgotten after its time")
-        await discard(self._storage.workspace(job.job_id))
+        await discard_parts(workspace, parts)
 
     async def _clear_workspaces(self) -> None:
         """Remove all workspaces: without Redis the jobs that they belonged to went with the last process."""

@@ -26,9 +26,10 @@ from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.observability.tracing import job_span
 from open_workshop_storage.services.archives import Archives
 from open_workshop_storage.services.job_run import JobRun
-from open_workshop_storage.services.runs import Runs, discard, new_owner
+from open_workshop_storage.services.runs import Runs, new_owner
 from open_workshop_storage.services.slots import Slots
 from open_workshop_storage.services.storage import Storage
+from open_workshop_storage.services.workspaces import discard
 
 _logger = logging.getLogger(__name__)
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
-import shutil
 import uuid
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from open_workshop_storage.core.errors import NoSpace, RepackFailed, ServiceUnavailable, StorageError
@@ -19,11 +18,13 @@ from open_workshop_storage.services.callbacks import Callbacks
 from open_workshop_storage.services.job_run import JobRun
 from open_workshop_storage.services.storage import Storage
 from open_workshop_storage.services.tasks import Tasks
+from open_workshop_storage.services.workspaces import discard_parts, parts_of
 
 _logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.1
 _ENDING_SECONDS = 5.0
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 T = TypeVar("T")
 
@@ -136,7 +137,8 @@ class Runs:
         except StorageError as error:
             await self.fail(run, error)
         except Exception as error:
-            failure = unexpected()
+            is_full = isinstance(error, OSError) and error.errno in _FULL
+            failure = NoSpace() if is_full else unexpected()
             failure.__cause__ = error
             await self.fail(run, failure)
 
@@ -168,15 +170,13 @@ class Runs:
             exc_info=error.__cause__ if is_ours else None,
         )
         # The next attempt may begin as soon as this one's end is known.
-        folders = await asyncio.to_thread(_folders_in, run.workspace)
+        parts = await parts_of(run.workspace)
         try:
             callback = await run.fail(error)
         except StaleJobError:
             self._drop(run)
         self.release(run)
-        for folder in folders:
-            await discard(folder)
-        await asyncio.to_thread(_remove_if_empty, run.workspace)
+        await discard_parts(run.workspace, parts)
         self.tasks.start(self._callbacks.deliver(callback))
         raise error
 
@@ -202,21 +202,3 @@ class Runs:
             async with asyncio.timeout(seconds):
                 while self._runs or self._attended:
                     await asyncio.sleep(_POLL_SECONDS)
-
-
-def _folders_in(workspace: Path) -> list[Path]:
-    try:
-        return list(workspace.iterdir())
-    except OSError:
-        # Whatever has become of the storage root, the attempt has to have its end.
-        return []
-
-
-def _remove_if_empty(workspace: Path) -> None:
-    with suppress(OSError):
-        workspace.rmdir()
-
-
-async def discard(folder: Path) -> None:
-    """Remove a folder with all that is in it, if it is there."""
-    await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)

@@ -70,8 +70,8 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
         manager_http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=None))
         access_http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=None))
         tasks = await stack.enter_async_context(Tasks())
-        images = Images()
-        storage = Storage(settings.main_dir)
+        images = Images(settings.storage_reserve_bytes)
+        storage = Storage(settings.main_dir, settings.storage_reserve_bytes)
         access = AccessService(
             access_http,
             settings.access_service_url,

@@ -10,6 +10,7 @@ import errno
 import math
 import os
 import re
+import shutil
 import stat
 import threading
 import time
@@ -81,11 +82,13 @@ class Storage:
 
     Args:
         main_dir: An absolute path. It need not exist yet, and may be reached through symbolic links.
+        reserve_bytes: Disk space that files from another file system leave free.
     """
 
-    def __init__(self, main_dir: Path) -> None:
+    def __init__(self, main_dir: Path, reserve_bytes: int = 0) -> None:
         self.main_dir = main_dir
         self._root = str(main_dir)
+        self._reserve_bytes = reserve_bytes
         self._real_folders: dict[str, str] = {}
         self._mods = ""
         self._mods_expire = -math.inf
@@ -216,7 +219,7 @@ class Storage:
         Raises:
             FileMissing: There is no source.
             BadRequest: The target is a folder, or leads through a file.
-            NoSpace: The disk is full; nothing is left behind.
+            NoSpace: The disk is full, or would be down to its reserve; nothing is left behind.
             ServiceUnavailable: The storage root is missing.
         """
         return await run_to_end(lambda stop: self._install(source, target, stop))
@@ -289,6 +292,8 @@ class Storage:
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
+        if shutil.disk_usage(target.parent).free - source.stat().st_size < self._reserve_bytes:
+            raise NoSpace
         partial = partial_path(target)
         note = self.temp / partial.name
         make_folders(note.parent)

@@ -224,11 +224,13 @@ class Transfers:
     async def _keep_partial(self, run: JobRun) -> int:
         """Return how many bytes an earlier run fetched that this one can go on from.
 
-        They are copied, because that run's worker may only be asleep, and write on when it wakes.
+        They are copied, because that run's worker may only be asleep, and write on when it wakes. Where the disk
+        has no room for both, the fetch begins anew.
         """
         if run.job.partial_file is None or run.job.validator is None:
             return 0
-        return await asyncio.to_thread(_copy, run.workspace / run.job.partial_file, run.folder / _SOURCE)
+        partial = run.workspace / run.job.partial_file
+        return await asyncio.to_thread(_copy, partial, run.folder / _SOURCE, self._settings.storage_reserve_bytes)
 
     async def _receive(
         self,
@@ -248,10 +250,12 @@ class Transfers:
         return self._settings.transfer_max_bytes if limit is None else limit
 
 
-def _copy(source: Path, target: Path) -> int:
+def _copy(source: Path, target: Path, reserve_bytes: int) -> int:
     target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        shutil.copyfile(source, target)
-    except FileNotFoundError:
-        return 0
-    return target.stat().st_size
+    copied = 0
+    with suppress(FileNotFoundError):
+        if shutil.disk_usage(target.parent).free - source.stat().st_size >= reserve_bytes:
+            shutil.copyfile(source, target)
+            copied = target.stat().st_size
+        source.unlink()
+    return copied

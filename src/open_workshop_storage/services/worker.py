@@ -18,7 +18,8 @@ from open_workshop_storage.services.transfers import Transfers
 
 _logger = logging.getLogger(__name__)
 
-_TAKE_AT_ONCE = 8
+# What a dead worker left is spread over those that live.
+_TAKE_AT_ONCE = 1
 _POLL_SECONDS = 1.0
 # A renewal that Redis left without an answer just before its return fails first.
 _RENEWALS_SECONDS = 2 * RENEW_SECONDS

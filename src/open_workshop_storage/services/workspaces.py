@@ -1,0 +1,41 @@
+"""What is in the workspaces of jobs, and how it goes."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+
+async def parts_of(workspace: Path) -> list[Path]:
+    """Return what is in a workspace now: the folders of runs, mostly."""
+    return await asyncio.to_thread(_parts_of, workspace)
+
+
+async def discard(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it, if it is there."""
+    await asyncio.to_thread(_discard, path)
+
+
+async def discard_parts(workspace: Path, parts: list[Path]) -> None:
+    """Remove some of what is in a workspace, and itself unless a new attempt has put something there meanwhile."""
+    for part in parts:
+        await discard(part)
+    with suppress(OSError):
+        await asyncio.to_thread(workspace.rmdir)
+
+
+def _parts_of(workspace: Path) -> list[Path]:
+    try:
+        return list(workspace.iterdir())
+    except OSError:
+        # Whatever has become of the storage root, the attempt has to have its end.
+        return []
+
+
+def _discard(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        shutil.rmtree(path, ignore_errors=True)

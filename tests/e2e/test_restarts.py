@@ -1,0 +1,68 @@
+"""What outlives a restart of all loaders, or the death of one worker after the other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+import pytest
+
+from open_workshop_storage.core.claims import TransferClaims
+from open_workshop_storage.core.job import Job
+from open_workshop_storage.stores.redis import RedisJobStore
+from open_workshop_storage.stores.redis_client import redis_client
+from tests.conftest import ServiceStarter
+from tests.e2e.under_way import FileOrigin, reported
+from tests.fetch.origins import running_origin
+from tests.support.archives import SMALL_MOD, zip_of
+from tests.support.client import upload
+from tests.support.manager import Answer
+from tests.support.servers import clean_environment, granian
+
+pytestmark = pytest.mark.anyio
+
+MOD = zip_of(SMALL_MOD)
+
+
+async def test_callbacks_that_wait_are_delivered_after_a_restart_of_all_loaders(
+    start_services: ServiceStarter, redis_url: str, tmp_path: Path, http: httpx.AsyncClient
+) -> None:
+    services = start_services(redis_url, apps=["loader"])
+    good, bad = services.ticket(), services.ticket()
+    for ticket, body, answer in ((good, MOD, 200), (bad, MOD[:-50], 400)):
+        services.manager.script(ticket.job_id, Answer(503, {"Retry-After": "5"}, move=False))
+        assert (await upload(http, services.loader, ticket.token, body)).status_code == answer
+        await reported(services, ticket)
+    services.servers["loader"].stop()
+    assert [len(services.manager.callbacks(ticket.job_id)) for ticket in (good, bad)] == [1, 1]
+
+    environment = clean_environment() | {"OW_CONFIG": str(services.main_dir.parent / "ow_config.py")}
+    with granian("loader", tmp_path, environment, workers=3) as loader:
+        services.manager.loader_url = loader.url
+        for ticket, status in ((good, "success"), (bad, "error")):
+            first, second = await reported(services, ticket, 2)
+            assert (first.claims["status"], second.claims["status"]) == (status, status)
+            assert second.headers["authorization"] != first.headers["authorization"]
+            assert second.claims["iat"] > first.claims["iat"]
+    assert (services.main_dir / good.path).read_bytes() == MOD
+
+
+async def test_a_job_that_many_workers_died_over_is_not_given_another(
+    start_services: ServiceStarter, redis_url: str, http: httpx.AsyncClient
+) -> None:
+    services = start_services(redis_url, apps=["loader"])
+    prefix = f"test-{services.main_dir.parent.name}"
+    client = redis_client(redis_url)
+    store = RedisJobStore(client, prefix, keep_seconds=60)
+    async with running_origin(FileOrigin(MOD, None, whole=True)) as origin:
+        ends = {}
+        for deaths in (9, 10):
+            ticket = services.ticket()
+            claims = TransferClaims(job_id=ticket.job_id, mod_id=ticket.mod_id, download_url=f"{origin.url}/mod")
+            job = Job(job_id=ticket.job_id, claims=claims, origin="url", file_name="mod.zip", deaths=deaths)
+            await store.save(job.changed(owner="a worker that died"), None)
+            await client.zadd(f"{prefix}:leases", {ticket.job_id: 0})
+            (callback,) = await reported(services, ticket)
+            ends[deaths] = callback.claims["status"], callback.claims.get("reason")
+    await client.aclose()
+    assert ends == {9: ("success", None), 10: ("error", "exception")}
