@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -267,9 +268,9 @@ async def test_deleting_what_is_no_file_changes_nothing(path: str, storage: Stor
 async def test_what_a_killed_copy_left_is_never_found_and_goes_with_the_cleanup(
     storage: Storage, elsewhere: Path
 ) -> None:
-    source = elsewhere / "endless"
+    source = elsewhere / "almost endless"
     with source.open("wb") as file:
-        file.truncate(1 << 40)
+        file.truncate(shutil.disk_usage(storage.main_dir).free // 2)
     target = storage.resolve("resource", "a/x")
     code = (
         "import asyncio, sys; from pathlib import Path; from open_workshop_storage.services.storage import Storage\n"

@@ -52,12 +52,14 @@ async def test_what_is_idle_goes_after_its_time_and_what_is_waited_for_stays(
         prefix = f"test-{services.main_dir.parent.name}:"
         for name in ("leases", "resting"):
             client.zadd(f"{prefix}{name}", {"job-without-a-record": 0})
-        await clean_up(services, http)
-        stays = {"kept_since", "outbox", "outbox:due"}  # the waiting callback, and since when Redis knows of it
+        waiting = await clean_up(services, http)
+        stays = {"kept_since", "outbox", "outbox:due", "outbox:since", "resting", f"job:{waiting.job_id}"}
         await until(lambda: {key.removeprefix(prefix) for key in client.keys(f"{prefix}*")} == stays)
+        assert client.zrange(f"{prefix}resting", 0, -1) == [waiting.job_id]
 
 
-async def clean_up(services: Services, http: httpx.AsyncClient) -> None:
+async def clean_up(services: Services, http: httpx.AsyncClient) -> Ticket:
+    """Return the one job whose callback still waits in the end."""
     temp = services.main_dir / "temp"
 
     stray, fresh = temp / "job-stray-workspace", temp / "job-fresh-workspace"
@@ -98,6 +100,7 @@ async def clean_up(services: Services, http: httpx.AsyncClient) -> None:
     assert sending.result().status_code == 200
     assert (services.main_dir / running.path).read_bytes() == MOD
     assert stranger.exists()
+    return waiting
 
 
 async def test_a_restart_without_redis_forgets_jobs_and_clears_their_workspaces(

@@ -12,7 +12,7 @@ from open_workshop_storage.core.job import Job
 from open_workshop_storage.stores.redis import RedisJobStore
 from open_workshop_storage.stores.redis_client import redis_client
 from tests.conftest import ServiceStarter
-from tests.e2e.under_way import FileOrigin, reported
+from tests.e2e.under_way import FileOrigin, eventually, reported
 from tests.fetch.origins import running_origin
 from tests.support.archives import SMALL_MOD, zip_of
 from tests.support.client import upload
@@ -33,12 +33,15 @@ async def test_callbacks_that_wait_are_delivered_after_a_restart_of_all_loaders(
         services.manager.script(ticket.job_id, Answer(503, {"Retry-After": "5"}, move=False))
         assert (await upload(http, services.loader, ticket.token, body)).status_code == answer
         await reported(services, ticket)
-    services.servers["loader"].stop()
+    # granian loses a worker's SIGTERM that comes while it starts.
+    loader = services.servers["loader"]
+    await eventually(lambda: loader.output().count("Started worker") == 3)
+    loader.stop()
     assert [len(services.manager.callbacks(ticket.job_id)) for ticket in (good, bad)] == [1, 1]
 
     environment = clean_environment() | {"OW_CONFIG": str(services.main_dir.parent / "ow_config.py")}
-    with granian("loader", tmp_path, environment, workers=3) as loader:
-        services.manager.loader_url = loader.url
+    with granian("loader", tmp_path, environment, workers=3) as next_loader:
+        services.manager.loader_url = next_loader.url
         for ticket, status in ((good, "success"), (bad, "error")):
             first, second = await reported(services, ticket, 2)
             assert (first.claims["status"], second.claims["status"]) == (status, status)
