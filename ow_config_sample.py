@@ -65,6 +65,12 @@ TRANSFER_MAX_BYTES = 0
 # Most bytes that an archive may have unpacked; 0 = no limit.
 TRANSFER_MAX_UNPACKED_BYTES = 0
 
+# How many times its own size an archive may have unpacked, 256 MiB being free to all; 0 = no limit.
+TRANSFER_MAX_UNPACKED_RATIO = 250
+
+# Most files and folders that an archive may have; 0 = no limit.
+TRANSFER_MAX_ENTRIES = 200000
+
 # How many uploads, fetches from URLs, and repacks run at once, over all workers that share a Redis; 0 = no limit.
 # An upload over its limit is refused and may be tried again; fetches and repacks wait in order.
 TRANSFER_UPLOAD_CONCURRENCY = 4

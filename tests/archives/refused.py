@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import random
+import struct
 import subprocess
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -106,6 +108,26 @@ def compressed_cut(compression: str) -> bytes:
 def compressed_flipped(compression: str) -> bytes:
     """Return a compressed tar with one byte wrong."""
     return flipped(compressed_tar_of(NOISE, compression), 0.6)
+
+
+def two_end_records() -> bytes:
+    """Return a ZIP whose comment holds the end record of an empty one."""
+    comment = zip_from([])
+    return zip_from([SOUND])[:-2] + struct.pack("<H", len(comment)) + comment
+
+
+def greedy_seven_zip() -> bytes:
+    """Return a 7z archive that wants more memory to be unpacked than it is given: 4 GiB."""
+    archive = bytearray(seven_zip_of({"text": TEXT}, "-m0=PPMd", "-mhc=off"))
+    start, size = struct.unpack_from("<QQ", archive, 12)
+    header = archive[32 + start : 32 + start + size]
+    # The method's number, the length of its properties, and behind the order the memory.
+    at = header.index(bytes([3, 4, 1, 5])) + 5
+    header[at : at + 4] = struct.pack("<I", 0xFFFFFFFF - 36)
+    archive[32 + start :] = header
+    archive[28:32] = struct.pack("<I", zlib.crc32(header))
+    archive[8:12] = struct.pack("<I", zlib.crc32(archive[12:32]))
+    return bytes(archive)
 
 
 def seven_zip_after(command: str) -> bytes:
@@ -220,6 +242,17 @@ _CORRUPT_ZIPS: Builders = {
     "zip with another Unicode path in the local header": lambda: zip_from(
         [Entry(b"a", TEXT, local_extra=unicode_path(b"a", "b"))]
     ),
+    "zip with another large size in the local header": lambda: zip_from(
+        [Entry(b"a", TEXT, local_size=0xFFFFFFFF, local_extra=struct.pack("<HHQ", 1, 8, 9))]
+    ),
+    "zip with a large size that is nowhere": lambda: zip_from([Entry(b"a", TEXT, size=0xFFFFFFFF)]),
+    "zip with two Unicode paths for one entry": lambda: zip_from(
+        [Entry(b"a", TEXT, extra=unicode_path(b"a", "b") + unicode_path(b"a", "c"))]
+    ),
+    "zip with a second end record in its comment": two_end_records,
+    "zip with an entry beyond the end of all files": lambda: zip_from(
+        [Entry(b"a", TEXT, offset=0xFFFFFFFF, extra=struct.pack("<HHQ", 1, 8, 2**64 - 1))]
+    ),
     "zip with an entry where no header is": lambda: zip_from([replace(SOUND, offset=7)]),
     "zip with an entry that runs into the directory": lambda: zip_from([Entry(b"a", TEXT, packed_size=5000)]),
     "zip with a folder that has data": lambda: zip_from([Entry(b"a/", TEXT)]),
@@ -268,6 +301,7 @@ _CORRUPT_TARS: Builders = {
 }
 
 _UNSUPPORTED: Builders = {
+    "7z that wants more memory than it is given": greedy_seven_zip,
     "rar 5 with a compressed file": lambda: rar5(file5(b"a", TEXT, method=NORMAL)),
     "rar 4 with a compressed file": lambda: rar4(file4(b"a", TEXT, method=NORMAL)),
     "zip with an unknown method": lambda: zip_from([Entry(b"a", TEXT, method=77)]),

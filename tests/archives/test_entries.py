@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from open_workshop_storage.utils.archives.entries import Entries, split_name
-from open_workshop_storage.utils.archives.errors import CorruptData, UnsafeEntry
+from open_workshop_storage.utils.archives.errors import CorruptData, UnpackedTooLarge, UnsafeEntry
 
 NAMES = st.text(st.sampled_from("ab.:/\\C\0 "), max_size=12)
 
@@ -36,7 +36,7 @@ def test_a_name_that_stays_passes(name: str) -> None:
 
 
 def test_names_of_a_hundred_thousand_entries_are_kept_apart() -> None:
-    entries = Entries(0)
+    entries = Entries(0, 0)
     for number in range(100_000):
         entries.add(f"folder {number % 100}/file {number}", 1, folder=False)
     assert entries.unpacked_bytes == 100_000
@@ -46,4 +46,15 @@ def test_names_of_a_hundred_thousand_entries_are_kept_apart() -> None:
 
 def test_a_size_below_nothing_is_corrupt() -> None:
     with pytest.raises(CorruptData):
-        Entries(0).add("a", -1, folder=False)
+        Entries(0, 0).add("a", -1, folder=False)
+
+
+def test_folders_that_only_stand_in_names_count_as_entries() -> None:
+    Entries(0, 3).add("a/b/file", 1, folder=False)
+    with pytest.raises(UnpackedTooLarge):
+        Entries(0, 3).add("a/b/c/file", 1, folder=False)
+    entries = Entries(0, 3)
+    for name in ("a/b/", "a/", "a/file"):
+        entries.add(name, 0, folder=False)
+    with pytest.raises(UnpackedTooLarge):
+        entries.add("one more", 0, folder=False)

@@ -68,6 +68,11 @@ async def test_a_large_zip_format_is_kept(workbench: Workbench) -> None:
             {"a": TEXT, "b": TEXT},
             id="with an entry that its directory does not name",
         ),
+        pytest.param(
+            zip_from([Entry(b"a", TEXT), Entry(b"b", TEXT, before=b"padding" * 10 + zip_from([]))]),
+            {"a": TEXT, "b": TEXT},
+            id="with an end record before its last entry",
+        ),
         pytest.param(seven_zip_of(SMALL_MOD, "-tzip", "-mx=0") + b"something after it", SMALL_MOD, id="with a tail"),
     ],
 )

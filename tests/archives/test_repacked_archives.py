@@ -36,6 +36,7 @@ def files_of(content: Content) -> dict[str, bytes]:
     [
         pytest.param(seven_zip_of(SMALL_MOD), id="7z"),
         pytest.param(seven_zip_of(SMALL_MOD, "-m0=BCJ2", "-m1=LZMA"), id="7z with a filter"),
+        pytest.param(seven_zip_of(SMALL_MOD, "-mtr=off"), id="7z without attributes"),
         pytest.param(seven_zip_of(SMALL_MOD, "-ms=off", "-mhc=off"), id="7z neither solid nor with packed headers"),
         pytest.param(rar5(*(file5(name.encode(), data) for name, data in SMALL_MOD.items())), id="rar 5"),
         pytest.param(tar_of(SMALL_MOD), id="tar"),

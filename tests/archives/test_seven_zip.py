@@ -66,6 +66,21 @@ async def test_it_runs_with_closed_input_in_a_clean_environment(
     assert (tmp_path / "core").read_text() == "0\n"
 
 
+async def test_those_that_run_at_once_share_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_seven_zip.install(tmp_path, 'echo "$@" > $1; echo; read wait < $1.go', monkeypatch)
+    cores = len(os.sched_getaffinity(0))
+    runner = SevenZip(60, 60)
+    for name in ("first", "second"):
+        os.mkfifo(tmp_path / f"{name}.go")
+    async with asyncio.TaskGroup() as group:
+        for name in ("first", "second"):
+            group.create_task(runner.run(name, folder=tmp_path))
+        for name in ("first", "second"):
+            await asyncio.to_thread((tmp_path / f"{name}.go").write_text, "go\n")
+    assert f"-mmt={cores} " in (tmp_path / "first").read_text()
+    assert f"-mmt={max(1, cores // 2)} " in (tmp_path / "second").read_text()
+
+
 @pytest.mark.parametrize(
     ("printed", "failure"),
     [

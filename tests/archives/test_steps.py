@@ -22,6 +22,7 @@ from tests.archives.conftest import ArchivesMaker
 from tests.archives.rars import file5, rar5
 from tests.archives.tars import member
 from tests.archives.workbench import Workbench, content_of
+from tests.archives.zips import Entry, zip_from
 from tests.support.archives import SMALL_MOD, compressed_tar_of, seven_zip_of, tar_of, zip_of
 from tests.support.processes import descendants
 
@@ -76,6 +77,31 @@ async def test_a_bomb_in_a_compressed_tar_is_stopped_before_it_goes_off(workbenc
     with pytest.raises(ArchiveTooLarge):
         await workbench.archives.extract(workbench.source, inspection, workbench.extracted, "a", 1_000_000, ignore)
     assert not workbench.extracted.exists()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(zip_from([Entry(b"zeros", size=300_000_000)]), id="zip"),
+        pytest.param(compressed_tar_of({"zeros": bytes(300_000_000)}, "zst"), id="tar.zst"),
+    ],
+)
+async def test_more_than_the_ratio_allows_is_refused(sent: bytes, workbench: Workbench) -> None:
+    with pytest.raises(ArchiveTooLarge):
+        await workbench.accept(sent)
+    assert content_of(workbench.folder) == {"source": sent}
+
+
+@pytest.mark.parametrize("sent", [*LIMITED[:-1], pytest.param(compressed_tar_of(SMALL_MOD, "gz"), id="tar.gz")])
+async def test_more_entries_than_the_limit_are_refused(
+    sent: bytes, workbench: Workbench, make_archives: ArchivesMaker
+) -> None:
+    # Four files in three folders, of which no archive but the 7z has entries.
+    workbench.archives = make_archives(transfer_max_entries=7)
+    await workbench.accept(sent)
+    workbench.archives = make_archives(transfer_max_entries=6)
+    with pytest.raises(ArchiveTooLarge):
+        await workbench.accept(sent)
 
 
 async def test_a_tree_that_outgrows_its_headers_ends_the_extraction(

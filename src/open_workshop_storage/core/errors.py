@@ -263,7 +263,7 @@ class CorruptArchive(StorageError):
 
 
 class ArchiveTooLarge(StorageError):
-    """More unpacked bytes than the limit."""
+    """More unpacked bytes than the limit, for its size too many, or too many entries."""
 
     status = 413
     message = "Archive too large"

@@ -159,6 +159,8 @@ class Settings(BaseSettings):
     transfer_callback_ttl_seconds: Seconds = Field(600, description=_SECONDS)
     transfer_max_bytes: Bytes = Field(0, description=_BYTES)
     transfer_max_unpacked_bytes: Bytes = Field(0, description=_BYTES)
+    transfer_max_unpacked_ratio: Count = Field(250, description=_COUNT)
+    transfer_max_entries: Count = Field(200000, description=_COUNT)
     transfer_upload_concurrency: Count = Field(4, description=_COUNT)
     transfer_download_concurrency: Count = Field(8, description=_COUNT)
     transfer_repack_concurrency: Count = Field(4, description=_COUNT)

@@ -23,9 +23,8 @@ from open_workshop_storage.services.archive_errors import as_storage_errors
 from open_workshop_storage.utils.archives.entries import Entries
 from open_workshop_storage.utils.archives.groups import watched
 from open_workshop_storage.utils.archives.kinds import COMPRESSED, HEAD_BYTES, Kind, kind_of
+from open_workshop_storage.utils.archives.listing import Listing
 from open_workshop_storage.utils.archives.rar4_headers import refuse_rar4_links
-from open_workshop_storage.utils.archives.rar_listing import RarListing
-from open_workshop_storage.utils.archives.seven_zip_headers import read_seven_zip
 from open_workshop_storage.utils.archives.streams import holds_tar, read_decompressed
 from open_workshop_storage.utils.archives.tar import read_tar, unpack_tar
 from open_workshop_storage.utils.archives.tree import settle_tree, size_of_tree
@@ -50,6 +49,8 @@ _TYPE_SWITCHES = {
 _READ_SWITCHES = ("-p-", "-sns-")
 """Some password, so that none is asked for, and no alternate streams."""
 _COPY_BYTES = 1024 * 1024
+_ANY_RATIO_BYTES = 256 * 1024 * 1024
+"""As much may come out of an archive of any size: a small one of much alike is no bomb."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,8 @@ class Archives:
 
     def __init__(self, settings: Settings) -> None:
         self._reserve_bytes = settings.storage_reserve_bytes
+        self._max_entries = settings.transfer_max_entries
+        self._max_ratio = settings.transfer_max_unpacked_ratio
         self._seven_zip = _TracedSevenZip(settings.seven_zip_timeout_seconds, settings.seven_zip_idle_timeout_seconds)
 
     async def inspect(self, source: Path, max_unpacked_bytes: int) -> Inspection:
@@ -93,26 +96,24 @@ class Archives:
             EncryptedArchive: An entry or a header is encrypted.
             UnsafeArchive: An entry breaks a rule of section 6.
             CorruptArchive: It is cut off, a piece of several, or contradicts itself.
-            ArchiveTooLarge: It announces more than the limit.
+            ArchiveTooLarge: It announces more than a limit: the given one, or the settings' on entries and ratio.
             UnsupportedFormat: It is of a kind that cannot be read here.
             RepackFailed: Reading failed for another reason.
         """
-        entries = Entries(max_unpacked_bytes)
         keep = False
         with as_storage_errors():
+            entries = await asyncio.to_thread(self._entries_of, source, max_unpacked_bytes)
             kind = await asyncio.to_thread(_kind_of_file, source)
             if kind in COMPRESSED and not await holds_tar(self._seven_zip, source, _TYPE_SWITCHES[kind]):
                 kind = Kind.PLAIN
             if kind is Kind.ZIP:
                 keep = await asyncio.to_thread(read_zip, source, entries)
-            elif kind is Kind.SEVEN_ZIP:
-                await asyncio.to_thread(read_seven_zip, source, entries)
             elif kind is Kind.TAR:
                 await asyncio.to_thread(read_tar, source, entries)
-            elif kind in (Kind.RAR4, Kind.RAR5):
+            elif kind in (Kind.SEVEN_ZIP, Kind.RAR4, Kind.RAR5):
                 if kind is Kind.RAR4:
                     await asyncio.to_thread(refuse_rar4_links, source)
-                listing = RarListing(entries)
+                listing = Listing(entries)
                 arguments = "l", "-slt", _TYPE_SWITCHES[kind], *_READ_SWITCHES, source
                 await self._seven_zip.run(*arguments, on_line=listing.line)
                 listing.end()
@@ -158,7 +159,7 @@ class Archives:
         Raises:
             UnsafeArchive: What came out, or a compressed tar, breaks a rule of section 6.
             CorruptArchive: The data are broken, cut off, or not what the headers say.
-            ArchiveTooLarge: There is more than the limit.
+            ArchiveTooLarge: There is more than a limit.
             UnsupportedFormat: `7z` cannot unpack a method in it.
             NoSpace: The disk would be left with less than its reserve.
             RepackFailed: Unpacking failed for another reason.
@@ -230,7 +231,7 @@ class Archives:
     async def _extract_tar(
         self, source: Path, kind: Kind, target: Path, max_unpacked_bytes: int, on_percent: OnPercent
     ) -> int:
-        entries = Entries(max_unpacked_bytes)
+        entries = await asyncio.to_thread(self._entries_of, source, max_unpacked_bytes)
 
         def unpack(tell: Callable[[], None], file: BinaryIO, stop: threading.Event) -> None:
             def tick() -> None:
@@ -251,6 +252,12 @@ class Archives:
         else:
             await run_to_end(partial(unpack_file, asyncio.get_running_loop()))
         return entries.unpacked_bytes
+
+    def _entries_of(self, source: Path, max_unpacked_bytes: int) -> Entries:
+        limits = [max_unpacked_bytes] if max_unpacked_bytes else []
+        if self._max_ratio:
+            limits.append(max(source.stat().st_size * self._max_ratio, _ANY_RATIO_BYTES))
+        return Entries(min(limits, default=0), self._max_entries)
 
     def _place_plain(self, source: Path, target: Path, stop: threading.Event) -> None:
         with contextlib.suppress(OSError):

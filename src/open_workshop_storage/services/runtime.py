@@ -84,7 +84,7 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
         callbacks = Callbacks(settings, store, manager_http)
         runs = Runs(store, storage, callbacks, tasks)
         moves = Moves(settings, store, storage, runs, slots, archives)
-        stages = Stages(settings, archives, images, slots)
+        stages = Stages(settings, archives, images, slots, tasks)
         transfers = Transfers(settings, store, runs, slots, stages, Fetcher(settings), callbacks, moves)
         if loads:
             cleanup = Cleanup(settings, store, storage)

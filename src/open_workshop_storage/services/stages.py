@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import shutil
 from typing import Any
 
 from open_workshop_storage.core.claims import TransferKind
@@ -13,18 +11,21 @@ from open_workshop_storage.core.store import Slot
 from open_workshop_storage.services.archives import Archives
 from open_workshop_storage.services.images import Images
 from open_workshop_storage.services.job_run import JobRun
+from open_workshop_storage.services.runs import discard
 from open_workshop_storage.services.slots import Slots
+from open_workshop_storage.services.tasks import Tasks
 from open_workshop_storage.utils.archives.kinds import Kind
 
 
 class Stages:
     """Turns received files into packed ones."""
 
-    def __init__(self, settings: Settings, archives: Archives, images: Images, slots: Slots) -> None:
+    def __init__(self, settings: Settings, archives: Archives, images: Images, slots: Slots, tasks: Tasks) -> None:
         self._settings = settings
         self._archives = archives
         self._images = images
         self._slots = slots
+        self._tasks = tasks
 
     async def prepare(self, run: JobRun) -> dict[str, Any]:
         """Make the packed file; return what the job's record then says of it.
@@ -72,5 +73,6 @@ class Stages:
                     folder, packed, run.job.claims.pack_level, lambda percent: run.progress(percent=percent)
                 )
             finally:
-                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+                # Nobody waits for that; what of it is left when the worker dies goes with the job's folder.
+                self._tasks.start(discard(folder))
         return {"packed_file": run.within(packed), "packed_bytes": size, "unpacked_bytes": unpacked}

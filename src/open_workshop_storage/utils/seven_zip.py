@@ -7,7 +7,7 @@ import contextlib
 import os
 import re
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import Enum, auto
 from pathlib import Path
 from typing import BinaryIO
@@ -41,21 +41,16 @@ class Failure(Enum):
 # 7z ends with status 2 whatever was wrong, so its messages have to tell. They are looked for at the start of a
 # line only, after the archive's own path at most, because names from the archive follow them. The first in this
 # list that was printed decides.
-_MESSAGES = tuple(
-    (re.compile(rb"(?:ERROR: |ERROR = |Open ERROR: )?(?:%b)" % pattern), failure)
-    for pattern, failure in (
-        (rb"errno=28 |errno=122 |No space left|Disk quota exceeded", Failure.NO_SPACE),
-        (
-            rb"(?:.* : )?Cannot open encrypted|Wrong password|[A-Za-z ]+ in encrypted (?:file|archive)",
-            Failure.ENCRYPTED,
-        ),
-        (rb"Unsupported [A-Za-z]+", Failure.UNSUPPORTED),
-        (
-            rb"(?:.* : )?Cannot open the file as|CRC Failed|Data Error|Headers Error|Unexpected end of"
-            rb"|Unconfirmed start of|There are some data after the end|Unavailable data|Missing volume|Is not archive",
-            Failure.BAD_DATA,
-        ),
-    )
+_MESSAGES = {
+    Failure.NO_SPACE: rb"errno=28 |errno=122 |No space left|Disk quota exceeded",
+    Failure.ENCRYPTED: rb"(?:.* : )?Cannot open encrypted|Wrong password|[A-Za-z ]+ in encrypted (?:file|archive)",
+    Failure.UNSUPPORTED: rb"Unsupported [A-Za-z]+|Can't allocate required memory",
+    Failure.BAD_DATA: rb"(?:.* : )?Cannot open the file as|CRC Failed|Data Error|Headers Error|Unexpected end of"
+    rb"|Unconfirmed start of|There are some data after the end|Unavailable data|Missing volume|Is not archive",
+}
+_MESSAGE = re.compile(
+    rb"(?:ERROR: |ERROR = |Open ERROR: )?(?:%b)"
+    % b"|".join(b"(?P<%b>%b)" % (failure.name.encode(), pattern) for failure, pattern in _MESSAGES.items())
 )
 
 
@@ -73,7 +68,7 @@ class SevenZipError(Exception):
 
 
 class SevenZip:
-    """Runs `7z` commands under time limits.
+    """Runs `7z` commands under time limits; those that run at once share the cores.
 
     Args:
         total_seconds: How long one command may take.
@@ -83,6 +78,8 @@ class SevenZip:
     def __init__(self, total_seconds: float, idle_seconds: float) -> None:
         self._total_seconds = total_seconds
         self._idle_seconds = idle_seconds
+        self._cores = len(os.sched_getaffinity(0))
+        self._running = 0
 
     async def run(
         self,
@@ -111,42 +108,54 @@ class SevenZip:
         """
         limit = () if max_file_bytes is None else (f"--fsize={max_file_bytes}",)
         words = "2" if output is not None else "1"
-        switches = ("-y", "-sccUTF-8", f"-bso{words}", f"-bse{words}", f"-bsp{words}")
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *(*_LIMITER, *limit, *_DEATH_SIGNAL, "7z", *arguments, *switches),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE if output is None else output.fileno(),
-                stderr=asyncio.subprocess.STDOUT if output is None else asyncio.subprocess.PIPE,
-                cwd=folder,
-                env={"PATH": os.pathsep.join(os.get_exec_path()), "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"},
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise SevenZipError(Failure.OTHER, str(error)) from error
-        finally:
-            if output is not None:
-                output.close()
-        words_from = process.stdout if output is None else process.stderr
-        assert words_from is not None
-        listener = _Listener(on_percent, on_line)
-        try:
-            async with asyncio.timeout(self._total_seconds):
-                await self._listen(words_from, listener)
-                await process.wait()
-        except TimeoutError:
-            raise SevenZipError(Failure.TIMEOUT, f"after {arguments[0]}") from None
-        finally:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                await process.communicate()
+        with self._share_of_cores() as threads:
+            switches = ("-y", "-sccUTF-8", f"-mmt={threads}", f"-bso{words}", f"-bse{words}", f"-bsp{words}")
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *(*_LIMITER, *limit, *_DEATH_SIGNAL, "7z", *arguments, *switches),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.PIPE if output is None else output.fileno(),
+                    stderr=asyncio.subprocess.STDOUT if output is None else asyncio.subprocess.PIPE,
+                    cwd=folder,
+                    env={"PATH": os.pathsep.join(os.get_exec_path()), "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"},
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise SevenZipError(Failure.OTHER, str(error)) from error
+            finally:
+                if output is not None:
+                    output.close()
+            listener = _Listener(on_percent, on_line)
+            await self._attend(process, listener)
         if process.returncode == -signal.SIGXFSZ:
             raise SevenZipError(Failure.FILE_LIMIT, f"a file over {max_file_bytes} bytes")
         if process.returncode:
             raise listener.error(process.returncode)
         if on_percent is not None:
             listener.percent(100)
+
+    @contextlib.contextmanager
+    def _share_of_cores(self) -> Iterator[int]:
+        self._running += 1
+        try:
+            yield max(1, self._cores // self._running)
+        finally:
+            self._running -= 1
+
+    async def _attend(self, process: asyncio.subprocess.Process, listener: _Listener) -> None:
+        words = process.stdout or process.stderr
+        assert words is not None
+        try:
+            async with asyncio.timeout(self._total_seconds):
+                await self._listen(words, listener)
+                await process.wait()
+        except TimeoutError:
+            raise SevenZipError(Failure.TIMEOUT, f"process {process.pid}") from None
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                await process.communicate()
 
     async def _listen(self, words: asyncio.StreamReader, listener: _Listener) -> None:
         while True:
@@ -174,9 +183,8 @@ class _Listener:
         for piece in pieces:
             if match := _PERCENT.match(piece):
                 self.percent(float(match[1]))
-            for pattern, failure in _MESSAGES:
-                if pattern.match(piece):
-                    self._failures.setdefault(failure, piece[:200])
+            if (match := _MESSAGE.match(piece)) and match.lastgroup:
+                self._failures.setdefault(Failure[match.lastgroup], piece[:200])
             if self._on_line is not None:
                 self._on_line(piece.decode(errors="surrogateescape"))
 
@@ -186,7 +194,7 @@ class _Listener:
             self._on_percent(percent)
 
     def error(self, status: int) -> SevenZipError:
-        for _, failure in _MESSAGES:
+        for failure in _MESSAGES:
             if failure in self._failures:
                 return SevenZipError(failure, self._failures[failure].decode(errors="replace"))
         return SevenZipError(Failure.OTHER, f"exit status {status}")

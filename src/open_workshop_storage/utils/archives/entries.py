@@ -24,11 +24,14 @@ class Entries:
 
     Args:
         max_bytes: The limit on all entries together, unpacked; 0 for none.
+        max_entries: The limit on files and folders, those included that only stand in names; 0 for none.
     """
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, max_entries: int) -> None:
+        self.max_entries = max_entries
         self.unpacked_bytes = 0
         self._max_bytes = max_bytes
+        self._count = 0
         self._root = _Folder()
 
     def add(self, name: str, size: int, folder: bool) -> None:
@@ -42,7 +45,7 @@ class Entries:
         Raises:
             UnsafeEntry: The name escapes, or stands for the same place as an earlier entry's.
             CorruptData: The size cannot be.
-            UnpackedTooLarge: The limit is passed.
+            UnpackedTooLarge: A limit is passed.
         """
         parts = split_name(name)
         folder = folder or name.endswith(("/", "\\"))
@@ -54,17 +57,26 @@ class Entries:
         self._place(parts, folder)
 
     def _place(self, parts: list[str], folder: bool) -> None:
-        parents = parts if folder else parts[:-1]
         place = self._root
-        for part in parents:
-            child = place.setdefault(part, _Folder())
+        for part in parts if folder else parts[:-1]:
+            if part not in place:
+                self._count_one()
+                place[part] = _Folder()
+            child = place[part]
             if child is None:
                 raise UnsafeEntry("a file stands where a folder should")
             place = child
         last = _SEEN if folder else parts[-1] if parts else _SEEN
         if last in place or (not folder and not parts):
             raise UnsafeEntry("two entries of one name")
+        if not folder:
+            self._count_one()
         place[last] = None
+
+    def _count_one(self) -> None:
+        self._count += 1
+        if 0 < self.max_entries < self._count:
+            raise UnpackedTooLarge("more entries than the limit")
 
 
 def split_name(name: str) -> list[str]:

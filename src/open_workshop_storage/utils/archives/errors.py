@@ -24,7 +24,7 @@ class CutOff(CorruptData):
 
 
 class UnpackedTooLarge(ArchiveError):
-    """The entries are larger, taken together, than the limit."""
+    """The entries are larger, taken together, or more than the limit."""
 
 
 class UnsupportedMethod(ArchiveError):

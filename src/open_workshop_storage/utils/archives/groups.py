@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from open_workshop_storage.utils.seven_zip import SevenZipError
 
 _PAUSE_SECONDS = 0.5
-_SHARE = 0.1
+_SHARE = 0.02
 """The part of the time that checks may take."""
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -17,6 +19,8 @@ from open_workshop_storage.utils.seven_zip import SevenZip, SevenZipError
 from open_workshop_storage.utils.threads import run_to_end
 
 _SAMPLE_BYTES = 4 * 1024 * 1024
+_PIPE_BYTES = 1024 * 1024
+"""What an ordinary user's pipe may hold; the usual 64 KiB make the two sides wait for each other."""
 
 Read = Callable[[BinaryIO, threading.Event], None]
 
@@ -51,6 +55,9 @@ async def read_decompressed(
 
     read_end, write_end = os.pipe()
     with open(read_end, "rb", buffering=0) as output, open(write_end, "wb", buffering=0) as entrance:
+        # One who holds many pipes may not enlarge another.
+        with contextlib.suppress(PermissionError):
+            fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         # Two tasks side by side, so that a cancellation kills 7z, which ends the stream, which ends the reading.
         with without_group():
             async with asyncio.TaskGroup() as group:

@@ -8,14 +8,22 @@ from __future__ import annotations
 
 import stat
 import struct
-import zipfile
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from open_workshop_storage.utils.archives.central_directory import (
+    CENTRAL_MAGIC,
+    END_MAGIC,
+    UNICODE_PATH_FIELD,
+    CentralHeader,
+    Directory,
+    extra_fields,
+    large_numbers,
+    read_directory,
+)
 from open_workshop_storage.utils.archives.entries import Entries, decode_name, split_name
-from open_workshop_storage.utils.archives.errors import CorruptData, EncryptedData, UnsafeEntry, UnsupportedMethod
+from open_workshop_storage.utils.archives.errors import CorruptData, EncryptedData, UnsafeEntry
 
 USUAL_METHODS = frozenset({0, 8, 9, 12, 14, 93, 98})
 """Stored, Deflate, Deflate64, BZip2, LZMA, Zstandard and PPMd (wire contract, section 6)."""
@@ -25,9 +33,8 @@ _SIZES_FOLLOW, _UTF8 = 0x0008, 0x0800
 _SINGLE_PIECE = b"PK00"
 """Stands before the first entry of an archive that was to be split and did not need to be (APPNOTE 8.5.4)."""
 _LOCAL_HEADER, _LOCAL_MAGIC = struct.Struct("<4s2xHH4xIIIHH"), b"PK\x03\x04"
-_IN_ZIP64_FIELD, _IN_ZIP64_FIELD_SHORT = 0xFFFFFFFF, 0xFFFF
-_UNICODE_PATH = 0x7075
-_DESCRIPTOR_BYTES = (0, 12, 16, 20, 24)
+_IN_LARGE_FIELD, _IN_LARGE_FIELD_SHORT = 0xFFFFFFFF, 0xFFFF
+_MAX_GAP_BYTES = 64 * 1024
 _REPARSE_POINT = 0x0400
 _SPECIAL = frozenset({stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK})
 
@@ -40,118 +47,100 @@ def read_zip(path: Path, entries: Entries) -> bool:
 
     Returns:
         Whether it can be kept as it is: all methods are usual, at least 1 % is saved, and nothing that looks
-        like an entry stands where the directory names none.
+        like a header stands where the directory names no entry.
 
     Raises:
         ArchiveError: It is encrypted, unsafe, corrupt, in several pieces or too large.
         OSError: It cannot be read.
     """
     with path.open("rb") as file:
-        infos, directory_at = _directory(file)
-        for info in infos:
-            if info.flag_bits & _ENCRYPTED or info.compress_type == _AES_METHOD:
-                raise EncryptedData(info.filename)
-        for info in infos:
-            _judge_entry(info, entries)
-        is_tight = _judge_local_headers(file, infos, directory_at)
-    packed_bytes = sum(info.compress_size for info in infos)
+        directory = read_directory(file, entries.max_entries)
+        for header in directory.headers:
+            if header.flags & _ENCRYPTED or header.method == _AES_METHOD:
+                raise EncryptedData
+        for header in directory.headers:
+            _judge_entry(header, entries)
+        is_tight = _judge_local_headers(file, directory)
+    packed_bytes = sum(header.packed_bytes for header in directory.headers)
     saves = packed_bytes * 100 <= entries.unpacked_bytes * 99
-    return is_tight and saves and all(info.compress_type in USUAL_METHODS for info in infos)
+    return is_tight and saves and all(header.method in USUAL_METHODS for header in directory.headers)
 
 
-def _directory(file: BinaryIO) -> tuple[list[zipfile.ZipInfo], int]:
-    try:
-        with zipfile.ZipFile(file) as archive:
-            return archive.infolist(), archive.start_dir
-    except NotImplementedError as error:
-        raise UnsupportedMethod(str(error)) from error
-    except (zipfile.BadZipFile, ValueError, OverflowError, EOFError, struct.error) as error:
-        raise CorruptData(str(error)) from error
-
-
-def _judge_entry(info: zipfile.ZipInfo, entries: Entries) -> None:
-    if info.volume not in (0, _IN_ZIP64_FIELD_SHORT):
+def _judge_entry(header: CentralHeader, entries: Entries) -> None:
+    if header.volume not in (0, _IN_LARGE_FIELD_SHORT):
         raise CorruptData("a piece of an archive in several")
-    mode = info.external_attr >> 16
-    if stat.S_IFMT(mode) in _SPECIAL or info.external_attr & _REPARSE_POINT:
+    mode = header.attributes >> 16
+    if stat.S_IFMT(mode) in _SPECIAL or header.attributes & _REPARSE_POINT:
         raise UnsafeEntry("a link or special file")
-    header_name = _display_name(_raw_name(info), info.flag_bits)
+    header_name = _decoded(header.name) if header.flags & _UTF8 else decode_name(header.name)
     split_name(header_name)
-    name = _unicode_path(info.extra, _raw_name(info)) or header_name
-    entries.add(name, info.file_size, folder=stat.S_ISDIR(mode))
+    name = _unicode_path(header.extra, header.name) or header_name
+    entries.add(name, header.unpacked_bytes, folder=stat.S_ISDIR(mode))
 
 
-def _judge_local_headers(file: BinaryIO, infos: list[zipfile.ZipInfo], directory_at: int) -> bool:
+def _judge_local_headers(file: BinaryIO, directory: Directory) -> bool:
     """Return whether the entries are all that a reader who goes by local headers would find."""
     is_tight = True
     end = 0
-    for info in sorted(infos, key=lambda info: info.header_offset):
-        start = info.header_offset
+    for header in sorted(directory.headers, key=lambda header: header.offset):
+        start = header.offset
         if end == 0 and start not in (0, len(_SINGLE_PIECE)):
             # 7z would take what stands there for the archive.
             raise CorruptData("something before the first entry")
         if start < end:
             raise UnsafeEntry("overlapping entries")
-        is_tight = is_tight and not _hides_entry(file, end, start)
-        end = _judge_local_header(file, info)
-    if end > directory_at or (directory_at and not infos):
+        if start >= directory.start:
+            raise CorruptData("a directory that does not follow its entries")
+        is_tight = is_tight and not _hides_header(file, end, start)
+        end = _judge_local_header(file, header)
+    if end > directory.start or (directory.start and not directory.headers):
         raise CorruptData("a directory that does not follow its entries")
-    return is_tight and not _hides_entry(file, end, directory_at)
+    return is_tight and not _hides_header(file, end, directory.start)
 
 
-def _judge_local_header(file: BinaryIO, info: zipfile.ZipInfo) -> int:
+def _judge_local_header(file: BinaryIO, central: CentralHeader) -> int:
     """Return where the entry's data end, after comparing its local header with the directory's."""
-    file.seek(info.header_offset)
+    file.seek(central.offset)
     header = file.read(_LOCAL_HEADER.size)
     if len(header) < _LOCAL_HEADER.size or not header.startswith(_LOCAL_MAGIC):
         raise CorruptData("no local header")
     _, flags, method, crc, packed, unpacked, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(header)
     if flags & _ENCRYPTED or method == _AES_METHOD:
-        raise EncryptedData(info.filename)
+        raise EncryptedData
     name, extra = file.read(name_bytes), file.read(extra_bytes)
-    numbers = ((crc, info.CRC), (packed, info.compress_size), (unpacked, info.file_size))
-    for local, central in numbers:
-        may_be_absent = (flags & _SIZES_FOLLOW and local == 0) or local == _IN_ZIP64_FIELD
-        if local != central and not may_be_absent:
+    if not flags & _SIZES_FOLLOW:
+        unpacked, packed = large_numbers(extra, (unpacked, packed))
+    numbers = ((crc, central.crc), (packed, central.packed_bytes), (unpacked, central.unpacked_bytes))
+    for local, wanted in numbers:
+        if local != wanted and not (flags & _SIZES_FOLLOW and local in (0, _IN_LARGE_FIELD)):
             raise CorruptData("a size or checksum that differs")
-    raw_name = _raw_name(info)
-    paths_differ = _unicode_path(extra, name) not in (None, _unicode_path(info.extra, raw_name))
-    if name != raw_name or paths_differ or method != info.compress_type:
+    paths_differ = _unicode_path(extra, name) not in (None, _unicode_path(central.extra, central.name))
+    if name != central.name or paths_differ or method != central.method:
         raise CorruptData("a name or method that differs")
-    return info.header_offset + len(header) + len(name) + len(extra) + info.compress_size
+    return central.offset + len(header) + len(name) + len(extra) + central.packed_bytes
 
 
-def _hides_entry(file: BinaryIO, start: int, end: int) -> bool:
-    """Tell whether a reader that goes by local headers would find one in a gap, past an entry's data descriptor."""
-    if end - start < _LOCAL_HEADER.size:
+def _hides_header(file: BinaryIO, start: int, end: int) -> bool:
+    """Tell whether a gap could hold more than an entry's data descriptor and padding."""
+    if end - start > _MAX_GAP_BYTES:
+        return True
+    if end == start:
         return False
     file.seek(start)
-    gap = file.read(min(end - start, max(_DESCRIPTOR_BYTES) + len(_LOCAL_MAGIC)))
-    return any(gap.startswith(_LOCAL_MAGIC, size) for size in _DESCRIPTOR_BYTES)
+    gap = file.read(end - start)
+    return any(magic in gap for magic in (_LOCAL_MAGIC, CENTRAL_MAGIC, END_MAGIC))
 
 
-def _raw_name(info: zipfile.ZipInfo) -> bytes:
-    # `filename` ends at the first NUL; `orig_filename` does not, and both decodings can be undone.
-    return info.orig_filename.encode("utf-8" if info.flag_bits & _UTF8 else "cp437")
-
-
-def _display_name(raw: bytes, flags: int) -> str:
-    return raw.decode() if flags & _UTF8 else decode_name(raw)
+def _decoded(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise CorruptData("a name that is not the UTF-8 it says it is") from error
 
 
 def _unicode_path(extra: bytes, raw_name: bytes) -> str | None:
     """Return the name in the Info-ZIP Unicode Path field, if there is one for this very name (APPNOTE 4.6.9)."""
-    for number, data in _extra_fields(extra):
-        if number == _UNICODE_PATH and data[:1] == b"\x01" and data[1:5] == struct.pack("<I", zlib.crc32(raw_name)):
-            try:
-                return data[5:].decode()
-            except UnicodeDecodeError as error:
-                raise CorruptData("a Unicode path that is none") from error
+    data = extra_fields(extra).get(UNICODE_PATH_FIELD, b"") if extra else b""
+    if data[:1] == b"\x01" and data[1:5] == struct.pack("<I", zlib.crc32(raw_name)):
+        return _decoded(data[5:])
     return None
-
-
-def _extra_fields(extra: bytes) -> Iterator[tuple[int, bytes]]:
-    while len(extra) >= 4:
-        number, size = struct.unpack_from("<HH", extra)
-        yield number, extra[4 : 4 + size]
-        extra = extra[4 + size :]

@@ -1,4 +1,4 @@
-"""Reads what `7z l -slt` prints of a RAR archive."""
+"""Reads what `7z l -slt` prints of an archive whose headers only `7z` knows how to read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MODE_LENGTH = len("drwxr-xr-x")
 _WINDOWS_LINK = "L"
 
 
-class RarListing:
+class Listing:
     """Judges the archive while its listing comes in, line by line.
 
     Each block of lines `Name = value` is one entry and begins with its path. `7z` prints control characters in
@@ -58,7 +58,15 @@ class RarListing:
                 raise UnsafeEntry("a link or special file")
             size = fields.get("Size", "")
             name = decode_name(os.fsencode(fields["Path"]))
-            self._entries.add(name, int(size) if size.isdecimal() else 0, fields.get("Folder") == "+")
+            self._entries.add(name, int(size) if size.isdecimal() else 0, _is_folder(fields))
+
+
+def _is_folder(fields: dict[str, str]) -> bool:
+    if "Folder" in fields:
+        return fields["Folder"] == "+"
+    # 7z archives tell by the attributes. Where they have none, nothing tells empty files and folders apart.
+    attributes = fields.get("Attributes", "")
+    return attributes.startswith("D") or not (attributes or fields.get("CRC") or fields.get("Size") != "0")
 
 
 def _is_special(fields: dict[str, str]) -> bool:
