@@ -15,24 +15,25 @@ from tests.support.configs import cheap_hash
 ArchivesMaker = Callable[..., Archives]
 
 
+def archives_with(**settings: object) -> Archives:
+    """Return `Archives` with settings of the test's own."""
+    token = cheap_hash("token")
+    values: dict[str, object] = {
+        "manager_url": "http://manager",
+        "access_service_url": "http://access",
+        "transfer_jwt_secret": "s" * 32,
+        "delete_file": token,
+        "upload_file": token,
+        "storage_manage_token": token,
+        "storage_reserve_bytes": 0,
+    }
+    return Archives(Settings.model_validate(values | settings))
+
+
 @pytest.fixture
 def make_archives() -> ArchivesMaker:
     """Makes `Archives` with settings of the test's own."""
-
-    def make(**settings: object) -> Archives:
-        token = cheap_hash("token")
-        values: dict[str, object] = {
-            "manager_url": "http://manager",
-            "access_service_url": "http://access",
-            "transfer_jwt_secret": "s" * 32,
-            "delete_file": token,
-            "upload_file": token,
-            "storage_manage_token": token,
-            "storage_reserve_bytes": 0,
-        }
-        return Archives(Settings.model_validate(values | settings))
-
-    return make
+    return archives_with
 
 
 @pytest.fixture
