@@ -111,9 +111,12 @@ def compressed_flipped(compression: str) -> bytes:
 
 
 def two_end_records() -> bytes:
-    """Return a ZIP whose comment holds the end record of an empty one."""
-    comment = zip_from([])
-    return zip_from([SOUND])[:-2] + struct.pack("<H", len(comment)) + comment
+    """Return a ZIP whose comment is another directory of the same entries, with an end record of its own."""
+    archive = zip_from([SOUND])
+    at = archive.index(b"PK\1\2")
+    directory = archive[at:-22]
+    comment = directory + archive[-22:-6] + struct.pack("<IH", len(archive), 0)
+    return archive[:-2] + struct.pack("<H", len(comment)) + comment
 
 
 def greedy_seven_zip() -> bytes:
