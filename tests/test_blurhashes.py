@@ -7,6 +7,7 @@ import json
 import os
 import socket
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -94,14 +95,18 @@ class CountingImages(Images):
 
 
 @pytest.fixture
-def worker(main_dir: Path, shared_secrets: Secrets) -> Callable[..., tuple[Blurhashes, CountingImages]]:
+async def worker(
+    main_dir: Path, shared_secrets: Secrets
+) -> AsyncIterator[Callable[..., tuple[Blurhashes, CountingImages]]]:
     """Makes what one worker has."""
+    async with AsyncExitStack() as stack:
 
-    def run(redis: Redis | None = None, **changes: object) -> tuple[Blurhashes, CountingImages]:
-        settings, images = make_settings(main_dir, shared_secrets, **changes), CountingImages()
-        return Blurhashes(Storage(settings.main_dir), images, settings, redis), images
+        def run(redis: Redis | None = None, **changes: object) -> tuple[Blurhashes, CountingImages]:
+            settings, images = make_settings(main_dir, shared_secrets, **changes), CountingImages()
+            stack.push_async_callback(images.aclose)
+            return Blurhashes(Storage(settings.main_dir), images, settings, redis), images
 
-    return run
+        yield run
 
 
 # Addresses
@@ -262,6 +267,20 @@ async def test_a_request_that_is_cancelled_does_not_fail_one_that_waits_for_it(w
     first.cancel()
     [item] = await second
     assert item.width == 2000
+
+
+async def test_one_image_does_not_wait_for_a_large_batch(worker: Any, put: Put) -> None:
+    batch = [f"/download/resource/{number}.webp" for number in range(100)]
+    for number in range(101):
+        put(f"resource/{number}.webp")
+    blurhashes, images = worker()
+    first = asyncio.create_task(blurhashes.compute(batch))
+    while not images.decoded:
+        await asyncio.sleep(0)
+    second = asyncio.create_task(blurhashes.compute(["/download/resource/100.webp"]))
+    done, _ = await asyncio.wait([first, second], return_when=asyncio.FIRST_COMPLETED)
+    assert done == {second}
+    await first
 
 
 async def test_a_changed_file_is_computed_again(worker: Any, put: Put) -> None:

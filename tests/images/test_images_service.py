@@ -1,8 +1,12 @@
-"""Images beside the event loop."""
+"""Images in child processes, which may crash and hang."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -10,9 +14,19 @@ from PIL import Image
 
 from open_workshop_storage.core.errors import ImageExpected, ImagePreparationFailed, ImageTooLarge, StorageError
 from open_workshop_storage.services.images import Images
+from tests.e2e.under_way import eventually
 from tests.images.test_normalise import saved
+from tests.support.processes import children, send_signal
 
 pytestmark = pytest.mark.anyio
+
+SMALL = saved(Image.new("RGB", (40, 30)), "PNG")
+
+
+@pytest.fixture
+async def images() -> AsyncIterator[Images]:
+    async with aclosing(Images()) as opened:
+        yield opened
 
 
 def put(folder: Path, content: bytes) -> Path:
@@ -21,15 +35,22 @@ def put(folder: Path, content: bytes) -> Path:
     return source
 
 
-async def test_the_result_and_its_size_are_there(tmp_path: Path) -> None:
-    source, target = put(tmp_path, saved(Image.new("RGB", (40, 30)), "PNG")), tmp_path / "target.webp"
-    assert await Images().normalise(source, target) == target.stat().st_size
+def hanging(folder: Path) -> Path:
+    """Return a path that whoever reads it waits at for ever."""
+    path = folder / "hanging"
+    os.mkfifo(path)
+    return path
+
+
+async def test_the_result_and_its_size_are_there(images: Images, tmp_path: Path) -> None:
+    source, target = put(tmp_path, SMALL), tmp_path / "target.webp"
+    assert await images.normalise(source, target) == target.stat().st_size
     assert set(tmp_path.iterdir()) == {source, target}
 
 
-async def test_an_existing_target_is_replaced(tmp_path: Path) -> None:
-    source = put(tmp_path, saved(Image.new("RGB", (40, 30)), "PNG"))
-    await Images().normalise(source, source)
+async def test_an_existing_target_is_replaced(images: Images, tmp_path: Path) -> None:
+    source = put(tmp_path, SMALL)
+    await images.normalise(source, source)
     assert source.read_bytes().startswith(b"RIFF")
 
 
@@ -41,24 +62,26 @@ async def test_an_existing_target_is_replaced(tmp_path: Path) -> None:
         (saved(Image.new("1", (16_384, 1)), "PNG"), ImageTooLarge),
     ],
 )
-async def test_nothing_is_left_of_what_is_refused(content: bytes, expected: type[StorageError], tmp_path: Path) -> None:
+async def test_nothing_is_left_of_what_is_refused(
+    content: bytes, expected: type[StorageError], images: Images, tmp_path: Path
+) -> None:
     source = put(tmp_path, content)
     with pytest.raises(expected):
-        await Images().normalise(source, tmp_path / "target.webp")
+        await images.normalise(source, tmp_path / "target.webp")
     assert list(tmp_path.iterdir()) == [source]
 
 
-async def test_what_is_not_the_images_fault_is_told_apart(tmp_path: Path) -> None:
-    source = put(tmp_path, saved(Image.new("RGB", (40, 30)), "PNG"))
+async def test_what_is_not_the_images_fault_is_told_apart(images: Images, tmp_path: Path) -> None:
+    source = put(tmp_path, SMALL)
     with pytest.raises(ImagePreparationFailed):
-        await Images().normalise(source, tmp_path / "no folder" / "target.webp")
+        await images.normalise(source, tmp_path / "no folder" / "target.webp")
     with pytest.raises(ImagePreparationFailed):
-        await Images().blurhash(tmp_path / "missing")
+        await images.blurhash(tmp_path / "missing")
 
 
-async def test_no_unfinished_file_is_left_when_the_caller_is_cancelled(tmp_path: Path) -> None:
+async def test_no_unfinished_file_is_left_when_the_caller_is_cancelled(images: Images, tmp_path: Path) -> None:
     source = put(tmp_path, saved(Image.effect_noise((1000, 1000), 50), "PNG"))
-    task = asyncio.create_task(Images().normalise(source, tmp_path / "target.webp"))
+    task = asyncio.create_task(images.normalise(source, tmp_path / "target.webp"))
     while len(list(tmp_path.iterdir())) == 1:
         await asyncio.sleep(0.001)
     task.cancel()
@@ -66,8 +89,63 @@ async def test_no_unfinished_file_is_left_when_the_caller_is_cancelled(tmp_path:
     assert {path.name for path in tmp_path.iterdir()} <= {"source", "target.webp"}
 
 
-async def test_many_at_once_all_have_their_turn(tmp_path: Path) -> None:
-    images = Images()
-    source = put(tmp_path, saved(Image.new("RGB", (40, 30)), "PNG"))
+async def test_many_at_once_all_have_their_turn_in_no_more_processes_than_cores(images: Images, tmp_path: Path) -> None:
+    source, before = put(tmp_path, SMALL), len(children(os.getpid()))
     await asyncio.gather(*[images.normalise(source, tmp_path / f"{number}.webp") for number in range(20)])
     assert len(list(tmp_path.iterdir())) == 21
+    assert 1 <= len(children(os.getpid())) - before <= len(os.sched_getaffinity(0))
+
+
+async def test_an_image_that_takes_too_long_fails_and_others_do_not(tmp_path: Path) -> None:
+    async with aclosing(Images(normalise_seconds=0.5, blurhash_seconds=0.5)) as images:
+        source, path = put(tmp_path, SMALL), hanging(tmp_path)
+        results = await asyncio.gather(
+            images.normalise(path, tmp_path / "target.webp"),
+            images.blurhash(path),
+            *[images.blurhash(source) for _ in range(4)],
+            return_exceptions=True,
+        )
+    assert [type(result) for result in results] == 2 * [ImagePreparationFailed] + 4 * [tuple]
+    assert set(tmp_path.iterdir()) == {source, path}
+
+
+async def test_an_image_that_needs_too_much_memory_fails_and_the_next_does_not(tmp_path: Path) -> None:
+    async with aclosing(Images(memory_bytes=60_000_000)) as images:
+        large, small = put(tmp_path, saved(Image.new("RGB", (4000, 4000)), "PNG")), tmp_path / "small"
+        small.write_bytes(SMALL)
+        with pytest.raises(ImagePreparationFailed):
+            await images.normalise(large, tmp_path / "target.webp")
+        assert (await images.blurhash(small))[1:] == (40, 30)
+    assert set(tmp_path.iterdir()) == {large, small}
+
+
+async def test_a_decoder_that_crashes_fails_its_image_only(images: Images, tmp_path: Path) -> None:
+    before = children(os.getpid())
+    doomed = asyncio.create_task(images.normalise(hanging(tmp_path), tmp_path / "target.webp"))
+    await eventually(lambda: set(children(os.getpid())) - set(before))
+    send_signal(set(children(os.getpid())) - set(before), signal.SIGSEGV)
+    with pytest.raises(ImagePreparationFailed):
+        await doomed
+    assert (await images.blurhash(put(tmp_path, SMALL)))[1:] == (40, 30)
+
+
+async def test_the_processes_of_cancelled_work_are_gone_at_once(images: Images, tmp_path: Path) -> None:
+    before, path = children(os.getpid()), hanging(tmp_path)
+    for moment in (0.0, 0.001, 0.01, 0.1):
+        task = asyncio.create_task(images.blurhash(path))
+        # Whenever it comes: while the process starts, too.
+        await asyncio.wait([task], timeout=moment)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        assert children(os.getpid()) == before
+
+
+async def test_a_stop_that_reaches_all_processes_lets_an_image_be_finished(images: Images, tmp_path: Path) -> None:
+    before = children(os.getpid())
+    source = put(tmp_path, SMALL)
+    await images.blurhash(source)
+    (child,) = set(children(os.getpid())) - set(before)
+    send_signal([child], signal.SIGTERM)
+    await images.blurhash(source)
+    assert child in children(os.getpid())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,5 +61,8 @@ async def serving(
     app = FastAPI(exception_handlers=EXCEPTION_HANDLERS)
     app.include_router(router)
     app.dependency_overrides[get_runtime] = lambda: parts
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://storage") as client:
+    async with (
+        aclosing(images),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://storage") as client,
+    ):
         yield app, client

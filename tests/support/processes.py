@@ -27,6 +27,16 @@ def children(pid: int) -> list[int]:
     return _processes_by_parent().get(pid, [])
 
 
+def image_children(pid: int) -> list[int]:
+    """Return the ids of the processes below one that decode images."""
+    found = []
+    for child in descendants(pid):
+        with suppress(OSError):
+            if b"image_child" in Path(f"/proc/{child}/cmdline").read_bytes():
+                found.append(child)
+    return found
+
+
 def _processes_by_parent() -> dict[int, list[int]]:
     started_by: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from collections.abc import Collection, Sequence
 from functools import partial
@@ -38,6 +39,8 @@ class Blurhashes:
     def __init__(self, storage: Storage, images: Images, settings: Settings, redis: Redis | None) -> None:
         self._storage = storage
         self._images = images
+        # A large batch keeps all cores busy, and leaves others their turns in between.
+        self._max_in_line = 2 * len(os.sched_getaffinity(0))
         self._recent = RecentBlurhashes(settings.blurhash_cache_size)
         self._shared = (
             None
@@ -86,18 +89,23 @@ class Blurhashes:
         shared = {} if self._shared is None else await self._shared.get(versions)
         for version, blurhash in shared.items():
             self._recent.put(version, blurhash)
-        missing = [version for version in versions if version not in shared]
-        async with asyncio.TaskGroup() as group:
-            tasks = {
-                version: group.create_task(self._flights.run(version, partial(self._compute, version)))
-                for version in missing
-            }
-        computed = {version: task.result() for version, task in tasks.items()}
+        computed = await self._compute_all([version for version in versions if version not in shared])
         BLURHASHES.add(len(shared), {"source": "redis"})
         BLURHASHES.add(len(computed), {"source": "computed"})
         if self._shared is not None and computed:
             await self._shared.put(computed)
         return shared | computed
+
+    async def _compute_all(self, versions: Collection[FileVersion]) -> dict[FileVersion, Blurhash]:
+        in_line = asyncio.Semaphore(self._max_in_line)
+
+        async def compute(version: FileVersion) -> Blurhash:
+            async with in_line:
+                return await self._flights.run(version, partial(self._compute, version))
+
+        async with asyncio.TaskGroup() as group:
+            tasks = {version: group.create_task(compute(version)) for version in versions}
+        return {version: task.result() for version, task in tasks.items()}
 
     async def _compute(self, version: FileVersion) -> Blurhash:
         blurhash = self._recent.get(version)

@@ -1,36 +1,50 @@
-"""Makes images ready and hashes them, beside the event loop (wire contract, sections 3 to 5)."""
+"""Makes images ready and hashes them, in child processes (wire contract, sections 3 to 5)."""
 
 from __future__ import annotations
 
-import asyncio
 import errno
-import os
+import logging
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 from open_workshop_storage.core.errors import ImageExpected, ImagePreparationFailed, ImageTooLarge, NoSpace
-from open_workshop_storage.utils import images
 from open_workshop_storage.utils.durable_files import replace_durably
+from open_workshop_storage.utils.image_children import ImageChildren, ImageTaskFailed
+from open_workshop_storage.utils.images import ImageTooLargeError, NotAnImageError
 from open_workshop_storage.utils.paths import partial_path
 from open_workshop_storage.utils.threads import run_to_end
 
-T = TypeVar("T")
+_logger = logging.getLogger(__name__)
 
+# The largest images that `utils/images.py` accepts took half of it: 89 megapixels with transparency and a profile.
+_MEMORY_BYTES = 3 * 1024**3
+_NORMALISE_SECONDS = 120.0
+_BLURHASH_SECONDS = 20.0
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class Images:
-    """Pillow's work, in no more threads at once than there are cores; who comes first is served first.
+    """Decodes and encodes images; a decoder that crashes or hangs fails its own image only.
 
     Args:
         reserve_bytes: Disk space that new images leave free.
+        normalise_seconds: How long one image may take to normalise.
+        blurhash_seconds: How long it may take to hash.
+        memory_bytes: How much memory its child process may use.
     """
 
-    def __init__(self, reserve_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        reserve_bytes: int = 0,
+        normalise_seconds: float = _NORMALISE_SECONDS,
+        blurhash_seconds: float = _BLURHASH_SECONDS,
+        memory_bytes: int = _MEMORY_BYTES,
+    ) -> None:
         self._reserve_bytes = reserve_bytes
-        self._turns = asyncio.Semaphore(len(os.sched_getaffinity(0)))
+        self._normalise_seconds = normalise_seconds
+        self._blurhash_seconds = blurhash_seconds
+        self._children = ImageChildren(memory_bytes)
 
     async def normalise(self, source: Path, target: Path) -> int:
         """Make an image over into WebP as wire contract section 4 says, and return the result's size in bytes.
@@ -45,7 +59,13 @@ class Images:
             NoSpace: The disk is full, or would be down to its reserve.
             ImagePreparationFailed: Anything else went wrong.
         """
-        return await self._run(lambda: _normalise(source, target, self._reserve_bytes))
+        partial = partial_path(target)
+        try:
+            await self._run(self._normalise_seconds, "normalise", source, partial)
+            return await run_to_end(lambda stop: _place(partial, target, self._reserve_bytes))
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
 
     async def blurhash(self, path: Path) -> tuple[str, int, int]:
         """Return a stored image's BlurHash, and its width and height in pixels.
@@ -55,32 +75,30 @@ class Images:
             ImageTooLarge: It has too many pixels.
             ImagePreparationFailed: Anything else went wrong.
         """
-        return await self._run(lambda: images.blurhash(path))
+        blurhash, width, height = await self._run(self._blurhash_seconds, "blurhash", path)
+        return blurhash, width, height
 
-    async def _run(self, work: Callable[[], T]) -> T:
-        async with self._turns:
-            try:
-                return await run_to_end(lambda stop: work())
-            except images.NotAnImageError as error:
-                raise ImageExpected from error
-            except images.ImageTooLargeError as error:
-                raise ImageTooLarge from error
-            except NoSpace:
-                raise
-            except Exception as error:
-                if isinstance(error, OSError) and error.errno in _FULL:
-                    raise NoSpace from error
-                raise ImagePreparationFailed from error
+    async def aclose(self) -> None:
+        """End the child processes."""
+        await self._children.aclose()
+
+    async def _run(self, seconds: float, task: str, *paths: Path) -> Any:
+        try:
+            return await self._children.run(seconds, task, *paths)
+        except NotAnImageError as error:
+            raise ImageExpected from error
+        except ImageTooLargeError as error:
+            raise ImageTooLarge from error
+        except ImageTaskFailed as error:
+            if error.errno in _FULL:
+                raise NoSpace from error
+            _logger.warning("image not prepared: %s", error)
+            raise ImagePreparationFailed from error
 
 
-def _normalise(source: Path, target: Path, reserve_bytes: int) -> int:
-    partial = partial_path(target)
-    try:
-        images.normalise(source, partial)
-        size = partial.stat().st_size
-        if shutil.disk_usage(partial.parent).free < reserve_bytes:
-            raise NoSpace
-        replace_durably(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
+def _place(partial: Path, target: Path, reserve_bytes: int) -> int:
+    size = partial.stat().st_size
+    if shutil.disk_usage(partial.parent).free < reserve_bytes:
+        raise NoSpace
+    replace_durably(partial, target)
     return size

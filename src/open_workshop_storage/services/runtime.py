@@ -69,8 +69,9 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
             stack.push_async_callback(redis.aclose)
         manager_http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=None))
         access_http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=None))
-        tasks = await stack.enter_async_context(Tasks())
         images = Images(settings.storage_reserve_bytes)
+        stack.push_async_callback(images.aclose)
+        tasks = await stack.enter_async_context(Tasks())
         storage = Storage(settings.main_dir, settings.storage_reserve_bytes)
         access = AccessService(
             access_http,

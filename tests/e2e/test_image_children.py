@@ -1,0 +1,71 @@
+"""The processes in which the services decode images: they may die, and never outlive their worker."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from io import BytesIO
+
+import httpx
+import pytest
+from PIL import Image
+
+from tests.conftest import ServiceStarter
+from tests.e2e.test_transfer_images import image_ticket, picture
+from tests.e2e.under_way import eventually
+from tests.support.client import upload
+from tests.support.processes import image_children, is_running, send_signal
+from tests.support.services import Services
+
+pytestmark = pytest.mark.anyio
+
+
+def photo() -> bytes:
+    """Return a picture that takes a second or so to encode."""
+    file = BytesIO()
+    Image.effect_noise((4000, 3000), 60).save(file, "JPEG")
+    return file.getvalue()
+
+
+async def test_a_decoder_that_crashes_ends_its_own_job_only(services: Services, http: httpx.AsyncClient) -> None:
+    loader, ticket = services.servers["loader"], image_ticket(services, target_path="covers/crash.webp")
+    workers = set(loader.workers()) - set(image_children(loader.process.pid))
+    sending = asyncio.create_task(upload(http, services.loader, ticket.token, photo(), "photo.jpg"))
+    while not sending.done():
+        send_signal(image_children(loader.process.pid), signal.SIGSEGV)
+        await asyncio.sleep(0.02)
+    answer = await sending
+    assert (answer.status_code, answer.text) == (500, "Image preparation failed")
+    (callback,) = services.manager.wait_for_callbacks(ticket.job_id)
+    assert (callback.claims["status"], callback.claims["reason"]) == ("error", "image_prepare_failed")
+    other = image_ticket(services, target_path="covers/other.webp")
+    answer = await upload(http, services.loader, other.token, picture(), "picture.png")
+    assert answer.status_code == 200
+    assert workers <= set(loader.workers())
+
+
+async def test_no_decoder_outlives_a_worker_that_is_killed(
+    start_services: ServiceStarter, http: httpx.AsyncClient
+) -> None:
+    services = start_services(apps=("distributor",))
+    distributor = services.servers["distributor"]
+    services.stored("resource/picture.png", picture())
+    await http.post(f"{services.distributor}/blurhashes", json={"paths": ["/download/resource/picture.png"]})
+    (child,) = image_children(distributor.process.pid)
+    # It cannot notice anything by itself now, like one that is caught in an endless loop.
+    send_signal([child], signal.SIGSTOP)
+    workers = set(distributor.workers()) - {child}
+    send_signal(workers, signal.SIGKILL)
+    await eventually(lambda: not is_running(child))
+
+
+async def test_no_decoder_outlives_a_service_that_is_stopped(
+    start_services: ServiceStarter, http: httpx.AsyncClient
+) -> None:
+    services = start_services(apps=("distributor",))
+    distributor = services.servers["distributor"]
+    services.stored("resource/picture.png", picture())
+    await http.post(f"{services.distributor}/blurhashes", json={"paths": ["/download/resource/picture.png"]})
+    (child,) = image_children(distributor.process.pid)
+    distributor.process.terminate()
+    await eventually(lambda: not is_running(child))
