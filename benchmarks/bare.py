@@ -1,19 +1,38 @@
-"""The least that an ASGI app can do: it sends one file by its path, whatever it is asked for."""
+"""The least that an ASGI app can do: it answers by what the path says, without looking for a file."""
 
 from __future__ import annotations
 
 import os
 from typing import Any
 
+_BLOCK = bytes(512 * 1024)
+
 
 async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    """Send the file that the variable `BARE_FILE` names."""
+    """Answer `/path`, `/accel/<uri>` or `/blocks/<count>`.
+
+    That is: send the file that the variable `BARE_FILE` names by its path; let nginx send what it has at the URI; send
+    so many blocks of 512 KiB, always the same.
+    """
     if scope["type"] == "lifespan":
         while (message := await receive())["type"] != "lifespan.shutdown":
             await send({"type": f"{message['type']}.complete"})
         await send({"type": "lifespan.shutdown.complete"})
         return
-    path = os.environ["BARE_FILE"]
-    headers = [(b"content-type", b"image/webp"), (b"content-length", os.environ["BARE_LENGTH"].encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.pathsend", "path": path})
+    _, way, argument = f"{scope['path']}/".split("/", 2)
+    headers = [(b"content-type", b"image/webp")]
+    if way == "accel":
+        headers += [(b"x-accel-redirect", b"/" + argument.rstrip("/").encode()), (b"content-length", b"0")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+    elif way == "blocks":
+        count = int(argument.rstrip("/"))
+        headers.append((b"content-length", str(count * len(_BLOCK)).encode()))
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for _ in range(count):
+            await send({"type": "http.response.body", "body": _BLOCK, "more_body": True})
+        await send({"type": "http.response.body"})
+    else:
+        headers.append((b"content-length", os.environ["BARE_LENGTH"].encode()))
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.pathsend", "path": os.environ["BARE_FILE"]})

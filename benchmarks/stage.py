@@ -62,7 +62,7 @@ class Stage:
         return self._stack.enter_context(nginx(self._folder, site_for(self.root), behind.port))
 
     def bare(self, file: Path) -> Server:
-        """Run an ASGI app that sends one file by its path, whatever it is asked for."""
+        """Run `benchmarks.bare`."""
         return self._stack.enter_context(_bare(self._folder, file))
 
 
@@ -86,7 +86,7 @@ def _bare(folder: Path, file: Path) -> Iterator[Server]:
 
     def answers() -> bool:
         try:
-            return httpx.get(f"http://127.0.0.1:{port}/", timeout=1).status_code == 200
+            return httpx.get(f"http://127.0.0.1:{port}/path", timeout=1).status_code == 200
         except httpx.TransportError:
             return False
 

@@ -86,6 +86,13 @@ async def test_one_range_is_sent_exactly(
     assert answer.headers["content-type"] == "image/webp"
 
 
+async def test_clients_at_the_same_time_get_each_their_own_bytes(url: str, content: bytes) -> None:
+    starts = range(0, SIZE - 1, SIZE // 16)
+    async with httpx.AsyncClient(timeout=PATIENCE_SECONDS) as client:
+        answers = await asyncio.gather(*(client.get(url, headers={"Range": f"bytes={start}-"}) for start in starts))
+    assert all(answer.content == content[start:] for start, answer in zip(starts, answers, strict=True))
+
+
 async def test_several_ranges_are_sent_as_parts_in_the_order_asked_for(
     url: str, content: bytes, http: httpx.AsyncClient
 ) -> None:
@@ -366,7 +373,6 @@ async def test_a_file_replaced_between_look_up_and_answer_is_sent_in_its_new_ver
         requested = {"range": value.decode() for name, value in scope["headers"] if name == b"range"}
         await downloads.send_file(found, None, requested, scope, receive, send)
 
-    # This transport has no path-send, so the whole file goes the way of parts.
     transport = httpx.ASGITransport(answer)
     async with httpx.AsyncClient(transport=transport, base_url="http://storage") as client:
         downloads = Downloads(storage, AccessService(client, "http://storage", 1), settings)

@@ -92,8 +92,8 @@ def plan_answer(
     return Plan(status, headers, pieces if method == "GET" else [])
 
 
-def hand_over(plan: Plan, requested: Mapping[str, str], uri: str) -> Plan | None:
-    """Return the answer that lets nginx send what is planned, or None if it would send something else.
+def hand_over(plan: Plan, requested: Mapping[str, str], uri: str) -> Plan:
+    """Return the answer that lets nginx send what is planned, or the plan itself if nginx would send something else.
 
     nginx obeys a single range and `If-Range` as we do. It refuses `Range` headers that are to be ignored, knows our
     entity tag too late for `If-Match`, and its parts of several ranges may overlap.
@@ -104,7 +104,7 @@ def hand_over(plan: Plan, requested: Mapping[str, str], uri: str) -> Plan | None
     is_whole = plan.status == HTTPStatus.OK and "range" not in requested
     is_one_range = plan.status == HTTPStatus.PARTIAL_CONTENT and len(plan.pieces) == 1
     if not (is_whole or is_one_range) or not plan.pieces or not _UNKNOWN_TO_NGINX.isdisjoint(requested):
-        return None
+        return plan
     headers = [header for header in plan.headers if header[0] not in _NGINX_MAKES[plan.status]]
     return Plan(HTTPStatus.OK, [*headers, (b"x-accel-redirect", uri.encode()), (b"content-length", b"0")], [])
 

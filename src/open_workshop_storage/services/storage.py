@@ -41,6 +41,7 @@ from open_workshop_storage.utils.paths import (
 from open_workshop_storage.utils.threads import run_to_end
 
 _ALL_TYPES = tuple(StorageType)
+_TYPES_BY_NAME = {str(storage_type): storage_type for storage_type in StorageType}
 _MODS = f"{StorageType.ARCHIVE}/mods"
 _TEMP = "temp"
 _JOB_ID = re.compile(r"[A-Za-z0-9_-]{8,128}")
@@ -73,7 +74,9 @@ class StoredFile(NamedTuple):
     mod_id: str | None
 
     def now(self, status: os.stat_result) -> StoredFile:
-        """Return what is known of the file that stands in this one's place, given its status."""
+        """Return what is known of the file that stands in this one's place, given its status: this, or a new one."""
+        if (status.st_size, status.st_mtime_ns, status.st_ino) == (self.size, self.mtime_ns, self.inode):
+            return self
         return self._replace(size=status.st_size, mtime_ns=status.st_mtime_ns, inode=status.st_ino)
 
 
@@ -137,10 +140,9 @@ class Storage:
             FileMissing: No such file, or it is a folder, or its name is not one a file can have.
             ServiceUnavailable: The storage root is missing or broken.
         """
-        try:
-            known_type = StorageType(storage_type)
-        except ValueError:
-            raise InvalidType from None
+        known_type = _TYPES_BY_NAME.get(storage_type)
+        if known_type is None:
+            raise InvalidType
         try:
             folder = self._real_folder(known_type)
             real_path, status = find_inside(folder, path)

@@ -8,21 +8,32 @@ import os
 from open_workshop_storage.utils.threads import run_to_end
 
 
-async def read_block(descriptor: int, offset: int, length: int) -> bytearray:
-    """Read up to `length` bytes: at once what the page cache has, else in a thread.
+class BlockReader:
+    """Reads blocks of files: at once what the page cache has, else in a thread.
 
     Copying from the page cache is faster than handing the read to a thread and back.
 
-    Returns:
-        At least one byte, unless the file ends at `offset`; fewer than asked for is no sign of its end.
+    Args:
+        most_bytes: The size of the largest block.
     """
-    buffer = bytearray(length)
-    try:
-        count = os.preadv(descriptor, [buffer], offset, os.RWF_NOWAIT)
-    except OSError as error:
-        # EAGAIN: not cached. EOPNOTSUPP: a file system that cannot tell.
-        if error.errno not in (errno.EAGAIN, errno.EOPNOTSUPP):
-            raise
-        count = await run_to_end(lambda stop: os.preadv(descriptor, [buffer], offset))
-    del buffer[count:]
-    return buffer
+
+    def __init__(self, most_bytes: int) -> None:
+        # New memory for each block would cost more than the copying: the kernel clears every page of it first.
+        self._buffer = bytearray(most_bytes)
+
+    async def read(self, descriptor: int, offset: int, length: int) -> bytes | bytearray:
+        """Read up to `length` bytes.
+
+        Returns:
+            At least one byte, unless the file ends at `offset`; fewer than asked for is no sign of its end. They may
+            change with the next read, so whoever keeps them beyond an `await` has to copy them.
+        """
+        view = memoryview(self._buffer)[:length]
+        try:
+            count = os.preadv(descriptor, [view], offset, os.RWF_NOWAIT)
+        except OSError as error:
+            # EAGAIN: not cached. EOPNOTSUPP: a file system that cannot tell.
+            if error.errno not in (errno.EAGAIN, errno.EOPNOTSUPP):
+                raise
+            return await run_to_end(lambda stop: os.pread(descriptor, length, offset))
+        return self._buffer if count == len(self._buffer) else bytes(view[:count])

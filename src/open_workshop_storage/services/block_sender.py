@@ -1,0 +1,149 @@
+"""Sends parts of files over ASGI, in blocks of our own."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import time
+from collections.abc import Sequence
+
+from starlette.types import Message, Receive, Send
+
+from open_workshop_storage.services.download_plan import Piece
+from open_workshop_storage.utils.file_blocks import BlockReader
+
+# Larger blocks cost the same per byte, and small ones several times as much.
+_MOST_BLOCK_BYTES = 512 * 1024
+_LEAST_BLOCK_BYTES = 8 * 1024
+# What granian takes ahead of a client: its writer collects 400 KiB, four blocks wait for that, one in `send`, and the
+# writer goes over its mark by up to one.
+_WRITER_BYTES = 400 * 1024
+_WAITING_BLOCKS = 6
+_BUDGET_BYTES = 40 * 1024 * 1024
+# No client gets more than one of so many shares of what is left.
+_SHARES = 6
+_SLOW_SECONDS = 0.25
+_FAST_BYTES = 8 * 1024 * 1024
+
+
+class BlockSender:
+    """Sends pieces of files without waiting for a disk on the event loop, and without filling the memory.
+
+    The server takes blocks of each client ahead, whether or not the client reads. Large blocks cost least, so the
+    clients of a worker share a budget for them; a client that keeps the server waiting gets small ones. Thousands of
+    clients that do not read thus hold the budget and a few small blocks each.
+    """
+
+    def __init__(self) -> None:
+        self._reader = BlockReader(_MOST_BLOCK_BYTES)
+        self._budget = _Budget()
+
+    async def send(self, descriptor: int, pieces: Sequence[Piece], receive: Receive, send: Send) -> None:
+        """Send the body of an answer whose head has been sent; returns early if the client leaves.
+
+        Args:
+            descriptor: The open file whose bytes the ranges among the pieces are.
+
+        Raises:
+            OSError: The file cannot be read, or became shorter meanwhile.
+        """
+        if len(pieces) == 1 and isinstance(pieces[0], range) and len(pieces[0]) <= _MOST_BLOCK_BYTES:
+            block = await self._reader.read(descriptor, pieces[0].start, len(pieces[0]))
+            if len(block) == len(pieces[0]):
+                await send({"type": "http.response.body", "body": block})
+                return
+        gone = asyncio.create_task(_disconnection(receive))
+        share = _Share(self._budget)
+        try:
+            for piece in pieces:
+                if isinstance(piece, bytes):
+                    await send(_body(piece))
+                    continue
+                offset = piece.start
+                while offset < piece.stop:
+                    block = await self._reader.read(descriptor, offset, min(share.block_bytes, piece.stop - offset))
+                    length = len(block)
+                    if not length:
+                        raise OSError(errno.EIO, "the file became shorter while it was sent")
+                    began = time.monotonic()
+                    await send(_body(block))
+                    share.took(length, time.monotonic() - began)
+                    offset += length
+                    # When the client has left, granian's `send` returns at once and for ever: without a pause
+                    # nobody else would run, nor would the news of it arrive.
+                    await asyncio.sleep(0)
+                    if gone.done():
+                        return
+            await send({"type": "http.response.body"})
+        finally:
+            share.give_back()
+            gone.cancel()
+            await asyncio.wait([gone])
+
+
+class _Budget:
+    """What all clients of a worker together may have the server hold in large blocks."""
+
+    def __init__(self) -> None:
+        self._left_bytes = _BUDGET_BYTES
+
+    def reserve(self) -> tuple[int, int]:
+        """Return how large blocks may be for a share of what is left, and the bytes of that share; 0 if it is none."""
+        block_bytes = min((self._left_bytes // _SHARES - _WRITER_BYTES) // _WAITING_BLOCKS, _MOST_BLOCK_BYTES)
+        if block_bytes <= _LEAST_BLOCK_BYTES:
+            return _LEAST_BLOCK_BYTES, 0
+        reserved_bytes = _ahead(block_bytes)
+        self._left_bytes -= reserved_bytes
+        return block_bytes, reserved_bytes
+
+    def give_back(self, reserved_bytes: int) -> None:
+        """Take a share back."""
+        self._left_bytes += reserved_bytes
+
+
+class _Share:
+    """One client's share of the budget.
+
+    Attributes:
+        block_bytes: How large its next block may be.
+    """
+
+    def __init__(self, budget: _Budget) -> None:
+        self._budget = budget
+        self.block_bytes, self._reserved_bytes = budget.reserve()
+        self._small_bytes = 0
+        self._fast_bytes = 0
+
+    def took(self, count: int, seconds: float) -> None:
+        """Judge the client by how long a block of so many bytes had to wait for it."""
+        is_slow = seconds > _SLOW_SECONDS
+        self._fast_bytes = 0 if is_slow else self._fast_bytes + count
+        if self.block_bytes > _LEAST_BLOCK_BYTES:
+            if is_slow:
+                self.block_bytes = _LEAST_BLOCK_BYTES
+                self._small_bytes = 0
+            return
+        self._small_bytes += count
+        if self._small_bytes > _ahead(_LEAST_BLOCK_BYTES):
+            # So many small ones have taken the places of the last large ones.
+            self.give_back()
+            if self._fast_bytes > _FAST_BYTES:
+                self.block_bytes, self._reserved_bytes = self._budget.reserve()
+
+    def give_back(self) -> None:
+        """Return what is reserved for the client."""
+        self._budget.give_back(self._reserved_bytes)
+        self._reserved_bytes = 0
+
+
+def _ahead(block_bytes: int) -> int:
+    return _WRITER_BYTES + _WAITING_BLOCKS * block_bytes
+
+
+async def _disconnection(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _body(content: bytes | bytearray) -> Message:
+    return {"type": "http.response.body", "body": content, "more_body": True}

@@ -1,0 +1,150 @@
+"""How parts of files are sent, and how much of the memory clients can take that do not read."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from starlette.types import Message
+
+from open_workshop_storage.services.block_sender import BlockSender
+
+pytestmark = pytest.mark.anyio
+
+FILE_BYTES = 1 << 30
+# What granian takes of a body ahead of a client that does not read (hyper's writer, granian's queue).
+WRITER_BYTES, WRITER_BLOCKS, QUEUED_BLOCKS = 408 * 1024, 16, 5
+
+
+class Client:
+    """A client behind a server that takes in some of the body ahead.
+
+    Args:
+        reads: How many bytes it reads before it stops, without and with a pause of its own in the middle.
+    """
+
+    def __init__(self, reads: int = 0, pause_seconds: float = 0) -> None:
+        self.blocks: list[int] = []
+        self.content = bytearray()
+        self.is_stuck = asyncio.Event()
+        self._reads = reads
+        self._pause_seconds = pause_seconds
+        self._leaves = asyncio.Event()
+
+    async def receive(self) -> Message:
+        """Wait until the client leaves."""
+        await self._leaves.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        """Copy a block, as granian does, and wait once nobody reads and all places are taken."""
+        body = message.get("body", b"")
+        self.blocks.append(len(body))
+        if sum(self.blocks) <= self._reads:
+            self.content += body
+            if self._pause_seconds and sum(self.blocks) * 2 > self._reads:
+                await asyncio.sleep(self._pause_seconds)
+                self._pause_seconds = 0
+        elif self.held > 0 and not self._has_room():
+            self.is_stuck.set()
+            await asyncio.Event().wait()
+
+    @property
+    def held(self) -> int:
+        """What the server holds for the client, in bytes."""
+        return sum(self.blocks) - self._reads
+
+    def _has_room(self) -> bool:
+        count = written = 0
+        for length in self._unread():
+            if written >= WRITER_BYTES or count >= WRITER_BLOCKS:
+                break
+            count, written = count + 1, written + length
+        return len(self._unread()) - count < QUEUED_BLOCKS
+
+    def _unread(self) -> list[int]:
+        unread, left = [], self.held
+        for length in reversed(self.blocks):
+            if left <= 0:
+                break
+            unread.append(length)
+            left -= length
+        return unread[::-1]
+
+
+@pytest.fixture
+def descriptor(tmp_path: Path) -> Iterator[int]:
+    """A file without content, but with a length."""
+    target = tmp_path / "large.bin"
+    target.touch()
+    os.truncate(target, FILE_BYTES)
+    descriptor = os.open(target, os.O_RDONLY)
+    yield descriptor
+    os.close(descriptor)
+
+
+async def stuck(sender: BlockSender, descriptor: int, client: Client) -> asyncio.Task[None]:
+    """Return what sends to a client that does not take all of it."""
+    task = asyncio.create_task(sender.send(descriptor, [range(FILE_BYTES)], client.receive, client.send))
+    await client.is_stuck.wait()
+    return task
+
+
+async def leave(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+@pytest.mark.parametrize("reads", [0, 4 << 20], ids=["nothing", "what the kernel takes"])
+async def test_clients_that_stop_reading_hold_little_memory_together(reads: int, descriptor: int) -> None:
+    sender = BlockSender()
+    clients = [Client(reads) for _ in range(200)]
+    tasks = [await stuck(sender, descriptor, client) for client in clients]
+    assert clients[0].blocks[0] == 512 * 1024
+    assert sum(client.held for client in clients) < 85e6
+    await leave(tasks)
+
+
+async def test_clients_that_leave_make_room_for_others(descriptor: int) -> None:
+    sender = BlockSender()
+    tasks = [await stuck(sender, descriptor, Client()) for _ in range(100)]
+    late = Client()
+    tasks.append(await stuck(sender, descriptor, late))
+    assert late.blocks[0] < 16 * 1024
+    await leave(tasks)
+    next_one = Client()
+    await leave([await stuck(sender, descriptor, next_one)])
+    assert next_one.blocks[0] == 512 * 1024
+
+
+async def test_a_client_that_keeps_the_server_waiting_makes_room_and_may_have_it_again(descriptor: int) -> None:
+    sender = BlockSender()
+    resting = Client(reads=32 << 20, pause_seconds=0.3)
+    task = await stuck(sender, descriptor, resting)
+    pause = next(index for index, length in enumerate(resting.blocks) if length != resting.blocks[0])
+    after = resting.blocks[pause:]
+    assert set(resting.blocks[:pause]) == {512 * 1024}
+    assert max(after[:1000]) == 8 * 1024 and after[-1] == 512 * 1024
+    await leave([task])
+
+
+async def test_blocks_of_any_size_make_up_the_pieces(tmp_path: Path) -> None:
+    content = secrets.token_bytes(3 << 20)
+    (tmp_path / "x").write_bytes(content)
+    descriptor = os.open(tmp_path / "x", os.O_RDONLY)
+    client = Client(reads=1 << 40)
+    pieces: list[bytes | range] = [b"head", range(5, 2_000_000), b"", range(2_900_000, 3_000_000), b"tail"]
+    await BlockSender().send(descriptor, pieces, client.receive, client.send)
+    os.close(descriptor)
+    assert bytes(client.content) == b"head" + content[5:2_000_000] + content[2_900_000:3_000_000] + b"tail"
+
+
+async def test_a_file_that_ends_too_early_is_an_error(descriptor: int) -> None:
+    client = Client(reads=1 << 40)
+    with pytest.raises(OSError, match="shorter"):
+        await BlockSender().send(descriptor, [range(FILE_BYTES - 10, FILE_BYTES + 10)], client.receive, client.send)
