@@ -11,9 +11,9 @@ from open_workshop_storage.core.store import Slot
 from open_workshop_storage.services.archives import Archives
 from open_workshop_storage.services.images import Images
 from open_workshop_storage.services.job_run import JobRun
-from open_workshop_storage.services.runs import discard
 from open_workshop_storage.services.slots import Slots
 from open_workshop_storage.services.tasks import Tasks
+from open_workshop_storage.services.workspaces import discard
 from open_workshop_storage.utils.archives.kinds import Kind
 
 
