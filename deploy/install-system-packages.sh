@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the Debian packages that a checkout needs and the machine lacks: what makes virtual environments, 7z,
-# Redis and nginx for the tests (as programs only: no service is left running), and on a new Python a compiler.
+# Redis, nginx and curl for the tests (as programs only: no service is left running), and on a new Python a compiler.
 # Says nothing when nothing is missing.
 #
 #   deploy/install-system-packages.sh PYTHON     PYTHON: the command of a Python of at least 3.11
@@ -27,6 +27,7 @@ packages=
 command -v 7z >/dev/null || packages="$packages p7zip-full"
 command -v redis-server >/dev/null || packages="$packages redis-server"
 command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || packages="$packages nginx-light"
+command -v curl >/dev/null || packages="$packages curl"
 [ -n "$packages" ] || exit 0
 
 command -v apt-get >/dev/null || fail "Missing, by the names of their Debian packages:$packages"

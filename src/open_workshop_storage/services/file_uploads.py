@@ -65,7 +65,7 @@ class FileUploads:
         workspace = self._storage.temp / f"upload-{secrets.token_hex(16)}"
         received, image = workspace / "file", workspace / "image.webp"
         try:
-            form = await self._receive(boundary, chunks, received, announced)
+            form = await self._receive(boundary, chunks, received)
             target = self._target(form.fields)
             if not form.has_file:
                 raise BadRequest("File missing")
@@ -78,21 +78,18 @@ class FileUploads:
             await discard(workspace)
         return form.fields["path"]
 
-    async def _receive(
-        self, boundary: bytes, chunks: AsyncIterator[bytes], target: Path, announced: int | None
-    ) -> MultipartReader:
-        limit = self._settings.upload_max_bytes
+    async def _receive(self, boundary: bytes, chunks: AsyncIterator[bytes], target: Path) -> MultipartReader:
         limits = ReceiveLimits(
-            max_bytes=limit,
+            max_bytes=self._settings.upload_max_bytes,
             total_seconds=self._settings.transfer_upload_timeout_seconds,
             idle_seconds=self._settings.transfer_idle_timeout_seconds,
             reserve_bytes=self._settings.storage_reserve_bytes,
             timed_out=UploadTimedOut,
         )
-        expected = min(announced, limit) if announced is not None and limit else announced
         try:
             form = MultipartReader(boundary, "file")
-            await receive(self._file(form, chunks), target, limits, expected, lambda received: None)
+            # No space is set aside on the word of someone whose token is still to come.
+            await receive(self._file(form, chunks), target, limits, None, lambda received: None)
             if not form.complete:
                 raise FormError
         except FormError:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,7 @@ def make_folders(folder: Path) -> None:
 
     Raises:
         NotADirectoryError: A part of the path is a file.
+        FileNotFoundError: Someone removed a folder as soon as it was there.
         OSError: A folder cannot be made.
     """
     missing = []
@@ -33,7 +35,7 @@ def make_folders(folder: Path) -> None:
         try:
             folder.mkdir()
         except FileExistsError:
-            if not folder.is_dir():
+            if not stat.S_ISDIR(folder.stat().st_mode):
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from None
         else:
             sync(folder.parent)
