@@ -80,7 +80,7 @@ def assert_one_trace(receiver: Receiver, ticket: Ticket) -> None:
         span = one(receiver, name)
         assert (span.trace_id, span.attributes["job.id"], span.failed) == (request.trace_id, ticket.job_id, False), name
     runs = {span.name: parent_of(receiver, span) for span in trace if span.name.startswith("7z ")}
-    assert runs == {"7z x": "extracting", "7z a": "repacking"}
+    assert runs == {"7z l": "uploaded", "7z x": "extracting", "7z a": "repacking"}
     # The Manager's call is a trace of its own, as long as the Manager passes none on.
     assert one(receiver, "move").linked == (one(receiver, "POST /transfer/move").trace_id,)
     assert {line.trace_id for line in receiver.lines if line.attributes.get("job_id") == ticket.job_id} == {
