@@ -17,7 +17,7 @@ from open_workshop_storage.utils.threads import run_to_end
 
 _logger = logging.getLogger(__name__)
 
-# The largest images that `utils/images.py` accepts took half of it: 89 megapixels with transparency and a profile.
+# The largest images that `utils/images.py` accepts took 2.4 GB: 88 megapixels with transparency and a profile.
 _MEMORY_BYTES = 3 * 1024**3
 _NORMALISE_SECONDS = 120.0
 _BLURHASH_SECONDS = 20.0
