@@ -16,7 +16,7 @@ from tests.support.services import Services, running_services
 LOG_CHARACTERS_SHOWN = 5000
 
 # `make fuzz` chooses it.
-settings.register_profile("fuzz", max_examples=3000, deadline=None)
+settings.register_profile("fuzz", max_examples=10_000, deadline=None)
 
 
 class ServiceStarter:
