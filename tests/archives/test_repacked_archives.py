@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import struct
 import subprocess
@@ -11,13 +12,14 @@ import zipfile
 import zlib
 from pathlib import Path
 
+import py7zr
 import pytest
 
 from tests.archives.rars import file4, file5, rar4, rar5
 from tests.archives.tars import member, tar_from
 from tests.archives.workbench import Content, Workbench
 from tests.archives.zips import FAT, UTF8, Entry, unicode_path, zip_from
-from tests.support.archives import SMALL_MOD, compressed_tar_of, seven_zip_of, tar_of, zip_of
+from tests.support.archives import SMALL_MOD, Entries, compressed_tar_of, seven_zip_of, tar_of, zip_of
 
 pytestmark = pytest.mark.anyio
 
@@ -25,6 +27,15 @@ TEXT = b"some text that can be compressed " * 50
 FOLDER = 0o040755
 SMALL_MOD_BYTES = sum(map(len, SMALL_MOD.values()))
 EMPTY_SEVEN_ZIP = b"7z\xbc\xaf\x27\x1c\x00\x04" + struct.pack("<I", zlib.crc32(bytes(20))) + bytes(20)
+
+
+def seven_zip_of_another_maker(entries: Entries) -> bytes:
+    """Return a 7z that `7z` had no part in."""
+    file = io.BytesIO()
+    with py7zr.SevenZipFile(file, "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(content, name)
+    return file.getvalue()
 
 
 def files_of(content: Content) -> dict[str, bytes]:
@@ -35,6 +46,7 @@ def files_of(content: Content) -> dict[str, bytes]:
     "sent",
     [
         pytest.param(seven_zip_of(SMALL_MOD), id="7z"),
+        pytest.param(seven_zip_of_another_maker(SMALL_MOD), id="7z of another maker"),
         pytest.param(seven_zip_of(SMALL_MOD, "-m0=BCJ2", "-m1=LZMA"), id="7z with a filter"),
         pytest.param(seven_zip_of(SMALL_MOD, "-mtr=off"), id="7z without attributes"),
         pytest.param(seven_zip_of(SMALL_MOD, "-ms=off", "-mhc=off"), id="7z neither solid nor with packed headers"),
