@@ -16,10 +16,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from open_workshop_storage.core.errors import ArchiveTooLarge, CorruptArchive, NoSpace
+from open_workshop_storage.core.errors import ArchiveTooLarge, CorruptArchive
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.observability.tracing import span
 from open_workshop_storage.services.archive_errors import as_storage_errors
+from open_workshop_storage.services.disk_reserve import require_space
 from open_workshop_storage.utils.archives.entries import Entries
 from open_workshop_storage.utils.archives.groups import watched
 from open_workshop_storage.utils.archives.kinds import COMPRESSED, HEAD_BYTES, Kind, kind_of
@@ -271,8 +272,7 @@ class Archives:
                     raise Stopped
 
     def _require_space(self, folder: Path, size: int = 0) -> None:
-        if shutil.disk_usage(folder).free - size < self._reserve_bytes:
-            raise NoSpace
+        require_space(folder, size, self._reserve_bytes)
 
 
 def _kind_of_file(path: Path) -> Kind:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import errno
 import logging
-import shutil
 from pathlib import Path
 from typing import Any
 
 from open_workshop_storage.core.errors import ImageExpected, ImagePreparationFailed, ImageTooLarge, NoSpace
+from open_workshop_storage.services.disk_reserve import require_space
 from open_workshop_storage.utils.durable_files import replace_durably
 from open_workshop_storage.utils.image_children import ImageChildren, ImageTaskFailed
 from open_workshop_storage.utils.images import ImageTooLargeError, NotAnImageError
@@ -98,7 +98,7 @@ class Images:
 
 def _place(partial: Path, target: Path, reserve_bytes: int) -> int:
     size = partial.stat().st_size
-    if shutil.disk_usage(partial.parent).free < reserve_bytes:
-        raise NoSpace
+    # What is placed is on the disk already.
+    require_space(partial.parent, 0, reserve_bytes)
     replace_durably(partial, target)
     return size

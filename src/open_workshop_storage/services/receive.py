@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from open_workshop_storage.core.errors import FileTooLarge, NoSpace, StorageError
-from open_workshop_storage.utils.disk_space import free_bytes, reserve
+from open_workshop_storage.services.disk_reserve import require_space
+from open_workshop_storage.utils.disk_space import reserve
 
 # A hop to a thread costs more than smaller writes gain; more would only be memory that the kernel has to find.
 _BLOCK_BYTES = 512 * 1024
@@ -107,8 +108,7 @@ class _Writer:
             reserve(self._descriptor, offset, missing)
 
     def _check_space(self, wanted: int = 0) -> None:
-        if free_bytes(self._descriptor) - wanted < self._reserve_bytes:
-            raise NoSpace
+        require_space(self._descriptor, wanted, self._reserve_bytes)
 
     async def add(self, chunk: bytes) -> None:
         self._waiting.append(chunk)

@@ -10,7 +10,6 @@ import errno
 import math
 import os
 import re
-import shutil
 import stat
 import threading
 import time
@@ -28,6 +27,7 @@ from open_workshop_storage.core.errors import (
     ServiceUnavailable,
 )
 from open_workshop_storage.core.storage_types import StorageType
+from open_workshop_storage.services.disk_reserve import require_space
 from open_workshop_storage.utils.durable_files import copy_beside, make_folders, replace_durably
 from open_workshop_storage.utils.paths import (
     PathEscapes,
@@ -294,8 +294,7 @@ class Storage:
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
-        if shutil.disk_usage(target.parent).free - source.stat().st_size < self._reserve_bytes:
-            raise NoSpace
+        require_space(target.parent, source.stat().st_size, self._reserve_bytes)
         partial = partial_path(target)
         note = self.temp / partial.name
         make_folders(note.parent)

@@ -27,9 +27,3 @@ def reserve(descriptor: int, offset: int, size: int) -> None:
     arguments = ctypes.c_int(descriptor), ctypes.c_int(_KEEP_SIZE), ctypes.c_int64(offset), ctypes.c_int64(size)
     if libc.fallocate(*arguments) != 0 and (number := ctypes.get_errno()) not in _UNSUPPORTED:
         raise OSError(number, os.strerror(number))
-
-
-def free_bytes(descriptor: int) -> int:
-    """Return the space that the file system of an open file has left for us."""
-    disk = os.fstatvfs(descriptor)
-    return disk.f_bavail * disk.f_frsize
