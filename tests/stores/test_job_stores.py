@@ -169,6 +169,18 @@ async def test_what_workers_leave_in_redis_when_they_die_goes_by_itself(redis_ur
         assert {key for key in keys if await redis.ttl(key) < 0} == {f"{prefix}:resting"}
 
 
+async def test_a_slot_in_use_counts_again_after_redis_has_forgotten_it(redis_url: str) -> None:
+    prefix = f"test-{uuid.uuid4().hex}"
+    async with redis_client(redis_url) as redis:
+        store = RedisJobStore(redis, prefix, keep_seconds=60)
+        assert await store.enter(Slot.DOWNLOAD, "running", 1, wait=False)
+        await redis.delete(*[key async for key in redis.scan_iter(f"{prefix}:*")])
+        await store.renew_slots(Slot.DOWNLOAD, ["running"])
+        assert not await store.enter(Slot.DOWNLOAD, "new", 1, wait=False)
+        await store.leave(Slot.DOWNLOAD, "running", 1)
+        assert await store.enter(Slot.DOWNLOAD, "new", 1, wait=False)
+
+
 async def test_waiting_for_work_ends_when_a_job_waits(store: JobStore) -> None:
     while await store.take("me", 8):
         pass

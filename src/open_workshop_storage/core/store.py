@@ -122,7 +122,7 @@ class JobStore(Protocol):
         """Give a slot, or the place in line, back."""
 
     async def renew_slots(self, slot: Slot, holders: Collection[str]) -> None:
-        """Keep slots for another `LEASE_SECONDS`."""
+        """Keep slots that are in use for another `LEASE_SECONDS`, those that the store has lost too."""
 
     async def run(self) -> None:
         """Do what the store has to do in the background, until cancelled."""

@@ -77,7 +77,12 @@ class Slots:
                 pass
 
     async def renew(self) -> None:
-        """Keep what this worker holds for another lease."""
-        for slot, holders in self._held.items():
-            if holders:
-                await self._store.renew_slots(slot, holders)
+        """Keep the slots that this worker uses for another lease; who waits asks again by itself."""
+        for slot, held in self._held.items():
+            users = held - self._waiting[slot]
+            if not users:
+                continue
+            await self._store.renew_slots(slot, users)
+            # One that was given back meanwhile may have been counted again.
+            for user in users - held:
+                await self._store.leave(slot, user, self._limits[slot])

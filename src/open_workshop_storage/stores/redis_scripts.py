@@ -169,9 +169,10 @@ redis.call('ZREM', seen, holder)
 grant()
 """
 
+# Who uses a slot is counted again if Redis was away for so long that it forgot.
 RENEW_SLOT = _NOW + """
 for i = 2, #ARGV do
-    redis.call('ZADD', KEYS[1], 'XX', now + tonumber(ARGV[1]), ARGV[i])
+    redis.call('ZADD', KEYS[1], now + tonumber(ARGV[1]), ARGV[i])
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[1])
 """
