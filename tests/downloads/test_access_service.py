@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator
+from types import FunctionType, ModuleType
 
 import httpx
 import pytest
@@ -16,7 +18,7 @@ from open_workshop_storage.core.errors import (
     AccessServiceUnavailable,
     StorageError,
 )
-from open_workshop_storage.services.access import AccessService, raw_cookies
+from open_workshop_storage.services.access import MAX_PERMISSIONS, AccessService, raw_cookies
 
 pytestmark = pytest.mark.anyio
 
@@ -300,3 +302,52 @@ async def test_a_permission_ends_with_its_time(service: Service, client: httpx.A
     await access.check("1", {})
     await access.check("1", {})
     assert len(service.requests) == 2
+
+
+class AllowsEverything(httpx.AsyncBaseTransport):
+    """An access service without a socket, for more questions than those would answer in time."""
+
+    def __init__(self) -> None:
+        self.questions = 0
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Allow it."""
+        self.questions += 1
+        return httpx.Response(200, stream=httpx.ByteStream(json.dumps(ALLOWED).encode()))
+
+
+async def test_so_many_permissions_are_remembered_and_the_oldest_are_forgotten_first() -> None:
+    service = AllowsEverything()
+    async with httpx.AsyncClient(transport=service) as http:
+        access = AccessService(http, "http://access", 60, ttl_seconds=3600)
+        for number in range(MAX_PERMISSIONS):
+            await access.check(str(number), {})
+        for number in range(MAX_PERMISSIONS):
+            await access.check(str(number), {})
+        assert service.questions == MAX_PERMISSIONS
+        await access.check("one more", {})
+        await access.check("1", {})
+        assert service.questions == MAX_PERMISSIONS + 1
+        await access.check("0", {})
+        assert service.questions == MAX_PERMISSIONS + 2
+
+
+async def test_a_remembered_permission_does_not_hold_the_cookies() -> None:
+    cookies = {"accessToken": "secret-of-one", "refreshToken": "secret-of-two"}
+    async with httpx.AsyncClient(transport=AllowsEverything()) as http:
+        access = AccessService(http, "http://access", 60, ttl_seconds=3600)
+        await access.check("7654321", cookies)
+        texts = [str(value) for value in reachable(access) if isinstance(value, str | bytes)]
+    assert any("7654321" in text for text in texts)
+    assert not [text for text in texts if "secret-of" in text]
+
+
+def reachable(start: object) -> list[object]:
+    """Return what an object refers to, directly or not, without the code that it is made of."""
+    found, seen = [start], {id(start)}
+    for value in found:
+        for other in gc.get_referents(value):
+            if id(other) not in seen and not isinstance(other, type | ModuleType | FunctionType):
+                seen.add(id(other))
+                found.append(other)
+    return found

@@ -26,6 +26,7 @@ from tests.support.client import PATIENCE_SECONDS, raw_request
 from tests.support.configs import Secrets
 from tests.support.in_process import make_settings
 from tests.support.manager import AccessAnswer
+from tests.support.processes import children, faults_of_ended_children
 from tests.support.services import Services
 
 pytestmark = pytest.mark.anyio
@@ -294,6 +295,44 @@ async def test_unpacked_bytes_are_told_of_each_version_and_only_where_they_can_b
     distributing.stored("archive/free.zip", zip_of(SMALL_MOD))
     free = await http.head(f"{distributing.distributor}/download/archive/free.zip")
     assert "x-unpacked-bytes" not in free.headers and free.headers["cache-control"] == "no-cache"
+
+
+async def test_unpacked_bytes_are_read_once_for_each_version(distributing: Services, http: httpx.AsyncClient) -> None:
+    name = "archive/mods/33/main.zip"
+    stored = distributing.stored(name, zip_of({"a": b"x" * 10}))
+    times = stored.stat().st_atime_ns, stored.stat().st_mtime_ns
+
+    def announce(size: int, file: Path) -> None:
+        content = bytearray(stored.read_bytes())
+        field = content.rindex(b"PK\x01\x02") + 24
+        content[field : field + 4] = size.to_bytes(4, "little")
+        file.write_bytes(content)
+        os.utime(file, ns=times)
+
+    async def told() -> str:
+        return str((await http.head(f"{distributing.distributor}/download/{name}")).headers["x-unpacked-bytes"])
+
+    assert await told() == "10"
+    announce(11, stored)
+    assert await told() == "10"
+    os.utime(stored)
+    assert await told() == "11"
+    os.utime(stored, ns=times)
+    assert await told() == "10"
+    replacing = distributing.main_dir / "replacing.zip"
+    announce(12, replacing)
+    replacing.rename(stored)
+    assert await told() == "12"
+
+
+async def test_a_head_starts_no_process(distributing: Services, http: httpx.AsyncClient) -> None:
+    (worker,) = distributing.servers["distributor"].workers()
+    before = children(worker), faults_of_ended_children(worker)
+    for number, content in enumerate((zip_of(SMALL_MOD), zip_of(SMALL_MOD)[:-30], b"7z\xbc\xaf\x27\x1c" + bytes(60))):
+        name = f"archive/mods/34/{number}.zip"
+        distributing.stored(name, content)
+        assert (await http.head(f"{distributing.distributor}/download/{name}")).status_code == 200
+    assert (children(worker), faults_of_ended_children(worker)) == before
 
 
 async def test_a_conditional_request_for_a_protected_file_is_judged_first(

@@ -25,12 +25,13 @@ from open_workshop_storage.observability.tracing import span, trace_headers
 from open_workshop_storage.utils.single_flight import SingleFlight
 
 PASSED_COOKIES = ("accessToken", "refreshToken")
+MAX_PERMISSIONS = 10_000
+"""How many a worker remembers, if it may remember any."""
 
 _MAX_ANSWER_BYTES = 64 * 1024
 _MAX_MESSAGE_CHARACTERS = 500
 _MESSAGE_KEYS = ("detail", "message", "reason", "title")
 _ATTEMPTS = 2
-_MAX_PERMISSIONS = 10_000
 
 _Question = tuple[str, bytes]
 """A mod's id, and a digest of the cookies that are passed on."""
@@ -138,7 +139,7 @@ class _Permissions:
         if self._ttl_seconds > 0:
             self._ends.pop(question, None)
             self._ends[question] = asked + self._ttl_seconds
-            while len(self._ends) > _MAX_PERMISSIONS:
+            while len(self._ends) > MAX_PERMISSIONS:
                 self._ends.popitem(last=False)
 
 

@@ -15,16 +15,15 @@ class UnpackedSizes:
     """A bounded memory of unpacked sizes, one entry for each version of a file."""
 
     def __init__(self) -> None:
-        self._sizes: OrderedDict[tuple[str, int, int], int | None] = OrderedDict()
+        self._sizes: OrderedDict[StoredFile, int | None] = OrderedDict()
 
     async def get(self, file: StoredFile) -> int | None:
         """Return the sum of a ZIP's unpacked sizes in bytes, or None if it is encrypted or cannot be read."""
-        version = file.path, file.mtime_ns, file.size
-        if version in self._sizes:
-            self._sizes.move_to_end(version)
-            return self._sizes[version]
+        if file in self._sizes:
+            self._sizes.move_to_end(file)
+            return self._sizes[file]
         size = await asyncio.to_thread(unpacked_size, file.path)
-        self._sizes[version] = size
+        self._sizes[file] = size
         while len(self._sizes) > _MAX_ENTRIES:
             self._sizes.popitem(last=False)
         return size
