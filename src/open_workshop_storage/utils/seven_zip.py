@@ -7,10 +7,13 @@ import contextlib
 import os
 import re
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from enum import Enum, auto
 from pathlib import Path
 from typing import BinaryIO
+
+import anyio
 
 # More than any sane archive's dictionary takes. Only what is really used counts, so that threads cost little.
 _MEMORY_BYTES = 4 * 1024**3
@@ -111,11 +114,14 @@ class SevenZip:
         with self._share_of_cores() as threads:
             switches = ("-y", "-sccUTF-8", f"-mmt={threads}", f"-bso{words}", f"-bse{words}", f"-bsp{words}")
             try:
-                process = await asyncio.create_subprocess_exec(
-                    *(*_LIMITER, *limit, *_DEATH_SIGNAL, "7z", *arguments, *switches),
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=asyncio.subprocess.PIPE if output is None else output.fileno(),
-                    stderr=asyncio.subprocess.STDOUT if output is None else asyncio.subprocess.PIPE,
+                # uvloop's own way of starting a process copies the worker's page tables, which takes longer than a
+                # small archive does, and holds the loop up meanwhile. This one uses vfork(2).
+                process = subprocess.Popen(
+                    (*_LIMITER, *limit, *_DEATH_SIGNAL, "7z", *arguments, *switches),
+                    bufsize=0,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE if output is None else output,
+                    stderr=subprocess.STDOUT if output is None else subprocess.PIPE,
                     cwd=folder,
                     env={"PATH": os.pathsep.join(os.get_exec_path()), "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"},
                     start_new_session=True,
@@ -142,29 +148,37 @@ class SevenZip:
         finally:
             self._running -= 1
 
-    async def _attend(self, process: asyncio.subprocess.Process, listener: _Listener) -> None:
+    async def _attend(self, process: subprocess.Popen[bytes], listener: _Listener) -> None:
         words = process.stdout or process.stderr
         assert words is not None
-        try:
-            async with asyncio.timeout(self._total_seconds):
-                await self._listen(words, listener)
-                await process.wait()
-        except TimeoutError:
-            raise SevenZipError(Failure.TIMEOUT, f"process {process.pid}") from None
-        finally:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
+        with words:
+            try:
+                async with asyncio.timeout(self._total_seconds):
+                    await self._listen(words.fileno(), listener)
+                    await _end_of(process)
+            except TimeoutError:
+                raise SevenZipError(Failure.TIMEOUT, f"process {process.pid}") from None
+            finally:
+                if process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)
-                await process.communicate()
+                    await _end_of(process)
 
-    async def _listen(self, words: asyncio.StreamReader, listener: _Listener) -> None:
+    async def _listen(self, words: int, listener: _Listener) -> None:
+        os.set_blocking(words, False)
         while True:
             async with asyncio.timeout(self._idle_seconds):
-                block = await words.read(_BLOCK_BYTES)
+                await anyio.wait_readable(words)
+            block = os.read(words, _BLOCK_BYTES)
             if not block:
                 listener.feed(b"\n")
                 return
             listener.feed(block)
+
+
+async def _end_of(process: subprocess.Popen[bytes]) -> None:
+    with open(os.pidfd_open(process.pid), "rb", buffering=0) as end:
+        await anyio.wait_readable(end)
+    process.wait()
 
 
 class _Listener:
