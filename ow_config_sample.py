@@ -91,6 +91,13 @@ SEVEN_ZIP_IDLE_TIMEOUT_SECONDS = 60
 # Networks that fetches from URLs may reach besides public addresses: CIDRs separated by commas, "10.1.0.0/16,fd00::/8".
 TRANSFER_ALLOWED_NETWORKS = ""
 
+# Progress sockets that a worker holds at once, some 140 KB of memory each; more are closed with 1013. 0 = no limit.
+TRANSFER_MAX_SOCKETS = 1500
+
+# How long a client may take nothing of what is sent to it, or not be heard of at all, before its connection is cut;
+# 0 = as long as the system's TCP lets it.
+CLIENT_STALL_TIMEOUT_SECONDS = 60
+
 # ---- Callbacks to the Manager ----
 
 # How long a callback's signature is valid.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from tests.support.servers import Server, _running, clean_environment, free_port
+from tests.support.servers import GRANIAN, Server, _running, clean_environment, free_port
 
 _ANSWER_BYTES = 65536
 
@@ -40,8 +39,7 @@ class Sent:
 def sink(folder: Path) -> Iterator[Server]:
     """Run `benchmarks.sink` until the block ends; it writes to `folder / "sunk"`."""
     port = free_port()
-    granian = str(Path(sys.executable).with_name("granian"))
-    command = [granian, "--interface", "asgi", "--host", "127.0.0.1", "--port", str(port), "benchmarks.sink:app"]
+    command = [*GRANIAN, "--host", "127.0.0.1", "--port", str(port), "benchmarks.sink:app"]
     environment = clean_environment() | {"SINK_FILE": str(folder / "sunk")}
 
     def answers() -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import httpx
 
 from tests.support.nginx import nginx, site_for
-from tests.support.servers import Server, _running, clean_environment, free_port
+from tests.support.servers import GRANIAN, Server, _running, clean_environment, free_port
 from tests.support.services import running_services
 
 # The reference sends the same files, and is an access service that allows everything at once.
@@ -80,8 +79,7 @@ def stage(folder: Path) -> Iterator[Stage]:
 @contextmanager
 def _bare(folder: Path, file: Path) -> Iterator[Server]:
     port = free_port()
-    granian = str(Path(sys.executable).with_name("granian"))
-    command = [granian, "--interface", "asgi", "--host", "127.0.0.1", "--port", str(port), "benchmarks.bare:app"]
+    command = [*GRANIAN, "--host", "127.0.0.1", "--port", str(port), "benchmarks.bare:app"]
     environment = clean_environment() | {"BARE_FILE": str(file), "BARE_LENGTH": str(file.stat().st_size)}
 
     def answers() -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.servers import PROJECT
+from tests.support.servers import GRANIAN, PROJECT
 
 UNITS = sorted((PROJECT / "deploy" / "systemd").iterdir())
 MOST_EXPOSURE = 3.0
@@ -49,6 +49,7 @@ def test_what_is_started_exists(unit: Path) -> None:
     parser.read(unit)
     command = parser["Service"]["execstart"].split()
     if "granian" in command[0]:
+        assert " ".join(GRANIAN[1:]) in " ".join(command)
         module = command[-1].removesuffix(":app").replace(".", "/")
         assert (PROJECT / "src" / f"{module}.py").is_file()
         assert "--respawn-failed-workers" in command or "distributor" in command[-1]

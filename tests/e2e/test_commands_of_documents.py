@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 from tests.support.client import PATIENCE_SECONDS
-from tests.support.servers import PROJECT, clean_environment, free_port
+from tests.support.servers import GRANIAN, PROJECT, clean_environment, free_port
 
 COPIED = ("Makefile", "requirements.txt", "ow_config_sample.py", "token_gen.py", "src", "deploy")
 STARTED = re.compile(r"^(\.venv/bin/granian .*)$", re.MULTILINE)
@@ -38,6 +38,7 @@ def test_the_first_transfer_by_hand_works_as_the_readme_says(tmp_path: Path) -> 
     typed = commands("README.md", "A first transfer by hand")
     for port in ("8000", "8001", "9000", "9001"):
         typed = re.sub(rf"(127\.0\.0\.1:|--port ){port}\b", rf"\g<1>{free_port()}", typed)
+    assert all(" ".join(GRANIAN[1:]) in command for command in STARTED.findall(typed))
     # Each service has a terminal of its own, and the reader copies what token_gen.py printed.
     typed, services = STARTED.subn(r"\1 >>log 2>&1 &", typed)
     typed, generators = re.subn(r"(token_gen\.py --write ow_config\.py).*", r"\1 | tee printed", typed)

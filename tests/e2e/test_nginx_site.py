@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,6 +132,26 @@ async def test_preflights_are_answered(site: Site, http: httpx.AsyncClient) -> N
     for path in ("/transfer/upload", "/transfer/start", "/blurhashes", "/download/avatar/players/7.webp"):
         answer = await http.options(f"{site.url}{path}", headers={"Origin": "https://pages.example", **asked})
         assert answer.status_code == 200 and answer.headers["access-control-allow-origin"] == "*"
+
+
+async def test_one_address_gets_so_many_connections_to_the_loader(site: Site, http: httpx.AsyncClient) -> None:
+    url = httpx.URL(site.url)
+    head = b"POST /transfer/start HTTP/1.1\r\nHost: storage\r\nContent-Length: 9\r\n\r\n"
+    async with AsyncExitStack() as stack:
+        for _ in range(256):
+            _, writer = await asyncio.open_connection(url.host, url.port)
+            stack.callback(writer.close)
+            writer.write(head)
+
+        async def start() -> httpx.Response:
+            return await http.get(f"{site.url}/transfer/start")
+
+        while (answer := await start()).status_code != 429:
+            assert answer.status_code == 401
+        assert answer.text == "Storage busy" and answer.headers["access-control-allow-origin"] == "*"
+        assert (await http.get(f"{site.url}/loader/healthz")).status_code == 200
+    while (await start()).status_code != 401:
+        await asyncio.sleep(0.05)
 
 
 async def test_no_token_comes_into_the_logs(site: Site, http: httpx.AsyncClient) -> None:

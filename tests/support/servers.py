@@ -23,6 +23,17 @@ PROJECT = Path(__file__).resolve().parents[2]
 START_SECONDS = 30
 STOP_SECONDS = 10
 
+GRANIAN = (
+    str(Path(sys.executable).with_name("granian")),
+    "--interface",
+    "asgi",
+    "--http",
+    "1",
+    "--backpressure",
+    "2048",
+)
+"""How every service is started, here as in README.md and deploy/; docs/DEPLOYMENT.md says why."""
+
 _PREFIXES = {"distributor": "/distributor", "loader": "/loader", "app": ""}
 
 
@@ -86,8 +97,7 @@ def granian_command(app: str, port: int, *, workers: int = 1) -> list[str]:
         app: `distributor`, `loader` or `app`.
         workers: More than one, for a loader with Redis, also has granian replace workers that die.
     """
-    granian = str(Path(sys.executable).with_name("granian"))
-    command = [granian, "--working-dir", "src", "--interface", "asgi", "--host", "127.0.0.1", "--port", str(port)]
+    command = [*GRANIAN, "--working-dir", "src", "--host", "127.0.0.1", "--port", str(port)]
     if workers > 1:
         command += ["--workers", str(workers), "--respawn-failed-workers"]
     return [*command, f"open_workshop_storage.{app}:app"]

@@ -1,4 +1,4 @@
-"""Finds out which clients have vanished without a word."""
+"""Finds out which clients have vanished without a word, or take nothing of what they asked for."""
 
 from __future__ import annotations
 
@@ -11,31 +11,33 @@ from pathlib import Path
 
 _IDLE_SECONDS = 30
 _INTERVAL_SECONDS = 10
-_PATIENCE_SECONDS = 60
 _POLL_SECONDS = 0.1
 
 _OPTIONS = {
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE): 1,
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE): _IDLE_SECONDS,
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL): _INTERVAL_SECONDS,
-    # Holds for probes and for data alike, also for those of a client that lives but does not read.
-    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT): _PATIENCE_SECONDS * 1000,
 }
 
 
-async def drop_vanished_peers() -> None:
-    """Have the kernel end connections whose client has been silent for a minute, to its probes too.
+async def drop_stalled_peers(patience_seconds: float) -> None:
+    """Have the kernel end connections whose client acknowledges neither data nor probes, or does not read.
 
     An ASGI app can send no pings of the WebSocket protocol, and granian sends none. What a listening socket is set to
     holds for all that it accepts from then on. The server opens it after the app's start, hence the wait.
+
+    Args:
+        patience_seconds: How long a client may do so; 0 for as long as the kernel's own settings let it.
     """
+    # Linux counts the time without room in the client's window too, from when there was none; any new room ends it.
+    options = {**_OPTIONS, (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT): round(patience_seconds * 1000)}
     while not (listeners := await asyncio.to_thread(_listening_sockets)):
         await asyncio.sleep(_POLL_SECONDS)
     for listener in listeners:
         with listener:
             # Peers at a Unix socket are on this machine, and cannot vanish.
             if listener.family != socket.AF_UNIX:
-                for option, value in _OPTIONS.items():
+                for option, value in options.items():
                     listener.setsockopt(*option, value)
 
 

@@ -44,9 +44,12 @@ class ProgressEndpoint:
         if not _may_watch(scope, runtime, job_id):
             await send({"type": "websocket.close", "code": status.WS_1008_POLICY_VIOLATION})
             return
+        limit = runtime.settings.transfer_max_sockets
+        is_full = limit and runtime.runs.open_sockets >= limit
         with runtime.runs.holding_socket():
             await send({"type": "websocket.accept"})
-            code = await _send_until_end(receive, send, runtime, job_id)
+            # Before the handshake a refusal could have no other code than that of a wrong token.
+            code = status.WS_1013_TRY_AGAIN_LATER if is_full else await _send_until_end(receive, send, runtime, job_id)
             if code is not None:
                 await send({"type": "websocket.close", "code": code})
 

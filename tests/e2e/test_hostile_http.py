@@ -1,0 +1,106 @@
+"""What strangers do to connections: others are served all the same, in bounded memory (docs/SECURITY.md, HTTP)."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import httpx
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from tests.conftest import ServiceStarter
+from tests.e2e.under_way import eventually
+from tests.support.client import PATIENCE_SECONDS, watching
+from tests.support.processes import connections
+from tests.support.servers import Server
+
+pytestmark = pytest.mark.anyio
+
+LARGE = 50_000_000
+SERVICES = ["distributor", "loader"]
+NO_REQUESTS = [
+    b"",
+    b"P",
+    b"GET / HTTP/1.1\r\nHost: storage\r\n",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0",
+]
+
+
+@contextmanager
+def silent_connections(server: Server, count: int, sent: bytes = b"") -> Iterator[list[socket.socket]]:
+    """Hold connections that send so much and no more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        held = []
+        for _ in range(count):
+            address = ("127.0.0.1", server.port)
+            held.append(stack.enter_context(socket.create_connection(address, timeout=PATIENCE_SECONDS)))
+            held[-1].sendall(sent)
+        yield held
+
+
+def connections_of(server: Server) -> int:
+    """Return how many connections of clients the service holds."""
+    return sum(connections(pid, server.port) for pid in server.workers())
+
+
+@pytest.mark.parametrize("app", SERVICES)
+async def test_a_connection_without_a_whole_request_is_closed(app: str, start_services: ServiceStarter) -> None:
+    services = start_services(apps=[app], environment={"GRANIAN_HTTP1_HEADER_READ_TIMEOUT": "300"})
+    health = f"GET /{app}/healthz HTTP/1.1\r\nHost: storage\r\n\r\n".encode()
+    for sent in (*NO_REQUESTS, health):
+        with silent_connections(services.servers[app], 1, sent) as (connection,):
+            while connection.recv(65536):
+                pass
+
+
+@pytest.mark.parametrize("app", SERVICES)
+async def test_silent_connections_keep_nobody_out(
+    app: str, start_services: ServiceStarter, http: httpx.AsyncClient
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # As shells and systemd start them.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    try:
+        services = start_services(apps=[app])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with silent_connections(services.servers[app], 1500):
+        assert (await http.get(f"{services.servers[app].url}/{app}/readyz")).json() == {"status": "ready"}
+
+
+async def test_who_stops_reading_is_cut_off_and_who_reads_slowly_is_not(start_services: ServiceStarter) -> None:
+    services = start_services(apps=["distributor"], CLIENT_STALL_TIMEOUT_SECONDS=1)
+    server = services.servers["distributor"]
+    services.stored("resource/large.bin", bytes(LARGE))
+    request = b"GET /download/resource/large.bin HTTP/1.1\r\nHost: storage\r\nConnection: close\r\n\r\n"
+    with silent_connections(server, 1, request) as (slow,), silent_connections(server, 1, request):
+        received = 0
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while connections_of(server) == 2:
+                received += len(slow.recv(100_000))
+                await asyncio.sleep(0.05)
+        assert received < LARGE
+        while part := slow.recv(1_000_000):
+            received += len(part)
+    assert received > LARGE
+
+
+async def test_sockets_over_the_limit_are_told_to_come_again(start_services: ServiceStarter) -> None:
+    services = start_services(apps=["loader"], TRANSFER_MAX_SOCKETS=1)
+    ticket = services.ticket()
+    for _ in range(2):
+        async with watching(services.loader, ticket.job_id, ticket.token):
+            url = f"{services.loader.replace('http', 'ws', 1)}/transfer/ws/{ticket.job_id}?token={ticket.token}"
+            async with connect(url) as refused:
+                with pytest.raises(ConnectionClosed):
+                    await refused.recv()
+                assert refused.close_code == 1013
+        await eventually(lambda: connections_of(services.servers["loader"]) == 0)
