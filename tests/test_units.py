@@ -43,11 +43,21 @@ def test_little_is_exposed_by(unit: Path) -> None:
     assert judged.returncode == 0, judged.stdout
 
 
-@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
-def test_what_is_started_exists(unit: Path) -> None:
+def service_of(unit: Path) -> configparser.SectionProxy:
     parser = configparser.ConfigParser(strict=False, interpolation=None)
     parser.read(unit)
-    command = parser["Service"]["execstart"].split()
+    return parser["Service"]
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_a_child_without_memory_does_not_end_its_service(unit: Path) -> None:
+    if "granian" in service_of(unit)["execstart"]:
+        assert service_of(unit)["oompolicy"] == "continue"
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_what_is_started_exists(unit: Path) -> None:
+    command = service_of(unit)["execstart"].split()
     if "granian" in command[0]:
         assert " ".join(GRANIAN[1:]) in " ".join(command)
         module = command[-1].removesuffix(":app").replace(".", "/")

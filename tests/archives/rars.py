@@ -6,7 +6,7 @@ import struct
 import zlib
 
 RAR5_MAGIC, RAR4_MAGIC = b"Rar!\x1a\x07\x01\x00", b"Rar!\x1a\x07\x00"
-SYMLINK, HARD_LINK = 1, 4
+SYMLINK, WINDOWS_SYMLINK, JUNCTION, HARD_LINK = 1, 2, 3, 4
 STORED, NORMAL = 0, 3
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import lzma
 import random
 import struct
 import subprocess
@@ -22,9 +23,11 @@ from open_workshop_storage.core.errors import (
 )
 from tests.archives.rars import (
     HARD_LINK,
+    JUNCTION,
     NORMAL,
     RAR5_MAGIC,
     SYMLINK,
+    WINDOWS_SYMLINK,
     encrypted5,
     encrypted_headers5,
     file4,
@@ -34,7 +37,17 @@ from tests.archives.rars import (
     rar5,
 )
 from tests.archives.tars import long_name, member, negative_size, tar_from
-from tests.archives.zips import ENCRYPTED, FAT, UTF8, Entry, local_header, overlapping, unicode_path, zip_from
+from tests.archives.zips import (
+    ENCRYPTED,
+    FAT,
+    UTF8,
+    Entry,
+    local_header,
+    overlapping,
+    streamed,
+    unicode_path,
+    zip_from,
+)
 from tests.support.archives import SMALL_MOD, compressed_tar_of, seven_zip_of, tar_of, zip_of
 
 Builders = dict[str, Callable[[], bytes]]
@@ -133,6 +146,20 @@ def greedy_seven_zip() -> bytes:
     return bytes(archive)
 
 
+def greedy_zip() -> bytes:
+    """Return a ZIP whose only entry wants a dictionary of 4 GiB to be unpacked."""
+    packed = lzma.compress(TEXT, lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA1}])
+    # The version, the size of what follows, the usual parameters, and the dictionary (APPNOTE 5.8.8).
+    head = struct.pack("<2xHBI", 5, 0x5D, 0xFFFFFFFF)
+    return zip_from([Entry(b"a", TEXT, method=14, packed_as=head + packed)])
+
+
+def hidden_behind(entry: Entry) -> bytes:
+    """Return a ZIP whose only entry has another behind its data, which count as part of them."""
+    hidden = Entry(b"hidden", TEXT)
+    return zip_from([replace(entry, packed_as=entry.packed() + entry.after + local_header(hidden) + hidden.packed())])
+
+
 def seven_zip_after(command: str) -> bytes:
     """Return a 7z archive of what a shell command makes."""
     with tempfile.TemporaryDirectory() as folder:
@@ -171,6 +198,8 @@ _UNSAFE_NAMES: Builders = {
     ),
     "zip with a name longer than file systems take": lambda: zip_named("x" * 256),
     "zip with a path longer than file systems take": lambda: zip_named("folder/" * 600 + "file"),
+    "zip with folders that are too deep": lambda: zip_named("a/" * 128 + "file"),
+    "tar with folders that are too deep": lambda: tar_named("a/" * 1200 + "file"),
     "tar with a name that climbs in an extended header": lambda: tar_from(
         [member("good", TEXT, pax_headers={"path": "../evil"})], tarfile.PAX_FORMAT
     ),
@@ -209,6 +238,11 @@ _LINKS_AND_SPECIAL_FILES: Builders = {
     "7z with a pipe": lambda: seven_zip_after("mkfifo pipe"),
     "rar 5 with a symbolic link": lambda: rar5(file5(b"link", mode=0o120777, extra=link5(SYMLINK, b"/etc"))),
     "rar 5 with a hard link": lambda: rar5(file5(b"a", TEXT), file5(b"b", extra=link5(HARD_LINK, b"a"))),
+    "rar 5 with a link whose target looks like a line of a listing": lambda: rar5(
+        file5(b"a", TEXT), file5(b"link", extra=link5(SYMLINK, b"\n/etc/passwd"))
+    ),
+    "rar 5 with a Windows link": lambda: rar5(file5(b"link", extra=link5(WINDOWS_SYMLINK, b"C:\\Windows"))),
+    "rar 5 with a junction": lambda: rar5(file5(b"link", extra=link5(JUNCTION, b"C:\\Windows"))),
     "rar 4 with a symbolic link": lambda: rar4(file4(b"link", b"/etc/passwd", mode=0o120777)),
     "tar with a symbolic link": partial(tar_of_kind, tarfile.SYMTYPE),
     "tar with a hard link": partial(tar_of_kind, tarfile.LNKTYPE),
@@ -258,6 +292,10 @@ _CORRUPT_ZIPS: Builders = {
     ),
     "zip with an entry where no header is": lambda: zip_from([replace(SOUND, offset=7)]),
     "zip with an entry that runs into the directory": lambda: zip_from([Entry(b"a", TEXT, packed_size=5000)]),
+    "zip with an entry behind another's packed data": lambda: hidden_behind(Entry(b"a", TEXT)),
+    "zip with an entry behind another's packed data, sizes after them": lambda: hidden_behind(
+        streamed(Entry(b"a", TEXT))
+    ),
     "zip with a folder that has data": lambda: zip_from([Entry(b"a/", TEXT)]),
     "zip with a name that is not the UTF-8 it says it is": lambda: zip_from([Entry(b"\xff", TEXT, flags=UTF8)]),
     "zip with fewer entries than it says": lambda: zip_from([SOUND], count=2),
@@ -296,6 +334,13 @@ _CORRUPT_TARS: Builders = {
     "tar with headers that are too long": lambda: long_name(8 * 1024 * 1024),
     "compressed tar with headers that are too long": lambda: gzip.compress(long_name(64 * 1024 * 1024), 1),
     "tar with too many headers before an entry": lambda: long_name(1) * 900 + tar_with(),
+    "compressed tar that is nothing but headers": lambda: gzip.compress(
+        tar_from([member(str(n), pax_headers={"comment": "x" * 100_000}) for n in range(20)], tarfile.PAX_FORMAT)
+    ),
+    "tar with too many headers for all entries": lambda: tarfile.TarInfo.create_pax_global_header(
+        {f"comment {number}": "x" for number in range(65)}
+    )
+    + tar_with(),
     **{f"tar.{form} cut off": partial(compressed_cut, form) for form in COMPRESSIONS},
     **{f"tar.{form} with a wrong byte": partial(compressed_flipped, form) for form in CHECKED_COMPRESSIONS},
     "tar.gz of a tar cut off": lambda: gzip.compress(cut(tar_of(SMALL_MOD))),
@@ -305,6 +350,7 @@ _CORRUPT_TARS: Builders = {
 
 _UNSUPPORTED: Builders = {
     "7z that wants more memory than it is given": greedy_seven_zip,
+    "zip that wants more memory than it is given": greedy_zip,
     "rar 5 with a compressed file": lambda: rar5(file5(b"a", TEXT, method=NORMAL)),
     "rar 4 with a compressed file": lambda: rar4(file4(b"a", TEXT, method=NORMAL)),
     "zip with an unknown method": lambda: zip_from([Entry(b"a", TEXT, method=77)]),

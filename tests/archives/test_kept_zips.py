@@ -73,6 +73,11 @@ async def test_a_large_zip_format_is_kept(workbench: Workbench) -> None:
             {"a": TEXT, "b": TEXT},
             id="with an end record before its last entry",
         ),
+        pytest.param(
+            zip_from([Entry(b"a", TEXT, extra=unicode_path(b"a", "b")), Entry(b"a", NOISE)]),
+            {"a": NOISE, "b": TEXT},
+            id="with two entries of one name where no Unicode path is known",
+        ),
         pytest.param(seven_zip_of(SMALL_MOD, "-tzip", "-mx=0") + b"something after it", SMALL_MOD, id="with a tail"),
     ],
 )

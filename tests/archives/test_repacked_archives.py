@@ -191,6 +191,17 @@ async def test_a_volume_label_is_no_entry(workbench: Workbench) -> None:
             id="zip",
         ),
         pytest.param(
+            zip_from(
+                [
+                    Entry(b"suid", TEXT, mode=0o104777),
+                    Entry(b"plain", TEXT, mode=0o100000),
+                    Entry(b"folder/", method=0, mode=0o040755),
+                    Entry(b"folder/file", TEXT, mode=0o100666),
+                ]
+            ),
+            id="zip that would stay as it is but for that",
+        ),
+        pytest.param(
             tar_from(
                 [
                     member("suid", TEXT, mode=0o6777),

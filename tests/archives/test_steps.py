@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from open_workshop_storage.core.errors import ArchiveTooLarge, CorruptArchive, NoSpace, RepackFailed
+from open_workshop_storage.core.errors import ArchiveTooLarge, CorruptArchive, NoSpace, RepackFailed, UnsafeArchive
 from open_workshop_storage.services.archives import Inspection
 from open_workshop_storage.utils.archives.kinds import Kind
 from tests.archives import fake_seven_zip
@@ -114,6 +114,22 @@ async def test_a_tree_that_outgrows_its_headers_ends_the_extraction(
     )
     fake_seven_zip.install(workbench.folder, script, monkeypatch)
     with pytest.raises(CorruptArchive):
+        await workbench.archives.extract(workbench.source, inspection, workbench.extracted, "a", 0, ignore)
+    assert not workbench.extracted.exists()
+
+
+@pytest.mark.parametrize(
+    "script",
+    ["ln -s /etc/passwd link", "ln -s . folder/link", "mkfifo pipe", "ln file second"],
+)
+async def test_what_no_header_told_of_is_refused_when_it_has_come_out(
+    script: str, workbench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workbench.source.write_bytes(seven_zip_of({"file": b"x"}))
+    inspection = await workbench.archives.inspect(workbench.source, 0)
+    made = f"cd {workbench.extracted}; mkdir folder; printf x > file; {script}"
+    fake_seven_zip.install(workbench.folder, made, monkeypatch)
+    with pytest.raises(UnsafeArchive):
         await workbench.archives.extract(workbench.source, inspection, workbench.extracted, "a", 0, ignore)
     assert not workbench.extracted.exists()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import httpx
@@ -120,6 +121,28 @@ async def test_more_than_the_setting_allows_is_too_large(strict: Services, http:
     async with running_origin(reply(200, body=bytes(MAX_BYTES + 1))) as origin:
         await assert_fetch_ends(strict, http, strict.ticket(download_url=origin.url), "size_limit")
     assert (await upload(http, strict.loader, strict.ticket().token, bytes(MAX_BYTES))).status_code == 200
+
+
+async def flood(request: Request, writer: asyncio.StreamWriter) -> bytes:
+    writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    while True:
+        writer.write(b"1000\r\n" + bytes(0x1000) + b"\r\n")
+        await writer.drain()
+
+
+@pytest.mark.parametrize(
+    "origin_answer",
+    [
+        pytest.param(flood, id="chunks without end"),
+        pytest.param(b"HTTP/1.0 200 OK\r\n\r\n" + bytes(MAX_BYTES + 1), id="no size"),
+        pytest.param(reply(200, "Content-Encoding: gzip", body=gzip.compress(bytes(50_000_000))), id="gzip bomb"),
+    ],
+)
+async def test_a_fetch_that_does_not_say_its_size_ends_at_the_limit(
+    origin_answer: Answer, strict: Services, http: httpx.AsyncClient
+) -> None:
+    async with running_origin(origin_answer) as origin:
+        await assert_fetch_ends(strict, http, strict.ticket(download_url=origin.url), "size_limit")
 
 
 async def pieces() -> AsyncIterator[bytes]:

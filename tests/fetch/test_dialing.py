@@ -27,6 +27,22 @@ LOOPBACK_SPELLINGS = [
 ]
 
 
+OTHER_SPELLINGS = [
+    "0",
+    "127.000.000.001",
+    "127。0。0。1",
+    "[::]",
+    "[::1]",
+    "[::ffff:127.0.0.1]",
+    "[::ffff:7f00:1]",
+    "[0:0:0:0:0:0:127.0.0.1]",
+    "[64:ff9b::127.0.0.1]",
+    "[2002:7f00:1::]",
+    "8.8.8.8@127.0.0.1",
+    "8.8.8.8:80@127.0.0.1",
+]
+
+
 @pytest.fixture
 def clogged_address() -> Iterator[tuple[str, int]]:
     """An address that takes no more connections and refuses none."""
@@ -42,7 +58,7 @@ def clogged_address() -> Iterator[tuple[str, int]]:
             connection.close()
 
 
-@pytest.mark.parametrize("host", [*LOOPBACK_SPELLINGS, "0", "[::]", "[::1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]"])
+@pytest.mark.parametrize("host", [*LOOPBACK_SPELLINGS, *OTHER_SPELLINGS])
 async def test_no_spelling_of_a_private_address_gets_through(host: str) -> None:
     async with running_origin(reply(200)) as origin:
         with pytest.raises(BlockedUrl):
@@ -103,7 +119,7 @@ async def test_an_address_that_refuses_fails() -> None:
         await fetched(fetcher(), f"http://127.0.0.1:{free_port()}/")
 
 
-@pytest.mark.parametrize("host", ["a" * 64 + ".test", "a..test", "127.0.0.1%2f"])
+@pytest.mark.parametrize("host", ["a" * 64 + ".test", "a..test", "127.0.0.1%2f", "127.0.0.1%00.test", "xn--a-.test"])
 async def test_a_name_that_does_not_resolve_fails(host: str) -> None:
     with pytest.raises(DownloadFailed):
         await fetched(fetcher(), f"http://{host}/")

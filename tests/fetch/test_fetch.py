@@ -24,8 +24,12 @@ NONSENSE = {
     "negative length": b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
     "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nfile!",
     "packed transfer": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nfile",
+    "a length of many digits": b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\nfile",
+    "a chunk size of many digits": f"{CHUNKED}{'F' * 5000}\r\nfile".encode(),
     "huge header": b"HTTP/1.1 200 OK\r\nX: " + b"x" * 1_000_000 + b"\r\n\r\n",
     "very many headers": b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200_000 + b"\r\n",
+    "very many interim answers": b"HTTP/1.1 103 Early Hints\r\n\r\n" * 40_000 + reply(200, body=b"file"),
+    "another protocol from here on": b"HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
     "short body": reply(200, body=b"file", length=5),
     "long body, cut off": reply(200, body=BODY[:-1], length=len(BODY)),
     "half a chunk": f"{CHUNKED}5\r\nfile".encode(),
@@ -213,6 +217,48 @@ async def test_other_codings_and_broken_gzip_fail(coding: str, body: bytes) -> N
     async with running_origin(reply(200, f"Content-Encoding: {coding}", body=body)) as origin:
         with pytest.raises(DownloadFailed):
             await fetched(fetcher(), origin.url)
+
+
+async def test_gzip_of_which_hardly_anything_comes_fails() -> None:
+    async def empty_members(request: Request, writer: StreamWriter) -> bytes:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n")
+        while True:
+            writer.write(gzip.compress(b"") * 1000)
+            await writer.drain()
+
+    async with running_origin(empty_members) as origin:
+        with pytest.raises(DownloadFailed):
+            await fetched(fetcher(), origin.url)
+
+
+@pytest.mark.parametrize(
+    ("answer", "turns"),
+    [
+        pytest.param(CHUNKED.encode() + b"1\r\nx\r\n" * 50_000 + b"0\r\n\r\n", 50_000, id="small chunks"),
+        pytest.param(
+            reply(200, "Content-Encoding: gzip", body=gzip.compress(b"") * 25_000 + gzip.compress(bytes(1_000_000))),
+            25_000 * 20 // 16_384,
+            id="gzip members",
+        ),
+    ],
+)
+async def test_others_have_their_turn_however_small_the_pieces_are(answer: bytes, turns: int) -> None:
+    had = 0
+
+    async def other() -> None:
+        nonlocal had
+        while True:
+            await asyncio.sleep(0)
+            had += 1
+
+    async with running_origin(answer) as origin:
+        async with fetcher().open(origin.url) as response:
+            # The loop has nothing else to do than the two.
+            running = asyncio.create_task(other())
+            async for _ in response.chunks():
+                pass
+            running.cancel()
+    assert had >= turns
 
 
 async def test_leaving_early_ends_the_connection() -> None:

@@ -48,7 +48,18 @@ async def test_a_loop_ends() -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["127.0.0.2", "127.2", "0x7f000002", "2130706434", "0177.0.0.2", "[::ffff:127.0.0.2]", "[::1]", "10.0.0.1"]
+    "host",
+    [
+        "127.0.0.2",
+        "127.2",
+        "0x7f000002",
+        "2130706434",
+        "0177.0.0.2",
+        "[::ffff:127.0.0.2]",
+        "[::1]",
+        "10.0.0.1",
+        "a:b@127.0.0.2",
+    ],
 )
 async def test_no_redirect_reaches_a_blocked_address(host: str) -> None:
     async with running_origin(reply(200), host="127.0.0.2") as blocked:
@@ -70,6 +81,26 @@ async def test_a_redirect_to_nowhere_fails(location: str) -> None:
     async with running_origin(reply(302, f"Location: {location}")) as origin:
         with pytest.raises(DownloadFailed):
             await fetched(fetcher(), origin.url)
+
+
+async def test_a_redirect_to_a_name_that_idna_does_not_know_fails() -> None:
+    async with running_origin(reply(302, "Location: http://xn--a-.test/")) as origin:
+        with pytest.raises(DownloadFailed):
+            await fetched(fetcher(), origin.url)
+
+
+async def test_the_body_of_a_redirect_is_left_unread() -> None:
+    async def endless(request: Request, writer: StreamWriter) -> bytes:
+        if request.target == "/end":
+            return reply(200, body=b"file")
+        writer.write(b"HTTP/1.1 302 Found\r\nLocation: /end\r\n\r\n")
+        while True:
+            writer.write(bytes(65536))
+            await writer.drain()
+
+    async with running_origin(endless) as origin:
+        assert await fetched(fetcher(), f"{origin.url}/") == b"file"
+        await origin.left[0].wait()
 
 
 async def test_a_redirect_without_a_location_is_a_refusal() -> None:

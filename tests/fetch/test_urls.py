@@ -21,6 +21,7 @@ from open_workshop_storage.services.fetch import check_url
         "http://[2606:4700::1111]:80/file",
         "http://bücher.example/моды/файл.zip",
         "http://example.com./",
+        "http://xn--a-.example/",
     ],
 )
 def test_http_and_https_urls_pass(url: str) -> None:
@@ -52,6 +53,8 @@ def test_http_and_https_urls_pass(url: str) -> None:
         "http://[::1/",
         "http://[not-an-address]/",
         "http://256.1.1.1/",
+        "http://①②⑦.0.0.1/",
+        "http://ⓛocalhost/",
         " http://example.com/",
         "http://example.com/a b",
         "http://example.com/\r\nX: y",

@@ -19,7 +19,10 @@ from open_workshop_storage.utils.networks import IPAddress, IPNetwork, is_reacha
 Resolve = Callable[[str], Awaitable[Sequence[str]]]
 """Turns a host name, or an address in any of its spellings, into the addresses to dial, best first."""
 
-_FIRST_READ_BYTES = 16 * 1024
+_HEAD_READ_BYTES = 16 * 1024
+_MAX_HEAD_BYTES = 256 * 1024
+"""What may come before a body: the answer's head, and interim answers (RFC 9110, section 15.2) without end."""
+
 _MAX_READ_BYTES = 256 * 1024
 _NOT_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _T = TypeVar("_T")
@@ -115,22 +118,31 @@ class _Stream(httpcore.AsyncNetworkStream):
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._buffer = memoryview(bytearray(_MAX_READ_BYTES))
-        # Grows with the reads that fill it: parsing a head of 256 KiB would hold up the loop for 0.3 seconds.
-        self._limit = _FIRST_READ_BYTES
+        # Parsing a head of 256 KiB at once would hold up the loop for half a second.
+        self._limit = _HEAD_READ_BYTES
+        self._head_bytes_left: int | None = _MAX_HEAD_BYTES
         self._failure: OSError | None = None
+
+    def begin_body(self) -> None:
+        """Read more at a time from now on, and without limit: the answer's head is complete."""
+        self._head_bytes_left = None
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Return what has arrived, at most 256 KiB whatever `max_bytes` says; nothing at the end.
 
         Raises:
-            OSError: The connection broke.
+            OSError: The connection broke, or the answer does not come to its body.
         """
         if self._failure:
             raise self._failure
         size = await self._when_ready(self._fill, anyio.wait_readable)
         # An origin that is faster than we are would otherwise never let go of the loop.
         await asyncio.sleep(0)
-        if size == self._limit:
+        if self._head_bytes_left is not None:
+            self._head_bytes_left -= size
+            if self._head_bytes_left < 0:
+                raise OSError("more than a head before the body")
+        elif size == self._limit:
             self._limit = min(2 * size, _MAX_READ_BYTES)
         return bytes(self._buffer[:size])
 

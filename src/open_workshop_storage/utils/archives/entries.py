@@ -9,6 +9,8 @@ from open_workshop_storage.utils.archives.errors import CorruptData, UnpackedToo
 
 # No file system of ours holds longer ones; the path leaves room for the folder that it is unpacked in.
 _NAME_BYTES, _PATH_BYTES = 255, 3072
+# More folders in each other have no use, and what removes them opens all at once.
+_MAX_DEPTH = 128
 # Windows lets other characters than letters name a drive, too.
 _DRIVE = re.compile(r".:", re.DOTALL)
 _SEEN = ""
@@ -83,13 +85,16 @@ def split_name(name: str) -> list[str]:
     """Return the parts of an entry's name; none for the archive's own root.
 
     Raises:
-        UnsafeEntry: The name is absolute, climbs, carries a drive letter or NUL, or is longer than can be stored.
+        UnsafeEntry: The name is absolute, climbs, carries a drive letter or NUL, or is longer or deeper than can be
+            stored.
     """
     path = name.replace("\\", "/")
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if "\0" in path or path.startswith("/") or ".." in parts or (parts and _DRIVE.match(parts[0])):
         raise UnsafeEntry("a name that escapes")
     sizes = [len(os.fsencode(part)) for part in parts]
+    if len(parts) > _MAX_DEPTH:
+        raise UnsafeEntry("folders that are too deep")
     if sizes and (max(sizes) > _NAME_BYTES or sum(sizes) + len(sizes) > _PATH_BYTES):
         raise UnsafeEntry("a name that is too long")
     return parts

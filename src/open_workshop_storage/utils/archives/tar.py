@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import tarfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO, TypeVar, cast
 
@@ -19,6 +20,10 @@ T = TypeVar("T")
 _CHUNK_BYTES = 1024 * 1024
 _MAX_HEADER_BYTES = 1024 * 1024
 """What one entry's headers may take, extended ones and sparse maps included; the library holds them in memory."""
+_USUAL_HEADER_BYTES = 4096
+"""What headers may take on average, so that a small archive cannot be large work."""
+_MAX_GLOBAL_HEADERS = 64
+"""Fields that hold for all entries from there on; the library keeps them to the end."""
 _MAX_PADDING_BYTES = 64 * 1024 * 1024
 _END = bytes(tarfile.BLOCKSIZE)
 _VOLUME_LABEL = b"V"
@@ -70,15 +75,16 @@ def _members(source: _Source, entries: Entries) -> Iterator[tuple[tarfile.TarFil
     """Yield files and folders that keep the rules, each with its name."""
 
     def next_member() -> tarfile.TarInfo | None:
-        source.allow(_MAX_HEADER_BYTES)
+        source.allow_header()
         cast(Any, archive).members.clear()
         return archive.next()
 
-    source.allow(_MAX_HEADER_BYTES)
     archive = _parsed(
         lambda: tarfile.TarFile(fileobj=cast(IO[bytes], source), encoding="utf-8", errors="surrogateescape")
     )
     while (member := _parsed(next_member)) is not None:
+        if len(archive.pax_headers) > _MAX_GLOBAL_HEADERS:
+            raise CorruptData("too many global headers")
         name = decode_name(member.name.encode("utf-8", "surrogateescape"))
         if member.isdir():
             entries.add(name, 0, folder=True)
@@ -114,10 +120,10 @@ def _content(source: _Source, archive: tarfile.TarFile, member: tarfile.TarInfo)
     if not member.issparse():
         yield from source.chunks(member.size)
         return
-    source.allow(member.size + _CHUNK_BYTES)
-    content = _parsed(lambda: archive.extractfile(member))
-    while content is not None and (chunk := _parsed(lambda: content.read(_CHUNK_BYTES))):
-        yield chunk
+    with source.content_of(member.size):
+        content = _parsed(lambda: archive.extractfile(member))
+        while content is not None and (chunk := _parsed(lambda: content.read(_CHUNK_BYTES))):
+            yield chunk
 
 
 def _write(path: str, member: tarfile.TarInfo, content: Iterator[bytes], tick: Callable[[], None]) -> None:
@@ -138,11 +144,18 @@ class _Source:
         self._file = file
         self._tick = tick
         self._position = 0
-        self._allowed = 0
+        self._allowed = _MAX_HEADER_BYTES
 
-    def allow(self, size: int) -> None:
-        """Let the library read this many bytes from here on."""
-        self._allowed = size
+    def allow_header(self) -> None:
+        """Let the library read the headers of one more entry."""
+        self._allowed = min(self._allowed + _USUAL_HEADER_BYTES, _MAX_HEADER_BYTES)
+
+    @contextmanager
+    def content_of(self, size: int) -> Iterator[None]:
+        """Let the library read a file of this size, in pieces, meanwhile."""
+        kept, self._allowed = self._allowed, size + _CHUNK_BYTES
+        yield
+        self._allowed = kept
 
     def tell(self) -> int:
         return self._position

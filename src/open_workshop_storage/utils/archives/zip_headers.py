@@ -36,6 +36,7 @@ _LOCAL_HEADER, _LOCAL_MAGIC = struct.Struct("<4s2xHH4xIIIHH"), b"PK\x03\x04"
 _IN_LARGE_FIELD, _IN_LARGE_FIELD_SHORT = 0xFFFFFFFF, 0xFFFF
 _MAX_GAP_BYTES = 64 * 1024
 _REPARSE_POINT = 0x0400
+_ODD_MODES = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
 _SPECIAL = frozenset({stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK})
 
 
@@ -46,8 +47,9 @@ def read_zip(path: Path, entries: Entries) -> bool:
         entries: Takes every entry.
 
     Returns:
-        Whether it can be kept as it is: all methods are usual, at least 1 % is saved, and nothing that looks
-        like a header stands where the directory names no entry.
+        Whether it can be kept as it is: all methods are usual, at least 1 % is saved, nothing that looks like a
+        header stands where the directory names no entry, no file would run as its owner, and readers who do not
+        know Unicode paths see no two entries of one name.
 
     Raises:
         ArchiveError: It is encrypted, unsafe, corrupt, in several pieces or too large.
@@ -63,7 +65,24 @@ def read_zip(path: Path, entries: Entries) -> bool:
         is_tight = _judge_local_headers(file, directory)
     packed_bytes = sum(header.packed_bytes for header in directory.headers)
     saves = packed_bytes * 100 <= entries.unpacked_bytes * 99
-    return is_tight and saves and all(header.method in USUAL_METHODS for header in directory.headers)
+    return is_tight and saves and all(map(_is_usual, directory.headers)) and _are_apart(directory.headers)
+
+
+def _is_usual(header: CentralHeader) -> bool:
+    return header.method in USUAL_METHODS and not header.attributes >> 16 & _ODD_MODES
+
+
+def _are_apart(headers: list[CentralHeader]) -> bool:
+    """Tell whether no two entries have one name where Unicode paths are not looked at."""
+    if not any(_unicode_path(header.extra, header.name) for header in headers):
+        return True
+    names = Entries(0, 0)
+    try:
+        for header in headers:
+            names.add(_header_name(header), 0, folder=stat.S_ISDIR(header.attributes >> 16))
+    except UnsafeEntry:
+        return False
+    return True
 
 
 def _judge_entry(header: CentralHeader, entries: Entries) -> None:
@@ -72,7 +91,7 @@ def _judge_entry(header: CentralHeader, entries: Entries) -> None:
     mode = header.attributes >> 16
     if stat.S_IFMT(mode) in _SPECIAL or header.attributes & _REPARSE_POINT:
         raise UnsafeEntry("a link or special file")
-    header_name = _decoded(header.name) if header.flags & _UTF8 else decode_name(header.name)
+    header_name = _header_name(header)
     split_name(header_name)
     name = _unicode_path(header.extra, header.name) or header_name
     entries.add(name, header.unpacked_bytes, folder=stat.S_ISDIR(mode))
@@ -129,6 +148,10 @@ def _hides_header(file: BinaryIO, start: int, end: int) -> bool:
     file.seek(start)
     gap = file.read(end - start)
     return any(magic in gap for magic in (_LOCAL_MAGIC, CENTRAL_MAGIC, END_MAGIC))
+
+
+def _header_name(header: CentralHeader) -> str:
+    return _decoded(header.name) if header.flags & _UTF8 else decode_name(header.name)
 
 
 def _decoded(raw: bytes) -> str:
