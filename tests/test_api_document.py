@@ -11,10 +11,16 @@ from pathlib import Path
 import pytest
 
 from open_workshop_storage import distributor, loader
+from open_workshop_storage.api.messages import (
+    TRANSFER_TOKEN_EXAMPLE,
+    CallbackClaims,
+    ProgressMessage,
+    TransferTokenClaims,
+)
 from open_workshop_storage.core import errors
 from open_workshop_storage.core.callback import callback_of
-from open_workshop_storage.core.claims import TransferClaims
-from open_workshop_storage.core.job import EventKind, Job, Stage
+from open_workshop_storage.core.claims import TransferClaims, parse_claims
+from open_workshop_storage.core.job import EventKind, Job, Stage, first_event
 from tests.support.documents import Operation, operations
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -22,6 +28,8 @@ TEXT = (PROJECT / "docs" / "API.md").read_text()
 JOB = Job(job_id="job-7f3a9c21", claims=TransferClaims(job_id="job-7f3a9c21"), origin="upload", file_name="file")
 OPERATIONS = [operation for app in (distributor.app, loader.app) for operation in operations(app.openapi())]
 
+STATUSES = {JOB.changed(stage=stage).status for stage in Stage} | {JOB.changed(moved_bytes=1).status}
+CLAIMS_OF_THE_TOKEN = {"aud": "manager", "iss": "storage", "iat": 1, "exp": 601, "jti": "3f0c5a3e"}
 ERRORS = {
     name: value
     for name, value in vars(errors).items()
@@ -60,10 +68,8 @@ def described(operation: Operation) -> Iterator[tuple[str, str]]:
     for status, response in operation.responses.items():
         if status == "default":
             yield "other", "the access service's message"
-        elif "text/plain" not in response.get("content", {}):
-            yield status, ""
         else:
-            yield from ((status, message) for message in operation.messages(status))
+            yield from ((status, message) for message in operation.messages(status) or {""})
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.id)
@@ -119,12 +125,37 @@ def named_in_table(section: str) -> set[str]:
 
 def test_every_field_of_a_progress_message_is_written_about() -> None:
     section = SECTIONS["ws-transferwsjob_id"]
-    message = JOB.changed(stage=Stage.ERROR).event_text(EventKind.ERROR)
-    assert named_in_table(section) == json.loads(message).keys()
-    for value in (*Stage, *EventKind, *(JOB.changed(stage=stage).status for stage in Stage), "moved"):
+    message = JOB.changed(stage=Stage.ERROR, message="Corrupt archive").event_text(EventKind.ERROR)
+    assert named_in_table(section) == json.loads(message).keys() == ProgressMessage.model_fields.keys()
+    for value in (*Stage, *EventKind, *STATUSES):
         assert f"`{value}`" in section
 
 
+def test_progress_messages_are_as_their_schema_says() -> None:
+    sent = [JOB.changed(stage=stage).event_text(EventKind.STAGE) for stage in Stage]
+    sent += [JOB.changed(message="Corrupt archive").event_text(kind) for kind in EventKind]
+    sent += [JOB.changed(moved_bytes=1).event_text(EventKind.COMPLETE), first_event(None).text]
+    for text in sent:
+        ProgressMessage.model_validate_json(text, strict=True)
+    allowed = ProgressMessage.model_json_schema()["properties"]
+    assert set(allowed["event"]["enum"]) == set(EventKind) and set(allowed["stage"]["enum"]) == set(Stage)
+    assert set(allowed["status"]["enum"]) == STATUSES
+
+
 def test_every_claim_of_a_callback_is_written_about() -> None:
-    claims = callback_of(JOB.changed(stage=Stage.ERROR)).claims.keys() | {"aud", "iss", "iat", "exp", "jti"}
-    assert named_in_table(SECTIONS["callback"]) == claims
+    claims = callback_of(JOB.changed(stage=Stage.ERROR)).claims.keys() | CLAIMS_OF_THE_TOKEN.keys()
+    assert named_in_table(SECTIONS["callback"]) == claims == CallbackClaims.model_fields.keys()
+
+
+@pytest.mark.parametrize("example", [{}, {"transfer_kind": "img", "storage_type": "avatar", "later": 1}])
+@pytest.mark.parametrize("stage", [Stage.PACKED, Stage.ERROR])
+def test_callbacks_are_as_their_schema_says(example: dict[str, object], stage: Stage) -> None:
+    claims = parse_claims({"job_id": JOB.job_id, "mod_id": 7, "callback_context": {"user": 3}, **example})
+    ended = JOB.changed(claims=claims, stage=stage, reason="corrupt_archive")
+    CallbackClaims.model_validate_json(json.dumps(callback_of(ended).claims | CLAIMS_OF_THE_TOKEN), strict=True)
+
+
+def test_every_claim_of_a_transfer_token_is_written_about_and_understood() -> None:
+    named = named_in_table(SECTIONS["transfer-tokens"]) | {"keep_condition"}
+    assert named == TransferTokenClaims.model_fields.keys() - {"aud", "exp"}
+    assert parse_claims(json.loads(TRANSFER_TOKEN_EXAMPLE)).pack_level == 5

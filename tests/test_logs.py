@@ -21,6 +21,7 @@ pytestmark = pytest.mark.anyio
 
 JOB = "job-of-the-test"
 NAME = "open_workshop_storage.test"
+ACCESS_LOG_FORMAT = "%(path)s %(protocol)s %(query_string)s %(header{authorization})s %(header{cookie})s"
 
 
 @pytest.fixture
@@ -74,19 +75,41 @@ def test_a_line_for_programs_is_an_object(log: logging.Logger, capsys: pytest.Ca
     assert fields == {"level": "ERROR", "logger": NAME, "job_id": JOB, "message": "given up"}
 
 
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("GET /transfer/start?token=e.y.J HTTP", "GET /transfer/start?token=... HTTP"),
+        ("a=1&token=e.y.J&size=7", "a=1&token=...&size=7"),
+        ("to%6ben=e.y.J", "to%6ben=..."),
+        ('"accessToken="e.y.J"; theme=dark; refreshToken=e.y.K"', '"accessToken=..."; theme=dark; refreshToken=..."'),
+        ("'bearer e.y.J' 200", "'bearer ... 200"),
+        ("https://pages.example/upload?token=e.y.J#top", "https://pages.example/upload?token=..."),
+    ],
+)
+def test_no_line_of_the_server_names_a_token(line: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+    server, handler = logging.getLogger("granian.access"), logging.StreamHandler()
+    server.addHandler(handler)
+    try:
+        configure_logging("json")
+        server.warning("%(query_string)s", {"query_string": line})
+    finally:
+        server.removeHandler(handler)
+    assert json.loads(capsys.readouterr().err.splitlines()[0])["message"] == shown
+
+
 @pytest.mark.parametrize("form", ["text", "json"])
 async def test_one_grep_shows_a_transfer_and_no_line_holds_a_token(
     form: str, redis_url: str, start_services: ServiceStarter, http: httpx.AsyncClient
 ) -> None:
-    services = start_services(
-        redis_url, ["loader"], environment={"GRANIAN_LOG_ACCESS_ENABLED": "true"}, LOG_FORMAT=form
-    )
+    access_log = {"GRANIAN_LOG_ACCESS_ENABLED": "true", "GRANIAN_LOG_ACCESS_FMT": ACCESS_LOG_FORMAT}
+    services = start_services(redis_url, ["loader"], environment=access_log, LOG_FORMAT=form)
     ticket = services.ticket()
     async with watching(services.loader, ticket.job_id, ticket.token) as watcher:
         answer = await upload(http, services.loader, ticket.token, seven_zip_of(SMALL_MOD))
         assert answer.status_code == 200
         await watcher.finish()
-    await http.get(f"{services.loader}/transfer/start", params={"token": ticket.token})
+    secret_headers = {"Authorization": f"Bearer {ticket.token}", "Cookie": f"accessToken={ticket.token}"}
+    await http.get(f"{services.loader}/transfer/start", params={"token": ticket.token}, headers=secret_headers)
     server = services.servers["loader"]
     await asyncio.to_thread(server.stop)
     output = server.output()
@@ -98,8 +121,9 @@ async def test_one_grep_shows_a_transfer_and_no_line_holds_a_token(
     assert [text.split()[0].rstrip(",") for text in texts] == [
         *("uploading", "uploaded", "extracting", "repacking", "packed", "moved", "callback")
     ]
-    # The access log is on, names what was asked for, and no more.
+    # The access log is on, and shows all that was asked for but tokens.
     for path in (f"/transfer/ws/{ticket.job_id}", "/transfer/upload", "/transfer/start", "/transfer/move"):
         assert f"{path} HTTP" in output
-    for secret in (ticket.token, *vars(services.secrets).values(), "token="):
+    assert "token=...&filename=mod.zip" in output and "Bearer ... accessToken=..." in output
+    for secret in (ticket.token, *vars(services.secrets).values()):
         assert secret not in output

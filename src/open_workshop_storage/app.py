@@ -7,7 +7,7 @@ app = create_app(
     Service(
         title="Open Workshop storage",
         description="Both services in one process: gives files out and takes them in. The progress of transfers comes "
-        "over the WebSocket `/transfer/ws/{job_id}?token=…`.",
+        "over the WebSocket `/transfer/ws/{job_id}?token=…`, as `ProgressMessage` among the schemas.",
         prefix="",
         routers=[*distributor.ROUTERS, *loader.ROUTERS],
         loads=True,

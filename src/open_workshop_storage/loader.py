@@ -12,7 +12,7 @@ app = create_app(
     Service(
         title="Open Workshop loader",
         description="Takes files in: single ones from the Manager, and transfers from browsers and URLs. Their "
-        "progress comes over the WebSocket `/transfer/ws/{job_id}?token=…`.",
+        "progress comes over the WebSocket `/transfer/ws/{job_id}?token=…`, as `ProgressMessage` among the schemas.",
         prefix="/loader",
         routers=ROUTERS,
         loads=True,

@@ -10,8 +10,9 @@ from fastapi import APIRouter, FastAPI
 from starlette.middleware import Middleware
 
 from open_workshop_storage.api import webhooks
-from open_workshop_storage.api.cors import CorsMiddleware
+from open_workshop_storage.api.browsers import BrowserMiddleware
 from open_workshop_storage.api.failures import EXCEPTION_HANDLERS
+from open_workshop_storage.api.messages import CallbackClaims, ProgressMessage, TransferTokenClaims
 from open_workshop_storage.api.openapi import ABOUT_ANSWERS, API_VERSION, LICENCE, DocumentedApp, operation_id
 from open_workshop_storage.api.routes import health
 from open_workshop_storage.api.swagger import swagger_routes
@@ -61,13 +62,14 @@ def create_app(service: Service) -> FastAPI:
         description=f"{service.description}\n\n{ABOUT_ANSWERS}",
         version=API_VERSION,
         license_info=LICENCE,
+        messages=(TransferTokenClaims, ProgressMessage, CallbackClaims) if service.loads else (),
         generate_unique_id_function=operation_id,
         docs_url=None,
         redoc_url=None,
         openapi_url=f"{service.prefix}/openapi.json",
         redirect_slashes=False,
         lifespan=lifespan,
-        middleware=[Middleware(SettingsMiddleware), Middleware(CorsMiddleware), *service.shortcuts],
+        middleware=[Middleware(SettingsMiddleware), Middleware(BrowserMiddleware), *service.shortcuts],
         exception_handlers=EXCEPTION_HANDLERS,
         # Settings decide, not the variables that FastAPI would read.
         telemetry={"auto_configure": False},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import uuid
+from email.utils import formatdate
 from typing import Any
 
 import httpx
@@ -82,6 +83,29 @@ async def test_each_operation_works_as_it_is_described(services: Services, http:
     assert not visitor.left
 
 
+async def test_what_else_a_download_may_be_answered_is_described_too(
+    services: Services, http: httpx.AsyncClient
+) -> None:
+    path = f"{uuid.uuid4().hex}/page.html"
+    services.stored(f"resource/{path}", b"content")
+    document = (await http.get(f"{services.distributor}/distributor/openapi.json")).json()
+    for operation in operations(document):
+        if operation.path != "/download/{type}/{path}":
+            continue
+        for status, asked in (
+            (304, {"If-Modified-Since": formatdate(usegmt=True)}),
+            (412, {"If-Match": '"another"'}),
+            (416, {"Range": "bytes=7-"}),
+            (206, {"Range": "bytes=0-1,3-4"}),
+        ):
+            if status in (206, 416) and operation.method == "head":
+                continue
+            request = operation.request(services.distributor, type="resource", path=path, **asked)
+            answer = await http.send(request)
+            assert answer.status_code == status
+            operation.check(answer)
+
+
 async def test_the_swagger_page_needs_no_other_host(services: Services, http: httpx.AsyncClient) -> None:
     for name, prefix in PREFIXES.items():
         base_url = services.servers[name].url
@@ -91,3 +115,5 @@ async def test_the_swagger_page_needs_no_other_host(services: Services, http: ht
             assert f"{prefix}/swagger/{file}" in page
             answer = await http.get(f"{base_url}{prefix}/swagger/{file}")
             assert answer.status_code == 200 and answer.content
+            # With `nosniff` browsers take scripts and styles by nothing else.
+            assert answer.headers["content-type"].partition(";")[0] in ("text/javascript", "text/css", "image/png")

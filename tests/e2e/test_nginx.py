@@ -12,6 +12,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
+from open_workshop_storage.api.browsers import COMMON_HEADERS
 from tests.support.archives import SMALL_MOD, zip_of
 from tests.support.client import raw_request
 from tests.support.manager import AccessAnswer
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.anyio
 SIZE = 3 * 1024 * 1024 + 17
 CONTENT = secrets.token_bytes(SIZE)
 NAME = "a мод 100%?#.webp"
+OF_ALL_ANSWERS = {name.lower(): value for name, value in COMMON_HEADERS.items()}
 OWN_TO_EACH_ANSWER = ("date", "server", "connection")
 
 
@@ -81,6 +83,7 @@ async def test_every_header_arrives(url: str, http: httpx.AsyncClient) -> None:
         "content-type",
         "etag",
         "last-modified",
+        "referrer-policy",
         "x-content-type-options",
     ]
     assert whole.headers["content-disposition"] == 'attachment; filename="my_file.webp"'
@@ -178,6 +181,8 @@ async def test_the_internal_location_cannot_be_reached_from_outside(target: str,
     request = f"GET {target} HTTP/1.1\r\nHost: storage\r\nX-Accel-Redirect: {target}\r\n\r\n".encode()
     answer = await raw_request(front.url, request)
     assert answer.status in (404, 301) and content not in answer.body
+    if answer.body == b"File not found":
+        assert answer.headers.items() >= OF_ALL_ANSWERS.items()
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from open_workshop_storage.api.browsers import COMMON_HEADERS
 from tests.e2e.under_way import eventually
 from tests.fetch.origins import reply, running_origin
 from tests.support.archives import SMALL_MOD, entries_of, seven_zip_of, zip_of
@@ -23,6 +24,7 @@ from tests.support.services import Services, running_services
 
 pytestmark = pytest.mark.anyio
 
+OF_ALL_ANSWERS = {name.lower(): value for name, value in COMMON_HEADERS.items()}
 REFERER = "https://pages.example/upload?token=of-another-page"
 
 
@@ -114,6 +116,9 @@ async def test_early_refusals_of_large_bodies_reach_the_client(site: Site, http:
     refused = await upload(http, site.url, ticket.token, gigabyte())
     assert (refused.status_code, refused.text) == (413, "File too large")
     assert refused.headers["access-control-allow-origin"] == "*"
+    refused = await http.post(f"{site.url}/blurhashes", content=gigabyte())
+    assert (refused.status_code, refused.text) == (400, "Request body too large")
+    assert refused.headers.items() >= OF_ALL_ANSWERS.items()
 
 
 async def test_each_service_shows_documents_and_health_below_its_prefix_only(
@@ -124,7 +129,9 @@ async def test_each_service_shows_documents_and_health_below_its_prefix_only(
         assert (await http.get(f"{site.url}/{app}/readyz")).json() == {"status": "ready"}
         assert f"/{app}/openapi.json" in (await http.get(f"{site.url}/{app}/")).text
     for path in ("/", "/healthz", "/openapi.json", "/transfer", "/uploads", f"{PREFIX}/avatar/players/7.webp"):
-        assert (await http.get(f"{site.url}{path}")).status_code == 404, path
+        answer = await http.get(f"{site.url}{path}")
+        assert answer.status_code == 404 and answer.headers["content-type"].startswith("text/plain"), path
+        assert answer.headers.items() >= OF_ALL_ANSWERS.items(), path
 
 
 async def test_preflights_are_answered(site: Site, http: httpx.AsyncClient) -> None:
@@ -182,4 +189,4 @@ async def test_a_service_that_is_away_is_answered_for(tmp_path: Path, site: Site
             )
             assert (answer.status_code, answer.text) == (503, "Service unavailable"), path
             assert answer.headers["content-type"] == "text/plain" and answer.headers["retry-after"] == "5"
-            assert answer.headers["access-control-allow-origin"] == "*"
+            assert answer.headers.items() >= OF_ALL_ANSWERS.items()

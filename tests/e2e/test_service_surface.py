@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import httpx
 import pytest
+from fastapi import APIRouter
 
+from open_workshop_storage.service_factory import Service, create_app
 from tests.conftest import ServiceStarter
-from tests.support.client import upload
+from tests.support.client import raw_request, upload
 from tests.support.servers import free_port
 from tests.support.services import Services
 
@@ -87,12 +89,15 @@ async def test_every_answer_may_be_read_by_any_origin(
     app: str, method: str, path: str, status: int, services: Services, http: httpx.AsyncClient
 ) -> None:
     url = services.servers[app].url + path
-    for headers in ({"Origin": "https://mods.example"}, {}):
-        answer = await http.request(method, url, headers=headers)
+    for origin in ("https://mods.example", "null", "file://", 'https://x.example"><script>', "a" * 10_000, None):
+        answer = await http.request(method, url, headers={} if origin is None else {"Origin": origin})
         assert answer.status_code == status
         assert answer.headers.get_list("access-control-allow-origin") == ["*"]
         assert EXPOSED <= listed(answer.headers["access-control-expose-headers"].lower())
         assert "access-control-allow-credentials" not in answer.headers
+        # And browsers take it for what it is, and keep its address to themselves.
+        assert answer.headers.get_list("x-content-type-options") == ["nosniff"]
+        assert answer.headers.get_list("referrer-policy") == ["no-referrer"]
 
 
 @pytest.mark.parametrize("path", ["/transfer/upload", "/loader/healthz", "/nonsense"])
@@ -109,6 +114,40 @@ async def test_a_preflight_allows_any_header_and_all_methods(
     assert answer.headers["access-control-allow-origin"] == "*"
     assert METHODS <= listed(answer.headers["access-control-allow-methods"])
     assert listed(asked["Access-Control-Request-Headers"]) <= listed(answer.headers["access-control-allow-headers"])
+
+
+@pytest.mark.parametrize(
+    ("asked", "allowed"),
+    [
+        (b"", "*"),
+        (b"Access-Control-Request-Headers: \r\n", "*"),
+        (b"Access-Control-Request-Headers: a\r\nAccess-Control-Request-Headers: b\r\n", "a, b"),
+        (b"Access-Control-Request-Headers: \xff\r\n", "\xff"),
+        (b"Access-Control-Request-Private-Network: true\r\nOrigin: null\r\n", "*"),
+    ],
+)
+async def test_an_odd_preflight_is_answered_all_the_same(asked: bytes, allowed: str, services: Services) -> None:
+    answer = await raw_request(services.loader, b"OPTIONS /transfer/upload HTTP/1.1\r\nHost: s\r\n" + asked + b"\r\n")
+    assert (answer.status, answer.headers["access-control-allow-headers"]) == (200, allowed)
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert not {"access-control-allow-credentials", "access-control-allow-private-network"} & answer.headers.keys()
+
+
+async def test_a_fault_of_the_service_may_be_read_by_any_origin() -> None:
+    router = APIRouter()
+
+    @router.get("/fault", tags=["health"])
+    async def fault() -> None:
+        raise RuntimeError("token=secret")
+
+    app = create_app(Service("Faulty", "", "", [router], loads=False, health_prefixes=[]))
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://storage") as http:
+        answer = await http.get("/fault")
+    assert (answer.status_code, answer.text) == (500, "Internal server error")
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["referrer-policy"] == "no-referrer"
 
 
 async def test_an_internal_failure_may_be_read_by_any_origin(

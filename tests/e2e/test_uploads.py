@@ -69,6 +69,14 @@ async def test_any_other_file_becomes_a_zip_with_that_file(services: Services, h
     assert name.endswith("notes.txt") and "/" not in name and ".." not in name
 
 
+async def test_no_body_is_an_empty_file(services: Services, http: httpx.AsyncClient) -> None:
+    ticket = services.ticket()
+    query = f"token={ticket.token}&filename=nothing.txt"
+    request = f"POST /transfer/upload?{query} HTTP/1.1\r\nHost: storage\r\n\r\n"
+    assert (await raw_request(services.loader, request.encode())).status == 200
+    assert entries_of(await download(http, services, ticket.path)) == {"nothing.txt": b""}
+
+
 async def test_an_empty_zip_is_a_zip(services: Services, http: httpx.AsyncClient) -> None:
     ticket = services.ticket()
     assert (await upload(http, services.loader, ticket.token, zip_of({}))).status_code == 200

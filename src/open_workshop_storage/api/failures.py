@@ -15,7 +15,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
-from open_workshop_storage.api.cors import CORS_HEADERS, METHODS
+from open_workshop_storage.api.browsers import COMMON_HEADERS, METHODS
 from open_workshop_storage.core.errors import BadRequest, StorageError
 
 _LINGER_SECONDS = 20.0
@@ -80,9 +80,9 @@ async def answer_invalid_request(request: Request, error: RequestValidationError
 async def answer_unexpected(request: Request, error: Exception) -> Response:
     """Answer a fault of our own; the server logs it.
 
-    This is the outermost handler, so no middleware adds the CORS headers to its answer.
+    This is the outermost handler, so no middleware adds the common headers to its answer.
     """
-    return PlainTextResponse("Internal server error", 500, CORS_HEADERS)
+    return PlainTextResponse("Internal server error", 500, COMMON_HEADERS)
 
 
 EXCEPTION_HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Any]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -9,7 +10,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
-from open_workshop_storage.api.cors import CORS_HEADERS
+from open_workshop_storage.api.browsers import COMMON_HEADERS
 from open_workshop_storage.core.errors import (
     AccessDenied,
     BadRequest,
@@ -25,8 +26,9 @@ API_VERSION = "1.0.0"
 LICENCE = {"name": "Mozilla Public License 2.0", "identifier": "MPL-2.0"}
 ABOUT_ANSWERS = (
     "Every refusal is a short plain text that can be shown to people. Scripts of any origin may call, without "
-    "credentials. A path that does not exist is answered 404 `Not Found`, a method that a path does not know 405 "
-    "`Method Not Allowed`. Sizes are in bytes."
+    "credentials; `OPTIONS` is answered 200 on every path. A path that does not exist is answered 404 `Not Found`, a "
+    "method that a path does not know 405 `Method Not Allowed`, with those that it knows in `Allow`. What is no HTTP, "
+    "or has a request line or headers that are too long, gets 400, 414 or 431 without a body. Sizes are in bytes."
 )
 """Stands in the description of each service."""
 
@@ -66,34 +68,50 @@ _TAGS = {
     "blurhashes": "Previews of stored images.",
     "files": "Single files that the Manager stores and removes.",
     "transfers": "Uploads by browsers and fetches from URLs, and what the Manager does with the result.",
+    "callback": "What the loader sends to the Manager.",
     "health": "For supervisors and load balancers.",
 }
-_CORS_DESCRIPTIONS = {
+_COMMON_DESCRIPTIONS = {
     "Access-Control-Allow-Origin": "Scripts of any origin may read the answer.",
     "Access-Control-Expose-Headers": "Headers that they may read besides the usual ones.",
+    "X-Content-Type-Options": "Browsers must not take the answer for another type than its own.",
+    "Referrer-Policy": "Browsers must not tell other sites this address, which may have a token in it.",
 }
 
 
 class DocumentedApp(FastAPI):
-    """An app whose document tells what its answers are really like."""
+    """An app whose document tells what its answers are really like.
+
+    Args:
+        messages: What travels where no operation can show it, such as in a token; stands among the schemas.
+        settings: What FastAPI takes.
+    """
+
+    def __init__(self, *, messages: Sequence[type[BaseModel]], **settings: Any) -> None:
+        super().__init__(**settings)
+        self._messages = messages
 
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document."""
         document = super().openapi()
-        schemas = document.get("components", {}).get("schemas", {})
+        components = document.setdefault("components", {})
+        schemas = components.setdefault("schemas", {})
         for name in ("HTTPValidationError", "ValidationError"):
             schemas.pop(name, None)
-        headers = document.setdefault("components", {}).setdefault("headers", {})
-        for name, value in CORS_HEADERS.items():
-            headers |= header(name, _CORS_DESCRIPTIONS[name], value)
+        for model in self._messages:
+            schemas[model.__name__] = model.model_json_schema()
+        headers = components.setdefault("headers", {})
+        for name, value in COMMON_HEADERS.items():
+            headers |= header(name, _COMMON_DESCRIPTIONS[name], value)
         for operation in (item for path in document["paths"].values() for item in path.values()):
             # What the framework refuses is answered as 400.
             operation["responses"].pop("422", None)
             operation["responses"] = dict(sorted(operation["responses"].items()))
             for response in operation["responses"].values():
-                references = {name: {"$ref": f"#/components/headers/{name}"} for name in CORS_HEADERS}
+                references = {name: {"$ref": f"#/components/headers/{name}"} for name in COMMON_HEADERS}
                 response["headers"] = response.get("headers", {}) | references
-        operations = [item for path in document["paths"].values() for item in path.values()]
+        items = [*document["paths"].values(), *document.get("webhooks", {}).values()]
+        operations = [operation for item in items for operation in item.values()]
         used = {tag for operation in operations for tag in operation["tags"]}
         document["tags"] = [{"name": name, "description": text} for name, text in _TAGS.items() if name in used]
         return document
@@ -110,17 +128,18 @@ def header(name: str, description: str, example: str | int) -> dict[str, Any]:
     return {name: {"description": description, "schema": {"type": kind}, "example": example}}
 
 
-def optional_parameter(place: str, name: str, description: str, example: str) -> dict[str, Any]:
-    """Describe a header or cookie that a route reads by itself, for `parameters` in its `openapi_extra`.
+def parameter(place: str, name: str, description: str, example: str | int, required: bool = False) -> dict[str, Any]:
+    """Describe what a route reads by itself, for `parameters` in its `openapi_extra`.
 
     The example stands in the schema, where Swagger UI shows it but does not send it unasked.
     """
+    kind = "integer" if isinstance(example, int) else "string"
     return {
         "in": place,
         "name": name,
-        "required": False,
+        "required": required,
         "description": description,
-        "schema": {"type": "string", "examples": [example]},
+        "schema": {"type": kind, "examples": [example]},
     }
 
 
@@ -170,7 +189,18 @@ def form_token(name: str) -> dict[str, Any]:
     }
 
 
-def form_body(properties: dict[str, dict[str, Any]], required: list[str], *media_types: str) -> dict[str, Any]:
-    """Describe a form that the route reads itself, as `openapi_extra`."""
-    schema = {"type": "object", "properties": properties, "required": required}
-    return {"requestBody": {"required": True, "content": {name: {"schema": schema} for name in media_types}}}
+def form_body(
+    properties: dict[str, dict[str, Any]], required: list[str], media_type: str = "application/x-www-form-urlencoded"
+) -> dict[str, Any]:
+    """Describe a form that the route reads itself, as `openapi_extra`.
+
+    Forms without a file may be multipart as well. The document says so in words only: openapi-python-client makes
+    functions that cannot be called of operations whose body has two types.
+    """
+    schema: dict[str, Any] = {"type": "object", "properties": properties}
+    if required:
+        schema["required"] = required
+    body = {"required": bool(required), "content": {media_type: {"schema": schema}}}
+    if media_type != "multipart/form-data":
+        body["description"] = "May be `multipart/form-data` as well."
+    return {"requestBody": body}

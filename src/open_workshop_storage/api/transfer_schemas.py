@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
+from open_workshop_storage.api.messages import JobId, Status
 from open_workshop_storage.api.openapi import form_body, form_token
 from open_workshop_storage.core.storage_types import StorageType
-from open_workshop_storage.utils.forms import FORM_TYPES
 
-TRANSFER_TOKEN = "Transfer token (JWT) that the Manager signed."
+TRANSFER_TOKEN = "Transfer token: a JWT with `TransferTokenClaims` that the Manager signed."
 TRANSFER_TOKEN_EXAMPLE = "eyJhbGciOiJIUzI1NiJ9.e30.signature"
 _MANAGE_TOKEN = form_token("storage_manage_token")
 _JOB_ID = {
@@ -20,9 +20,8 @@ _JOB_ID = {
     "examples": ["job-7f3a9c21"],
 }
 START_FORM = form_body(
-    {"token": {"type": "string", "description": TRANSFER_TOKEN, "examples": [TRANSFER_TOKEN_EXAMPLE]}}, [], *FORM_TYPES
+    {"token": {"type": "string", "description": TRANSFER_TOKEN, "examples": [TRANSFER_TOKEN_EXAMPLE]}}, []
 )
-START_FORM["requestBody"]["required"] = False
 REPACK_FORM = form_body(
     {
         "token": _MANAGE_TOKEN,
@@ -35,7 +34,6 @@ REPACK_FORM = form_body(
         },
     },
     ["token", "job_id"],
-    *FORM_TYPES,
 )
 MOVE_FORM = form_body(
     {
@@ -45,17 +43,16 @@ MOVE_FORM = form_body(
         "path": {"type": "string", "description": "Path below the type's folder.", "examples": ["mods/7/main.zip"]},
     },
     ["token", "job_id", "type", "path"],
-    *FORM_TYPES,
 )
-
-JobId = Annotated[str, Field(description="The transfer's name.")]
 
 
 class TransferStarted(BaseModel):
     """A transfer that goes on in the background."""
 
     job_id: JobId
-    status: Annotated[str, Field(description="`started`, or the status of a job that was there.")]
+    status: Annotated[
+        Literal["started", Status], Field(description="`started`, or the status of a job that was there.")
+    ]
     ws_url: Annotated[str, Field(description="Where to watch it; takes the same token in its query.")]
 
 

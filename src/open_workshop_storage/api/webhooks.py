@@ -7,35 +7,27 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Response, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from open_workshop_storage.api.messages import CALLBACK_EXAMPLE
 from open_workshop_storage.api.openapi import header
 
 router = APIRouter()
 
-_CLAIMS = """```json
-{
-  "aud": "manager", "iss": "storage", "iat": 1767700800, "exp": 1767701400,
-  "jti": "3f0c5a3e9d1b5c0e8a4f6b7c8d9e0f10",
-  "job_id": "job-7f3a9c21", "status": "error", "reason": "corrupt_archive",
-  "transfer_kind": "archive", "mod_id": 7, "pack_format": "zip", "pack_level": 3, "packed_format": "zip",
-  "update_only": false, "mode": null, "storage_type": null, "file_kind": null,
-  "bytes": 52428800, "total": 52428800, "unpacked_bytes": null,
-  "callback_action": "publish", "callback_context": {"user": 3}, "target_path": "mods/7/main.zip"
-}
-```"""
 _AGAIN: dict[str, Any] = {"description": "Try again later."}
 
 
 @router.post(
     "transfer-completed",
-    tags=["transfers"],
+    tags=["callback"],
     summary="A transfer has ended",
     operation_id="transfer_completed",
     description=f"""Sent to `MANAGER_TRANSFER_CALLBACK_URL` at the end of each attempt at a transfer, without a body.
 
-The claims of the bearer token say which transfer it was and what became of it; claims of the transfer token that
-the storage does not know stand among them:
+The claims of the bearer token (`CallbackClaims` among the schemas) say which transfer it was and what became of it;
+claims of the transfer token that the storage does not know stand among them:
 
-{_CLAIMS}
+```json
+{CALLBACK_EXAMPLE}
+```
 
 While the Manager handles this call it calls `/transfer/move`, and only then answers.""",
     response_class=Response,

@@ -8,12 +8,17 @@ import re
 import sys
 from datetime import UTC, datetime
 from typing import Literal, TextIO
+from urllib.parse import unquote_plus
 
 from opentelemetry import trace
 
 # What would end a line or act on a terminal, and what cannot be encoded; all of it may come from outside, in names.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _SERVER_LOGGERS = ("_granian", "granian.access")
+# Access logs may hold query strings and headers, as the operator likes. The names of all tokens end alike: `token`,
+# `accessToken`; a name in a query string may be percent-encoded.
+_PARAMETER = re.compile(r"""([^\s?&;="']+)="?[^\s&;"']+""")
+_CREDENTIALS = re.compile(r"\b(Bearer|Basic)\s+\S+", re.IGNORECASE)
 
 
 def job_log(logger: logging.Logger, job_id: str) -> logging.LoggerAdapter[logging.Logger]:
@@ -24,7 +29,7 @@ def job_log(logger: logging.Logger, job_id: str) -> logging.LoggerAdapter[loggin
 def configure_logging(form: Literal["text", "json"]) -> None:
     """Send log lines to standard error: this package's from INFO on, those of others from WARNING on.
 
-    The server's own lines, its access log included, get the same form in this process.
+    The server's own lines, its access log included, get the same form in this process, and name no token.
     """
     formatter = _JsonFormatter() if form == "json" else _TextFormatter()
     root = logging.getLogger()
@@ -56,7 +61,7 @@ class _TextFormatter(logging.Formatter):
         job = f"job {job_id}: " if job_id else ""
         trace_id = _trace_ids()[0]
         traced = f" trace={trace_id}" if trace_id else ""
-        text = f"{record.levelname} {record.process} {job}{record.getMessage()}{traced}"
+        text = f"{record.levelname} {record.process} {job}{_message(record)}{traced}"
         if record.exc_info:
             text += "\n" + self.formatException(record.exc_info)
         return f"{_time(record)} {_UNPRINTABLE.sub(_escaped, text)}"
@@ -73,12 +78,23 @@ class _JsonFormatter(logging.Formatter):
             "process": record.process,
             "logger": record.name,
             "job_id": getattr(record, "job_id", None),
-            "message": record.getMessage(),
+            "message": _message(record),
             "trace_id": trace_id,
             "span_id": span_id,
             "exception": self.formatException(record.exc_info) if record.exc_info else None,
         }
         return json.dumps({name: value for name, value in fields.items() if value is not None})
+
+
+def _message(record: logging.LogRecord) -> str:
+    text = record.getMessage()
+    if record.name in _SERVER_LOGGERS:
+        text = _CREDENTIALS.sub(r"\1 ...", _PARAMETER.sub(_without_token, text))
+    return text
+
+
+def _without_token(match: re.Match[str]) -> str:
+    return f"{match[1]}=..." if unquote_plus(match[1]).lower().endswith("token") else match[0]
 
 
 def _time(record: logging.LogRecord) -> str:

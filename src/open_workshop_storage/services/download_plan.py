@@ -20,11 +20,8 @@ Header = tuple[bytes, bytes]
 Piece = bytes | range
 """Bytes as they are, or those at these positions of the file."""
 
-_EVERY_ANSWER: tuple[Header, ...] = (
-    # Nothing that is stored may run as a page of this origin.
-    (b"x-content-type-options", b"nosniff"),
-    (b"content-security-policy", b"default-src 'none'; sandbox"),
-)
+# Nothing that is stored may run as a page of this origin.
+_CONTENT_SECURITY_POLICY: Header = (b"content-security-policy", b"default-src 'none'; sandbox")
 # nginx makes these itself, but for `Accept-Ranges` with a part.
 _NGINX_MAKES = {
     HTTPStatus.OK: frozenset({b"accept-ranges", b"content-length"}),
@@ -57,7 +54,7 @@ def plan_answer(
         cache_control: How long caches may keep it; empty to leave that to them.
     """
     current = _validators(file)
-    headers = [*_EVERY_ANSWER]
+    headers = [_CONTENT_SECURITY_POLICY]
     if cache_control:
         headers.append((b"cache-control", cache_control.encode()))
     outcome = judge(requested, current)

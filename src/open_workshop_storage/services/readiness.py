@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+from typing import Literal
 
 from open_workshop_storage.core.errors import ServiceUnavailable
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import JobStore
+
+Missing = Literal["redis", "storage", "7z", "disk"]
+"""What a service may have to wait for."""
 
 
 class Readiness:
@@ -24,16 +28,16 @@ class Readiness:
         self._store = store
         self._loads = loads
 
-    async def missing(self) -> list[str]:
-        """Return the names of what is missing, of `redis`, `storage`, `7z` and `disk`."""
-        redis = [] if await self._redis_answers() else ["redis"]
+    async def missing(self) -> list[Missing]:
+        """Return the names of what is missing."""
+        redis: list[Missing] = [] if await self._redis_answers() else ["redis"]
         return redis + await asyncio.to_thread(self._missing_here)
 
-    async def require(self, *names: str) -> None:
+    async def require(self, *names: Missing) -> None:
         """Return if what a call needs is there.
 
         Args:
-            names: Of `storage`, `7z` and `disk`.
+            names: What it needs; Redis tells by itself.
 
         Raises:
             ServiceUnavailable: Some of it is missing.
@@ -48,11 +52,11 @@ class Readiness:
             return False
         return True
 
-    def _missing_here(self) -> list[str]:
+    def _missing_here(self) -> list[Missing]:
         root = self._settings.main_dir
         if not self._loads:
             return [] if root.is_dir() else ["storage"]
-        missing = [] if root.is_dir() and os.access(root, os.W_OK | os.X_OK) else ["storage"]
+        missing: list[Missing] = [] if root.is_dir() and os.access(root, os.W_OK | os.X_OK) else ["storage"]
         if shutil.which("7z") is None:
             missing.append("7z")
         if root.is_dir() and shutil.disk_usage(root).free < self._settings.storage_reserve_bytes:

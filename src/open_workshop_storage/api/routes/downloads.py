@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import parse_qsl
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from open_workshop_storage.api.failures import answer_storage_error
-from open_workshop_storage.api.openapi import Responses, header, optional_parameter, plain_text_responses
+from open_workshop_storage.api.openapi import Responses, header, parameter, plain_text_responses, text_example
 from open_workshop_storage.core.errors import (
     AccessDenied,
     AccessServiceConfused,
@@ -24,6 +24,7 @@ from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.observability.telemetry import name_route
 from open_workshop_storage.services.download_plan import PRECONDITION_FAILED, RANGE_NOT_SATISFIABLE
 from open_workshop_storage.services.runtime import Runtime
+from open_workshop_storage.utils.media_types import DEFAULT_MEDIA_TYPE, SAFE_MEDIA_TYPES
 
 router = APIRouter(tags=["downloads"])
 
@@ -36,22 +37,37 @@ _VALIDATORS = header("ETag", "Strong tag of this version of the file.", '"18c5a2
 _CACHE_CONTROL = header(
     "Cache-Control", "By kind of file; `private, no-cache` below `archive/mods/`.", "public, max-age=300"
 )
+_ACCEPT_RANGES = header("Accept-Ranges", "Always `bytes`.", "bytes")
+_POLICY = header("Content-Security-Policy", "Keeps the file from running as a page.", "default-src 'none'; sandbox")
 _FILE_HEADERS = (
     _VALIDATORS
     | _CACHE_CONTROL
-    | header("Accept-Ranges", "Always `bytes`.", "bytes")
+    | _POLICY
+    | _ACCEPT_RANGES
     | header("Content-Length", "Bytes of the body.", 20000)
-    | header("Content-Security-Policy", "Keeps the file from running as a page.", "default-src 'none'; sandbox")
-    | header("X-Content-Type-Options", "Keeps browsers from guessing another type.", "nosniff")
     | header("Content-Disposition", "Only if `filename` was usable.", 'attachment; filename="my_mod.zip"')
 )
 _CONTENT_RANGE = header("Content-Range", "Which bytes these are; absent if there are several parts.", "bytes 0-9/20000")
 _UNPACKED_BYTES = header(
     "X-Unpacked-Bytes", "For an archive below `archive/mods/`: bytes when unpacked, if that can be told.", 65536
 )
-_BINARY: dict[str, Any] = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
+_ACCEL_REDIRECT = header(
+    "X-Accel-Redirect",
+    "Only with `ACCEL_REDIRECT_PREFIX` set, and never seen by clients: where nginx finds the file, which it sends in "
+    "place of this answer. That has no body then, and some of the other headers are left to nginx.",
+    "/stored-files/archive/mods/7/main.zip",
+)
+
+
+def _files(*media_types: str) -> dict[str, object]:
+    """Describe bodies of these types, the most common first: some generators of clients look no further."""
+    body = {"schema": {"type": "string", "format": "binary"}, "example": "the bytes of the file"}
+    return dict.fromkeys(media_types, body)
+
+
+_STORED = (DEFAULT_MEDIA_TYPE, *sorted({kind.partition(";")[0] for kind in SAFE_MEDIA_TYPES.values()}))
 _FOR_BOTH: Responses = {
-    304: {"description": "The client has this version already.", "headers": _VALIDATORS | _CACHE_CONTROL},
+    304: {"description": "The client has this version already.", "headers": _VALIDATORS | _CACHE_CONTROL | _POLICY},
     **plain_text_responses(
         InvalidType,
         AccessDenied,
@@ -64,24 +80,33 @@ _FOR_BOTH: Responses = {
     ),
     412: {
         "description": "The file is not the version that `If-Match` or `If-Unmodified-Since` asks for.",
-        "content": {"text/plain": {"schema": {"type": "string"}, "example": PRECONDITION_FAILED}},
+        **text_example(PRECONDITION_FAILED),
+        "headers": _CACHE_CONTROL | _POLICY,
     },
     "default": {
         "description": "Any other error of the access service, passed on with its status and its message.",
-        "content": {"text/plain": {"schema": {"type": "string"}, "example": "Unauthorized"}},
+        **text_example("Unauthorized"),
     },
 }
 _FOR_GET: Responses = {
-    200: {"description": "The whole file.", "content": _BINARY, "headers": _FILE_HEADERS},
+    200: {
+        "description": "The whole file.",
+        "content": _files(*_STORED),
+        "headers": _FILE_HEADERS | _ACCEL_REDIRECT,
+    },
     206: {
         "description": "The parts that `Range` asks for; several come as `multipart/byteranges`.",
-        "content": _BINARY,
+        "content": _files(*_STORED, "multipart/byteranges"),
         "headers": _FILE_HEADERS | _CONTENT_RANGE,
     },
     416: {
         "description": "The file has none of the bytes that `Range` asks for.",
-        "content": {"text/plain": {"schema": {"type": "string"}, "example": RANGE_NOT_SATISFIABLE}},
-        "headers": header("Content-Range", "The file's size.", "bytes */20000"),
+        **text_example(RANGE_NOT_SATISFIABLE),
+        "headers": _VALIDATORS
+        | _CACHE_CONTROL
+        | _POLICY
+        | _ACCEPT_RANGES
+        | header("Content-Range", "The file's size.", "bytes */20000"),
     },
     **_FOR_BOTH,
 }
@@ -92,17 +117,23 @@ _FOR_HEAD: Responses = {
 
 
 # FastAPI does not read these, so it cannot find them in the function's parameters.
-_CONDITIONS = [
-    optional_parameter("cookie", "accessToken", "Passed on to the access service.", "eyJhbGciOiJIUzI1NiJ9.e30.x"),
-    optional_parameter("cookie", "refreshToken", "Passed on to the access service.", "eyJhbGciOiJIUzI1NiJ9.e30.y"),
-    optional_parameter("header", "If-None-Match", "Send only if the version is another.", '"18c5a2f0d3b1a400-4e20-1a"'),
-    optional_parameter("header", "If-Modified-Since", "Send only if newer.", "Tue, 06 Jan 2026 12:00:00 GMT"),
-    optional_parameter("header", "If-Match", "Send only this version.", '"18c5a2f0d3b1a400-4e20-1a"'),
-    optional_parameter("header", "If-Unmodified-Since", "Send only if not newer.", "Tue, 06 Jan 2026 12:00:00 GMT"),
+_PARAMETERS = [
+    parameter(
+        "query",
+        "filename",
+        "Name to save the file as, without extension; ignored unless it matches `[A-Za-z0-9_-]+`.",
+        "my_mod",
+    ),
+    parameter("cookie", "accessToken", "Passed on to the access service.", "eyJhbGciOiJIUzI1NiJ9.e30.x"),
+    parameter("cookie", "refreshToken", "Passed on to the access service.", "eyJhbGciOiJIUzI1NiJ9.e30.y"),
+    parameter("header", "If-None-Match", "Send only if the version is another.", '"18c5a2f0d3b1a400-4e20-1a"'),
+    parameter("header", "If-Modified-Since", "Send only if newer.", "Tue, 06 Jan 2026 12:00:00 GMT"),
+    parameter("header", "If-Match", "Send only this version.", '"18c5a2f0d3b1a400-4e20-1a"'),
+    parameter("header", "If-Unmodified-Since", "Send only if not newer.", "Tue, 06 Jan 2026 12:00:00 GMT"),
 ]
 _RANGES = [
-    optional_parameter("header", "Range", "Which bytes to send.", "bytes=0-9,-5"),
-    optional_parameter("header", "If-Range", "Obey `Range` only for this version.", '"18c5a2f0d3b1a400-4e20-1a"'),
+    parameter("header", "Range", "Which bytes to send.", "bytes=0-9,-5"),
+    parameter("header", "If-Range", "Obey `Range` only for this version.", '"18c5a2f0d3b1a400-4e20-1a"'),
 ]
 
 
@@ -112,7 +143,7 @@ _RANGES = [
     operation_id="head_file",
     response_class=Response,
     responses=_FOR_HEAD,
-    openapi_extra={"parameters": _CONDITIONS},
+    openapi_extra={"parameters": _PARAMETERS},
 )
 @router.get(
     "/download/{type}/{path:path}",
@@ -120,21 +151,20 @@ _RANGES = [
     operation_id="download_file",
     response_class=Response,
     responses=_FOR_GET,
-    openapi_extra={"parameters": [*_CONDITIONS, *_RANGES]},
+    openapi_extra={"parameters": [*_PARAMETERS, *_RANGES]},
 )
 async def download(
     type: Annotated[
         str,
         Path(description="Kind of file.", json_schema_extra={"enum": [*StorageType]}, examples=["archive"]),
     ],
-    path: Annotated[str, Path(description="Path below the type's folder.", examples=["mods/7/main.zip"])],
-    filename: Annotated[
-        str | None,
-        Query(
-            description="Name to save the file as, without extension; ignored unless it matches `[A-Za-z0-9_-]+`.",
-            examples=["my_mod"],
+    path: Annotated[
+        str,
+        Path(
+            description="Path below the type's folder. Its slashes may be sent as they are, or as `%2F`.",
+            examples=["mods/7/main.zip"],
         ),
-    ] = None,
+    ],
 ) -> Response:
     """Give out a stored file, with ranges and conditions as in RFC 9110.
 

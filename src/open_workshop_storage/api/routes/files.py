@@ -21,7 +21,7 @@ from open_workshop_storage.core import errors
 from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.services.file_uploads import FILE_KINDS, UPLOADABLE, FileUploads
 from open_workshop_storage.services.form_tokens import FormToken
-from open_workshop_storage.utils.forms import FORM_TYPES, FormError, multipart_boundary
+from open_workshop_storage.utils.forms import FormError, multipart_boundary
 
 router = APIRouter(tags=["files"], default_response_class=PlainTextResponse)
 
@@ -52,7 +52,6 @@ _DELETE_FORM = form_body(
         "path": {"type": "string", "description": "Its path there.", "examples": ["covers/7.webp"]},
     },
     ["token", "type", "path"],
-    *FORM_TYPES,
 )
 
 

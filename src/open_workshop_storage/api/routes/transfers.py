@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import unquote
 
-from fastapi import APIRouter, Header, Query, Request, Security
+from fastapi import APIRouter, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from open_workshop_storage.api.bodies import SmallForm, body_chunks
@@ -16,6 +16,7 @@ from open_workshop_storage.api.openapi import (
     PATH_ERRORS,
     TRANSFER_TOKEN_ERRORS,
     json_example,
+    parameter,
     plain_text_responses,
 )
 from open_workshop_storage.api.transfer_schemas import (
@@ -39,7 +40,6 @@ from open_workshop_storage.services.form_tokens import FormToken
 
 router = APIRouter(tags=["transfers"])
 
-Token = Annotated[str | None, Query(description=TRANSFER_TOKEN, examples=[TRANSFER_TOKEN_EXAMPLE])]
 Bearer = Annotated[
     HTTPAuthorizationCredentials | None,
     Security(
@@ -62,11 +62,16 @@ _ARCHIVE_ERRORS = (
 )
 
 
+def _token_parameter(required: bool) -> dict[str, Any]:
+    return parameter("query", "token", TRANSFER_TOKEN, TRANSFER_TOKEN_EXAMPLE, required)
+
+
 @router.get(
     "/transfer/start",
     summary="Start a transfer from a URL",
     operation_id="start_transfer_by_query",
     response_description="The transfer goes on in the background.",
+    openapi_extra={"parameters": [_token_parameter(required=True)]},
     responses={
         200: json_example(STARTED),
         **plain_text_responses(
@@ -74,9 +79,9 @@ _ARCHIVE_ERRORS = (
         ),
     },
 )
-async def start_by_query(runtime: RuntimeDep, token: Token = None) -> TransferStarted:
+async def start_by_query(request: Request, runtime: RuntimeDep) -> TransferStarted:
     """Begin to fetch the token's `download_url` in the background."""
-    return await _start(runtime, token)
+    return await _start(runtime, request.query_params.get("token"))
 
 
 @router.post(
@@ -84,7 +89,7 @@ async def start_by_query(runtime: RuntimeDep, token: Token = None) -> TransferSt
     summary="Start a transfer from a URL",
     operation_id="start_transfer_by_form",
     response_description="The transfer goes on in the background.",
-    openapi_extra=START_FORM,
+    openapi_extra=START_FORM | {"parameters": [_token_parameter(required=False)]},
     responses={
         200: json_example(STARTED),
         **plain_text_responses(
@@ -95,9 +100,9 @@ async def start_by_query(runtime: RuntimeDep, token: Token = None) -> TransferSt
         ),
     },
 )
-async def start_by_form(runtime: RuntimeDep, form: SmallForm, token: Token = None) -> TransferStarted:
+async def start_by_form(request: Request, runtime: RuntimeDep, form: SmallForm) -> TransferStarted:
     """Begin to fetch the token's `download_url` in the background; the token is in the query or in the form."""
-    return await _start(runtime, token or form.get("token"))
+    return await _start(runtime, request.query_params.get("token") or form.get("token"))
 
 
 async def _start(runtime: RuntimeDep, token: str | None) -> TransferStarted:
@@ -115,10 +120,22 @@ async def _start(runtime: RuntimeDep, token: str | None) -> TransferStarted:
     openapi_extra={
         # The token may stand in the query instead.
         "security": [{}],
+        "parameters": [
+            _token_parameter(required=False),
+            parameter("query", "filename", "The file's name.", "my_mod.zip"),
+            parameter("header", "X-File-Name", "In place of `filename`; may be percent-encoded.", "my%20mod.zip"),
+            parameter("query", "size", "The file's size in bytes, where there is no `Content-Length`.", 52428800),
+            parameter("header", "X-File-Size", "In place of `size`.", 52428800),
+            parameter("header", "X-Upload-Size", "In place of `size`.", 52428800),
+        ],
         "requestBody": {
-            "required": True,
-            "description": "The file's bytes, as they are.",
-            "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+            "required": False,
+            "description": "The file's bytes, as they are. No body is an empty file.",
+            "content": {
+                "application/octet-stream": {
+                    "schema": {"type": "string", "format": "binary", "examples": ["a plain text, packed as one file"]}
+                }
+            },
         },
     },
     responses={
@@ -140,37 +157,18 @@ async def _start(runtime: RuntimeDep, token: str | None) -> TransferStarted:
         ),
     },
 )
-async def upload(
-    request: Request,
-    runtime: RuntimeDep,
-    token: Token = None,
-    filename: Annotated[str | None, Query(description="The file's name.", examples=["my_mod.zip"])] = None,
-    size: Annotated[str | None, Query(description="The file's size in bytes.", examples=["52428800"])] = None,
-    bearer: Bearer = None,
-    x_file_name: Annotated[
-        str | None,
-        Header(
-            alias="X-File-Name",
-            description="In place of `filename`; may be percent-encoded.",
-            examples=["my%20mod.zip"],
-        ),
-    ] = None,
-    x_file_size: Annotated[
-        str | None, Header(alias="X-File-Size", description="In place of `size`.", examples=["52428800"])
-    ] = None,
-    x_upload_size: Annotated[
-        str | None, Header(alias="X-Upload-Size", description="In place of `size`.", examples=["52428800"])
-    ] = None,
-) -> TransferReceived:
+async def upload(request: Request, runtime: RuntimeDep, bearer: Bearer = None) -> TransferReceived:
     """Receive a file, pack it, report it to the Manager, and only then answer.
 
     An archive is inspected and becomes a ZIP, an image becomes a WebP, any other file a ZIP with that file in it.
-    `GET /transfer/ws/{job_id}?token=…`, a WebSocket, shows how far it is. The report to the Manager is described
+    `GET /transfer/ws/{job_id}?token=…`, a WebSocket, shows how far it is, in messages of the schema `ProgressMessage`;
+    it takes the same token, and is refused with 403 without it. The report to the Manager is described
     under *Webhooks*. Every refusal after the token was accepted is reported too, 409, 429 and 503 excepted.
     """
-    claims = read_claims(token or (bearer.credentials.strip() if bearer else None), runtime)
-    name = filename or unquote(x_file_name or "") or claims.filename or ""
-    hints = (request.headers.get("content-length"), size, x_file_size, x_upload_size)
+    query, headers = request.query_params, request.headers
+    claims = read_claims(query.get("token") or (bearer.credentials.strip() if bearer else None), runtime)
+    name = query.get("filename") or unquote(headers.get("x-file-name", "")) or claims.filename or ""
+    hints = (headers.get("content-length"), query.get("size"), headers.get("x-file-size"), headers.get("x-upload-size"))
     announced = next((int(hint) for hint in hints if hint and re.fullmatch("[0-9]{1,18}", hint)), None)
     await runtime.readiness.require("storage", "7z")
     with runtime.runs.attending():

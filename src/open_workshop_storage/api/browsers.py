@@ -1,4 +1,9 @@
-"""Cross-origin access for browsers (Fetch standard, CORS protocol; wire contract, section 1)."""
+"""What browsers are told with every answer: who may read it, and what they must not do with it.
+
+Cross-origin access is that of the wire contract, section 1 (Fetch standard, CORS protocol). The rest keeps answers from
+being taken for something else (Fetch standard, `X-Content-Type-Options`), and addresses, which may have tokens in
+them, from being told to other sites (Referrer Policy).
+"""
 
 from __future__ import annotations
 
@@ -6,25 +11,27 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-CORS_HEADERS = {
+COMMON_HEADERS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Expose-Headers": "Content-Disposition, Content-Range, ETag, X-Unpacked-Bytes, Retry-After",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
 }
 """What every answer carries, errors too."""
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
-_RAW_CORS_HEADERS = [(name.lower().encode(), value.encode()) for name, value in CORS_HEADERS.items()]
+_RAW_HEADERS = [(name.lower().encode(), value.encode()) for name, value in COMMON_HEADERS.items()]
 _PREFLIGHT_HEADERS = {
-    **CORS_HEADERS,
+    **COMMON_HEADERS,
     "Access-Control-Allow-Methods": ", ".join(METHODS),
     "Access-Control-Max-Age": "600",
     "Vary": "Access-Control-Request-Headers",
 }
 
 
-class CorsMiddleware:
-    """Lets any origin use the services, without credentials.
+class BrowserMiddleware:
+    """Lets any origin use the services, without credentials, and puts the common headers on every answer.
 
     Starlette's own middleware refuses preflights with 400 and adds nothing where a request names no origin.
     """
@@ -39,14 +46,14 @@ class CorsMiddleware:
             return
         if scope["method"] == "OPTIONS":
             # Any request header is allowed; the wildcard would leave Authorization out.
-            asked = Headers(scope=scope).get("access-control-request-headers", "*")
-            headers = {**_PREFLIGHT_HEADERS, "Access-Control-Allow-Headers": asked}
+            asked = Headers(scope=scope).getlist("access-control-request-headers")
+            headers = {**_PREFLIGHT_HEADERS, "Access-Control-Allow-Headers": ", ".join(asked) or "*"}
             await PlainTextResponse("OK", headers=headers)(scope, receive, send)
             return
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *_RAW_CORS_HEADERS]
+                message["headers"] = [*message.get("headers", ()), *_RAW_HEADERS]
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

@@ -1,0 +1,126 @@
+"""What travels where no operation of the OpenAPI documents shows it: in tokens, and over the WebSocket.
+
+The models stand among the schemas of the documents, so that clients can be generated with them. Nothing is read or
+written with them here.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+JobId = Annotated[str, Field(pattern="^[A-Za-z0-9_-]{8,128}$", description="The transfer's name.")]
+Kind = Annotated[Literal["archive", "img"], Field(description="What is transferred.")]
+Status = Literal["pending", "uploading", "downloading", "processing", "packed", "moved", "error"]
+
+TRANSFER_TOKEN_EXAMPLE = """{
+  "aud": "storage", "exp": 1767704400,
+  "job_id": "job-7f3a9c21", "mod_id": 7, "pack_level": 5,
+  "callback_action": "publish", "callback_context": {"user": 3}, "target_path": "mods/7/main.zip"
+}"""
+CALLBACK_EXAMPLE = """{
+  "aud": "manager", "iss": "storage", "iat": 1767700800, "exp": 1767701400,
+  "jti": "3f0c5a3e9d1b5c0e8a4f6b7c8d9e0f10",
+  "job_id": "job-7f3a9c21", "status": "error", "reason": "corrupt_archive",
+  "transfer_kind": "archive", "mod_id": 7, "pack_format": "zip", "pack_level": 3, "packed_format": "zip",
+  "update_only": false, "mode": null, "storage_type": null, "file_kind": null,
+  "bytes": 52428800, "total": 52428800, "unpacked_bytes": null,
+  "callback_action": "publish", "callback_context": {"user": 3}, "target_path": "mods/7/main.zip"
+}"""
+PROGRESS_EXAMPLE = (
+    '{"event": "progress", "bytes": 31457280, "total": 52428800, "status": "uploading", "stage": "uploading", '
+    '"percent": null}'
+)
+
+
+class TransferTokenClaims(BaseModel):
+    """What the Manager signs into a transfer token; claims that stand here not are handed back with the callback."""
+
+    model_config = ConfigDict(extra="allow", json_schema_extra={"examples": [json.loads(TRANSFER_TOKEN_EXAMPLE)]})
+
+    aud: Literal["storage"]
+    exp: Annotated[int, Field(description="Unix time after which the token is worth nothing, seconds.")]
+    job_id: JobId
+    transfer_kind: Kind = "archive"
+    max_bytes: Annotated[
+        int | None, Field(ge=0, description="Limit on what is received, in place of `TRANSFER_MAX_BYTES`; 0 for none.")
+    ] = None
+    callback_action: Annotated[Any, Field(description="Handed back.")] = None
+    callback_context: Annotated[dict[str, Any] | None, Field(description="Handed back.")] = None
+    target_path: Annotated[Any, Field(description="Handed back.")] = None
+    mod_id: Annotated[Any, Field(description="Of archives. Handed back.")] = None
+    mode: Annotated[Any, Field(description="Of archives. Handed back.")] = None
+    pack_format: Annotated[Literal["zip"] | None, Field(description="Of archives.")] = None
+    pack_level: Annotated[
+        int | None, Field(description="Of archives: Deflate level, held to 0 to 9; without it 3.")
+    ] = None
+    update_only: Annotated[Any, Field(description="Of archives. Handed back.")] = None
+    keep_condition: Annotated[Any, Field(description="Another name for `update_only`.")] = None
+    storage_type: Annotated[Literal["resource", "avatar"] | None, Field(description="Of images, which need it.")] = None
+    file_kind: Annotated[Literal["img"] | None, Field(description="Of images.")] = None
+    download_url: Annotated[str | None, Field(description="What to fetch: http or https.")] = None
+    filename: Annotated[str | None, Field(description="Of URL transfers; without it the origin's own.")] = None
+
+
+class CallbackClaims(BaseModel):
+    """What the bearer token of a callback says; claims of the transfer token that stand here not are among them."""
+
+    model_config = ConfigDict(extra="allow", json_schema_extra={"examples": [json.loads(CALLBACK_EXAMPLE)]})
+
+    aud: Literal["manager"]
+    iss: Literal["storage"]
+    iat: Annotated[int, Field(description="Unix time of this attempt at delivery, seconds.")]
+    exp: Annotated[int, Field(description="Unix time after which the token is worth nothing, seconds.")]
+    jti: Annotated[str, Field(description="Names this end: the same at each attempt at delivery.")]
+    job_id: JobId
+    status: Literal["success", "error"]
+    reason: Annotated[str, Field(description="Why; only with `error`.")] = ""
+    transfer_kind: Kind
+    packed_format: Literal["zip", "webp"]
+    bytes: Annotated[int, Field(description="Bytes received.")]
+    total: Annotated[int | None, Field(description="Bytes expected; null if nobody said.")]
+    unpacked_bytes: Annotated[
+        int | None, Field(description="Bytes in all entries, or of the image; null if it never got so far.")
+    ]
+    mod_id: Any
+    pack_format: Annotated[Literal["zip"] | None, Field(description="Of archives.")]
+    pack_level: Annotated[int | None, Field(description="Of archives: 0 to 9.")]
+    update_only: Any
+    mode: Any
+    storage_type: Annotated[Literal["resource", "avatar"] | None, Field(description="Of images.")]
+    file_kind: Annotated[Literal["img"] | None, Field(description="Of images.")]
+    callback_action: Any
+    callback_context: dict[str, Any] | None
+    target_path: Any
+
+
+class ProgressMessage(BaseModel):
+    """A text message of the WebSocket `/transfer/ws/{job_id}`."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [json.loads(PROGRESS_EXAMPLE)]})
+
+    event: Annotated[
+        Literal["progress", "stage", "complete", "error"],
+        Field(description="`stage`: a new one has begun. After `complete` and `error` the server closes with 1000."),
+    ]
+    bytes: Annotated[int, Field(description="Bytes received.")]
+    total: Annotated[int | None, Field(description="Bytes expected; null if nobody said.")]
+    status: Status
+    stage: Literal[
+        "pending",
+        "uploading",
+        "uploaded",
+        "downloading",
+        "downloaded",
+        "extracting",
+        "repacking",
+        "processing",
+        "packed",
+        "error",
+    ]
+    percent: Annotated[
+        float | None, Field(ge=0, le=100, description="While `extracting` and `repacking`; otherwise null.")
+    ]
+    message: Annotated[str, Field(description="Only with `error`: the text that the upload is answered with.")] = ""
