@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from open_workshop_storage.core.errors import FileTooLarge, NoSpace, UploadTimedOut
 from open_workshop_storage.services.receive import ReceiveLimits, receive
+from tests.support.standing_disk import standing_disk, waiting_threads
 
 pytestmark = pytest.mark.anyio
 
@@ -79,3 +81,31 @@ async def test_a_sender_who_falls_silent_or_takes_too_long_is_given_up(tmp_path:
         )
         with pytest.raises(UploadTimedOut):
             await receive(silent(), tmp_path / "file", limits, None, lambda count: None)
+
+
+async def test_a_body_that_is_given_up_ends_no_sooner_than_what_is_being_written(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a disk")
+    with standing_disk(tmp_path / "disk") as disk:
+        go_on = asyncio.Event()
+
+        async def body() -> AsyncIterator[bytes]:
+            await go_on.wait()
+            yield b"rest"
+
+        target = disk.folder / "file"
+        receiving = asyncio.create_task(receive(body(), target, UNLIMITED, None, lambda count: None))
+        while not target.exists():
+            await asyncio.sleep(0.01)
+        with disk.standing_still():
+            go_on.set()
+            while not waiting_threads(os.getpid()):
+                await asyncio.sleep(0.01)
+            for _ in range(3):
+                receiving.cancel()
+                # Nobody else may get the file's descriptor as long as something writes to it.
+                ended, _ = await asyncio.wait([receiving], timeout=0.1)
+                assert not ended
+        with pytest.raises(asyncio.CancelledError):
+            await receiving
+        assert target.read_bytes() == b"rest"

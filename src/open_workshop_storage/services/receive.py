@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+from asyncio import wrap_future
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from open_workshop_storage.core.errors import FileTooLarge, NoSpace, StorageError
 from open_workshop_storage.services.disk_reserve import require_space
 from open_workshop_storage.utils.disk_space import reserve
+from open_workshop_storage.utils.threads import finished
 
 # A hop to a thread costs more than smaller writes gain; more would only be memory that the kernel has to find.
 _BLOCK_BYTES = 512 * 1024
@@ -65,7 +68,7 @@ async def receive(
     writer = _Writer(target, limits.reserve_bytes)
     received = offset
     try:
-        await asyncio.to_thread(writer.open, offset, (expected or 0) - offset)
+        await writer.open(offset, (expected or 0) - offset)
         async with asyncio.timeout(limits.total_seconds or None):
             while True:
                 async with asyncio.timeout(limits.idle_seconds or None):
@@ -90,15 +93,24 @@ async def receive(
 
 
 class _Writer:
+    """Writes in a thread of its own, where one step follows the other whatever becomes of those who wait for them.
+
+    A disk that is slow, or stands still, so keeps no thread from others.
+    """
+
     def __init__(self, target: Path, reserve_bytes: int) -> None:
         self._target = target
         self._reserve_bytes = reserve_bytes
+        self._thread = ThreadPoolExecutor(1, "receive")
         self._descriptor = -1
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
-        self._writing: asyncio.Future[None] | None = None
+        self._writing: Future[None] | None = None
 
-    def open(self, offset: int, missing: int) -> None:
+    async def open(self, offset: int, missing: int) -> None:
+        await wrap_future(self._thread.submit(self._open, offset, missing))
+
+    def _open(self, offset: int, missing: int) -> None:
         self._target.parent.mkdir(parents=True, exist_ok=True)
         self._descriptor = os.open(self._target, os.O_WRONLY | os.O_CREAT, 0o644)
         os.truncate(self._descriptor, offset)
@@ -114,18 +126,13 @@ class _Writer:
         self._waiting.append(chunk)
         self._waiting_bytes += len(chunk)
         if self._waiting_bytes >= _BLOCK_BYTES or len(self._waiting) == _MOST_CHUNKS:
-            await self._flush()
-
-    async def _flush(self) -> None:
-        await self._written()
-        chunks, self._waiting, self._waiting_bytes = self._waiting, [], 0
-        self._writing = asyncio.get_running_loop().run_in_executor(None, self._write, chunks)
+            await self._written()
+            chunks, self._waiting, self._waiting_bytes = self._waiting, [], 0
+            self._writing = self._thread.submit(self._write, chunks)
 
     async def _written(self) -> None:
         if self._writing is not None:
-            # The thread goes on after a cancellation, and the file must not be closed under it.
-            await asyncio.shield(self._writing)
-            self._writing = None
+            await wrap_future(self._writing)
 
     def _write(self, chunks: list[bytes]) -> None:
         written = os.writev(self._descriptor, chunks)
@@ -137,7 +144,7 @@ class _Writer:
 
     async def finish(self) -> None:
         await self._written()
-        await asyncio.to_thread(self._write_rest)
+        await wrap_future(self._thread.submit(self._write_rest))
 
     def _write_rest(self) -> None:
         self._write(self._waiting)
@@ -146,7 +153,9 @@ class _Writer:
         os.fsync(self._descriptor)
 
     async def close(self) -> None:
-        if self._writing is not None:
-            await asyncio.wait([self._writing])
+        await finished(wrap_future(self._thread.submit(self._close)))
+        self._thread.shutdown()
+
+    def _close(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from open_workshop_storage.core.claims import TransferKind
@@ -40,7 +41,7 @@ class Stages:
     async def _prepare_image(self, run: JobRun) -> dict[str, Any]:
         await run.stage(Stage.PROCESSING)
         packed = run.folder / "packed.webp"
-        packed.parent.mkdir(parents=True, exist_ok=True)
+        await asyncio.to_thread(packed.parent.mkdir, parents=True, exist_ok=True)
         size = await self._images.normalise(run.source, packed)
         return {"packed_file": run.within(packed), "packed_bytes": size, "unpacked_bytes": size}
 

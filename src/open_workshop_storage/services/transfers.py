@@ -38,6 +38,7 @@ from open_workshop_storage.services.runs import Runs, new_owner
 from open_workshop_storage.services.slots import Slots
 from open_workshop_storage.services.stages import Stages
 from open_workshop_storage.utils.names import safe_file_name
+from open_workshop_storage.utils.threads import run_to_end
 
 _logger = logging.getLogger(__name__)
 
@@ -230,7 +231,8 @@ class Transfers:
         if run.job.partial_file is None or run.job.validator is None:
             return 0
         partial = run.workspace / run.job.partial_file
-        return await asyncio.to_thread(_copy, partial, run.folder / _SOURCE, self._settings.storage_reserve_bytes)
+        reserve_bytes = self._settings.storage_reserve_bytes
+        return await run_to_end(lambda stop: _copy(partial, run.folder / _SOURCE, reserve_bytes))
 
     async def _receive(
         self,

@@ -7,6 +7,8 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
+from open_workshop_storage.utils.threads import run_to_end
+
 
 async def parts_of(workspace: Path) -> list[Path]:
     """Return what is in a workspace now: the folders of runs, mostly."""
@@ -15,7 +17,7 @@ async def parts_of(workspace: Path) -> list[Path]:
 
 async def discard(path: Path) -> None:
     """Remove a file, or a folder with all that is in it, if it is there."""
-    await asyncio.to_thread(_discard, path)
+    await run_to_end(lambda stop: _discard(path))
 
 
 async def discard_parts(workspace: Path, parts: list[Path]) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 
-from open_workshop_storage.utils.threads import run_to_end
+from open_workshop_storage.utils.threads import finished
 
 
 class BlockReader:
@@ -35,5 +36,7 @@ class BlockReader:
             # EAGAIN: not cached. EOPNOTSUPP: a file system that cannot tell.
             if error.errno not in (errno.EAGAIN, errno.EOPNOTSUPP):
                 raise
-            return await run_to_end(lambda stop: os.pread(descriptor, length, offset))
+            # Whoever is cancelled here closes the file.
+            reading = asyncio.get_running_loop().run_in_executor(None, os.pread, descriptor, length, offset)
+            return await finished(reading)
         return self._buffer if count == len(self._buffer) else bytes(view[:count])

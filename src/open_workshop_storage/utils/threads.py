@@ -6,17 +6,18 @@ import asyncio
 import contextvars
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
 async def run_to_end(work: Callable[[threading.Event], T]) -> T:
-    """Run blocking work in a thread, and never return before it has ended.
+    """Run blocking work in a thread of its own, and never return before it has ended.
 
     `asyncio.to_thread` lets its thread run on when the caller is cancelled, and what it then does to files
     nobody expects any more. Here a cancellation sets the event that the work is given, and goes on once the
-    work has ended.
+    work has ended. Nor does work that waits for a slow disk keep the loop's few shared threads from others.
 
     Args:
         work: Looks at the event as often as it can stop, and then stops by raising.
@@ -26,11 +27,25 @@ async def run_to_end(work: Callable[[threading.Event], T]) -> T:
     """
     stop = threading.Event()
     context = contextvars.copy_context()
-    future = asyncio.get_running_loop().run_in_executor(None, context.run, work, stop)
+    with ThreadPoolExecutor(1) as thread:
+        future = asyncio.get_running_loop().run_in_executor(thread, context.run, work, stop)
+        return await finished(future, stop.set)
+
+
+async def finished(future: asyncio.Future[T], stop: Callable[[], None] = lambda: None) -> T:
+    """Return what a thread's work returns, and never before it has ended.
+
+    Args:
+        future: The work's.
+        stop: Called when the caller is cancelled, which goes on once the work has ended.
+
+    Raises:
+        Exception: Whatever the work raises, unless the caller was cancelled.
+    """
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
-        stop.set()
+        stop()
         while not future.done():
             try:
                 await asyncio.wait([future])
