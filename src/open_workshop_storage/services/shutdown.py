@@ -23,7 +23,10 @@ async def stop_in_order(runs: Runs, grace_seconds: float) -> None:
     without a limit. So SIGTERM is kept from it until the jobs are handed over, and then handed on as SIGINT.
     """
     told = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
+    loop = asyncio.get_running_loop()
+    # A handler of the loop's would miss the word while granian has the loop stand still, after the lifespan has begun.
+    loop.remove_signal_handler(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(told.set))
     await told.wait()
     _logger.info("stopping: jobs are handed over, uploads may take another %g seconds", grace_seconds)
     await runs.stop(grace_seconds)
