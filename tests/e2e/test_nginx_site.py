@@ -34,10 +34,14 @@ class Site:
 
     Attributes:
         url: nginx's base URL.
+        redirect_url: That of the block which leads to HTTPS.
+        tls_url: That of the block which it leads to.
         logs: The folder of nginx's `access.log` and `error.log`.
     """
 
     url: str
+    redirect_url: str
+    tls_url: str
     services: Services
     logs: Path
 
@@ -47,9 +51,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("site")
     with running_services(folder, ACCEL_REDIRECT_PREFIX=PREFIX) as services:
         ports = [services.servers[app].port for app in ("distributor", "loader")]
-        with nginx_site(folder, services.main_dir, *ports) as server:
+        redirect_port, tls_port = free_port(), free_port()
+        with nginx_site(folder, services.main_dir, *ports, redirect_port, tls_port) as server:
             services.manager.loader_url = server.url
-            yield Site(server.url, services, folder)
+            urls = f"http://127.0.0.1:{redirect_port}", f"https://127.0.0.1:{tls_port}"
+            yield Site(server.url, *urls, services, folder)
 
 
 async def download(http: httpx.AsyncClient, site: Site, path: str) -> bytes:
@@ -134,6 +140,13 @@ async def test_each_service_shows_documents_and_health_below_its_prefix_only(
         assert answer.headers.items() >= OF_ALL_ANSWERS.items(), path
 
 
+async def test_plain_http_leads_to_https(site: Site, http: httpx.AsyncClient) -> None:
+    answer = await http.post(f"{site.redirect_url}/transfer/start?token=x")
+    assert answer.status_code == 308
+    assert answer.headers["location"] == "https://storage.example.org/transfer/start?token=x"
+    assert (await http.get(f"{site.tls_url}/loader/readyz")).json() == {"status": "ready"}
+
+
 async def test_preflights_are_answered(site: Site, http: httpx.AsyncClient) -> None:
     asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,x-file-name"}
     for path in ("/transfer/upload", "/transfer/start", "/blurhashes", "/download/avatar/players/7.webp"):
@@ -163,10 +176,10 @@ async def test_one_address_gets_so_many_connections_to_the_loader(site: Site, ht
 
 async def test_no_token_comes_into_the_logs(site: Site, http: httpx.AsyncClient) -> None:
     ticket = site.services.ticket()
-    await http.get(f"{site.url}/transfer/start", params={"token": ticket.token}, headers={"Referer": REFERER})
+    for url in (site.url, site.redirect_url):
+        await http.get(f"{url}/transfer/start", params={"token": ticket.token}, headers={"Referer": REFERER})
     # A client that leaves in the middle of its body is what nginx complains about.
-    url = httpx.URL(site.url)
-    _, writer = await asyncio.open_connection(url.host, url.port)
+    _, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(site.url).port)
     writer.write(
         f"POST /transfer/upload?token={ticket.token} HTTP/1.1\r\nHost: s\r\nContent-Length: 9\r\n\r\nx".encode()
     )
@@ -176,7 +189,8 @@ async def test_no_token_comes_into_the_logs(site: Site, http: httpx.AsyncClient)
         return (site.logs / "access.log").read_text() + (site.logs / "error.log").read_text()
 
     await eventually(lambda: '"POST /transfer/upload HTTP/1.1"' in log())
-    assert '"GET /transfer/start HTTP/1.1" 400' in log()
+    for status in (400, 308):
+        assert f'"GET /transfer/start HTTP/1.1" {status}' in log()
     assert "token" not in log() and ticket.token not in log()
 
 

@@ -14,6 +14,7 @@ from tests.support.servers import PROJECT, Server, _running, clean_environment, 
 
 DOWNLOADS = PROJECT / "deploy" / "nginx-downloads.conf"
 SITE = PROJECT / "deploy" / "nginx-site.conf"
+CERTIFICATE = PROJECT / "tests" / "fetch" / "origin.pem"
 PREFIX = "/stored-files"
 """What `ACCEL_REDIRECT_PREFIX` is to be for that file."""
 
@@ -29,17 +30,23 @@ def site_for(main_dir: Path) -> str:
 
 def _filled(text: str, replacements: Mapping[str, str]) -> str:
     for example, value in replacements.items():
-        assert text.count(example) == 1, example
+        assert example in text, example
         text = text.replace(example, value)
     return text
 
 
 @contextmanager
-def nginx_site(folder: Path, main_dir: Path, distributor_port: int, loader_port: int) -> Iterator[Server]:
+def nginx_site(
+    folder: Path, main_dir: Path, distributor_port: int, loader_port: int, redirect_port: int = 0, tls_port: int = 0
+) -> Iterator[Server]:
     """Run nginx with the whole site of `deploy/` until the block ends.
+
+    What is there for HTTPS is given over plain HTTP too, which is what the server's URL leads to.
 
     Args:
         folder: Takes configurations and logs: `access.log`, `error.log`.
+        redirect_port: What port 80 becomes; 0 for a free one.
+        tls_port: What port 443 becomes; 0 for a free one.
 
     Raises:
         StartFailed: nginx ended instead of starting.
@@ -52,7 +59,12 @@ def nginx_site(folder: Path, main_dir: Path, distributor_port: int, loader_port:
         {
             "server 127.0.0.1:8000;": f"server 127.0.0.1:{distributor_port};",
             "server 127.0.0.1:8001;": f"server 127.0.0.1:{loader_port};",
-            "    listen 80;\n    listen [::]:80;\n": f"    listen 127.0.0.1:{port};\n",
+            "    listen 80;\n    listen [::]:80;\n": f"    listen 127.0.0.1:{redirect_port or free_port()};\n",
+            "    listen 443 ssl;\n    listen [::]:443 ssl;\n": (
+                f"    listen 127.0.0.1:{tls_port or free_port()} ssl;\n    listen 127.0.0.1:{port};\n"
+            ),
+            "/etc/letsencrypt/live/storage.example.org/fullchain.pem": str(CERTIFICATE),
+            "/etc/letsencrypt/live/storage.example.org/privkey.pem": str(CERTIFICATE),
             "/opt/open-workshop-storage/deploy/nginx-downloads.conf": str(downloads),
             "/var/log/nginx/open-workshop.log": str(folder / "access.log"),
             "/var/log/nginx/open-workshop-error.log": str(folder / "error.log"),
