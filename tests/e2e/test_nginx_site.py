@@ -50,11 +50,11 @@ class Site:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("site")
     with running_services(folder, ACCEL_REDIRECT_PREFIX=PREFIX) as services:
-        ports = [services.servers[app].port for app in ("distributor", "loader")]
-        redirect_port, tls_port = free_port(), free_port()
-        with nginx_site(folder, services.main_dir, *ports, redirect_port, tls_port) as server:
+        redirect, tls = free_port(), free_port()
+        ports = [*(services.servers[app].port for app in ("distributor", "loader")), redirect, tls]
+        with nginx_site(folder, services.main_dir, *ports) as server:
             services.manager.loader_url = server.url
-            urls = f"http://127.0.0.1:{redirect_port}", f"https://127.0.0.1:{tls_port}"
+            urls = f"http://127.0.0.1:{redirect}", f"https://127.0.0.1:{tls}"
             yield Site(server.url, *urls, services, folder)
 
 
