@@ -16,6 +16,7 @@ from open_workshop_storage.observability.logs import configure_logging, job_log
 from tests.conftest import ServiceStarter
 from tests.support.archives import SMALL_MOD, seven_zip_of
 from tests.support.client import upload, watching
+from tests.support.servers import PROJECT
 
 pytestmark = pytest.mark.anyio
 
@@ -101,8 +102,10 @@ def test_no_line_of_the_server_names_a_token(line: str, shown: str, capsys: pyte
 async def test_one_grep_shows_a_transfer_and_no_line_holds_a_token(
     form: str, redis_url: str, start_services: ServiceStarter, http: httpx.AsyncClient
 ) -> None:
-    access_log = {"GRANIAN_LOG_ACCESS_ENABLED": "true", "GRANIAN_LOG_ACCESS_FMT": ACCESS_LOG_FORMAT}
-    services = start_services(redis_url, ["loader"], environment=access_log, LOG_FORMAT=form)
+    environment = {"GRANIAN_LOG_ACCESS_ENABLED": "true", "GRANIAN_LOG_ACCESS_FMT": ACCESS_LOG_FORMAT}
+    if form == "json":
+        environment["GRANIAN_LOG_CONFIG"] = str(PROJECT / "deploy" / "json-log.json")
+    services = start_services(redis_url, ["loader"], environment=environment, LOG_FORMAT=form)
     ticket = services.ticket()
     async with watching(services.loader, ticket.job_id, ticket.token) as watcher:
         answer = await upload(http, services.loader, ticket.token, seven_zip_of(SMALL_MOD))
@@ -115,6 +118,10 @@ async def test_one_grep_shows_a_transfer_and_no_line_holds_a_token(
     output = server.output()
     lines = [line for line in output.splitlines() if ticket.job_id in line]
     if form == "json":
+        # The server's own lines are, too.
+        assert {"_granian", "granian.access", "open_workshop_storage.services.job_run"} <= {
+            json.loads(line)["logger"] for line in output.splitlines()
+        }
         texts = [fields["message"] for line in lines if "job_id" in (fields := json.loads(line))]
     else:
         texts = [text for line in lines if (text := line.partition(f" job {ticket.job_id}: ")[2])]

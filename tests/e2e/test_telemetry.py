@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
 import signal
 import socket
 from collections.abc import Iterator
@@ -11,14 +12,16 @@ from contextlib import AsyncExitStack
 
 import httpx
 import pytest
+import redis.asyncio
 
 from tests.conftest import ServiceStarter
 from tests.e2e.under_way import PACKED_LARGE, Records, Transfers, eventually, reported
 from tests.support.archives import SMALL_MOD, seven_zip_of
 from tests.support.client import PATIENCE_SECONDS, upload, watching
+from tests.support.manager import Answer
 from tests.support.otlp import Receiver, Span, otlp_receiver
 from tests.support.processes import send_signal
-from tests.support.servers import free_port
+from tests.support.servers import PROJECT, free_port
 from tests.support.services import REDIS_WORKERS, Services, Ticket
 
 pytestmark = pytest.mark.anyio
@@ -26,6 +29,19 @@ pytestmark = pytest.mark.anyio
 ARCHIVE = seven_zip_of(SMALL_MOD)
 STAGES = ["uploading", "uploaded", "extracting", "repacking"]
 COOKIE = "cookie-that-nobody-else-may-see"
+UNITS = {
+    "storage.transfers": "{transfer}",
+    "storage.stage.duration": "s",
+    "storage.bytes": "By",
+    "storage.slots.used": "{slot}",
+    "storage.slots.waiting": "{job}",
+    "storage.sockets.open": "{socket}",
+    "storage.callbacks": "{attempt}",
+    "storage.callbacks.pending": "{callback}",
+    "storage.callbacks.oldest": "s",
+    "storage.blurhashes": "{image}",
+    "storage.disk.free": "By",
+}
 
 
 @pytest.fixture
@@ -99,27 +115,22 @@ def assert_no_secret(receiver: Receiver, services: Services, ticket: Ticket) -> 
 async def test_a_transfer_is_one_trace_over_grpc_whichever_workers_serve_it(
     receiver: Receiver, redis_url: str, start_services: ServiceStarter, http: httpx.AsyncClient
 ) -> None:
-    services = start_services(
-        redis_url,
-        UPTRACE_DSN=receiver.dsn(),
-        OTEL_SERVICE_NAME="workshop",
-        OTEL_SERVICE_VERSION="1.2.3",
-        OTEL_DEPLOYMENT_ENVIRONMENT="tests",
-    )
+    # Of scripts that Redis does not know yet, nothing shows as failed.
+    async with redis.asyncio.Redis.from_url(redis_url) as client:
+        await client.script_flush()
+    services = start_services(redis_url, UPTRACE_DSN=receiver.dsn())
     ticket = await transfer(services, http)
     await download(services, http, ticket)
     await asyncio.to_thread(stop, services)
     assert_one_trace(receiver, ticket)
     assert_no_secret(receiver, services, ticket)
-    assert receiver.dsns == {receiver.dsn()} and not receiver.paths
+    assert [span.name for span in receiver.spans if span.failed] == []
     saved = [span for span in receiver.spans if span.name == "redis EVALSHA"]
     assert "repacking" in {parent_of(receiver, span) for span in saved}
     roots = {span.name for span in receiver.spans if not span.parent_id}
     # What runs in the background makes no traces.
     assert all(name.startswith(("GET /", "POST /", "WS /")) for name in roots), roots
     assert parent_of(receiver, one(receiver, "access check")) == "GET /download/{type}/{path}"
-    named = {"service.name": "workshop", "service.version": "1.2.3", "deployment.environment": "tests"}
-    assert all(named.items() <= span.resource.items() for span in receiver.spans)
     workers = {figure.resource["service.instance.id"] for figure in receiver.figures if "slots" in figure.name}
     assert len(workers) == REDIS_WORKERS
 
@@ -155,17 +166,82 @@ async def test_figures_answer_what_operators_ask(
     assert figure("storage.callbacks", outcome="delivered") == 2
     assert (figure("storage.blurhashes", source="computed"), figure("storage.blurhashes", source="memory")) == (1, 1)
     assert figure("http.server.request.duration", http_route="/download/{type}/{path}") == 1
-    known = {point.name for point in receiver.figures}
-    assert {
-        "storage.slots.used",
-        "storage.slots.waiting",
-        "storage.sockets.open",
-        "storage.callbacks.pending",
-        "storage.callbacks.oldest",
-        "storage.disk.free",
-    } <= known
     failed = {span.attributes.get("error.type") for span in receiver.spans if span.failed}
     assert "corrupt_archive" in failed
+
+
+async def test_figures_tell_what_is_under_way_in_units_that_they_name(
+    receiver: Receiver, start_services: ServiceStarter, http: httpx.AsyncClient
+) -> None:
+    services = start_services(
+        apps=["app"],
+        environment={"OTEL_METRIC_EXPORT_INTERVAL": "200"},
+        UPTRACE_DSN=receiver.dsn(),
+        TRANSFER_DOWNLOAD_CONCURRENCY=1,
+    )
+    services.servers["loader"] = services.servers["app"]
+    unheard = services.ticket()
+    services.manager.script(unheard.job_id, *[Answer(status=503)] * 10)
+    assert (await upload(http, services.loader, unheard.token, ARCHIVE)).status_code == 200
+    await http.post(f"{services.loader}/blurhashes", json={"paths": ["download/resource/missing.webp"]})
+    wanted = {
+        "storage.slots.used": 1,
+        "storage.slots.waiting": 1,
+        "storage.sockets.open": 1,
+        "storage.callbacks.pending": 1,
+    }
+
+    def is_told() -> bool:
+        """Return whether the latest of each is as wanted."""
+        of_downloads = (
+            figure for figure in receiver.figures if figure.attributes.get("slot", "download") == "download"
+        )
+        latest = {figure.name: figure.value for figure in of_downloads}
+        return wanted.items() <= latest.items()
+
+    async with AsyncExitStack() as stack:
+        transfers = Transfers(services, http, stack)
+        fetch = await transfers.fetch(PACKED_LARGE, whole=False)
+        await transfers.fetch(PACKED_LARGE)
+        await stack.enter_async_context(watching(services.loader, fetch.ticket.job_id, fetch.ticket.token))
+        await eventually(is_told)
+    assert 0 < receiver.values("storage.callbacks.oldest")[-1] < PATIENCE_SECONDS
+    assert 0 < receiver.values("storage.disk.free")[-1] <= shutil.disk_usage(services.main_dir).total
+    units = {figure.name: figure.unit for figure in receiver.figures if figure.name.startswith("storage.")}
+    assert units == UNITS
+    documented = (PROJECT / "docs" / "DEPLOYMENT.md").read_text()
+    assert set(re.findall(r"`(storage\.[a-z.]+)`", documented)) == set(UNITS)
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+async def test_settings_mean_the_same_over_both_protocols(
+    protocol: str, receiver: Receiver, start_services: ServiceStarter, http: httpx.AsyncClient
+) -> None:
+    services = start_services(
+        apps=["app"],
+        UPTRACE_DSN=receiver.dsn(),
+        UPTRACE_OTLP_PROTOCOL=protocol,
+        # It does not say where figures and logs go, so the DSN does.
+        UPTRACE_OTLP_TRACES_URL=f"{receiver.http_url}/elsewhere/traces",
+        UPTRACE_FASTAPI_EXCLUDED_URLS="healthz$, /transfer/m[aeiou]ve",
+        UPTRACE_FASTAPI_EXCLUDE_SPANS="receive, send, operation",
+        OTEL_SERVICE_NAME="workshop",
+        OTEL_SERVICE_VERSION="1.2.3",
+        OTEL_DEPLOYMENT_ENVIRONMENT="tests",
+    )
+    services.servers["loader"] = services.servers.pop("app")
+    ticket = await transfer(services, http)
+    await asyncio.to_thread(stop, services)
+    assert receiver.dsns == {receiver.dsn()}
+    assert receiver.paths == ({"/elsewhere/traces", "/v1/metrics", "/v1/logs"} if protocol == "http" else set())
+    named = {"service.name": "workshop", "service.version": "1.2.3", "deployment.environment": "tests"}
+    resources = [one.resource for one in receiver.spans]
+    resources += [one.resource for one in receiver.figures] + [one.resource for one in receiver.lines]
+    assert all(named.items() <= resource.items() for resource in resources)
+    names = {span.name for span in receiver.spans}
+    assert {"POST /transfer/upload", "repacking", "move"} <= names
+    assert not {name for name in names if "healthz" in name or "/transfer/move" in name or name.startswith("fastapi.")}
+    assert ticket.job_id in {line.attributes.get("job_id") for line in receiver.lines}
 
 
 async def test_a_transfer_that_another_worker_took_over_stays_one_trace(
@@ -176,8 +252,6 @@ async def test_a_transfer_that_another_worker_took_over_stays_one_trace(
         ["loader"],
         UPTRACE_DSN="http://project-token@127.0.0.1:9/2",
         UPTRACE_OTLP_GRPC_URL=receiver.grpc_url,
-        UPTRACE_FASTAPI_EXCLUDED_URLS="healthz$, /transfer/m[aeiou]ve",
-        UPTRACE_FASTAPI_EXCLUDE_SPANS="receive, send, operation",
     )
     records = Records(services, redis_url)
     async with AsyncExitStack() as stack:
@@ -197,9 +271,7 @@ async def test_a_transfer_that_another_worker_took_over_stays_one_trace(
         span.name for span in trace
     }
     assert len({span.resource["service.instance.id"] for span in trace if span.name == "downloading"}) == 2
-    everything = {span.name for span in receiver.spans}
-    assert not {name for name in everything if "healthz" in name or "/transfer/move" in name}
-    assert not {name for name in everything if name.startswith("fastapi.")}
+    assert {name for span in receiver.spans if (name := span.name).startswith("fastapi.")}
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])

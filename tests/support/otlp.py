@@ -39,6 +39,7 @@ class Figure:
     """One data point of a metric: its value, or for a histogram the count of what it holds."""
 
     name: str
+    unit: str
     value: float
     attributes: Attributes
     resource: Attributes
@@ -51,6 +52,7 @@ class Line:
     text: str
     trace_id: str
     attributes: Attributes
+    resource: Attributes
 
 
 @dataclass
@@ -76,15 +78,19 @@ class Receiver:
         """Return a DSN that leads here by either protocol."""
         return f"http://{token}@{self.http_url.removeprefix('http://')}/2?grpc={self.grpc_url.rpartition(':')[2]}"
 
-    def sum(self, name: str, **attributes: object) -> float:
-        """Return the sum of all points of a metric that have these attributes, dots in their names as `_`."""
+    def values(self, name: str, **attributes: object) -> list[float]:
+        """Return all points of a metric that have these attributes, dots in their names as `_`, the latest last."""
         wanted = attributes.items()
-        return sum(
+        return [
             figure.value
             for figure in self.figures
             if figure.name == name
             and wanted <= {key.replace(".", "_"): v for key, v in figure.attributes.items()}.items()
-        )
+        ]
+
+    def sum(self, name: str, **attributes: object) -> float:
+        """Return the sum of what `values` returns."""
+        return sum(self.values(name, **attributes))
 
     def take(self, signal: str, body: bytes) -> None:
         """Take in what a request brought."""
@@ -115,17 +121,15 @@ class Receiver:
                 for point in getattr(metric, metric.WhichOneof("data")).data_points:
                     fields = {descriptor.name for descriptor, _ in point.ListFields()}
                     value = point.count if "count" in fields else point.as_int or point.as_double
-                    self.figures.append(
-                        Figure(
-                            metric.name, value, _attributes(point.attributes), _attributes(group.resource.attributes)
-                        )
-                    )
+                    described = (_attributes(point.attributes), _attributes(group.resource.attributes))
+                    self.figures.append(Figure(metric.name, metric.unit, value, *described))
 
     def _take_lines(self, body: bytes) -> None:
         request = logs_service_pb2.ExportLogsServiceRequest.FromString(body)
         for group in request.resource_logs:
             for line in (line for scope in group.scope_logs for line in scope.log_records):
-                self.lines.append(Line(line.body.string_value, line.trace_id.hex(), _attributes(line.attributes)))
+                described = (_attributes(line.attributes), _attributes(group.resource.attributes))
+                self.lines.append(Line(line.body.string_value, line.trace_id.hex(), *described))
 
 
 def _attributes(pairs: Iterator[KeyValue]) -> Attributes:

@@ -31,7 +31,7 @@ def configure_logging(form: Literal["text", "json"]) -> None:
 
     The server's own lines, its access log included, get the same form in this process, and name no token.
     """
-    formatter = _JsonFormatter() if form == "json" else _TextFormatter()
+    formatter = JsonFormatter() if form == "json" else _TextFormatter()
     root = logging.getLogger()
     handler = next((handler for handler in root.handlers if isinstance(handler, _StandardError)), None)
     if handler is None:
@@ -67,8 +67,11 @@ class _TextFormatter(logging.Formatter):
         return f"{_time(record)} {_UNPRINTABLE.sub(_escaped, text)}"
 
 
-class _JsonFormatter(logging.Formatter):
-    """Lines for programs: one JSON object each; what is not known is left out."""
+class JsonFormatter(logging.Formatter):
+    """Lines for programs: one JSON object each; what is not known is left out.
+
+    `deploy/json-log.json` names it for the server's main process, which knows no settings.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         trace_id, span_id = _trace_ids()

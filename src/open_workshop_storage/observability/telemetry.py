@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
 import threading
 import time
@@ -37,6 +38,8 @@ async def open_telemetry(app: FastAPI, settings: Settings) -> AsyncIterator[None
         _instruct(app, _OFF)
         yield
         return
+    # gRPC's hooks for forks may crash the child while an export is under way; no child of ours calls gRPC.
+    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
     # gRPC takes its time and memory; who has no telemetry shall not pay for it.
     from open_workshop_storage.observability.exporters import start_exporting
 

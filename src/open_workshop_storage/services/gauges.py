@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from contextlib import suppress
 
 from open_workshop_storage.core.errors import ServiceUnavailable
 from open_workshop_storage.core.settings import Settings
@@ -35,12 +36,11 @@ class Gauges:
             metrics.SLOTS_USED.set(used, {"slot": slot})
             metrics.JOBS_WAITING.set(waiting, {"slot": slot})
         metrics.OPEN_SOCKETS.set(self._runs.open_sockets)
-        try:
+        # A figure that is missing says that it could not be had.
+        with suppress(ServiceUnavailable):
             pending, oldest_seconds = await self._store.pending_callbacks()
             metrics.CALLBACKS_PENDING.set(pending)
             metrics.OLDEST_CALLBACK.set(oldest_seconds)
+        with suppress(OSError):
             usage = await asyncio.to_thread(shutil.disk_usage, self._settings.main_dir)
             metrics.DISK_FREE.set(usage.free)
-        except (ServiceUnavailable, OSError):
-            # A figure that is missing says so.
-            pass

@@ -9,6 +9,7 @@ from opentelemetry.trace import SpanKind
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from open_workshop_storage.observability.tracing import span
@@ -24,7 +25,12 @@ class _TracedRedis(Redis):
         execute: Callable[..., Awaitable[Any]] = super().execute_command
         name = str(args[0])
         with span(f"redis {name}", {"db.system.name": "redis", "db.operation.name": name}, SpanKind.CLIENT):
-            return await execute(*args, **options)
+            try:
+                return await execute(*args, **options)
+            except NoScriptError as error:
+                unknown = error
+        # Nothing failed: the script is sent next.
+        raise unknown
 
 
 def redis_client(url: str) -> Redis:
