@@ -61,6 +61,12 @@ async def test_a_job_that_nobody_saved_is_none(store: JobStore) -> None:
     assert await store.get("no-such-job") is None
 
 
+async def test_a_crowd_that_asks_at_once_is_answered(store: JobStore) -> None:
+    jobs = [new_job() for _ in range(300)]
+    saved = await asyncio.gather(*(store.save(job, None) for job in jobs))
+    assert [job.job_id for job in saved] == [job.job_id for job in jobs]
+
+
 async def test_a_second_creation_of_a_job_is_stale(store: JobStore) -> None:
     job = new_job()
     await store.save(job, None)

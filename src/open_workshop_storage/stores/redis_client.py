@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from opentelemetry.trace import SpanKind
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError
@@ -15,6 +15,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 from open_workshop_storage.observability.tracing import span
 
 _CONNECT_SECONDS = 5.0
+_MOST_CONNECTIONS = 32
 
 
 class _TracedRedis(Redis):
@@ -38,8 +39,11 @@ def redis_client(url: str) -> Redis:
 
     Whoever uses it sets a time limit of its own.
     """
-    return _TracedRedis.from_url(
+    # The usual pool fails whoever comes while a hundred connections are in use; with this one they wait.
+    pool = BlockingConnectionPool.from_url(
         url,
+        max_connections=_MOST_CONNECTIONS,
+        timeout=None,
         decode_responses=True,
         # With it, redis-py calls `asyncio.wait_for`, which before Python 3.12 may lose a cancellation.
         socket_timeout=None,
@@ -49,3 +53,4 @@ def redis_client(url: str) -> Redis:
         # With them on, redis-py does not look whether a connection of its pool broke since its last use.
         maint_notifications_config=MaintNotificationsConfig(enabled=False),
     )
+    return _TracedRedis.from_pool(pool)
