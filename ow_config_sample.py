@@ -59,6 +59,10 @@ storage_manage_token = "FILL IN"
 # Largest file that /upload takes; 0 = no limit.
 UPLOAD_MAX_BYTES = 0
 
+# Most bytes of files that a worker holds for /upload at once before their tokens have come; a form that has its token
+# first needs none of them. 0 = no limit.
+UPLOAD_UNTRUSTED_MAX_BYTES = 1073741824
+
 # Most bytes that a transfer may receive, unless its token says otherwise; 0 = no limit.
 TRANSFER_MAX_BYTES = 0
 

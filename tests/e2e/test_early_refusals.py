@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Iterator
 
+import httpx
 import pytest
 
+from tests.e2e.under_way import eventually
+from tests.support.client import raw_request
 from tests.support.servers import Server
 from tests.support.services import Services, running_services
 
 LIMIT = 1_000_000
+UNTRUSTED = 700_000
 BEGINNING = (
     '--b\r\nContent-Disposition: form-data; name="token"\r\n\r\n{token}\r\n'
     '--b\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\nthe first bytes'
@@ -19,7 +24,8 @@ BEGINNING = (
 
 @pytest.fixture(scope="module")
 def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    with running_services(tmp_path_factory.mktemp("limited"), apps=["loader"], UPLOAD_MAX_BYTES=LIMIT) as running:
+    limits = {"UPLOAD_MAX_BYTES": LIMIT, "UPLOAD_UNTRUSTED_MAX_BYTES": UNTRUSTED}
+    with running_services(tmp_path_factory.mktemp("limited"), apps=["loader"], **limits) as running:
         yield running
 
 
@@ -49,3 +55,38 @@ def test_an_announced_size_over_the_limit_is_refused_at_once(limited: Services) 
     answer = answer_to_beginning(limited.servers["loader"], limited.secrets.upload_file, 10 * LIMIT)
     assert answer.startswith("HTTP/1.1 413 ")
     assert answer.endswith("\r\n\r\nFile too large")
+
+
+def form_with_file_first(size: int, rest: bytes = b"") -> bytes:
+    """Return a request whose form has so much of the file, and then the rest."""
+    form = b'--b\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n' + bytes(size) + rest
+    head = "POST /upload HTTP/1.1\r\nHost: storage\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+    return f"{head}Content-Length: {len(form) + (not rest)}\r\n\r\n".encode() + form
+
+
+@pytest.mark.anyio
+async def test_files_that_come_before_their_tokens_share_what_strangers_may_store(
+    limited: Services, http: httpx.AsyncClient
+) -> None:
+    url, temp = limited.loader, limited.main_dir / "temp"
+    fields = {"token": limited.secrets.upload_file, "type": "resource", "path": "x"}
+    rest = "".join(
+        f'\r\n--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}' for name, value in fields.items()
+    )
+    whole = form_with_file_first(300_000, f"{rest}\r\n--b--\r\n".encode())
+    _, writer = await asyncio.open_connection("127.0.0.1", limited.servers["loader"].port)
+    writer.write(form_with_file_first(600_000))
+    await eventually(lambda: any(file.stat().st_size for file in temp.glob("upload-*/file")))
+
+    refused = await raw_request(url, whole)
+    assert (refused.status, refused.body) == (503, b"Service unavailable")
+    assert int(refused.headers["retry-after"]) > 0
+    stored = await http.post(f"{url}/upload", data=fields, files={"file": bytes(LIMIT - 1000)})
+    assert stored.status_code == 201, "its token comes first"
+
+    writer.close()
+    await eventually(lambda: not any(temp.iterdir()))
+    assert (await raw_request(url, whole)).status == 201
+    refused = await raw_request(url, form_with_file_first(UNTRUSTED + 1))
+    assert (refused.status, refused.body) == (413, b"File too large")
+    await eventually(lambda: not any(temp.iterdir()))

@@ -15,19 +15,67 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.conftest import ServiceStarter
 from tests.e2e.under_way import eventually
-from tests.support.client import PATIENCE_SECONDS, watching
+from tests.support.client import PATIENCE_SECONDS, statuses, watching
 from tests.support.processes import connections
 from tests.support.servers import Server
+from tests.support.services import Services
 
 pytestmark = pytest.mark.anyio
 
 LARGE = 50_000_000
-SERVICES = ["distributor", "loader"]
+CALLS = {"distributor": "/blurhashes", "loader": "/transfer/start"}
+SERVICES = [*CALLS]
 NO_REQUESTS = [
     b"",
     b"P",
     b"GET / HTTP/1.1\r\nHost: storage\r\n",
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0",
+]
+
+_FORM = "Content-Type: application/x-www-form-urlencoded\r\n"
+_CHUNKED = f"{_FORM}Transfer-Encoding: chunked\r\n\r\n"
+DOUBTFUL_FRAMINGS = [
+    *(
+        f"{_FORM}{headers}\r\n\r\ntoken=a"
+        for headers in (
+            "Content-Length: -1",
+            "Content-Length: +7",
+            "Content-Length: 0x7",
+            "Content-Length: 7, 7",
+            "Content-Length: 7\r\nContent-Length: 0",
+            "Content-Length: 99999999999999999999",
+        )
+    ),
+    *(
+        f"{_FORM}{headers}\r\n\r\n0\r\n\r\n"
+        for headers in (
+            "Content-Length: 5\r\nTransfer-Encoding: chunked",
+            "Transfer-Encoding: chunked\r\nContent-Length: 5",
+            "Transfer-Encoding: chunked, gzip",
+            "Transfer-Encoding: xchunked",
+            "Transfer-Encoding : chunked",
+            "Transfer-Encoding:\r\n chunked",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity",
+        )
+    ),
+    *(
+        f"{_CHUNKED}{body}0\r\n\r\n"
+        for body in ("zz\r\nabc\r\n", "-1\r\nabc\r\n", "fffffffffffffffff\r\nabc\r\n", "3\r\nabcXX")
+    ),
+]
+"""What follows the first header of a request, up to what may or may not be another one."""
+LARGE_BLOCK = 70_000
+UNUSUAL = [
+    (b"GET {target}\r\n\r\n", [400]),
+    (b"GET {target} HTTP/3.0\r\n\r\n", [400]),
+    (b"GET {target} HTTP/1.1\r\nHost: storage\r\n" + b"A: b\r\n" * 10_000 + b"\r\n", [431]),
+    (b"GET {target} HTTP/1.1\r\nHost: storage\r\nA: " + bytes(LARGE_BLOCK), [400]),
+    (b"GET {target}?" + b"a" * LARGE_BLOCK + b" HTTP/1.1\r\nHost: storage\r\n\r\n", [414]),
+    (b"GET {target} HTTP/1.1\r\nHost: storage\r\nA: " + b"a" * 2_000_000, [431]),
+    (b"GET {target} HTTP/1.1\r\nHost: storage\r\n\r\n" * 2 + b"\0 junk\r\n\r\n", [200, 200, 400]),
+    (b"GET http://elsewhere{target} HTTP/1.0\r\n\r\n", [200]),
+    (b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03" + b"a" * 100, [400]),
+    (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", []),
 ]
 
 
@@ -69,7 +117,8 @@ async def test_silent_connections_keep_nobody_out(
     # As shells and systemd start them.
     resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
     try:
-        services = start_services(apps=[app])
+        # None of them is closed before the test has ended.
+        services = start_services(apps=[app], environment={"GRANIAN_HTTP1_HEADER_READ_TIMEOUT": "60000"})
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     with silent_connections(services.servers[app], 1500):
@@ -104,3 +153,21 @@ async def test_sockets_over_the_limit_are_told_to_come_again(start_services: Ser
                     await refused.recv()
                 assert refused.close_code == 1013
         await eventually(lambda: connections_of(services.servers["loader"]) == 0)
+
+
+@pytest.mark.parametrize("app", SERVICES)
+async def test_a_request_whose_end_is_in_doubt_is_the_last_of_its_connection(app: str, services: Services) -> None:
+    for framing in DOUBTFUL_FRAMINGS:
+        sent = f"POST {CALLS[app]} HTTP/1.1\r\nHost: x\r\n{framing}GET /{app}/healthz HTTP/1.1\r\n\r\n"
+        (status,) = await statuses(services.servers[app].url, sent.encode())
+        assert 400 <= status < 500, framing
+
+
+@pytest.mark.parametrize("app", SERVICES)
+async def test_what_is_no_request_for_us_is_refused_and_ends_its_connection(app: str, services: Services) -> None:
+    server = services.servers[app]
+    workers = server.workers()
+    for sent, answers in UNUSUAL:
+        target = f"/{app}/healthz".encode()
+        assert await statuses(server.url, sent.replace(b"{target}", target)) == answers, sent[:100]
+    assert server.workers() == workers

@@ -14,10 +14,11 @@ import pytest
 from PIL import Image
 
 from open_workshop_storage.api.browsers import COMMON_HEADERS
+from tests.e2e.test_hostile_http import DOUBTFUL_FRAMINGS
 from tests.e2e.under_way import eventually
 from tests.fetch.origins import reply, running_origin
 from tests.support.archives import SMALL_MOD, entries_of, seven_zip_of, zip_of
-from tests.support.client import InterruptedBody, upload, watching
+from tests.support.client import PATIENCE_SECONDS, InterruptedBody, statuses, upload, watching
 from tests.support.nginx import PREFIX, nginx_site
 from tests.support.servers import free_port
 from tests.support.services import Services, running_services
@@ -154,6 +155,13 @@ async def test_preflights_are_answered(site: Site, http: httpx.AsyncClient) -> N
         assert answer.status_code == 200 and answer.headers["access-control-allow-origin"] == "*"
 
 
+async def test_a_request_whose_end_is_in_doubt_is_the_last_of_its_connection(site: Site) -> None:
+    for framing in DOUBTFUL_FRAMINGS:
+        sent = f"POST /transfer/start HTTP/1.1\r\nHost: storage\r\n{framing}GET /loader/healthz HTTP/1.1\r\n\r\n"
+        (status,) = await statuses(site.url, sent.encode())
+        assert status in (400, 401, 501), framing[:100]
+
+
 async def test_one_address_gets_so_many_connections_to_the_loader(site: Site, http: httpx.AsyncClient) -> None:
     url = httpx.URL(site.url)
     head = b"POST /transfer/start HTTP/1.1\r\nHost: storage\r\nContent-Length: 9\r\n\r\n"
@@ -166,12 +174,14 @@ async def test_one_address_gets_so_many_connections_to_the_loader(site: Site, ht
         async def start() -> httpx.Response:
             return await http.get(f"{site.url}/transfer/start")
 
-        while (answer := await start()).status_code != 429:
-            assert answer.status_code == 401
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while (answer := await start()).status_code != 429:
+                assert answer.status_code == 401
         assert answer.text == "Storage busy" and answer.headers["access-control-allow-origin"] == "*"
         assert (await http.get(f"{site.url}/loader/healthz")).status_code == 200
-    while (await start()).status_code != 401:
-        await asyncio.sleep(0.05)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (await start()).status_code != 401:
+            await asyncio.sleep(0.05)
 
 
 async def test_no_token_comes_into_the_logs(site: Site, http: httpx.AsyncClient) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -123,3 +124,19 @@ async def raw_request(base_url: str, request: bytes) -> RawAnswer:
     finally:
         writer.close()
     return RawAnswer(int(head[0].split()[1]), headers, body)
+
+
+async def statuses(base_url: str, sent: bytes) -> list[int]:
+    """Send whatever bytes over one connection, and return the status of each answer once the server has closed it."""
+    url = httpx.URL(base_url)
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    try:
+        writer.write(sent)
+        answers = bytearray()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            with suppress(ConnectionResetError):
+                while part := await reader.read(65536):
+                    answers += part
+    finally:
+        writer.close()
+    return [int(status) for status in re.findall(rb"HTTP/1\.[01] ([0-9]{3}) ", bytes(answers))]

@@ -15,6 +15,7 @@ from open_workshop_storage.api.dependencies import get_runtime
 from open_workshop_storage.api.failures import EXCEPTION_HANDLERS
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.services.blurhashes import Blurhashes
+from open_workshop_storage.services.file_uploads import FileUploads
 from open_workshop_storage.services.form_tokens import FormTokens
 from open_workshop_storage.services.images import Images
 from open_workshop_storage.services.readiness import Readiness
@@ -43,7 +44,7 @@ class Parts:
 
     settings: Settings
     storage: Storage
-    images: Images
+    file_uploads: FileUploads
     blurhashes: Blurhashes
     form_tokens: FormTokens
     readiness: Readiness
@@ -57,7 +58,9 @@ async def serving(
     storage, images = Storage(settings.main_dir), Images()
     blurhashes = Blurhashes(storage, images, settings, redis)
     readiness = Readiness(settings, MemoryJobStore(), loads=True)
-    parts = Parts(settings, storage, images, blurhashes, FormTokens(settings), readiness)
+    form_tokens = FormTokens(settings)
+    uploads = FileUploads(settings, storage, images, form_tokens)
+    parts = Parts(settings, storage, uploads, blurhashes, form_tokens, readiness)
     app = FastAPI(exception_handlers=EXCEPTION_HANDLERS)
     app.include_router(router)
     app.dependency_overrides[get_runtime] = lambda: parts

@@ -174,6 +174,7 @@ class Settings(BaseSettings):
     client_stall_timeout_seconds: OptionalSeconds = Field(60, description=_OPTIONAL_SECONDS)
     storage_reserve_bytes: Bytes = Field(1073741824, description="a whole number of bytes, 0 or more")
     upload_max_bytes: Bytes = Field(0, description=_BYTES)
+    upload_untrusted_max_bytes: Bytes = Field(1073741824, description=_BYTES)
     transfer_callback_timeout_seconds: Seconds = Field(30, description=_SECONDS)
     callback_retry_window_seconds: Seconds = Field(86400, description=_SECONDS)
     seven_zip_timeout_seconds: Seconds = Field(3600, description=_SECONDS)

@@ -32,11 +32,14 @@ class FileUploads:
         self._storage = storage
         self._images = images
         self._form_tokens = form_tokens
+        # Bytes of the file that are here before the form's token is.
+        self._untrusted: dict[MultipartReader, int] = {}
 
     async def store(self, boundary: bytes, chunks: AsyncIterator[bytes], announced: int | None) -> str:
         """Receive a multipart form, store its file, normalised if it is an image, and return the path as given.
 
-        The fields may come in any order; a token is judged as soon as it is there.
+        The fields may come in any order; a token is judged as soon as it is there. All files that come before theirs
+        have `UPLOAD_UNTRUSTED_MAX_BYTES` together.
 
         Args:
             boundary: What separates the form's fields.
@@ -48,13 +51,13 @@ class FileUploads:
             InvalidType: Neither `resource` nor `avatar`.
             PathOutsideStorage: The path leaves the folder of its type.
             BadRequest: The form is malformed, or a field is missing or wrong.
-            FileTooLarge: The file is larger than `UPLOAD_MAX_BYTES`.
+            FileTooLarge: The file is larger than `UPLOAD_MAX_BYTES`, or than all that may come before a token.
             ImageExpected: It is no image.
             ImageTooLarge: It has too many pixels.
             ImagePreparationFailed: It could not be normalised.
             UploadTimedOut: It does not come in time.
             NoSpace: The disk is full, or would be down to its reserve.
-            ServiceUnavailable: The storage root is missing.
+            ServiceUnavailable: The storage root is missing, or too much of other files came before their tokens.
         """
         limit = self._settings.upload_max_bytes
         if limit and announced is not None and announced > limit + _FORM_OVERHEAD_BYTES:
@@ -88,23 +91,39 @@ class FileUploads:
         )
         try:
             form = MultipartReader(boundary, "file")
+        except FormError:
+            raise BadRequest("Malformed form") from None
+        self._untrusted[form] = 0
+        try:
             # No space is set aside on the word of someone whose token is still to come.
             await receive(self._file(form, chunks), target, limits, None, lambda received: None)
             if not form.complete:
                 raise FormError
         except FormError:
             raise BadRequest("Malformed form") from None
+        finally:
+            self._untrusted.pop(form, None)
         return form
 
     async def _file(self, form: MultipartReader, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        judged = False
         async for chunk in chunks:
             pieces = form.feed(chunk)
-            if not judged and (form.complete or "token" in form.fields):
-                await self._form_tokens.check(FormToken.UPLOAD_FILE, form.fields.get("token"))
-                judged = True
+            if form in self._untrusted:
+                if form.complete or "token" in form.fields:
+                    await self._form_tokens.check(FormToken.UPLOAD_FILE, form.fields.get("token"))
+                    del self._untrusted[form]
+                else:
+                    self._untrusted[form] += sum(map(len, pieces))
+                    self._bound_untrusted(form)
             for piece in pieces:
                 yield piece
+
+    def _bound_untrusted(self, form: MultipartReader) -> None:
+        limit = self._settings.upload_untrusted_max_bytes
+        if limit and self._untrusted[form] > limit:
+            raise FileTooLarge
+        if limit and sum(self._untrusted.values()) > limit:
+            raise ServiceUnavailable
 
     def _target(self, fields: Mapping[str, str]) -> Path:
         storage_type, kind, path = fields.get("type", ""), fields.get("file_kind") or "bin", fields.get("path", "")

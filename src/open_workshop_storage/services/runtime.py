@@ -18,6 +18,7 @@ from open_workshop_storage.services.callbacks import Callbacks
 from open_workshop_storage.services.cleanup import Cleanup
 from open_workshop_storage.services.downloads import Downloads
 from open_workshop_storage.services.fetch import Fetcher
+from open_workshop_storage.services.file_uploads import FileUploads
 from open_workshop_storage.services.form_tokens import FormTokens
 from open_workshop_storage.services.gauges import Gauges
 from open_workshop_storage.services.images import Images
@@ -47,7 +48,7 @@ class Runtime:
     storage: Storage
     access: AccessService
     downloads: Downloads
-    images: Images
+    file_uploads: FileUploads
     blurhashes: Blurhashes
     form_tokens: FormTokens
     store: JobStore
@@ -79,6 +80,7 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
             settings.access_service_timeout_seconds,
             settings.access_cache_ttl_seconds,
         )
+        form_tokens = FormTokens(settings)
         store = _store(settings, redis)
         archives = Archives(settings)
         slots = Slots(store, settings)
@@ -100,9 +102,9 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
             storage=storage,
             access=access,
             downloads=Downloads(storage, access, settings),
-            images=images,
+            file_uploads=FileUploads(settings, storage, images, form_tokens),
             blurhashes=Blurhashes(storage, images, settings, redis),
-            form_tokens=FormTokens(settings),
+            form_tokens=form_tokens,
             store=store,
             runs=runs,
             transfers=transfers,

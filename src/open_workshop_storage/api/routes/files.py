@@ -19,7 +19,7 @@ from open_workshop_storage.api.openapi import (
 )
 from open_workshop_storage.core import errors
 from open_workshop_storage.core.storage_types import StorageType
-from open_workshop_storage.services.file_uploads import FILE_KINDS, UPLOADABLE, FileUploads
+from open_workshop_storage.services.file_uploads import FILE_KINDS, UPLOADABLE
 from open_workshop_storage.services.form_tokens import FormToken
 from open_workshop_storage.utils.forms import FormError, multipart_boundary
 
@@ -96,8 +96,7 @@ async def upload(request: Request, runtime: RuntimeDep) -> str:
         raise errors.BadRequest("File missing")
     length = request.headers.get("content-length", "")
     announced = int(length) if re.fullmatch("[0-9]{1,18}", length) else None
-    uploads = FileUploads(runtime.settings, runtime.storage, runtime.images, runtime.form_tokens)
-    return await uploads.store(boundary, body_chunks(request), announced)
+    return await runtime.file_uploads.store(boundary, body_chunks(request), announced)
 
 
 @router.delete(
