@@ -20,7 +20,6 @@ from open_workshop_storage.observability.logs import configure_logging
 from open_workshop_storage.observability.telemetry import open_telemetry
 from open_workshop_storage.services.runtime import open_runtime
 from open_workshop_storage.startup import SettingsMiddleware
-from open_workshop_storage.utils.open_files import allow_open_files
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,6 @@ def create_app(service: Service) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
         settings = app.state.settings
         configure_logging(settings.log_format)
-        allow_open_files()
         async with open_telemetry(app, settings), open_runtime(settings, loads=service.loads) as runtime:
             yield {"runtime": runtime}
 

@@ -24,8 +24,10 @@ BEGINNING = (
 
 @pytest.fixture(scope="module")
 def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    limits = {"UPLOAD_MAX_BYTES": LIMIT, "UPLOAD_UNTRUSTED_MAX_BYTES": UNTRUSTED}
-    with running_services(tmp_path_factory.mktemp("limited"), apps=["loader"], **limits) as running:
+    folder = tmp_path_factory.mktemp("limited")
+    with running_services(
+        folder, apps=["loader"], UPLOAD_MAX_BYTES=LIMIT, UPLOAD_UNTRUSTED_MAX_BYTES=UNTRUSTED
+    ) as running:
         yield running
 
 

@@ -114,7 +114,7 @@ async def test_silent_connections_keep_nobody_out(
     app: str, start_services: ServiceStarter, http: httpx.AsyncClient
 ) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # As shells and systemd start them.
+    # As shells start them; granian raises it.
     resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
     try:
         # None of them is closed before the test has ended.
