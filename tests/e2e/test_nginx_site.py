@@ -177,7 +177,7 @@ async def test_one_address_gets_so_many_connections_to_the_loader(site: Site, ht
         async with asyncio.timeout(PATIENCE_SECONDS):
             while (answer := await start()).status_code != 429:
                 assert answer.status_code == 401
-        assert answer.text == "Storage busy" and answer.headers["access-control-allow-origin"] == "*"
+        assert answer.text == "Storage busy" and answer.headers.items() >= OF_ALL_ANSWERS.items()
         assert (await http.get(f"{site.url}/loader/healthz")).status_code == 200
     async with asyncio.timeout(PATIENCE_SECONDS):
         while (await start()).status_code != 401:
