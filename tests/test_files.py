@@ -385,7 +385,7 @@ async def test_the_documents_let_a_reader_try_the_calls(loader: Loader) -> None:
     schema = upload["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert schema["properties"]["file"]["format"] == "binary"
     assert schema["properties"].keys() == {"file", "type", "path", "file_kind", "token"}
-    assert delete["requestBody"]["content"].keys() == {"application/x-www-form-urlencoded", "multipart/form-data"}
+    assert list(delete["requestBody"]["content"]) == ["application/x-www-form-urlencoded"]
     assert upload["responses"].keys() >= {"201", "400", "401", "403", "413", "423", "503", "507"}
     assert delete["responses"].keys() >= {"200", "400", "401", "403", "404"}
     assert "422" not in upload["responses"].keys() | delete["responses"].keys()
