@@ -109,6 +109,26 @@ async def test_an_image_that_takes_too_long_fails_and_others_do_not(tmp_path: Pa
     assert set(tmp_path.iterdir()) == {source, path}
 
 
+async def test_a_decoder_that_is_kept_at_work_ends_with_its_time(tmp_path: Path) -> None:
+    jpeg = saved(Image.new("L", (4000, 4000), 128), "JPEG", progressive=True)
+    # The last scan, with its tables, as often as fits into a megabyte: each is read to refine what is there.
+    scan = jpeg[jpeg.rindex(b"\xff\xc4") : -2]
+    source = put(tmp_path, jpeg[:-2] + scan * (1_000_000 // len(scan)) + jpeg[-2:])
+    async with aclosing(Images(normalise_seconds=0.5)) as images:
+        with pytest.raises(ImagePreparationFailed):
+            await images.normalise(source, tmp_path / "target.webp")
+        assert (await images.blurhash(put(tmp_path, SMALL)))[1:] == (40, 30)
+
+
+async def test_a_large_file_may_take_longer(tmp_path: Path) -> None:
+    source = put(tmp_path, saved(Image.new("RGB", (3000, 3000)), "PNG"))
+    async with aclosing(Images(normalise_seconds=0.001)) as images:
+        with pytest.raises(ImagePreparationFailed):
+            await images.normalise(source, tmp_path / "target.webp")
+        os.truncate(source, 60 * 1024**2)
+        await images.normalise(source, tmp_path / "target.webp")
+
+
 async def test_an_image_that_needs_too_much_memory_fails_and_the_next_does_not(tmp_path: Path) -> None:
     async with aclosing(Images(memory_bytes=60_000_000)) as images:
         large, small = put(tmp_path, saved(Image.new("RGB", (4000, 4000)), "PNG")), tmp_path / "small"

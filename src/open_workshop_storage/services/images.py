@@ -20,7 +20,8 @@ _logger = logging.getLogger(__name__)
 
 # The largest images that `utils/images.py` accepts took 2.4 GB: 88 megapixels with transparency and a profile.
 _MEMORY_BYTES = 3 * 1024**3
-_NORMALISE_SECONDS = 120.0
+# Three times what any image took, with a core to itself, besides the seconds that its size gives it.
+_NORMALISE_SECONDS = 40.0
 _BLURHASH_SECONDS = 20.0
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
@@ -30,8 +31,8 @@ class Images:
 
     Args:
         reserve_bytes: Disk space that new images leave free.
-        normalise_seconds: How long one image may take to normalise.
-        blurhash_seconds: How long it may take to hash.
+        normalise_seconds: How long one image may take to normalise, besides half a second for each MiB.
+        blurhash_seconds: How long it may take to hash, besides as much.
         memory_bytes: How much memory its child process may use.
     """
 

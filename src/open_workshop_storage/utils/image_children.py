@@ -54,7 +54,7 @@ class ImageChildren:
         A cancellation kills the child before it goes on, so that nothing is written afterwards.
 
         Args:
-            seconds: How long it may take, once its turn has come.
+            seconds: How long it may take, once its turn has come; half a second more for each MiB of the image.
             task: The function's name.
 
         Raises:
