@@ -269,6 +269,12 @@ _CORRUPT_ZIPS: Builders = {
     "zip with a wrong byte in its data": lambda: flipped(zip_of({"text": TEXT * 100, **NOISE})),
     "stored zip with a wrong byte in its data": lambda: flipped(zip_of(NOISE, 0)),
     "zip that unpacks to more than it says": lambda: zip_from([Entry(b"bomb", bytes(9_000_000), size=20_000)]),
+    "zip that unpacks to more than it says in one of two places": lambda: zip_from(
+        [streamed(Entry(b"bomb", bytes(9_000_000), size=20_000))]
+    ),
+    "zip that unpacks to less than it says in one of two places": lambda: zip_from(
+        [streamed(Entry(b"small", TEXT, size=len(TEXT) * 2))]
+    ),
     "stored zip that unpacks to more than it says": lambda: zip_from([Entry(b"bomb", TEXT, method=0, size=9)]),
     "zip that unpacks to less than it says": lambda: zip_from([Entry(b"small", TEXT, size=len(TEXT) * 2)]),
     "zip with another name in the local header": lambda: zip_from([Entry(b"a", TEXT, local_name=b"b")]),

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.anyio
 
 TEXT = b"some text that can be compressed " * 50
 NOISE = random.Random(6).randbytes(10_000)
+STREAMED = streamed(Entry(b"a", TEXT))
 
 
 @pytest.mark.parametrize("method", ["Deflate", "Deflate64", "BZip2", "LZMA", "PPMd"])
@@ -38,6 +39,8 @@ async def test_a_zip_with_zstandard_is_kept(workbench: Workbench) -> None:
         pytest.param([Entry(b"empty", method=0)], id="an empty file"),
         pytest.param([Entry(b"noise", NOISE, method=0), Entry(b"text", TEXT)], id="one of two stored"),
         pytest.param([streamed(Entry(b"a", TEXT)), streamed(Entry(b"b", TEXT))], id="sizes after the data"),
+        pytest.param([streamed(Entry(b"a", TEXT), large=True)], id="large sizes after the data"),
+        pytest.param([replace(STREAMED, after=STREAMED.after[4:])], id="sizes without mark"),
         pytest.param([Entry("ü".encode("cp437"), TEXT)], id="a name in code page 437"),
         pytest.param([Entry("€".encode(), TEXT, flags=UTF8)], id="a name in UTF-8"),
         pytest.param([Entry(b"e", TEXT, extra=unicode_path(b"e", "€"))], id="a name as a Unicode path"),
@@ -78,7 +81,8 @@ async def test_a_large_zip_format_is_kept(workbench: Workbench) -> None:
             {"a": NOISE, "b": TEXT},
             id="with two entries of one name where no Unicode path is known",
         ),
-        pytest.param(seven_zip_of(SMALL_MOD, "-tzip", "-mx=0") + b"something after it", SMALL_MOD, id="with a tail"),
+        pytest.param(zip_from([Entry(b"a", TEXT)]) + b"something after it", {"a": TEXT}, id="with a tail"),
+        pytest.param(zip_from([replace(STREAMED, after=b"")]), {"a": TEXT}, id="with no sizes after the data"),
     ],
 )
 async def test_another_zip_is_packed_again(sent: bytes, content: dict[str, bytes], workbench: Workbench) -> None:

@@ -96,9 +96,10 @@ def local_header(entry: Entry) -> bytes:
     )
 
 
-def streamed(entry: Entry) -> Entry:
-    """Return the entry as one whose sizes follow the data."""
-    follows = struct.pack("<4sIII", b"PK\7\x08", zlib.crc32(entry.content), len(entry.packed()), len(entry.content))
+def streamed(entry: Entry, large: bool = False) -> Entry:
+    """Return the entry as one whose sizes follow the data, in 64 bits if they are to be large."""
+    sizes = zlib.crc32(entry.content), len(entry.packed()), len(entry.content)
+    follows = struct.pack("<4sIQQ" if large else "<4sIII", b"PK\7\x08", *sizes)
     return replace(entry, flags=entry.flags | SIZES_FOLLOW, local_size=0, local_packed=0, local_crc=0, after=follows)
 
 

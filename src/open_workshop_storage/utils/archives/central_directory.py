@@ -43,10 +43,11 @@ class CentralHeader:
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """The whole directory, and where it starts in the file."""
+    """The whole directory, where it starts, and whether the file ends with it and its comment."""
 
     headers: list[CentralHeader]
     start: int
+    ends_file: bool
 
 
 def read_directory(file: BinaryIO, max_entries: int) -> Directory:
@@ -60,7 +61,8 @@ def read_directory(file: BinaryIO, max_entries: int) -> Directory:
         UnpackedTooLarge: There are more entries than the limit.
     """
     end_at, end = _end(file)
-    _, disk, first_disk, count_here, count, length, start, _ = end
+    _, disk, first_disk, count_here, count, length, start, comment_bytes = end
+    ends_file = end_at + _END.size + comment_bytes == os.fstat(file.fileno()).st_size
     numbers = disk, first_disk, count_here, count, length, start
     large = _large_end(file, end_at)
     if large is not None:
@@ -75,7 +77,7 @@ def read_directory(file: BinaryIO, max_entries: int) -> Directory:
     # Without the large format the count starts again at 65,536, with writers that know no better.
     if len(headers) != count and (large is not None or len(headers) & 0xFFFF != count):
         raise CorruptData("another number of entries")
-    return Directory(headers, start)
+    return Directory(headers, start, ends_file)
 
 
 def extra_fields(extra: bytes) -> dict[int, bytes]:

@@ -33,6 +33,7 @@ _SIZES_FOLLOW, _UTF8 = 0x0008, 0x0800
 _SINGLE_PIECE = b"PK00"
 """Stands before the first entry of an archive that was to be split and did not need to be (APPNOTE 8.5.4)."""
 _LOCAL_HEADER, _LOCAL_MAGIC = struct.Struct("<4s2xHH4xIIIHH"), b"PK\x03\x04"
+_DESCRIPTOR_MAGIC, _DESCRIPTOR, _LARGE_DESCRIPTOR = b"PK\x07\x08", struct.Struct("<III"), struct.Struct("<IQQ")
 _IN_LARGE_FIELD, _IN_LARGE_FIELD_SHORT = 0xFFFFFFFF, 0xFFFF
 _MAX_GAP_BYTES = 64 * 1024
 _REPARSE_POINT = 0x0400
@@ -47,8 +48,9 @@ def read_zip(path: Path, entries: Entries) -> bool:
         entries: Takes every entry.
 
     Returns:
-        Whether it can be kept as it is: all methods are usual, at least 1 % is saved, nothing that looks like a
-        header stands where the directory names no entry, no file would run as its owner, and readers who do not
+        Whether it can be kept as it is: all methods are usual, at least 1 % is saved, nothing stands behind the
+        end, nothing that looks like a header where the directory names no entry, no size follows an entry that is
+        another than the directory's, no file would run as its owner, and readers who do not
         know Unicode paths see no two entries of one name.
 
     Raises:
@@ -65,7 +67,13 @@ def read_zip(path: Path, entries: Entries) -> bool:
         is_tight = _judge_local_headers(file, directory)
     packed_bytes = sum(header.packed_bytes for header in directory.headers)
     saves = packed_bytes * 100 <= entries.unpacked_bytes * 99
-    return is_tight and saves and all(map(_is_usual, directory.headers)) and _are_apart(directory.headers)
+    return (
+        directory.ends_file
+        and is_tight
+        and saves
+        and all(map(_is_usual, directory.headers))
+        and _are_apart(directory.headers)
+    )
 
 
 def _is_usual(header: CentralHeader) -> bool:
@@ -111,14 +119,15 @@ def _judge_local_headers(file: BinaryIO, directory: Directory) -> bool:
         if start >= directory.start:
             raise CorruptData("a directory that does not follow its entries")
         is_tight = is_tight and not _hides_header(file, end, start)
-        end = _judge_local_header(file, header)
+        end, sizes_follow = _judge_local_header(file, header)
+        is_tight = is_tight and (not sizes_follow or _is_followed(file, end, header))
     if end > directory.start or (directory.start and not directory.headers):
         raise CorruptData("a directory that does not follow its entries")
     return is_tight and not _hides_header(file, end, directory.start)
 
 
-def _judge_local_header(file: BinaryIO, central: CentralHeader) -> int:
-    """Return where the entry's data end, after comparing its local header with the directory's."""
+def _judge_local_header(file: BinaryIO, central: CentralHeader) -> tuple[int, bool]:
+    """Compare an entry's local header with the directory's; return where its data end, and if its sizes follow."""
     file.seek(central.offset)
     header = file.read(_LOCAL_HEADER.size)
     if len(header) < _LOCAL_HEADER.size or not header.startswith(_LOCAL_MAGIC):
@@ -136,7 +145,21 @@ def _judge_local_header(file: BinaryIO, central: CentralHeader) -> int:
     paths_differ = _unicode_path(extra, name) not in (None, _unicode_path(central.extra, central.name))
     if name != central.name or paths_differ or method != central.method:
         raise CorruptData("a name or method that differs")
-    return central.offset + len(header) + len(name) + len(extra) + central.packed_bytes
+    end = central.offset + len(header) + len(name) + len(extra) + central.packed_bytes
+    return end, bool(flags & _SIZES_FOLLOW)
+
+
+def _is_followed(file: BinaryIO, end: int, central: CentralHeader) -> bool:
+    """Tell whether the sizes after an entry's data are the directory's (section 4.3.9).
+
+    7z believes these, and does not mind that the directory says less.
+    """
+    file.seek(end)
+    found = file.read(_LARGE_DESCRIPTOR.size + len(_DESCRIPTOR_MAGIC)).removeprefix(_DESCRIPTOR_MAGIC)
+    numbers = central.crc, central.packed_bytes, central.unpacked_bytes
+    return any(
+        len(found) >= form.size and form.unpack_from(found) == numbers for form in (_DESCRIPTOR, _LARGE_DESCRIPTOR)
+    )
 
 
 def _hides_header(file: BinaryIO, start: int, end: int) -> bool:
