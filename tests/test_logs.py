@@ -84,8 +84,11 @@ def test_a_line_for_programs_is_an_object(log: logging.Logger, capsys: pytest.Ca
         ("to%6ben=e.y.J", "to%6ben=..."),
         ('"accessToken="e.y.J"; theme=dark; refreshToken=e.y.K"', '"accessToken=..."; theme=dark; refreshToken=..."'),
         ("'bearer e.y.J' 200", "'bearer ... 200"),
+        # Anyone can send lines as long as this, so they must be read in one go.
+        (f"{'a' * 60_000}&token=e.y.J", f"{'a' * 60_000}&token=..."),
         ("https://pages.example/upload?token=e.y.J#top", "https://pages.example/upload?token=..."),
     ],
+    ids=["query", "parameters", "encoded", "cookies", "bearer", "long", "referer"],
 )
 def test_no_line_of_the_server_names_a_token(line: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
     server, handler = logging.getLogger("granian.access"), logging.StreamHandler()

@@ -16,8 +16,9 @@ from opentelemetry import trace
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _SERVER_LOGGERS = ("_granian", "granian.access")
 # Access logs may hold query strings and headers, as the operator likes. The names of all tokens end alike: `token`,
-# `accessToken`; a name in a query string may be percent-encoded.
-_PARAMETER = re.compile(r"""([^\s?&;="']+)="?[^\s&;"']+""")
+# `accessToken`; a name in a query string may be percent-encoded. No name is tried from its middle on, so that a long
+# line takes no longer than its length.
+_PARAMETER = re.compile(r"""(?<![^\s?&;="'])([^\s?&;="']++)="?[^\s&;"']+""")
 _CREDENTIALS = re.compile(r"\b(Bearer|Basic)\s+\S+", re.IGNORECASE)
 
 
