@@ -23,7 +23,7 @@ from open_workshop_storage.services.form_tokens import FormTokens
 from open_workshop_storage.services.gauges import Gauges
 from open_workshop_storage.services.images import Images
 from open_workshop_storage.services.moves import Moves
-from open_workshop_storage.services.peers import drop_stalled_peers
+from open_workshop_storage.services.peers import drop_silent_peers, drop_stalled_peers
 from open_workshop_storage.services.readiness import Readiness
 from open_workshop_storage.services.runs import Runs
 from open_workshop_storage.services.shutdown import follow_server, stop_in_order
@@ -96,6 +96,7 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
                 tasks.start(Gauges(settings, store, runs, slots).run())
             tasks.start(stop_in_order(runs, settings.shutdown_grace_seconds))
         tasks.start(drop_stalled_peers(settings.client_stall_timeout_seconds))
+        tasks.start(drop_silent_peers())
         tasks.start(follow_server())
         yield Runtime(
             settings=settings,
