@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from typing import Any
 
-_BLOCK = bytes(512 * 1024)
+_BLOCK = bytes(256 * 1024)
 
 
 async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
     """Answer `/path`, `/accel/<uri>` or `/blocks/<count>`.
 
     That is: send the file that the variable `BARE_FILE` names by its path; let nginx send what it has at the URI; send
-    so many blocks of 512 KiB, always the same.
+    so many blocks of 256 KiB, always the same.
     """
     if scope["type"] == "lifespan":
         while (message := await receive())["type"] != "lifespan.shutdown":

@@ -16,7 +16,7 @@ _URL = "/download/resource/large.bin"
 _ROUNDS = 7
 _PARTS = 16
 _PART_BYTES = 64 * 1024 * 1024
-_BLOCK_BYTES = 512 * 1024
+_BLOCK_BYTES = 256 * 1024
 _CONNECTIONS = 4
 
 
@@ -61,7 +61,7 @@ def measure(folder: Path) -> Findings:
     notes = f"""
 Large files are limited by copying. nginx's `sendfile` hands pages of the cache to the socket; here each byte is copied
 from the cache to a block, from there to granian's own memory, and from there to the socket. An app that only sends the
-same block of 512 KiB again and again, and reads nothing, costs {cost.median:.2f} of nginx ({cost.detail}) at
+same block of 256 KiB again and again, and reads nothing, costs {cost.median:.2f} of nginx ({cost.detail}) at
 {rate.median:.2f} of its throughput ({rate.detail}): that is the floor for bytes that pass through granian.
 """
     return Findings("Large files", rows, notes)

@@ -105,7 +105,7 @@ async def test_clients_that_stop_reading_hold_little_memory_together(reads: int,
     sender = BlockSender()
     clients = [Client(reads) for _ in range(200)]
     tasks = [await stuck(sender, descriptor, client) for client in clients]
-    assert clients[0].blocks[0] == 512 * 1024
+    assert clients[0].blocks[0] == 256 * 1024
     assert sum(client.held for client in clients) < 85e6
     await leave(tasks)
 
@@ -119,7 +119,7 @@ async def test_clients_that_leave_make_room_for_others(descriptor: int) -> None:
     await leave(tasks)
     next_one = Client()
     await leave([await stuck(sender, descriptor, next_one)])
-    assert next_one.blocks[0] == 512 * 1024
+    assert next_one.blocks[0] == 256 * 1024
 
 
 async def test_a_client_that_keeps_the_server_waiting_makes_room_and_may_have_it_again(descriptor: int) -> None:
@@ -128,8 +128,8 @@ async def test_a_client_that_keeps_the_server_waiting_makes_room_and_may_have_it
     task = await stuck(sender, descriptor, resting)
     pause = next(index for index, length in enumerate(resting.blocks) if length != resting.blocks[0])
     after = resting.blocks[pause:]
-    assert set(resting.blocks[:pause]) == {512 * 1024}
-    assert max(after[:1000]) == 8 * 1024 and after[-1] == 512 * 1024
+    assert set(resting.blocks[:pause]) == {256 * 1024}
+    assert max(after[:1000]) == 8 * 1024 and after[-1] == 256 * 1024
     await leave([task])
 
 
