@@ -26,6 +26,9 @@ _CALLS = 500
 _ROUNDS = 40
 _PROFILED_CALLS = 5000
 _SHOWN = 14
+_PUBLIC = "/download/resource/covers/7.webp"
+_PROTECTED = "/download/archive/mods/7/main.zip"
+_COOKIE = (b"cookie", b"accessToken=" + b"x" * 300)
 
 
 class _Nothing:
@@ -39,17 +42,23 @@ class _Nothing:
         await send({"type": "http.response.pathsend", "path": "/nothing"})
 
 
-def profile_of_a_download(folder: Path) -> str:
-    """Return the microseconds that each part takes, and the functions that take most."""
-    return asyncio.run(_profile(folder))
+def profile_of_a_download(folder: Path, access_service_url: str) -> str:
+    """Return the microseconds that each part takes, and the functions that take most.
+
+    Args:
+        access_service_url: One that allows everything.
+    """
+    return asyncio.run(_profile(folder, access_service_url))
 
 
-async def _profile(folder: Path) -> str:
-    settings = make_settings(folder / "profiled", Secrets())
-    target = settings.main_dir / "resource" / "covers" / "7.webp"
-    target.parent.mkdir(parents=True)
-    target.write_bytes(secrets.token_bytes(20_000))
-    (settings.main_dir / "archive" / "mods").mkdir()
+async def _profile(folder: Path, access_service_url: str) -> str:
+    settings = make_settings(
+        folder / "profiled", Secrets(), access_service_url=access_service_url, access_cache_ttl_seconds=3600
+    )
+    for name in ("resource/covers/7.webp", "archive/mods/7/main.zip"):
+        target = settings.main_dir / name
+        target.parent.mkdir(parents=True)
+        target.write_bytes(secrets.token_bytes(20_000))
     storage = Storage(settings.main_dir)
     framework = create_app(
         Service("Nothing", "", "", [], loads=False, health_prefixes=[], shortcuts=[Middleware(_Nothing)])
@@ -60,22 +69,20 @@ async def _profile(folder: Path) -> str:
             ("the same within FastAPI's outer layers and CORS", lambda: _call(framework, runtime)),
             ("`DownloadEndpoint` alone", lambda: _call(DownloadEndpoint(app), runtime)),
             ("the distributor", lambda: _call(app, runtime)),
+            ("of these, `Storage.find`", lambda: _find(storage, "resource", "covers/7.webp")),
+            ("the distributor, permission remembered", lambda: _call(app, runtime, _PROTECTED, _COOKIE)),
+            ("of these, `Storage.find`", lambda: _find(storage, "archive", "mods/7/main.zip")),
         ]
         lines = [f"- {name}: {await _microseconds(work):.1f} µs" for name, work in parts]
-
-        async def find() -> None:
-            storage.find("resource", "covers/7.webp")
-
-        lines.append(f"- of these, `Storage.find`: {await _microseconds(find):.1f} µs")
         profiler = cProfile.Profile()
         profiler.enable()
         for _ in range(_PROFILED_CALLS):
-            await _call(app, runtime)
+            await _call(app, runtime, _PROTECTED, _COOKIE)
         profiler.disable()
     output = io.StringIO()
     pstats.Stats(profiler, stream=output).strip_dirs().sort_stats("tottime").print_stats(_SHOWN)
     shown = "\n".join(line.rstrip() for line in output.getvalue().splitlines()[4:] if line.strip())
-    return "\n".join(lines) + f"\n\n```\n{shown}\n```"
+    return "\n".join(lines) + f"\n\nWhere the protected one spends its time:\n\n```\n{shown}\n```"
 
 
 async def _microseconds(work: Callable[[], Awaitable[None]]) -> float:
@@ -88,14 +95,18 @@ async def _microseconds(work: Callable[[], Awaitable[None]]) -> float:
     return best / _CALLS * 1e6
 
 
-async def _call(app: ASGIApp, runtime: Runtime) -> None:
+async def _find(storage: Storage, storage_type: str, path: str) -> None:
+    storage.find(storage_type, path)
+
+
+async def _call(app: ASGIApp, runtime: Runtime, path: str = _PUBLIC, *headers: tuple[bytes, bytes]) -> None:
     scope = {
         "type": "http",
         "http_version": "1.1",
         "method": "GET",
-        "path": "/download/resource/covers/7.webp",
+        "path": path,
         "query_string": b"",
-        "headers": [(b"host", b"127.0.0.1:8000"), (b"user-agent", b"benchmark")],
+        "headers": [(b"host", b"127.0.0.1:8000"), (b"user-agent", b"benchmark"), *headers],
         "extensions": {"http.response.pathsend": {}},
         "state": {"runtime": runtime},
     }

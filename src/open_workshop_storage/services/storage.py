@@ -163,21 +163,26 @@ class Storage:
             status.st_size,
             status.st_mtime_ns,
             status.st_ino,
-            self._protected_mod(real_path, known_type),
+            self._protected_mod(real_path, known_type, folder),
         )
 
-    def _protected_mod(self, real_path: str, storage_type: StorageType) -> str | None:
+    def _protected_mod(self, real_path: str, storage_type: StorageType, folder: str) -> str | None:
         """Return the id of the mod that a resolved path belongs to, or None if it is outside `archive/mods/`.
+
+        Args:
+            folder: The real path of the type's folder. What is really below its `mods` is so by no link.
 
         Raises:
             FileMissing: The path is inside, but not below a folder named by ASCII digits.
         """
-        mods = self._mods
-        if storage_type is StorageType.ARCHIVE or self._mods_expire < time.monotonic():
-            # Only by links of the operator's can files of another type be among the mods, so it is enough there to
-            # notice a new one soon.
-            mods = self._mods = self._real_folder(_MODS)
-            self._mods_expire = time.monotonic() + _LINKS_SECONDS
+        mods = f"{folder}/mods"
+        if storage_type is not StorageType.ARCHIVE or not real_path.startswith(f"{mods}/"):
+            mods = self._mods
+            if storage_type is StorageType.ARCHIVE or self._mods_expire < time.monotonic():
+                # Only by links of the operator's can files of another type be among the mods, so it is enough there to
+                # notice a new one soon.
+                mods = self._mods = self._real_folder(_MODS)
+                self._mods_expire = time.monotonic() + _LINKS_SECONDS
         if not is_inside(real_path, mods):
             return None
         mod_id, _, below = real_path[len(mods) + 1 :].partition("/")
