@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import os
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from open_workshop_storage.services.archives import Archives
 from tests.archives.conftest import archives_with
 from tests.archives.rars import file4, file5, rar4, rar5
 from tests.archives.workbench import Workbench
+from tests.archives.zips import Entry, streamed, zip_from
 from tests.support.archives import compressed_tar_of, seven_zip_of, tar_of, zip_of
 from tests.support.processes import descendants
 
@@ -24,6 +26,7 @@ FILES = {"mod/a.txt": b"some text " * 40, "mod/b/c.bin": bytes(range(256)), "emp
 SOUND: dict[str, bytes] = {
     "zip": zip_of(FILES),
     "stored zip": zip_of(FILES, 0),
+    "zip with sizes after the data": zip_from([streamed(Entry(b"a", b"text " * 99)), streamed(Entry(b"b", bytes(99)))]),
     "7z": seven_zip_of(FILES),
     "7z with plain headers": seven_zip_of(FILES, "-mhc=off", "-ms=off"),
     "rar 4": rar4(*(file4(name.encode(), data) for name, data in FILES.items())),
@@ -53,6 +56,8 @@ def judge(sent: bytes, archives: Archives) -> None:
         try:
             asyncio.run(workbench.accept(sent, 10_000_000))
             left = {"source", "extracted", "packed.zip"}
+            if not workbench.packed.exists():
+                assert asyncio.run(announced_by(workbench)) == bytes_in(workbench.source)
         except StorageError as error:
             # This one would be our own fault.
             assert not isinstance(error, RepackFailed), error.__cause__
@@ -61,6 +66,16 @@ def judge(sent: bytes, archives: Archives) -> None:
         assert {path.name for path in workbench.folder.iterdir()} <= left
         assert not any(path.is_symlink() for path in workbench.folder.rglob("*"))
     assert set(descendants(os.getpid())) <= before
+
+
+async def announced_by(workbench: Workbench) -> int:
+    """Return the bytes that a ZIP announces to hold."""
+    return (await workbench.archives.inspect(workbench.source, 0)).unpacked_bytes
+
+
+def bytes_in(path: Path) -> int:
+    """Return the bytes that come out of a ZIP."""
+    return len(subprocess.run(["7z", "x", "-so", "-tzip", path], capture_output=True, check=True).stdout)
 
 
 @pytest.fixture(scope="module")
