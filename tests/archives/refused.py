@@ -48,7 +48,7 @@ from tests.archives.zips import (
     unicode_path,
     zip_from,
 )
-from tests.support.archives import SMALL_MOD, compressed_tar_of, seven_zip_of, tar_of, zip_of
+from tests.support.archives import COMPRESS, SMALL_MOD, compressed_tar_of, seven_zip_of, tar_of, zip_of
 
 Builders = dict[str, Callable[[], bytes]]
 
@@ -146,12 +146,26 @@ def greedy_seven_zip() -> bytes:
     return bytes(archive)
 
 
+def raw_deflate(text: bytes) -> bytes:
+    """Return data as a ZIP holds them with method 8."""
+    return Entry(b"", text).packed()
+
+
+def raw_lzma(text: bytes, dictionary: int = 1 << 23) -> bytes:
+    """Return data as a ZIP holds them with method 14 (APPNOTE 5.8.8)."""
+    # The version, the size of what follows, the usual parameters, and the dictionary.
+    head = struct.pack("<2xHBI", 5, 0x5D, dictionary)
+    return head + lzma.compress(text, lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA1}])
+
+
 def greedy_zip() -> bytes:
     """Return a ZIP whose only entry wants a dictionary of 4 GiB to be unpacked."""
-    packed = lzma.compress(TEXT, lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA1}])
-    # The version, the size of what follows, the usual parameters, and the dictionary (APPNOTE 5.8.8).
-    head = struct.pack("<2xHBI", 5, 0x5D, 0xFFFFFFFF)
-    return zip_from([Entry(b"a", TEXT, method=14, packed_as=head + packed)])
+    return zip_from([Entry(b"a", TEXT, method=14, packed_as=raw_lzma(TEXT, 0xFFFFFFFF))])
+
+
+def zip_of_a_beginning(method: int, pack: Callable[[bytes], bytes]) -> bytes:
+    """Return a ZIP whose headers know of the beginning of its data only, and of the checksum of that."""
+    return zip_from([Entry(b"a", TEXT, method=method, packed_as=pack(TEXT * 100))])
 
 
 def hidden_behind(entry: Entry) -> bytes:
@@ -275,6 +289,16 @@ _CORRUPT_ZIPS: Builders = {
     "zip that unpacks to less than it says in one of two places": lambda: zip_from(
         [streamed(Entry(b"small", TEXT, size=len(TEXT) * 2))]
     ),
+    **{
+        f"zip of {method} that goes on behind what it says, checksum included": partial(zip_of_a_beginning, *how)
+        for method, how in {
+            "Deflate": (8, raw_deflate),
+            "BZip2": (12, COMPRESS["bz2"]),
+            "BZip2 in two streams": (12, lambda text: COMPRESS["bz2"](text[: len(TEXT)]) + COMPRESS["bz2"](text)),
+            "LZMA": (14, raw_lzma),
+            "Zstandard": (93, COMPRESS["zst"]),
+        }.items()
+    },
     "stored zip that unpacks to more than it says": lambda: zip_from([Entry(b"bomb", TEXT, method=0, size=9)]),
     "zip that unpacks to less than it says": lambda: zip_from([Entry(b"small", TEXT, size=len(TEXT) * 2)]),
     "zip with another name in the local header": lambda: zip_from([Entry(b"a", TEXT, local_name=b"b")]),

@@ -30,12 +30,13 @@ SMALL_MOD: Entries = {
 }
 """Text, incompressible bytes, a name beyond ASCII and an empty file."""
 
-_COMPRESS: dict[str, Callable[[bytes], bytes]] = {
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "gz": gzip.compress,
     "bz2": bz2.compress,
     "xz": lzma.compress,
     "zst": zstd.compress,
 }
+"""What compresses bytes, by the last part of such a file's name."""
 
 
 def zip_of(entries: Entries, method: int = zipfile.ZIP_DEFLATED) -> bytes:
@@ -61,7 +62,7 @@ def tar_of(entries: Entries) -> bytes:
 
 def compressed_tar_of(entries: Entries, compression: str) -> bytes:
     """Return a tar compressed by `gz`, `bz2`, `xz` or `zst`."""
-    return _COMPRESS[compression](tar_of(entries))
+    return COMPRESS[compression](tar_of(entries))
 
 
 def seven_zip_of(entries: Entries, *options: str) -> bytes:
