@@ -103,8 +103,7 @@ class Archives:
         """
         keep = False
         with as_storage_errors():
-            entries = await asyncio.to_thread(self._entries_of, source, max_unpacked_bytes)
-            kind = await asyncio.to_thread(_kind_of_file, source)
+            kind, entries = await asyncio.to_thread(self._first_look, source, max_unpacked_bytes)
             if kind in COMPRESSED and not await holds_tar(self._seven_zip, source, _TYPE_SWITCHES[kind]):
                 kind = Kind.PLAIN
             if kind is Kind.ZIP:
@@ -253,6 +252,9 @@ class Archives:
         else:
             await run_to_end(partial(unpack_file, asyncio.get_running_loop()))
         return entries.unpacked_bytes
+
+    def _first_look(self, source: Path, max_unpacked_bytes: int) -> tuple[Kind, Entries]:
+        return _kind_of_file(source), self._entries_of(source, max_unpacked_bytes)
 
     def _entries_of(self, source: Path, max_unpacked_bytes: int) -> Entries:
         limits = [max_unpacked_bytes] if max_unpacked_bytes else []

@@ -79,23 +79,23 @@ class Transfers:
         if not claims.download_url:
             raise BadRequest("Download URL missing")
         check_url(claims.download_url)
+        job = Job(
+            job_id=claims.job_id,
+            claims=claims,
+            origin="url",
+            file_name=safe_file_name(claims.filename or ""),
+            traceparent=traceparent(),
+        )
         while True:
-            job = await self._store.get(claims.job_id)
-            if job is not None:
-                return job.status
-            job = Job(
-                job_id=claims.job_id,
-                claims=claims,
-                origin="url",
-                file_name=safe_file_name(claims.filename or ""),
-                traceparent=traceparent(),
-            )
             try:
                 await self._store.save(job, EventKind.STAGE)
             except StaleJobError:
-                continue
-            job_log(_logger, job.job_id).info("put in line to be fetched")
-            return "started"
+                known = await self._store.get(job.job_id)
+                if known is not None:
+                    return known.status
+            else:
+                job_log(_logger, job.job_id).info("put in line to be fetched")
+                return "started"
 
     async def upload(
         self, claims: TransferClaims, chunks: AsyncIterator[bytes], file_name: str, announced: int | None
