@@ -14,7 +14,7 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from open_workshop_storage.core.settings import Settings, SettingsError, load_settings
-from open_workshop_storage.services.doctor import Verdict, examine
+from open_workshop_storage.services.doctor import Verdict, examine, reason_of
 from open_workshop_storage.services.status import status_text
 from open_workshop_storage.stores.redis_client import redis_client
 from open_workshop_storage.stores.redis_overview import overview
@@ -42,7 +42,7 @@ async def status(settings: Settings) -> int:
         async with asyncio.timeout(_PATIENCE_SECONDS):
             print(status_text(await overview(redis, settings.redis_prefix, _MOST_JOBS)))
     except (RedisError, OSError) as error:
-        print(f"Redis does not answer: {type(error).__name__}", file=sys.stderr)
+        print(f"Redis cannot be asked ({reason_of(error)}); the doctor says what to do", file=sys.stderr)
         return 1
     finally:
         await redis.aclose()

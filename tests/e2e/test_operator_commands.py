@@ -6,17 +6,24 @@ import asyncio
 import re
 import subprocess
 import sys
+import threading
+import time
+from contextlib import AsyncExitStack
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
 import pytest
+import redis
 
 from tests.conftest import ServiceStarter
+from tests.e2e.under_way import PACKED_LARGE, Transfers, eventually
 from tests.support.archives import SMALL_MOD, zip_of
 from tests.support.client import PATIENCE_SECONDS, upload
 from tests.support.configs import Secrets, write_config
 from tests.support.manager import Answer
-from tests.support.servers import PROJECT, clean_environment, free_port
+from tests.support.servers import PROJECT, clean_environment, free_port, redis_server
 from tests.support.services import Services
 
 pytestmark = pytest.mark.anyio
@@ -81,6 +88,56 @@ def test_the_doctor_warns_of_a_disk_that_is_nearly_full_and_of_a_weak_secret(tmp
     assert "abcabc" not in result.stdout
 
 
+class Ailing(BaseHTTPRequestHandler):
+    """A proxy whose service is down and whose clock is slow."""
+
+    def do_HEAD(self) -> None:
+        self.send_response(502)
+        self.end_headers()
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return formatdate(time.time() - 3600, usegmt=True)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep quiet."""
+
+
+def test_the_doctor_tells_a_service_that_is_down_behind_its_proxy_and_a_clock_that_is_off(tmp_path: Path) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Ailing) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        settings = {"MAIN_DIR": str(tmp_path), "MANAGER_URL": url, "ACCESS_SERVICE_URL": url, **Secrets().settings()}
+        printed = run("doctor", write_config(tmp_path, settings)).stdout
+        server.shutdown()
+    assert "warning  MANAGER_URL: answers with status 502" in printed
+    assert re.search(r"warning  ACCESS_SERVICE_URL: its clock is -36\d\d s off", printed)
+
+
+def test_the_doctor_tells_why_a_redis_that_answers_will_not_do(tmp_path: Path) -> None:
+    with redis_server(tmp_path) as server, redis.Redis.from_url(server.url) as client:
+        settings = {
+            "MAIN_DIR": str(tmp_path),
+            "MANAGER_URL": "http://127.0.0.1:9",
+            "ACCESS_SERVICE_URL": "http://127.0.0.1:9",
+            "REDIS_URL": server.url,
+            **Secrets().settings(),
+        }
+        config = write_config(tmp_path, settings)
+        # Redis cannot put its file there.
+        (tmp_path / "dump.rdb").mkdir()
+        client.bgsave()
+        while client.info("persistence")["rdb_bgsave_in_progress"]:
+            time.sleep(0.01)
+        client.replicaof("127.0.0.1", 9)
+        printed = run("doctor", config).stdout
+        assert "FAULT    Redis: is a replica" in printed
+        assert "FAULT    Redis: could not write to its disk" in printed
+        client.config_set("requirepass", "of-another")
+        assert "FAULT    Redis: refuses" in run("doctor", config).stdout
+        told = run("status", config)
+        assert (told.returncode, told.stdout) == (1, "") and "Redis cannot be asked" in told.stderr
+
+
 @pytest.mark.parametrize("command", ["doctor", "status"])
 def test_faulty_settings_are_named(command: str, tmp_path: Path) -> None:
     result = run(command, write_config(tmp_path, {"MAIN_DIR": ""}))
@@ -88,7 +145,7 @@ def test_faulty_settings_are_named(command: str, tmp_path: Path) -> None:
     assert "MANAGER_URL is missing" in result.stderr and "Traceback" not in result.stderr
 
 
-async def test_status_shows_what_failed_and_why_what_waits_and_which_callbacks_are_pending(
+async def test_status_shows_what_runs_waits_and_failed_and_why_and_which_callbacks_are_pending(
     start_services: ServiceStarter, redis_url: str, http: httpx.AsyncClient
 ) -> None:
     services = start_services(redis_url, apps=["loader"], TRANSFER_DOWNLOAD_CONCURRENCY=1)
@@ -101,14 +158,24 @@ async def test_status_shows_what_failed_and_why_what_waits_and_which_callbacks_a
     assert (await upload(http, services.loader, moved.token, zip_of(SMALL_MOD))).status_code == 200
     assert (await upload(http, services.loader, failed.token, b"no image")).status_code == 400
     await upload(http, services.loader, packed.token, zip_of(SMALL_MOD))
-    result = await asyncio.to_thread(run, "status", config_of(services))
+    async with AsyncExitStack() as stack:
+        transfers = Transfers(services, http, stack)
+        running = await transfers.fetch(PACKED_LARGE, whole=False)
+        waiting = await transfers.fetch(PACKED_LARGE)
+        line = f"test-{services.main_dir.parent.name}:slots:download:line"
+        with redis.Redis.from_url(redis_url) as client:
+            await eventually(lambda: client.zcard(line))
+        result = await asyncio.to_thread(run, "status", config_of(services))
+        running.file.go_on.set()
     assert result.returncode == 0
     lines = {(line.split()[0], line.split()[1]): line for line in result.stdout.splitlines() if "job-" in line}
     assert f"to {moved.path}" in lines["moved", moved.job_id]
     assert "Image expected (not_image)" in lines["failed", failed.job_id]
     assert "waits for the Manager" in lines["packed", packed.job_id]
     assert "1 attempts failed" in lines["callback", packed.job_id]
-    assert "upload 0 used, 0 waiting" in result.stdout
+    assert "downloading" in lines["runs", running.ticket.job_id]
+    assert "for a download slot" in lines["waits", waiting.ticket.job_id]
+    assert "upload 0 used, 0 waiting, download 1 used, 1 waiting" in result.stdout
 
 
 def test_status_says_where_it_cannot_look(tmp_path: Path, services: Services) -> None:
@@ -117,4 +184,4 @@ def test_status_says_where_it_cannot_look(tmp_path: Path, services: Services) ->
         assert (result.returncode, result.stdout) == (1, "") and "process only" in result.stderr
     else:
         result = run("status", config_of(services), REDIS_URL=f"redis://127.0.0.1:{free_port()}")
-        assert (result.returncode, result.stdout) == (1, "") and "does not answer" in result.stderr
+        assert (result.returncode, result.stdout) == (1, "") and "Redis cannot be asked" in result.stderr

@@ -17,7 +17,7 @@ from resource import RLIMIT_NOFILE, getrlimit
 from typing import NamedTuple
 
 import httpx
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.storage_types import StorageType
@@ -26,6 +26,8 @@ from open_workshop_storage.utils.seven_zip import SevenZip, SevenZipError
 
 _PATIENCE_SECONDS = 5.0
 _MOST_SKEW_SECONDS = 10.0
+# What proxies answer in the place of a service.
+_NOBODY_BEHIND = frozenset({502, 503, 504})
 _LEAST_BCRYPT_COST = 10
 _LEAST_DIFFERENT_CHARACTERS = 12
 _LEAST_OPEN_FILES = 4096
@@ -100,19 +102,22 @@ async def _storage(settings: Settings) -> list[Finding]:
 
 
 def _look_at_storage(root: Path, reserve_bytes: int) -> list[Finding]:
-    if not root.is_dir():
-        return [fault("MAIN_DIR", f"{root} is no folder; make or mount it, owned by the services' user")]
+    if not os.path.isdir(root):
+        text = f"{root} is no folder that this user can see; make or mount it, owned by the services' user"
+        return [fault("MAIN_DIR", text)]
     findings = []
-    if not os.access(root, os.R_OK | os.W_OK | os.X_OK):
-        findings.append(fault("MAIN_DIR", f"{root} cannot be written by this user; the loader's user has to"))
+    folders = [path for path in (root, root / "temp", *map(root.joinpath, StorageType)) if os.path.isdir(path)]
+    for path in folders:
+        if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+            text = f"{path} cannot be written by this user; chown -R it to the services' user, and run this as that one"
+            findings.append(fault("MAIN_DIR", text))
     if root.stat().st_mode & stat.S_IWOTH:
         findings.append(warning("MAIN_DIR", f"anybody may write to {root}; chmod o-w"))
     free = shutil.disk_usage(root).free
     if free < reserve_bytes:
-        findings.append(fault("disk", f"{_size(free)} free, less than STORAGE_RESERVE_BYTES; transfers are refused"))
-    temp = root / "temp"
-    devices = {folder: folder.stat().st_dev for folder in (temp, *map(root.joinpath, StorageType)) if folder.is_dir()}
-    if len({*devices.values(), root.stat().st_dev}) > 1:
+        text = f"{_size(free)} free, less than STORAGE_RESERVE_BYTES; transfers are refused: make room, or lower it"
+        findings.append(fault("disk", text))
+    if len({path.stat().st_dev for path in folders}) > 1:
         findings.append(
             warning("MAIN_DIR", "its folders are on several file systems; a move copies each file, which takes time")
         )
@@ -147,11 +152,18 @@ async def _redis(settings: Settings) -> list[Finding]:
             asked = time.time()
             seconds, microseconds = await redis.time()
             info = await redis.info()
+    except (AuthenticationError, ResponseError) as error:
+        text = f"refuses ({error}); correct user, password and database in REDIS_URL, or what Redis lets that user do"
+        return [fault("Redis", text)]
     except (RedisError, OSError) as error:
-        return [fault("Redis", f"no answer ({type(error).__name__}); start it, or correct REDIS_URL")]
+        return [fault("Redis", f"no answer ({reason_of(error)}); start it, or correct REDIS_URL")]
     finally:
         await redis.aclose()
     findings = _clock("Redis", seconds + microseconds / 1e6 - asked)
+    if info.get("role") != "master":
+        findings.append(fault("Redis", "is a replica, which cannot be written; name its master in REDIS_URL"))
+    if "err" in (info.get("aof_last_write_status"), info.get("rdb_last_bgsave_status")):
+        findings.append(fault("Redis", "could not write to its disk, and may refuse changes; make room there"))
     if not info.get("aof_enabled"):
         findings.append(warning("Redis", "loses the latest jobs when it dies; set `appendonly yes`"))
     if info.get("maxmemory") and info.get("maxmemory_policy") != "noeviction":
@@ -170,15 +182,24 @@ async def _neighbours(settings: Settings) -> list[Finding]:
             try:
                 answer = await http.head(url)
             except httpx.HTTPError as error:
-                findings.append(
-                    fault(name, f"no answer ({type(error).__name__}); start the service, or correct the URL")
-                )
+                text = f"no answer ({reason_of(error)}); start the service, or correct the URL"
+                findings.append(fault(name, text))
                 continue
             with suppress(ValueError):
                 told = parsedate_to_datetime(answer.headers.get("date", "")).timestamp()
                 findings += _clock(name, told - asked)
-            findings.append(ok(name, "answers"))
+            if answer.status_code in _NOBODY_BEHIND:
+                findings.append(
+                    warning(name, f"answers with status {answer.status_code}; see whether the service runs")
+                )
+            else:
+                findings.append(ok(name, "answers"))
     return findings
+
+
+def reason_of(error: Exception) -> str:
+    """Return why something could not be reached, as far as the error tells."""
+    return str(error) or type(error).__name__
 
 
 def _clock(subject: str, ahead_seconds: float) -> list[Finding]:
