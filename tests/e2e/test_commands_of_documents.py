@@ -2,29 +2,126 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import signal
 import subprocess
 import zipfile
+from fnmatch import fnmatchcase
+from itertools import takewhile
 from pathlib import Path
 
+import pytest
+
+from tests.support.archives import SMALL_MOD, seven_zip_of
 from tests.support.client import PATIENCE_SECONDS
+from tests.support.processes import descendants, is_running
 from tests.support.servers import GRANIAN, PROJECT, clean_environment, free_port
+from tests.support.services import Services
 
 COPIED = ("Makefile", "requirements.txt", "ow_config_sample.py", "token_gen.py", "src", "deploy")
 STARTED = re.compile(r"^(\.venv/bin/granian .*)$", re.MULTILINE)
 PLAIN_TOKEN = 'token="$(sed -n "s/.*storage_manage_token[^A-Za-z0-9_-]*//p" printed | head -n 1 | tr -d "\'\\", ")"'
 
+SHELL_BLOCK = re.compile(r"```sh\n(.*?)```", re.DOTALL)
+BY_HAND = "A first transfer by hand"
+ONE_FILE_OF_TESTS = ".venv/bin/python -m pytest tests/test_tokens.py"
+DEMO_OF_A_FILE = "make demo FILE=path/to/archive.7z"
+TYPED = {
+    # In the README's transfer, which is typed whole.
+    "make setup",
+    ".venv/bin/python token_gen.py --write ow_config.py",
+    "make format",
+    ONE_FILE_OF_TESTS,
+    DEMO_OF_A_FILE,
+    "ow() {*",
+    "ow doctor",
+    "ow status",
+}
+"""What the tests of this module type; here and below, as patterns."""
+STOPPED_EARLY = {
+    "make demo": "--help",
+    "make chaos": "--help",
+    "make chaos SEED=7": "--help",
+    "PYTHONPATH=src:. .venv/bin/python -m tests.chaos --short --seed 7": "--help",
+    "make fuzz": "--collect-only --quiet",
+    "make bench": "--help",
+    "make bench GROUPS=small-files": "--help",
+}
+"""What would take minutes, with the option that has it end at once."""
+CI = "run each time by .ci/run"
+ROOT = "changes the machine, as root"
+ITS_MACHINE = "asks a machine that was set up so"
+NOT_TYPED = {
+    "make test": CI,
+    "make lint": CI,
+    "make type-check": CI,
+    ".venv/bin/python -m pytest": "the same as make test",
+    "apt-get update": ROOT,
+    "apt-get install --no-install-recommends *": ROOT,
+    "adduser --system --group --no-create-home --home *": ROOT,
+    "adduser www-data open-workshop": ROOT,
+    "git clone https://*": "has no address yet",
+    "make -C /opt/open-workshop-storage setup": ROOT,
+    "cd /opt/open-workshop-storage && git pull && make setup": ROOT,
+    "cd /opt/open-workshop-storage": ITS_MACHINE,
+    "install -d -o * /srv/open-workshop/storage": ROOT,
+    "install -d -o * /etc/open-workshop": ROOT,
+    ".venv/bin/python token_gen.py --write /etc/open-workshop/ow_config.py": ROOT,
+    "chown root:open-workshop /etc/open-workshop/ow_config.py": ROOT,
+    "chmod 640 /etc/open-workshop/ow_config.py": ROOT,
+    "cp deploy/*": ROOT,
+    "echo WATCHDOG_HEALTH_URL=* > /etc/open-workshop/watchdog-*.env": ROOT,
+    "systemctl daemon-reload": ROOT,
+    "systemctl enable --now open-workshop-*": ROOT,
+    "systemctl start open-workshop-*": ROOT,
+    "systemctl stop open-workshop-*": ROOT,
+    "systemctl restart *": ROOT,
+    "systemctl reload nginx": ROOT,
+    "systemctl disable": ROOT,
+    "systemctl edit open-workshop-distributor": ROOT,
+    "certbot *--nginx*": ROOT,
+    "ln -s ../sites-available/open-workshop /etc/nginx/sites-enabled/": ROOT,
+    "nginx -t && systemctl reload nginx": ROOT,
+    "sed -i * /etc/redis/redis.conf": ROOT,
+    "sed -i * /etc/nginx/nginx.conf": ROOT,
+    "sed -i * /etc/nginx/sites-available/open-workshop": ROOT,
+    "sed * deploy/nginx-site.conf > /etc/nginx/sites-available/open-workshop": ROOT,
+    "curl *readyz": ITS_MACHINE,
+    "journalctl -u *": ITS_MACHINE,
+    "rsync -a --exclude temp": "a part of a command",
+    "python -m open_workshop_storage doctor": "a short name of ow doctor",
+}
+"""What is not typed, and why. All of the deployment was followed by hand on an empty Debian."""
+INLINE_ONLY = {"journalctl", "rsync", "python"}
+"""First words of commands that stand in no block of their own."""
+
 
 def commands(document: str, heading: str) -> str:
     """Return all shell commands below a heading."""
     section = (PROJECT / document).read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    return "\n".join(re.findall(r"```sh\n(.*?)```", section, re.DOTALL))
+    return "\n".join(SHELL_BLOCK.findall(section))
 
 
-def checkout(folder: Path) -> Path:
-    """Return a fresh checkout whose `make setup` finds all installed."""
-    for name in COPIED:
+def commands_of_all_documents() -> set[str]:
+    """Return every line of the blocks for shells, and what reads like a command within lines."""
+    blocks, inline = set(), set()
+    for document in (PROJECT / "README.md", PROJECT / "CHANGELOG.md", *(PROJECT / "docs").glob("*.md")):
+        before, by_hand, after = document.read_text().partition(f"\n## {BY_HAND}\n")
+        text = before + "\n## " + after.partition("\n## ")[2] if by_hand else before
+        for block in SHELL_BLOCK.findall(text):
+            lines = (re.sub(r"\s+# .*", "", line) for line in block.splitlines())
+            blocks |= {line for line in lines if line}
+        code = re.findall(r"(?<!`)`([^`]+)`(?!`)", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+        inline |= {" ".join(words) for words in map(str.split, code) if len(words) > 1}
+    first_words = {command.split()[0] for command in blocks} | INLINE_ONLY
+    return blocks | {command for command in inline if command.split()[0] in first_words}
+
+
+def checkout(folder: Path, *names: str) -> Path:
+    """Return a fresh checkout of these files and folders whose `make setup` finds all installed."""
+    for name in names:
         source = PROJECT / name
         if source.is_dir():
             shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -34,8 +131,22 @@ def checkout(folder: Path) -> Path:
     return folder
 
 
+def run(command: str, folder: Path = PROJECT) -> str:
+    """Type a command and return what it prints; it has to end well."""
+    result = subprocess.run(
+        ["bash", "-c", command],
+        cwd=folder,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
 def test_the_first_transfer_by_hand_works_as_the_readme_says(tmp_path: Path) -> None:
-    typed = commands("README.md", "A first transfer by hand")
+    typed = commands("README.md", BY_HAND)
     for port in ("8000", "8001", "9000", "9001"):
         typed = re.sub(rf"(127\.0\.0\.1:|--port ){port}\b", rf"\g<1>{free_port()}", typed)
     assert all(" ".join(GRANIAN[1:]) in command for command in STARTED.findall(typed))
@@ -48,7 +159,7 @@ def test_the_first_transfer_by_hand_works_as_the_readme_says(tmp_path: Path) -> 
     for port in re.findall(r"granian .*--port (\d+)", typed):
         typed = typed.replace("TOKEN=$(", f"url=http://127.0.0.1:{port}/; {waiting}\nTOKEN=$(", 1)
     script = f"set -e\ntrap 'kill $(jobs -p); wait' EXIT\n{typed}"
-    folder = checkout(tmp_path)
+    folder = checkout(tmp_path, *COPIED)
     result = subprocess.run(
         ["bash", "-c", script],
         cwd=folder,
@@ -63,9 +174,75 @@ def test_the_first_transfer_by_hand_works_as_the_readme_says(tmp_path: Path) -> 
         assert archive.read("hello.txt") == b"hello\n"
 
 
-def test_every_make_target_that_the_documents_name_exists() -> None:
-    makefile = (PROJECT / "Makefile").read_text()
-    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
-    for document in (PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))):
-        named = set(re.findall(r"(?:^|`)make(?: -C \S+)? ([a-z-]+)", document.read_text(), re.MULTILINE))
-        assert named <= targets, document.name
+def test_each_command_is_typed_or_listed_with_the_reason() -> None:
+    known = {*TYPED, *STOPPED_EARLY, *NOT_TYPED}
+    found = sorted(commands_of_all_documents())
+    unknown = [command for command in found if not any(fnmatchcase(command, pattern) for pattern in known)]
+    assert unknown == []
+    assert [pattern for pattern in known if not any(fnmatchcase(command, pattern) for command in found)] == []
+    for path in re.findall(r"\bdeploy/\S+", "\n".join(found)):
+        assert list(PROJECT.glob(path)), path
+    ci = (PROJECT / ".ci" / "run").read_text()
+    run_by_ci = [command for command, reason in NOT_TYPED.items() if reason is CI]
+    assert run_by_ci and all(command.removeprefix("make ") in ci for command in run_by_ci)
+
+
+@pytest.mark.parametrize("command", STOPPED_EARLY)
+def test_what_takes_long_begins(command: str) -> None:
+    shown = run(f"{command} --dry-run") if command.startswith("make ") else command
+    last = shown.strip().splitlines()[-1]
+    printed = run(f"{last} {STOPPED_EARLY[command]}")
+    for group in re.findall(r"GROUPS=(\S+)", command):
+        assert group in printed
+
+
+def test_one_file_of_tests_can_be_run() -> None:
+    assert " passed" in run(ONE_FILE_OF_TESTS)
+
+
+def test_make_format_formats(tmp_path: Path) -> None:
+    folder = checkout(tmp_path, "Makefile", "requirements.txt", "pyproject.toml", "deploy")
+    sources = [folder / name for name in ("src/a.py", "tests/a.py", "benchmarks/a.py")]
+    sources += [folder / name for name in ("ow_config_sample.py", "token_gen.py", "watchdog.py")]
+    for source in sources:
+        source.parent.mkdir(exist_ok=True)
+        source.write_text("import sys\nimport os\nx = 'y'\n")
+    run("make format", folder)
+    assert {source.read_text() for source in sources} == {'import os\nimport sys\n\nx = "y"\n'}
+
+
+def test_make_demo_sends_a_file_of_the_readers(tmp_path: Path) -> None:
+    folder = checkout(tmp_path, *COPIED, "tests", "pyproject.toml")
+    (folder / "path" / "to").mkdir(parents=True)
+    (folder / "path" / "to" / "archive.7z").write_bytes(seven_zip_of(SMALL_MOD))
+    demo = subprocess.Popen(
+        DEMO_OF_A_FILE.split(),
+        cwd=folder,
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert demo.stdout is not None
+    with demo, demo.stdout:
+        printed = list(takewhile(lambda line: "Serving until Ctrl-C." not in line, demo.stdout))
+        started = descendants(demo.pid)
+        # Ctrl-C reaches make and what it runs alike.
+        os.killpg(demo.pid, signal.SIGINT)
+        printed += demo.stdout.readlines()
+    assert started and not [pid for pid in started if is_running(pid)]
+    assert any("Entries compared: 4" in line for line in printed), "".join(printed)
+
+
+def test_the_operators_commands_work_as_the_deployment_says(services: Services) -> None:
+    document = (PROJECT / "docs" / "DEPLOYMENT.md").read_text()
+    (function,) = re.findall(r"^ow\(\) .*$", document, re.MULTILINE)
+    # The tests have neither that user nor that file.
+    function, users = re.subn(r"setpriv .*--init-groups ", "", function)
+    config = services.main_dir.parent / "ow_config.py"
+    function, files = re.subn(r"/etc/open-workshop/ow_config\.py", str(config), function)
+    assert (users, files) == (1, 1)
+    assert "ok       MANAGER_URL: answers" in run(f"{function}\now doctor")
+    if services.store == "redis":
+        assert "Slots: upload" in run(f"{function}\now status")
