@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 from open_workshop_storage.core.errors import ArchiveTooLarge, CorruptArchive
 from open_workshop_storage.core.settings import Settings
@@ -22,7 +22,7 @@ from open_workshop_storage.observability.tracing import span
 from open_workshop_storage.services.archive_errors import as_storage_errors
 from open_workshop_storage.services.disk_reserve import require_space
 from open_workshop_storage.utils.archives.entries import Entries
-from open_workshop_storage.utils.archives.groups import watched
+from open_workshop_storage.utils.archives.groups import meanwhile, watched
 from open_workshop_storage.utils.archives.kinds import COMPRESSED, HEAD_BYTES, Kind, kind_of
 from open_workshop_storage.utils.archives.listing import Listing
 from open_workshop_storage.utils.archives.rar4_headers import refuse_rar4_links
@@ -30,7 +30,7 @@ from open_workshop_storage.utils.archives.streams import holds_tar, read_decompr
 from open_workshop_storage.utils.archives.tar import read_tar, unpack_tar
 from open_workshop_storage.utils.archives.tree import settle_tree, size_of_tree
 from open_workshop_storage.utils.archives.zip_headers import read_zip
-from open_workshop_storage.utils.durable_files import Stopped
+from open_workshop_storage.utils.durable_files import Stopped, sync
 from open_workshop_storage.utils.seven_zip import SevenZip
 from open_workshop_storage.utils.threads import run_to_end
 
@@ -50,6 +50,7 @@ _TYPE_SWITCHES = {
 _READ_SWITCHES = ("-p-", "-sns-")
 """Some password, so that none is asked for, and no alternate streams."""
 _COPY_BYTES = 1024 * 1024
+_WRITE_BACK_SECONDS = 0.5
 _ANY_RATIO_BYTES = 256 * 1024 * 1024
 """As much may come out of an archive of any size: a small one of much alike is no bomb."""
 
@@ -184,7 +185,8 @@ class Archives:
     async def pack(self, folder: Path, target: Path, level: int, on_percent: OnPercent) -> int:
         """Pack what a folder holds into a ZIP, which appears complete or not at all.
 
-        It is not written through to the disk: whoever gives it its permanent place does that.
+        The disk takes in what there is of it while `7z` works, but not for sure all: whoever gives it its permanent
+        place sees to that, and then waits for little.
 
         Args:
             level: 0 (fastest) to 9 (smallest).
@@ -203,7 +205,7 @@ class Archives:
             # 7z would add to what is there.
             await asyncio.to_thread(_remove_part, part)
             try:
-                async with watched(partial(self._require_space, target.parent)):
+                async with watched(partial(self._require_space, target.parent)), meanwhile(_write_back(part)):
                     await self._seven_zip.run(*arguments, on_percent=on_percent, folder=folder)
                 await asyncio.to_thread(self._require_space, target.parent)
                 return await asyncio.to_thread(_put_in_place, part, target)
@@ -286,6 +288,14 @@ def _make_empty(folder: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
+
+
+async def _write_back(part: Path) -> NoReturn:
+    while True:
+        await asyncio.sleep(_WRITE_BACK_SECONDS)
+        # 7z may not have begun it yet.
+        with contextlib.suppress(FileNotFoundError):
+            await run_to_end(lambda stop: sync(part))
 
 
 def _remove_part(part: Path) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import Any, NoReturn
 
 from open_workshop_storage.utils.seven_zip import SevenZipError
 
@@ -33,14 +34,25 @@ async def watched(check: Callable[[], None]) -> AsyncIterator[None]:
     Raises:
         Exception: What the body or the check raises.
     """
+    async with meanwhile(_watch(check)):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def meanwhile(work: Coroutine[Any, Any, NoReturn]) -> AsyncIterator[None]:
+    """Run the body, and something beside it that is cancelled with its end.
+
+    Raises:
+        Exception: What the body raises, or the work, which then cancels the body.
+    """
     with without_group():
         async with asyncio.TaskGroup() as group:
-            watching = group.create_task(_watch(check))
+            working = group.create_task(work)
             yield
-            watching.cancel()
+            working.cancel()
 
 
-async def _watch(check: Callable[[], None]) -> None:
+async def _watch(check: Callable[[], None]) -> NoReturn:
     loop = asyncio.get_running_loop()
     pause = _PAUSE_SECONDS
     while True:
