@@ -24,7 +24,7 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _RAW_HEADERS = [(name.lower().encode(), value.encode()) for name, value in COMMON_HEADERS.items()]
 _PREFLIGHT_HEADERS = {
     **COMMON_HEADERS,
-    "Access-Control-Allow-Methods": ", ".join(METHODS),
+    "Access-Control-Allow-Methods": ",".join(METHODS),
     "Access-Control-Max-Age": "600",
     "Vary": "Access-Control-Request-Headers",
 }
