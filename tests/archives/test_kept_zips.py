@@ -37,6 +37,7 @@ async def test_a_zip_with_zstandard_is_kept(workbench: Workbench) -> None:
         pytest.param([], id="none"),
         pytest.param([Entry(b"a/", method=0, mode=0o040755), Entry(b"b/", method=0, mode=0o040755)], id="folders"),
         pytest.param([Entry(b"empty", method=0)], id="an empty file"),
+        pytest.param([Entry(b"empty", b"")], id="an empty file that takes two bytes deflated"),
         pytest.param([Entry(b"noise", NOISE, method=0), Entry(b"text", TEXT)], id="one of two stored"),
         pytest.param([streamed(Entry(b"a", TEXT)), streamed(Entry(b"b", TEXT))], id="sizes after the data"),
         pytest.param([streamed(Entry(b"a", TEXT), large=True)], id="large sizes after the data"),

@@ -66,7 +66,8 @@ def read_zip(path: Path, entries: Entries) -> bool:
             _judge_entry(header, entries)
         is_tight = _judge_local_headers(file, directory)
     packed_bytes = sum(header.packed_bytes for header in directory.headers)
-    saves = packed_bytes * 100 <= entries.unpacked_bytes * 99
+    # Deflate takes two bytes for each entry without any.
+    saves = entries.unpacked_bytes == 0 or packed_bytes * 100 <= entries.unpacked_bytes * 99
     return (
         directory.ends_file
         and is_tight
