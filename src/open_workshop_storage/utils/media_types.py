@@ -6,6 +6,7 @@ import os.path
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
+from urllib.parse import quote
 
 DEFAULT_MEDIA_TYPE = "application/octet-stream"
 
@@ -55,5 +56,10 @@ def content_disposition(filename: str | None, path: str) -> str | None:
     """
     if filename is None or not _ATTACHMENT_NAME.fullmatch(filename):
         return None
-    extension = _UNSAFE_IN_EXTENSION.sub("", os.path.splitext(path)[1])
-    return f'attachment; filename="{filename}{"." if extension else ""}{extension}"'
+    extension = os.path.splitext(path)[1]
+    plain = _UNSAFE_IN_EXTENSION.sub("", extension)
+    disposition = f'attachment; filename="{filename}{"." if plain else ""}{plain}"'
+    if extension in ("", f".{plain}") or not extension.isprintable():
+        return disposition
+    # What a quoted string cannot say stands in the extended form besides (RFC 6266, section 4.3).
+    return f"{disposition}; filename*=UTF-8''{filename}{quote(os.fsencode(extension), safe='')}"
