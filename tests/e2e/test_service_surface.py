@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+from pathlib import Path
+
 import httpx
 import pytest
 from fastapi import APIRouter
@@ -11,11 +15,12 @@ from tests.conftest import ServiceStarter
 from tests.support.client import raw_request, upload
 from tests.support.servers import free_port
 from tests.support.services import Services
+from tests.support.small_disk import small_disk
 
 pytestmark = pytest.mark.anyio
 
 PREFIXES = {"loader": "/loader", "distributor": "/distributor"}
-METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+METHODS = "GET,HEAD,POST,PUT,PATCH,DELETE,OPTIONS"
 EXPOSED = {"content-disposition", "content-range", "etag", "x-unpacked-bytes", "retry-after"}
 
 OWN_PATHS = {
@@ -112,7 +117,7 @@ async def test_a_preflight_allows_any_header_and_all_methods(
     answer = await http.options(services.loader + path, headers=asked)
     assert answer.status_code == 200
     assert answer.headers["access-control-allow-origin"] == "*"
-    assert METHODS <= listed(answer.headers["access-control-allow-methods"])
+    assert answer.headers["access-control-allow-methods"] == METHODS
     assert listed(asked["Access-Control-Request-Headers"]) <= listed(answer.headers["access-control-allow-headers"])
 
 
@@ -174,6 +179,21 @@ async def test_readiness_names_all_that_is_missing(start_services: ServiceStarte
     for url in (f"{services.loader}/loader", f"{services.distributor}/distributor"):
         assert "storage" in (await http.get(f"{url}/readyz")).json()["missing"]
         assert (await http.get(f"{url}/healthz")).status_code == 200
+
+
+async def test_a_file_waits_with_503_for_a_storage_root_that_cannot_be_written(
+    start_services: ServiceStarter, http: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a disk")
+    with small_disk(tmp_path / "root") as disk:
+        services = start_services(apps=["loader"], MAIN_DIR=str(disk.folder))
+        subprocess.run(["mount", "-o", "remount,ro", disk.folder], check=True)
+        assert (await http.get(f"{services.loader}/loader/readyz")).json()["missing"] == ["storage"]
+        form = {"token": services.secrets.upload_file, "type": "resource", "path": "a.bin"}
+        answer = await http.post(f"{services.loader}/upload", data=form, files={"file": b"any"})
+    assert (answer.status_code, answer.text) == (503, "Service unavailable")
+    assert int(answer.headers["retry-after"]) > 0
 
 
 async def test_an_upload_waits_for_redis_with_503_and_retry_after(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -57,13 +56,11 @@ class FileUploads:
             ImagePreparationFailed: It could not be normalised.
             UploadTimedOut: It does not come in time.
             NoSpace: The disk is full, or would be down to its reserve.
-            ServiceUnavailable: The storage root is missing, or too much of other files came before their tokens.
+            ServiceUnavailable: Too much of other files came before their tokens.
         """
         limit = self._settings.upload_max_bytes
         if limit and announced is not None and announced > limit + _FORM_OVERHEAD_BYTES:
             raise FileTooLarge
-        if not await asyncio.to_thread(self._storage.main_dir.is_dir):
-            raise ServiceUnavailable
         # The cleanup takes such a folder for the workspace of a job that is gone.
         workspace = self._storage.temp / f"upload-{secrets.token_hex(16)}"
         received, image = workspace / "file", workspace / "image.webp"

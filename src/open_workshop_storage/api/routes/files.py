@@ -96,6 +96,7 @@ async def upload(request: Request, runtime: RuntimeDep) -> str:
         raise errors.BadRequest("File missing")
     length = request.headers.get("content-length", "")
     announced = int(length) if re.fullmatch("[0-9]{1,18}", length) else None
+    await runtime.readiness.require("storage")
     return await runtime.file_uploads.store(boundary, body_chunks(request), announced)
 
 
