@@ -130,7 +130,7 @@ class JobMissing(StorageError):
 
 
 class SourceMissing(StorageError):
-    """The job has no received file any more."""
+    """The job has no received file, or not yet."""
 
     status = 404
     message = "Source file not found"

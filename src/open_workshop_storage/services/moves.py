@@ -120,7 +120,7 @@ class Moves:
 
         Raises:
             JobMissing: No such job.
-            SourceMissing: It has no received file any more.
+            SourceMissing: It has no received file yet, or any more.
             UploadInProgress: It is still being worked on.
             UnsupportedFormat: It is an image's.
             StorageError: The archive is refused, or packing failed.
