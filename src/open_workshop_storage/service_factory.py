@@ -12,6 +12,7 @@ from starlette.middleware import Middleware
 from open_workshop_storage.api import webhooks
 from open_workshop_storage.api.browsers import BrowserMiddleware
 from open_workshop_storage.api.failures import EXCEPTION_HANDLERS
+from open_workshop_storage.api.header_limit import HeaderLimit
 from open_workshop_storage.api.messages import CallbackClaims, ProgressMessage, TransferTokenClaims
 from open_workshop_storage.api.openapi import ABOUT_ANSWERS, API_VERSION, LICENCE, DocumentedApp, operation_id
 from open_workshop_storage.api.routes import health
@@ -67,7 +68,12 @@ def create_app(service: Service) -> FastAPI:
         openapi_url=f"{service.prefix}/openapi.json",
         redirect_slashes=False,
         lifespan=lifespan,
-        middleware=[Middleware(SettingsMiddleware), Middleware(BrowserMiddleware), *service.shortcuts],
+        middleware=[
+            Middleware(SettingsMiddleware),
+            Middleware(BrowserMiddleware),
+            Middleware(HeaderLimit),
+            *service.shortcuts,
+        ],
         exception_handlers=EXCEPTION_HANDLERS,
         # Settings decide, not the variables that FastAPI would read.
         telemetry={"auto_configure": False},

@@ -194,3 +194,14 @@ async def test_what_is_no_request_for_us_is_refused_and_ends_its_connection(app:
         target = f"/{app}/healthz".encode()
         assert await statuses(server.url, sent.replace(b"{target}", target)) == answers, sent[:100]
     assert server.workers() == workers
+
+
+@pytest.mark.parametrize("app", SERVICES)
+async def test_headers_that_are_too_large_are_refused_as_others_are(
+    app: str, services: Services, http: httpx.AsyncClient
+) -> None:
+    services.stored("resource/file.bin", b"content")
+    for path in (CALLS[app], f"/{app}/healthz", "/download/resource/file.bin"):
+        refused = await http.get(services.servers[app].url + path, headers={"Range": f"bytes={'0-,' * 11_000}"})
+        assert (refused.status_code, refused.text) == (431, "Request headers too large")
+        assert refused.headers["access-control-allow-origin"] == "*"

@@ -28,7 +28,7 @@ ABOUT_ANSWERS = (
     "Every refusal is a short plain text that can be shown to people. Scripts of any origin may call, without "
     "credentials; `OPTIONS` is answered 200 on every path. A path that does not exist is answered 404 `Not Found`, a "
     "method that a path does not know 405 `Method Not Allowed`, with those that it knows in `Allow`. What is no HTTP, "
-    "or has a request line or headers that are too long, gets 400, 414 or 431 without a body. Sizes are in bytes."
+    "or has a request line or headers that are too long, gets 400, 414 or 431. Sizes are in bytes."
 )
 """Stands in the description of each service."""
 

@@ -34,6 +34,13 @@ class BadRequest(StorageError):
     message = "Bad request"
 
 
+class HeadersTooLarge(StorageError):
+    """More bytes of header fields than the limit."""
+
+    status = 431
+    message = "Request headers too large"
+
+
 # Tokens and access
 
 
