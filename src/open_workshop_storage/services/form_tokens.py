@@ -6,7 +6,6 @@ import asyncio
 import hmac
 import os
 import secrets
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 
@@ -18,7 +17,7 @@ from open_workshop_storage.core.settings import Settings
 _BCRYPT_MAX_BYTES = 72
 _MOST_WAITING = 32
 _MOST_REMEMBERED = 4096
-# Under full load, a quarter of what a thread of the usual niceness gets.
+# Under full load, a quarter of what the other threads get.
 _NICENESS = 5
 
 
@@ -98,5 +97,5 @@ class FormTokens:
 
 
 def _step_back() -> None:
-    # Linux has a niceness for each thread.
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+    # Linux has a niceness for each thread. This adds to what the service was started with.
+    os.nice(_NICENESS)
