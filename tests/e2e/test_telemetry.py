@@ -9,6 +9,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import httpx
 import pytest
@@ -21,8 +22,8 @@ from tests.support.client import PATIENCE_SECONDS, upload, watching
 from tests.support.manager import Answer
 from tests.support.otlp import Receiver, Span, otlp_receiver
 from tests.support.processes import send_signal
-from tests.support.servers import PROJECT, free_port
-from tests.support.services import REDIS_WORKERS, Services, Ticket
+from tests.support.servers import PROJECT, free_port, redis_server
+from tests.support.services import REDIS_WORKERS, Services, Ticket, running_services
 
 pytestmark = pytest.mark.anyio
 
@@ -272,6 +273,19 @@ async def test_a_transfer_that_another_worker_took_over_stays_one_trace(
     }
     assert len({span.resource["service.instance.id"] for span in trace if span.name == "downloading"}) == 2
     assert {name for span in receiver.spans if (name := span.name).startswith("fastapi.")}
+
+
+def test_without_a_dsn_nothing_is_loaded_or_asked_for_telemetry(tmp_path: Path) -> None:
+    with (
+        redis_server(tmp_path) as server,
+        redis.Redis.from_url(server.url) as client,
+        running_services(tmp_path, server.url, ["loader"]) as services,
+    ):
+        for worker in services.servers["loader"].workers():
+            mapped = Path(f"/proc/{worker}/maps").read_text()
+            assert "pydantic_core" in mapped and "grpc" not in mapped
+        # Before there are transfers, nothing but the figures needs it.
+        assert "cmdstat_zcard" not in client.info("commandstats")
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
