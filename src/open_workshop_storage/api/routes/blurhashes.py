@@ -14,8 +14,9 @@ from open_workshop_storage.core.errors import BadRequest, ClientGone, ServiceUna
 
 MAX_PATHS = 1000
 
-# Five hundred for each path. Each of thousands of clients may leave so much here and say no more.
-_MAX_BODY_BYTES = 512 * 1024
+# Almost four hundred for each path. Each of thousands of clients may leave so much here, and a chunk as large, and say
+# no more.
+_MAX_BODY_BYTES = 384 * 1024
 _INVALID_BODY = f"Invalid body: a list of at most {MAX_PATHS} paths expected"
 
 router = APIRouter(tags=["blurhashes"])
