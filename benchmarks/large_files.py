@@ -63,5 +63,8 @@ Large files are limited by copying. nginx's `sendfile` hands pages of the cache 
 from the cache to a block, from there to granian's own memory, and from there to the socket. An app that only sends the
 same block of 256 KiB again and again, and reads nothing, costs {cost.median:.2f} of nginx ({cost.detail}) at
 {rate.median:.2f} of its throughput ({rate.detail}): that is the floor for bytes that pass through granian.
+
+`perf` showed these three copies as 19, 17 and 10 % of the worker's time, and TCP and the hand-over between Python's
+thread and granian's as nearly all of the rest. Each hand-over takes some 20 µs, whatever the size of its block.
 """
     return Findings("Large files", rows, notes)
