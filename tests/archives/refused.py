@@ -40,6 +40,7 @@ from tests.archives.tars import long_name, member, negative_size, tar_from
 from tests.archives.zips import (
     ENCRYPTED,
     FAT,
+    SIZES_FOLLOW,
     UTF8,
     Entry,
     local_header,
@@ -285,6 +286,9 @@ _CORRUPT_ZIPS: Builders = {
     "zip that unpacks to more than it says": lambda: zip_from([Entry(b"bomb", bytes(9_000_000), size=20_000)]),
     "zip that unpacks to more than it says in one of two places": lambda: zip_from(
         [streamed(Entry(b"bomb", bytes(9_000_000), size=20_000))]
+    ),
+    "zip whose directory alone says that sizes follow the data": lambda: zip_from(
+        [Entry(b"a", TEXT, flags=SIZES_FOLLOW, local_flags=0)]
     ),
     "zip that unpacks to less than it says in one of two places": lambda: zip_from(
         [streamed(Entry(b"small", TEXT, size=len(TEXT) * 2))]

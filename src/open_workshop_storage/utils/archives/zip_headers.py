@@ -128,7 +128,7 @@ def _judge_local_headers(file: BinaryIO, directory: Directory) -> bool:
 
 
 def _judge_local_header(file: BinaryIO, central: CentralHeader) -> tuple[int, bool]:
-    """Compare an entry's local header with the directory's; return where its data end, and if sizes may follow."""
+    """Compare an entry's local header with the directory's; return where its data end, and if its sizes follow."""
     file.seek(central.offset)
     header = file.read(_LOCAL_HEADER.size)
     if len(header) < _LOCAL_HEADER.size or not header.startswith(_LOCAL_MAGIC):
@@ -147,7 +147,7 @@ def _judge_local_header(file: BinaryIO, central: CentralHeader) -> tuple[int, bo
     if name != central.name or paths_differ or method != central.method:
         raise CorruptData("a name or method that differs")
     end = central.offset + len(header) + len(name) + len(extra) + central.packed_bytes
-    return end, bool((flags | central.flags) & _SIZES_FOLLOW)
+    return end, bool(flags & _SIZES_FOLLOW)
 
 
 def _is_followed(file: BinaryIO, end: int, central: CentralHeader) -> bool:
