@@ -206,6 +206,7 @@ async def test_figures_tell_what_is_under_way_in_units_that_they_name(
         await transfers.fetch(PACKED_LARGE)
         await stack.enter_async_context(watching(services.loader, fetch.ticket.job_id, fetch.ticket.token))
         await eventually(is_told)
+        fetch.file.go_on.set()
     assert 0 < receiver.values("storage.callbacks.oldest")[-1] < PATIENCE_SECONDS
     assert 0 < receiver.values("storage.disk.free")[-1] <= shutil.disk_usage(services.main_dir).total
     units = {figure.name: figure.unit for figure in receiver.figures if figure.name.startswith("storage.")}
@@ -275,13 +276,16 @@ async def test_a_transfer_that_another_worker_took_over_stays_one_trace(
     assert {name for span in receiver.spans if (name := span.name).startswith("fastapi.")}
 
 
-def test_without_a_dsn_nothing_is_loaded_or_asked_for_telemetry(tmp_path: Path) -> None:
+async def test_without_a_dsn_nothing_is_loaded_or_asked_for_telemetry(tmp_path: Path) -> None:
     with (
         redis_server(tmp_path) as server,
         redis.Redis.from_url(server.url) as client,
         running_services(tmp_path, server.url, ["loader"]) as services,
     ):
-        for worker in services.servers["loader"].workers():
+        loader = services.servers["loader"]
+        # A worker that still starts would not hear that it is to stop.
+        await eventually(lambda: loader.output().count("Started worker-") == REDIS_WORKERS)
+        for worker in loader.workers():
             mapped = Path(f"/proc/{worker}/maps").read_text()
             assert "pydantic_core" in mapped and "grpc" not in mapped
         # Before there are transfers, nothing but the figures needs it.
