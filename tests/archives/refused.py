@@ -147,6 +147,13 @@ def greedy_seven_zip() -> bytes:
     return bytes(archive)
 
 
+def bomb_that_lies_twice() -> bytes:
+    """Return a ZIP whose directory and whose sizes behind the data tell the same, and less than comes out."""
+    entry = Entry(b"bomb", bytes(9_000_000))
+    sizes = struct.pack("<4sIII", b"PK\7\x08", zlib.crc32(entry.content), len(entry.packed()), 900_000)
+    return zip_from([replace(streamed(entry), size=900_000, after=sizes)])
+
+
 def raw_deflate(text: bytes) -> bytes:
     """Return data as a ZIP holds them with method 8."""
     return Entry(b"", text).packed()
@@ -290,6 +297,7 @@ _CORRUPT_ZIPS: Builders = {
     "zip whose directory alone says that sizes follow the data": lambda: zip_from(
         [Entry(b"a", TEXT, flags=SIZES_FOLLOW, local_flags=0)]
     ),
+    "zip that unpacks to more than it says in both places": bomb_that_lies_twice,
     "zip that unpacks to less than it says in one of two places": lambda: zip_from(
         [streamed(Entry(b"small", TEXT, size=len(TEXT) * 2))]
     ),

@@ -168,7 +168,7 @@ async def test_a_command_over_its_time_is_a_failure_of_ours(
     with pytest.raises(RepackFailed):
         await archives.extract(workbench.source, Inspection(Kind.GZIP, 0, False), workbench.extracted, "a", 0, ignore)
     with pytest.raises(RepackFailed):
-        await archives.test(workbench.source, Inspection(Kind.ZIP, 0, True), ignore)
+        await archives.test(workbench.source, Inspection(Kind.ZIP, len(sent), True), ignore)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from open_workshop_storage.observability.tracing import span
 from open_workshop_storage.services.archive_errors import as_storage_errors
 from open_workshop_storage.services.disk_reserve import require_space
 from open_workshop_storage.utils.archives.entries import Entries
+from open_workshop_storage.utils.archives.errors import CorruptData, CutOff
 from open_workshop_storage.utils.archives.groups import meanwhile, watched
 from open_workshop_storage.utils.archives.kinds import COMPRESSED, HEAD_BYTES, Kind, kind_of
 from open_workshop_storage.utils.archives.listing import Listing
@@ -123,7 +124,7 @@ class Archives:
         return Inspection(kind, entries.unpacked_bytes, keep)
 
     async def test(self, source: Path, inspection: Inspection, on_percent: OnPercent) -> None:
-        """Read all data of an archive that is to be kept, and compare checksums.
+        """Read all data of an archive that is to be kept, and compare their checksums and their size.
 
         Args:
             on_percent: Told each rise of the progress, up to 100; must not block.
@@ -132,9 +133,21 @@ class Archives:
             CorruptArchive: The data do not unpack to what the headers say.
             RepackFailed: `7z` failed for another reason.
         """
-        arguments = "t", _TYPE_SWITCHES[inspection.kind], *_READ_SWITCHES, source
+
+        def count(file: BinaryIO, stop: threading.Event) -> None:
+            # 7z's own test does not compare sizes that follow the data.
+            left = inspection.unpacked_bytes
+            while chunk := file.read(_COPY_BYTES):
+                left -= len(chunk)
+                if left < 0:
+                    raise CorruptData("more than the headers say")
+                if stop.is_set():
+                    raise Stopped
+            if left:
+                raise CutOff
+
         with as_storage_errors():
-            await self._seven_zip.run(*arguments, on_percent=on_percent)
+            await read_decompressed(self._seven_zip, source, _TYPE_SWITCHES[inspection.kind], count, on_percent)
 
     async def extract(
         self,

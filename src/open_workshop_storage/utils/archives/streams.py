@@ -32,7 +32,7 @@ async def read_decompressed(
     read: Read,
     on_percent: Callable[[float], None] | None = None,
 ) -> None:
-    """Have `7z` decompress a file's only stream, and read it in a thread meanwhile.
+    """Have `7z` decompress all that is in a file, and read it in a thread meanwhile.
 
     Args:
         type_switch: The switch that names the compression to `7z`.
