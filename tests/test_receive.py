@@ -12,6 +12,7 @@ import pytest
 
 from open_workshop_storage.core.errors import FileTooLarge, NoSpace, UploadTimedOut
 from open_workshop_storage.services.receive import ReceiveLimits, receive
+from tests.support.mounts import skipping_if_refused
 from tests.support.standing_disk import standing_disk, waiting_threads
 
 pytestmark = pytest.mark.anyio
@@ -84,9 +85,7 @@ async def test_a_sender_who_falls_silent_or_takes_too_long_is_given_up(tmp_path:
 
 
 async def test_a_body_that_is_given_up_ends_no_sooner_than_what_is_being_written(tmp_path: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root may mount a disk")
-    with standing_disk(tmp_path / "disk") as disk:
+    with skipping_if_refused(), standing_disk(tmp_path / "disk") as disk:
         go_on = asyncio.Event()
 
         async def body() -> AsyncIterator[bytes]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import os
 import random
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack
@@ -19,6 +18,7 @@ from tests.e2e.under_way import Fetch, Transfers, Upload, reported
 from tests.support.archives import SMALL_MOD, compressed_tar_of, entries_of, seven_zip_of, tar_of, zip_of
 from tests.support.client import upload
 from tests.support.manager import Answer
+from tests.support.mounts import skipping_if_refused
 from tests.support.services import Services, Ticket
 from tests.support.small_disk import SmallDisk, small_disk
 
@@ -35,10 +35,8 @@ PICTURE_SIDE = 1200
 
 @pytest.fixture(scope="module")
 def disks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SmallDisk, SmallDisk]]:
-    if os.geteuid() != 0:
-        pytest.skip("only root may mount a small disk")
     folder = tmp_path_factory.mktemp("disks")
-    with small_disk(folder / "root") as root, small_disk(folder / "archive") as archive:
+    with skipping_if_refused(), small_disk(folder / "root") as root, small_disk(folder / "archive") as archive:
         (root.folder / "archive").symlink_to(archive.folder)
         yield root, archive
 

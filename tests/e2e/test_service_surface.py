@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from fastapi import APIRouter
 from open_workshop_storage.service_factory import Service, create_app
 from tests.conftest import ServiceStarter
 from tests.support.client import raw_request, upload
+from tests.support.mounts import skipping_if_refused
 from tests.support.servers import free_port
 from tests.support.services import Services
 from tests.support.small_disk import small_disk
@@ -184,9 +184,7 @@ async def test_readiness_names_all_that_is_missing(start_services: ServiceStarte
 async def test_a_file_waits_with_503_for_a_storage_root_that_cannot_be_written(
     start_services: ServiceStarter, http: httpx.AsyncClient, tmp_path: Path
 ) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root may mount a disk")
-    with small_disk(tmp_path / "root") as disk:
+    with skipping_if_refused(), small_disk(tmp_path / "root") as disk:
         services = start_services(apps=["loader"], MAIN_DIR=str(disk.folder))
         subprocess.run(["mount", "-o", "remount,ro", disk.folder], check=True)
         assert (await http.get(f"{services.loader}/loader/readyz")).json()["missing"] == ["storage"]

@@ -15,6 +15,7 @@ from tests.conftest import ServiceStarter
 from tests.e2e.test_move import move, packed
 from tests.e2e.under_way import eventually
 from tests.support.client import InterruptedBody, upload, watching
+from tests.support.mounts import skipping_if_refused
 from tests.support.services import Services
 from tests.support.standing_disk import StandingDisk, standing_disk, waiting_threads
 
@@ -29,9 +30,7 @@ NOISE = random.Random(5).randbytes(2_000_000)
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[StandingDisk]:
-    if os.geteuid() != 0:
-        pytest.skip("only root may mount a disk")
-    with standing_disk(tmp_path / "disk") as mounted:
+    with skipping_if_refused(), standing_disk(tmp_path / "disk") as mounted:
         yield mounted
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from tests.support.mounts import mounted
 
 
 class SmallDisk:
@@ -38,14 +39,13 @@ class SmallDisk:
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[SmallDisk]:
-    """Mount one until the block ends; only root may.
+    """Mount one until the block ends.
 
     Args:
         folder: Where to; is made.
+
+    Raises:
+        MountRefusedError: The machine does not let us.
     """
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", folder], check=True)
-    try:
+    with mounted(folder, "-t", "tmpfs", "-o", "size=64m", "tmpfs"):
         yield SmallDisk(folder)
-    finally:
-        subprocess.run(["umount", folder], check=True)

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.support.mounts import mounted
+
 _BYTES = 512 * 1024 * 1024
 # Whatever becomes of the test, the end of its input lets the disk go on.
 _STAND_STILL = 'fsfreeze --freeze "$1" && echo stands && read -r _; fsfreeze --unfreeze "$1"'
@@ -33,22 +35,21 @@ class StandingDisk:
 
 @contextmanager
 def standing_disk(folder: Path) -> Iterator[StandingDisk]:
-    """Mount one until the block ends; only root may.
+    """Mount one until the block ends.
 
     Args:
         folder: Where to; is made. A file beside it holds the content.
+
+    Raises:
+        MountRefusedError: The machine does not let us.
     """
-    folder.mkdir()
     image = folder.with_name(folder.name + ".img")
     with image.open("wb") as file:
         file.truncate(_BYTES)
     subprocess.run(["mkfs.ext4", "-q", image], check=True)
-    subprocess.run(["mount", "-o", "loop", image, folder], check=True)
-    try:
+    with mounted(folder, "-o", "loop", image):
         yield StandingDisk(folder)
-    finally:
-        subprocess.run(["umount", folder], check=True)
-        image.unlink()
+    image.unlink()
 
 
 def waiting_threads(pid: int) -> int:
