@@ -166,9 +166,9 @@ async def test_a_command_over_its_time_is_a_failure_of_ours(
     fake_seven_zip.install(workbench.folder, f"cat {workbench.folder}/half; exec >&-; {script} sleep 1000", monkeypatch)
     archives = make_archives(**{limit: 0.5})
     with pytest.raises(RepackFailed):
-        await archives.extract(workbench.source, Inspection(Kind.GZIP, 0, False), workbench.extracted, "a", 0, ignore)
+        await archives.extract(workbench.source, Inspection(Kind.GZIP, 0), workbench.extracted, "a", 0, ignore)
     with pytest.raises(RepackFailed):
-        await archives.test(workbench.source, Inspection(Kind.ZIP, len(sent), True), ignore)
+        await archives.test(workbench.source, Inspection(Kind.ZIP, len(sent), keep=True, sizes_follow=True), ignore)
 
 
 @pytest.mark.parametrize(

@@ -64,11 +64,13 @@ class Inspection:
         kind: Its kind; a compressed kind means that a tar is in it.
         unpacked_bytes: What its entries announce, in bytes; 0 for a compressed tar, which has to be read for that.
         keep: Whether it is a ZIP that can stay as it is, if it passes its test.
+        sizes_follow: Whether it is a ZIP with sizes that follow the data, which `7z`'s own test does not compare.
     """
 
     kind: Kind
     unpacked_bytes: int
-    keep: bool
+    keep: bool = False
+    sizes_follow: bool = False
 
 
 class _TracedSevenZip(SevenZip):
@@ -103,13 +105,13 @@ class Archives:
             UnsupportedFormat: It is of a kind that cannot be read here.
             RepackFailed: Reading failed for another reason.
         """
-        keep = False
+        keep = sizes_follow = False
         with as_storage_errors():
             kind, entries = await asyncio.to_thread(self._first_look, source, max_unpacked_bytes)
             if kind in COMPRESSED and not await holds_tar(self._seven_zip, source, _TYPE_SWITCHES[kind]):
                 kind = Kind.PLAIN
             if kind is Kind.ZIP:
-                keep = await asyncio.to_thread(read_zip, source, entries)
+                keep, sizes_follow = await asyncio.to_thread(read_zip, source, entries)
             elif kind is Kind.TAR:
                 await asyncio.to_thread(read_tar, source, entries)
             elif kind in (Kind.SEVEN_ZIP, Kind.RAR4, Kind.RAR5):
@@ -121,7 +123,7 @@ class Archives:
                 listing.end()
             elif kind is Kind.PLAIN:
                 entries.add("file", await asyncio.to_thread(os.path.getsize, source), folder=False)
-        return Inspection(kind, entries.unpacked_bytes, keep)
+        return Inspection(kind, entries.unpacked_bytes, keep, sizes_follow)
 
     async def test(self, source: Path, inspection: Inspection, on_percent: OnPercent) -> None:
         """Read all data of an archive that is to be kept, and compare their checksums and their size.
@@ -133,9 +135,9 @@ class Archives:
             CorruptArchive: The data do not unpack to what the headers say.
             RepackFailed: `7z` failed for another reason.
         """
+        type_switch = _TYPE_SWITCHES[inspection.kind]
 
         def count(file: BinaryIO, stop: threading.Event) -> None:
-            # 7z's own test does not compare sizes that follow the data.
             left = inspection.unpacked_bytes
             while chunk := file.read(_COPY_BYTES):
                 left -= len(chunk)
@@ -147,7 +149,10 @@ class Archives:
                 raise CutOff
 
         with as_storage_errors():
-            await read_decompressed(self._seven_zip, source, _TYPE_SWITCHES[inspection.kind], count, on_percent)
+            if inspection.sizes_follow:
+                await read_decompressed(self._seven_zip, source, type_switch, count, on_percent)
+            else:
+                await self._seven_zip.run("t", type_switch, *_READ_SWITCHES, source, on_percent=on_percent)
 
     async def extract(
         self,
