@@ -23,10 +23,10 @@ _PATIENCE_SECONDS = 60
 _NOTES = """
 CPU time is the limit: both cores are full. Of some 17 ms for each job, all processes together,
 
-- the workers take 10.5. Of that, 29 % goes to the request (17 % to putting the job in line), 18 % to the fetch, 14 %
-  to the callback, 9 % to inspection and test, 6 % to taking jobs up, 5 % to what Redis publishes. Seen the other way,
-  the 11 questions to Redis are 30 %, and file work in threads is 14 %, half of it the last write of the received file
-  with its `fsync`;
+- the workers take 10.3. Of that, 30 % goes to the request (17 % to putting the job in line), 18 % to the fetch, 14 %
+  to the callback, 9 % to inspection and test, 4 % to taking jobs up (half of it to finding that another worker was
+  first, which happens twice for each job), 5 % to what Redis publishes. Seen the other way, the 10 questions to Redis
+  are 28 %, and file work in threads is 14 %, half of it the last write of the received file with its `fsync`;
 - the child that tests the archive takes 5.5: 2.6 are what `7z` itself needs for any small file, 0.6 the shell, since
   Debian's `7z` is a script, 1.6 `prlimit` and `setpriv`;
 - Redis takes 0.8, nginx as origin and Manager 0.2, the client 0.2.

@@ -127,13 +127,47 @@ async def test_renewing_tells_which_leases_are_lost(store: JobStore) -> None:
     assert await store.renew([kept, lost, removed]) == {lost.job_id, removed.job_id}
 
 
-async def test_each_owner_that_did_not_hand_its_job_over_is_counted(store: JobStore) -> None:
-    waiting = await store.save(new_job(), None)
+async def test_a_taken_job_is_read_back_as_it_was_taken_and_saved_by_its_owner_alone(store: JobStore) -> None:
+    waiting = await store.save(new_job(total=7), None)
+    (taken,) = await store.take("me", 8)
+    assert taken == waiting.model_copy(update={"owner": "me", "version": waiting.version + 1})
+    assert await store.get(taken.job_id) == taken
+    with pytest.raises(StaleJobError):
+        await store.save(waiting.changed(bytes=5), None)
+    assert (await store.save(taken.changed(bytes=5), None)).owner == "me"
+
+
+async def test_an_owner_that_handed_its_job_over_does_not_count_as_dead(store: JobStore) -> None:
+    await store.save(new_job(), None)
     (taken,) = await store.take("first", 8)
-    assert (waiting.deaths, taken.deaths, taken.taken("second").deaths) == (0, 0, 1)
     await store.save(taken.changed(owner=None), None)
-    (again,) = await store.take("third", 8)
-    assert again.deaths == 0
+    (again,) = await store.take("second", 8)
+    assert (taken.deaths, again.deaths) == (0, 0)
+
+
+async def test_owners_whose_leases_ran_out_lose_their_jobs_and_are_counted(redis_url: str) -> None:
+    prefix = f"test-{uuid.uuid4().hex}"
+    async with redis_client(redis_url) as redis:
+        store = RedisJobStore(redis, prefix, keep_seconds=60)
+        first = await store.save(new_job(owner="first"), None)
+        assert await store.take("second", 8) == []
+        for deaths, owner in enumerate(("second", "third"), 1):
+            await redis.zadd(f"{prefix}:leases", {first.job_id: 0})
+            (taken,) = await store.take(owner, 8)
+            assert (taken.owner, taken.deaths) == (owner, deaths)
+        assert await store.renew([first, taken]) == {first.job_id}
+        assert (await store.save(taken.changed(bytes=5), None)).deaths == 2
+        assert await store.take("fourth", 8) == []
+
+
+async def test_a_job_whose_record_is_gone_is_taken_by_nobody_and_forgotten(redis_url: str) -> None:
+    prefix = f"test-{uuid.uuid4().hex}"
+    async with redis_client(redis_url) as redis:
+        store = RedisJobStore(redis, prefix, keep_seconds=60)
+        gone, waiting = await store.save(new_job(created_at=1.0), None), await store.save(new_job(), None)
+        await redis.delete(f"{prefix}:job:{gone.job_id}")
+        assert [job.job_id for job in await store.take("me", 8)] == [waiting.job_id]
+        assert await redis.zrange(f"{prefix}:leases", 0, -1) == [waiting.job_id]
 
 
 async def test_a_job_that_was_removed_is_not_restored_by_an_owner_that_slept(store: JobStore) -> None:

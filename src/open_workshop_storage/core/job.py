@@ -77,7 +77,7 @@ class Job(BaseModel):
         kept_since: When the store began to keep what it holds now; the store's own clock, milliseconds.
         traceparent: The trace that all work on the job belongs to (W3C Trace Context), `None` without telemetry.
         created_at: Unix time, seconds.
-        updated_at: Unix time of the last change, seconds.
+        updated_at: Unix time of the last change but a take, seconds.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -125,10 +125,6 @@ class Job(BaseModel):
     def needs_worker(self) -> bool:
         """Whether some worker has to hold the job's lease, or to take the job up."""
         return not self.ended or (self.move_to is not None and self.moved_bytes is None)
-
-    def taken(self, owner: str) -> Job:
-        """Return the record as a run's that takes the job from nobody, or from a dead owner."""
-        return self.changed(owner=owner, deaths=self.deaths + (self.owner is not None))
 
     def changed(self, **changes: Any) -> Job:
         """Return the record with other values, marked as changed now."""

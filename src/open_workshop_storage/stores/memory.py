@@ -65,7 +65,7 @@ class MemoryJobStore:
         """See `JobStore.take`. An owner in this process never dies alone, so only fresh jobs are taken."""
         waiting = [job for job in self._jobs.values() if job.needs_worker and job.owner is None]
         waiting.sort(key=lambda job: job.created_at)
-        return [await self.save(job.taken(owner), None) for job in waiting[:limit]]
+        return [await self.save(job.model_copy(update={"owner": owner}), None) for job in waiting[:limit]]
 
     async def renew(self, jobs: Collection[Job]) -> set[str]:
         """See `JobStore.renew`."""

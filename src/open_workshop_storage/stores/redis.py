@@ -1,7 +1,7 @@
 """The job store of loaders that act as one: every worker on every host over one Redis.
 
-Keys, all below `REDIS_PREFIX`: `job:<id>` (hash: version, owner, data, kept_since), `kept_since` (when Redis began to
-hold what it holds, so that a removed record can be told from a lost one), `leases` (sorted set: job id by the time when
+Keys, all below `REDIS_PREFIX`: `job:<id>` (hash, see `redis_records`), `kept_since` (when Redis began to hold what it
+holds, so that a removed record can be told from a lost one), `leases` (sorted set: job id by the time when
 its lease ends, past for a job that waits), `resting` (sorted set: ended jobs by their last change), `outbox` (hash: jti
 to callback) with `outbox:due` and `outbox:since` (sorted sets), and for each slot `slots:<slot>:held`, `:line` and
 `:seen` (sorted sets). Channels: `events:<id>`, `work`, `granted`.
@@ -27,6 +27,7 @@ from open_workshop_storage.observability.tracing import span
 from open_workshop_storage.stores import redis_scripts as scripts
 from open_workshop_storage.stores.fanout import Fanout
 from open_workshop_storage.stores.redis_channels import RedisChannels
+from open_workshop_storage.stores.redis_records import FIELDS, job_of
 
 _LEASE_MS = int(LEASE_SECONDS * 1000)
 _PATIENCE_SECONDS = 5.0
@@ -109,9 +110,8 @@ class RedisJobStore:
 
     async def get(self, job_id: str) -> Job | None:
         """See `JobStore.get`."""
-        fields = self._redis.hmget(self._job_key(job_id), ["data", "kept_since"])
-        data, kept_since = await self._ask(cast(Awaitable[list[str | None]], fields))
-        return Job.model_validate_json(data).model_copy(update={"kept_since": int(kept_since)}) if data else None
+        values = self._redis.hmget(self._job_key(job_id), FIELDS)
+        return job_of(await self._ask(cast(Awaitable[list[str | None]], values)))
 
     async def save(self, job: Job, event: EventKind | None, callback: Callback | None = None) -> Job:
         """See `JobStore.save`."""
@@ -141,6 +141,7 @@ class RedisJobStore:
             self._key("work"),
             "" if callback is None else callback.jti,
             "" if callback is None else callback.model_dump_json(),
+            saved.deaths,
         )
         if kept_since is None:
             raise StaleJobError
@@ -156,20 +157,15 @@ class RedisJobStore:
         """See `JobStore.restore`."""
         keys = [self._job_key(job.job_id), self._kept_since, self._leases]
         values = (job.version, job.owner or "", job.model_dump_json(), job.job_id, _LEASE_MS, self._keep_ms)
-        if not await self._script(scripts.RESTORE, keys, *values, job.kept_since):
+        if not await self._script(scripts.RESTORE, keys, *values, job.kept_since, job.deaths):
             raise StaleJobError
 
     async def take(self, owner: str, limit: int) -> list[Job]:
         """See `JobStore.take`."""
-        taken = []
-        for job_id in await self._script(scripts.CLAIM, [self._leases], limit, _LEASE_MS):
-            job = await self.get(job_id)
-            if job is None or not job.needs_worker:
-                await self._ask(self._redis.zrem(self._leases, job_id))
-                continue
-            with suppress(StaleJobError):
-                taken.append(await self.save(job.taken(owner), None))
-        return taken
+        keys = [self._leases, self._kept_since]
+        values = (self._key("job:"), owner, limit, _LEASE_MS, self._keep_ms)
+        taken = await self._script(scripts.TAKE, keys, *values, *FIELDS)
+        return [job for job in map(job_of, taken) if job]
 
     async def renew(self, jobs: Collection[Job]) -> set[str]:
         """See `JobStore.renew`."""

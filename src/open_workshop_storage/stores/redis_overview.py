@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from open_workshop_storage.core.callback import Callback
 from open_workshop_storage.core.job import Job
 from open_workshop_storage.core.store import Slot
+from open_workshop_storage.stores.redis_records import FIELDS, job_of
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,12 @@ async def overview(redis: Redis, prefix: str, limit: int) -> Overview:
         unfinished, ended, due, *counts = await asked.execute()
     async with redis.pipeline(transaction=False) as asked:
         for job_id in (*unfinished, *ended):
-            asked.hget(f"{prefix}:job:{job_id}", "data")
+            asked.hmget(f"{prefix}:job:{job_id}", FIELDS)
         for jti, _ in due:
             asked.hget(f"{prefix}:outbox", jti)
-        texts = await asked.execute()
-    jobs = [Job.model_validate_json(text) if text else None for text in texts[: len(unfinished) + len(ended)]]
-    callbacks = [Callback.model_validate_json(text) if text else None for text in texts[len(jobs) :]]
+        answers = await asked.execute()
+    jobs = [job_of(values) for values in answers[: len(unfinished) + len(ended)]]
+    callbacks = [Callback.model_validate_json(text) if text else None for text in answers[len(jobs) :]]
     return Overview(
         unfinished=[job for job in jobs[: len(unfinished)] if job],
         ended=[job for job in jobs[len(unfinished) :] if job],

@@ -21,12 +21,12 @@ local job, since, leases, resting, outbox, due, waiting = unpack(KEYS)
 local expected, version, data, owner, id = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local needs_worker, created, lease, keep = ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9]
 local channel, event, work = ARGV[10], ARGV[11], ARGV[12]
-local jti, callback = ARGV[13], ARGV[14]
+local jti, callback, deaths = ARGV[13], ARGV[14], ARGV[15]
 if (redis.call('HGET', job, 'version') or '0') ~= expected then
     return false
 end
 local kept = kept_since(since, keep)
-redis.call('HSET', job, 'version', version, 'owner', owner, 'data', data, 'kept_since', kept)
+redis.call('HSET', job, 'data', data, 'version', version, 'owner', owner, 'deaths', deaths, 'kept_since', kept)
 redis.call('PEXPIRE', job, keep)
 if needs_worker == '1' then
     redis.call('ZREM', resting, id)
@@ -60,7 +60,7 @@ local kept = kept_since(since, ARGV[6])
 if kept == ARGV[7] then
     return 0
 end
-redis.call('HSET', job, 'version', ARGV[1], 'owner', ARGV[2], 'data', ARGV[3], 'kept_since', kept)
+redis.call('HSET', job, 'data', ARGV[3], 'version', ARGV[1], 'owner', ARGV[2], 'deaths', ARGV[8], 'kept_since', kept)
 redis.call('PEXPIRE', job, ARGV[6])
 redis.call('ZADD', leases, now + tonumber(ARGV[5]), ARGV[4])
 return 1
@@ -75,6 +75,28 @@ redis.call('DEL', job)
 redis.call('ZREM', leases, ARGV[2])
 redis.call('ZREM', resting, ARGV[2])
 return 1
+"""
+
+# Whoever is handed a job here is the only one until the lease runs out again; whom the record names until then is dead.
+TAKE = _NOW + _KEPT_SINCE + """
+local leases, since = unpack(KEYS)
+local jobs, owner, limit, lease, keep = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
+local taken = {}
+for _, id in ipairs(redis.call('ZRANGE', leases, '-inf', now, 'BYSCORE', 'LIMIT', 0, limit)) do
+    local job = jobs .. id
+    local before = redis.call('HGET', job, 'owner')
+    if before then
+        redis.call('HINCRBY', job, 'version', 1)
+        redis.call('HINCRBY', job, 'deaths', before == '' and 0 or 1)
+        redis.call('HSET', job, 'owner', owner, 'kept_since', kept_since(since, keep))
+        redis.call('PEXPIRE', job, keep)
+        redis.call('ZADD', leases, now + lease, id)
+        table.insert(taken, redis.call('HMGET', job, unpack(ARGV, 6)))
+    else
+        redis.call('ZREM', leases, id)
+    end
+end
+return taken
 """
 
 # Whoever is handed an id here is the only one to hear of it until the lease runs out again.
