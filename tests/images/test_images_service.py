@@ -16,7 +16,7 @@ from open_workshop_storage.core.errors import ImageExpected, ImagePreparationFai
 from open_workshop_storage.services.images import Images
 from tests.e2e.under_way import eventually
 from tests.images.test_normalise import saved
-from tests.support.processes import children, send_signal
+from tests.support.processes import children, kill, send_signal
 
 pytestmark = pytest.mark.anyio
 
@@ -147,6 +147,13 @@ async def test_a_decoder_that_crashes_fails_its_image_only(images: Images, tmp_p
     with pytest.raises(ImagePreparationFailed):
         await doomed
     assert (await images.blurhash(put(tmp_path, SMALL)))[1:] == (40, 30)
+
+
+async def test_a_process_that_died_while_it_was_idle_is_replaced(images: Images, tmp_path: Path) -> None:
+    source, before = put(tmp_path, SMALL), children(os.getpid())
+    await images.blurhash(source)
+    kill(set(children(os.getpid())) - set(before))
+    assert (await images.blurhash(source))[1:] == (40, 30)
 
 
 async def test_the_processes_of_cancelled_work_are_gone_at_once(images: Images, tmp_path: Path) -> None:

@@ -6,17 +6,15 @@ import asyncio
 import contextlib
 import json
 import os
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from open_workshop_storage.utils import image_child, images
+from open_workshop_storage.utils import children, image_child, images
 
-# What 7z is confined with, for the reasons given in `seven_zip.py`.
-_LIMITER = ("prlimit", "--core=0")
-_DEATH_SIGNAL = ("setpriv", "--pdeathsig", "KILL", "--no-new-privs")
 # glibc would give each image's memory back and have the kernel clear it anew for the next, a quarter of the time that a
 # BlurHash takes. What is larger than this, in bytes, still goes back.
 _KEPT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 * 1024**2), "MALLOC_TRIM_THRESHOLD_": str(64 * 1024**2)}
@@ -44,9 +42,9 @@ class ImageChildren:
     """
 
     def __init__(self, memory_bytes: int) -> None:
-        self._command = (*_LIMITER, f"--data={memory_bytes}", *_DEATH_SIGNAL, *_PYTHON)
+        self._memory_bytes = memory_bytes
         self._turns = asyncio.Semaphore(len(os.sched_getaffinity(0)))
-        self._idle: list[asyncio.subprocess.Process] = []
+        self._idle: list[subprocess.Popen[bytes]] = []
 
     async def run(self, seconds: float, task: str, *paths: Path) -> Any:
         """Have a task done, and return what its function in `utils/images.py` returns.
@@ -65,10 +63,16 @@ class ImageChildren:
         question = json.dumps([seconds, task, *map(str, paths)])
         async with self._turns, self._child() as child:
             assert child.stdin is not None and child.stdout is not None
-            child.stdin.write(question.encode() + b"\n")
-            answer = await child.stdout.readline()
-            if not answer.endswith(b"\n"):
-                raise ImageTaskFailed(f"the child process for images ended with status {await child.wait()}")
+            # It waits for a question, and a pipe holds more than one.
+            with contextlib.suppress(BrokenPipeError):
+                child.stdin.write(question.encode() + b"\n")
+            answer = b""
+            while not answer.endswith(b"\n"):
+                block = await children.read(child.stdout)
+                if not block:
+                    status = await children.status(child)
+                    raise ImageTaskFailed(f"the child process for images ended with status {status}")
+                answer += block
             outcome = json.loads(answer)
         if "done" in outcome:
             return outcome["done"]
@@ -80,38 +84,29 @@ class ImageChildren:
     async def aclose(self) -> None:
         """End all children that are idle."""
         while self._idle:
-            await _kill(self._idle.pop())
+            await children.end(self._idle.pop())
 
     @asynccontextmanager
-    async def _child(self) -> AsyncIterator[asyncio.subprocess.Process]:
+    async def _child(self) -> AsyncIterator[subprocess.Popen[bytes]]:
         child = await self._ready_child()
         try:
             yield child
         except BaseException:
-            await _kill(child)
+            await children.end(child)
             raise
         self._idle.append(child)
 
-    async def _ready_child(self) -> asyncio.subprocess.Process:
+    async def _ready_child(self) -> subprocess.Popen[bytes]:
         while self._idle:
             child = self._idle.pop()
-            if child.returncode is None:
+            if child.poll() is None:
                 return child
-        return await asyncio.create_subprocess_exec(
-            *self._command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            env={
-                "PATH": os.pathsep.join(os.get_exec_path()),
-                "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-                **_KEPT_MEMORY,
-            },
-            start_new_session=True,
+            await children.end(child)
+        return children.start(
+            _PYTHON,
+            limits=[f"--data={self._memory_bytes}"],
+            environment={"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **_KEPT_MEMORY},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
         )
-
-
-async def _kill(child: asyncio.subprocess.Process) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        child.kill()
-    await child.communicate()

@@ -11,18 +11,12 @@ import subprocess
 from collections.abc import Callable, Iterator
 from enum import Enum, auto
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
-import anyio
+from open_workshop_storage.utils import children
 
 # More than any sane archive's dictionary takes. Only what is really used counts, so that threads cost little.
 _MEMORY_BYTES = 4 * 1024**3
-# `prlimit` and `setpriv` belong to util-linux, which every Debian has. They act between fork and exec, where
-# Python code in a process with threads may not. The death signal is sent when the loop's thread ends, which in
-# a killed worker is at once.
-_LIMITER = ("prlimit", "--core=0", f"--data={_MEMORY_BYTES}")
-_DEATH_SIGNAL = ("setpriv", "--pdeathsig", "KILL", "--no-new-privs")
-_BLOCK_BYTES = 65536
 _MAX_PIECE_BYTES = 65536
 
 _SEPARATORS = re.compile(rb"[\r\n\b]+")
@@ -109,22 +103,21 @@ class SevenZip:
         Raises:
             SevenZipError: The command failed, was too slow, or is not installed.
         """
-        limit = () if max_file_bytes is None else (f"--fsize={max_file_bytes}",)
+        limits = [f"--data={_MEMORY_BYTES}"]
+        if max_file_bytes is not None:
+            limits.append(f"--fsize={max_file_bytes}")
         words = "2" if output is not None else "1"
         with self._share_of_cores() as threads:
             switches = ("-y", "-sccUTF-8", f"-mmt={threads}", f"-bso{words}", f"-bse{words}", f"-bsp{words}")
             try:
-                # uvloop's own way of starting a process copies the worker's page tables, which takes longer than a
-                # small archive does, and holds the loop up meanwhile. This one uses vfork(2).
-                process = subprocess.Popen(
-                    (*_LIMITER, *limit, *_DEATH_SIGNAL, "7z", *arguments, *switches),
-                    bufsize=0,
+                process = children.start(
+                    ("7z", *arguments, *switches),
+                    limits=limits,
+                    environment={"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"},
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE if output is None else output,
                     stderr=subprocess.STDOUT if output is None else subprocess.PIPE,
-                    cwd=folder,
-                    env={"PATH": os.pathsep.join(os.get_exec_path()), "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"},
-                    start_new_session=True,
+                    folder=folder,
                 )
             except OSError as error:
                 raise SevenZipError(Failure.OTHER, str(error)) from error
@@ -151,34 +144,23 @@ class SevenZip:
     async def _attend(self, process: subprocess.Popen[bytes], listener: _Listener) -> None:
         words = process.stdout or process.stderr
         assert words is not None
-        with words:
-            try:
-                async with asyncio.timeout(self._total_seconds):
-                    await self._listen(words.fileno(), listener)
-                    await _end_of(process)
-            except TimeoutError:
-                raise SevenZipError(Failure.TIMEOUT, f"process {process.pid}") from None
-            finally:
-                if process.poll() is None:
-                    os.killpg(process.pid, signal.SIGKILL)
-                    await _end_of(process)
+        try:
+            async with asyncio.timeout(self._total_seconds):
+                await self._listen(words, listener)
+                await children.status(process)
+        except TimeoutError:
+            raise SevenZipError(Failure.TIMEOUT, f"process {process.pid}") from None
+        finally:
+            await children.end(process)
 
-    async def _listen(self, words: int, listener: _Listener) -> None:
-        os.set_blocking(words, False)
+    async def _listen(self, words: IO[bytes], listener: _Listener) -> None:
         while True:
             async with asyncio.timeout(self._idle_seconds):
-                await anyio.wait_readable(words)
-            block = os.read(words, _BLOCK_BYTES)
+                block = await children.read(words)
             if not block:
                 listener.feed(b"\n")
                 return
             listener.feed(block)
-
-
-async def _end_of(process: subprocess.Popen[bytes]) -> None:
-    with open(os.pidfd_open(process.pid), "rb", buffering=0) as end:
-        await anyio.wait_readable(end)
-    process.wait()
 
 
 class _Listener:
