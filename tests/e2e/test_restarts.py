@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
 from open_workshop_storage.core.claims import TransferClaims
-from open_workshop_storage.core.job import Job
+from open_workshop_storage.core.job import Job, Stage
 from open_workshop_storage.stores.redis import RedisJobStore
 from open_workshop_storage.stores.redis_client import redis_client
 from tests.conftest import ServiceStarter
@@ -18,6 +20,7 @@ from tests.support.archives import SMALL_MOD, zip_of
 from tests.support.client import upload
 from tests.support.manager import Answer
 from tests.support.servers import clean_environment, granian
+from tests.support.services import Services
 
 pytestmark = pytest.mark.anyio
 
@@ -50,22 +53,57 @@ async def test_callbacks_that_wait_are_delivered_after_a_restart_of_all_loaders(
     assert (services.main_dir / good.path).read_bytes() == MOD
 
 
-async def test_a_job_that_many_workers_died_over_is_not_given_another(
-    start_services: ServiceStarter, redis_url: str, http: httpx.AsyncClient
-) -> None:
-    services = start_services(redis_url, apps=["loader"])
+@asynccontextmanager
+async def left_by_the_dead(services: Services, redis_url: str) -> AsyncIterator[Callable[[Job], Awaitable[None]]]:
+    """Give what puts a job's record into the store as a worker leaves it that dies."""
     prefix = f"test-{services.main_dir.parent.name}"
     client = redis_client(redis_url)
     store = RedisJobStore(client, prefix, keep_seconds=60)
-    async with running_origin(FileOrigin(MOD, None, whole=True)) as origin:
-        ends = {}
+
+    async def leave(job: Job) -> None:
+        await store.save(job.changed(owner="a worker that died"), None)
+        await client.zadd(f"{prefix}:leases", {job.job_id: 0})
+
+    yield leave
+    await client.aclose()
+
+
+async def test_a_job_that_many_workers_died_over_is_not_given_another(
+    start_services: ServiceStarter, redis_url: str
+) -> None:
+    services = start_services(redis_url, apps=["loader"])
+    ends = {}
+    async with (
+        left_by_the_dead(services, redis_url) as leave,
+        running_origin(FileOrigin(MOD, None, whole=True)) as origin,
+    ):
         for deaths in (9, 10):
             ticket = services.ticket()
             claims = TransferClaims(job_id=ticket.job_id, mod_id=ticket.mod_id, download_url=f"{origin.url}/mod")
-            job = Job(job_id=ticket.job_id, claims=claims, origin="url", file_name="mod.zip", deaths=deaths)
-            await store.save(job.changed(owner="a worker that died"), None)
-            await client.zadd(f"{prefix}:leases", {ticket.job_id: 0})
+            await leave(Job(job_id=ticket.job_id, claims=claims, origin="url", file_name="mod.zip", deaths=deaths))
             (callback,) = await reported(services, ticket)
             ends[deaths] = callback.claims["status"], callback.claims.get("reason")
-    await client.aclose()
     assert ends == {9: ("success", None), 10: ("error", "exception")}
+
+
+async def test_a_received_file_that_may_not_be_on_the_disk_is_fetched_again_or_ends_its_attempt(
+    start_services: ServiceStarter, redis_url: str
+) -> None:
+    services = start_services(redis_url, apps=["loader"])
+    ends = {}
+    async with (
+        left_by_the_dead(services, redis_url) as leave,
+        running_origin(FileOrigin(MOD, None, whole=True)) as origin,
+    ):
+        for origin_of_job, stage in (("url", Stage.DOWNLOADED), ("url", Stage.EXTRACTING), ("upload", Stage.UPLOADED)):
+            ticket = services.ticket()
+            claims = TransferClaims(job_id=ticket.job_id, mod_id=ticket.mod_id, download_url=f"{origin.url}/mod")
+            job = Job(job_id=ticket.job_id, claims=claims, origin=origin_of_job, file_name="mod.zip", stage=stage)
+            await leave(job)
+            (callback,) = await reported(services, ticket)
+            ends[stage] = callback.claims["status"], callback.claims.get("reason")
+    assert ends == {
+        Stage.DOWNLOADED: ("success", None),
+        Stage.EXTRACTING: ("success", None),
+        Stage.UPLOADED: ("error", "exception"),
+    }

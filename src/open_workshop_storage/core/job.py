@@ -68,7 +68,7 @@ class Job(BaseModel):
         percent: Progress of `extracting` and `repacking`, 0 to 100.
         partial_file: What a fetch writes to, relative to the workspace, until it is complete.
         validator: What the origin must still have for a fetch to go on from there (RFC 9110 section 13.1.5).
-        source_file: The received file, relative to the workspace, once it is complete.
+        source_file: The received file, relative to the workspace, once it is complete and on the disk.
         packed_file: The file to move, relative to the workspace.
         move_to: Where it goes or went, relative to the storage root, once a move has begun.
         moved_bytes: Size of the moved file in bytes, once it is in place.

@@ -17,6 +17,8 @@ from open_workshop_storage.core.store import JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.observability.metrics import BYTES, STAGE_DURATION, TRANSFERS
 from open_workshop_storage.observability.tracing import StageSpans
+from open_workshop_storage.utils.durable_files import sync
+from open_workshop_storage.utils.threads import run_to_end
 
 _logger = logging.getLogger(__name__)
 
@@ -51,12 +53,18 @@ class JobRun:
         self._log = job_log(_logger, job.job_id)
         self._spans = StageSpans(job.job_id, job.traceparent)
         self._stage_began = time.monotonic()
+        self._source = workspace / job.source_file if job.source_file else None
 
     @property
     def source(self) -> Path:
         """The received file."""
-        assert self.job.source_file is not None
-        return self.workspace / self.job.source_file
+        assert self._source is not None
+        return self._source
+
+    @property
+    def is_received(self) -> bool:
+        """Whether the received file is complete."""
+        return self._source is not None
 
     def within(self, path: Path) -> str:
         """Return a path of the workspace as the job's record names it."""
@@ -90,6 +98,21 @@ class JobRun:
         self._left(left)
         self._spans.enter(stage)
         self._log.info("%s, %d bytes", stage, self.job.bytes)
+
+    async def received(self, source: Path, stage: Stage, size: int) -> None:
+        """Enter the stage after the last byte, with a file of this size in bytes that `secure_source` has to see to."""
+        self._source = source
+        await self.stage(stage, bytes=size, total=size)
+
+    async def secure_source(self) -> None:
+        """Write the received file to the disk; from then on the record names it, and other runs can go on from it.
+
+        Raises:
+            OSError: The disk does not take it.
+        """
+        if self.job.source_file is None:
+            await run_to_end(lambda stop: sync(self.source))
+            await self._save(None, source_file=self.within(self.source))
 
     async def finish(self, **changes: Any) -> Callback:
         """End the attempt well; return the callback to deliver, which this worker holds."""
@@ -136,6 +159,8 @@ class JobRun:
 
     async def hand_over(self) -> None:
         """Leave the job to whichever worker takes it next."""
+        if self.is_received:
+            await self.secure_source()
         await self._save(None, owner=None)
 
     async def _save(self, event: EventKind | None, callback: Callback | None = None, **changes: Any) -> None:

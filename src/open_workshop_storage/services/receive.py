@@ -48,7 +48,7 @@ async def receive(
     on_bytes: Callable[[int], None],
     offset: int = 0,
 ) -> int:
-    """Write a body to a file and return its size in bytes, once it is on the disk.
+    """Write a body to a file and return its size in bytes; whoever needs it on the disk syncs it.
 
     Half a MiB of chunks, as they came, is written in a thread while the next ones come in. So a slow disk slows the
     sender and not the event loop, and a body takes about a MiB of memory whatever its size.
@@ -150,7 +150,6 @@ class _Writer:
         self._write(self._waiting)
         # More may have been announced, and reserved, than came.
         os.truncate(self._descriptor, os.lseek(self._descriptor, 0, os.SEEK_CUR))
-        os.fsync(self._descriptor)
 
     async def close(self) -> None:
         await finished(wrap_future(self._thread.submit(self._close)))

@@ -193,7 +193,7 @@ class Runs:
                 run.stop(HandOver())
         await self._wait_for_end(grace_seconds)
         for run in self._runs.values():
-            needs_client = run.job.origin == "upload" and run.job.source_file is None
+            needs_client = run.job.origin == "upload" and not run.is_received
             run.stop(ServiceUnavailable() if needs_client else HandOver())
         await self._wait_for_end(_ENDING_SECONDS)
 

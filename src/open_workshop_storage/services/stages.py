@@ -51,7 +51,7 @@ class Stages:
         if inspection.keep:
             await self._archives.test(run.source, inspection, lambda percent: None)
             return {
-                "packed_file": run.job.source_file,
+                "packed_file": run.within(run.source),
                 "packed_bytes": run.source.stat().st_size,
                 "unpacked_bytes": inspection.unpacked_bytes,
             }

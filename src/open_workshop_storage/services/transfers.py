@@ -37,6 +37,7 @@ from open_workshop_storage.services.receive import ReceiveLimits, receive
 from open_workshop_storage.services.runs import Runs, new_owner
 from open_workshop_storage.services.slots import Slots
 from open_workshop_storage.services.stages import Stages
+from open_workshop_storage.utils.archives.groups import without_group
 from open_workshop_storage.utils.names import safe_file_name
 from open_workshop_storage.utils.threads import run_to_end
 
@@ -166,19 +167,16 @@ class Transfers:
             if job.deaths > _MOST_DEATHS and not job.ended:
                 # It may be what they die of.
                 await self._runs.fail(run, DownloadFailed() if job.origin == "url" else UploadFailed())
-            match job.stage:
-                case Stage.PENDING | Stage.DOWNLOADING:
-                    await self._runs.guard(run, self._fetch(run), DownloadFailed)
-                    await self._finish(run)
-                case Stage.UPLOADING:
-                    # The body went to a worker that is gone, and cannot be had again.
-                    await self._runs.fail(run, UploadFailed())
-                case Stage.UPLOADED | Stage.DOWNLOADED | Stage.EXTRACTING | Stage.REPACKING | Stage.PROCESSING:
-                    await self._finish(run)
-                case Stage.PACKED:
-                    await self._moves.finish(run, taken_over=True)
-                case Stage.ERROR:
-                    raise AssertionError("an ended job needs no worker")
+            if job.stage is Stage.PACKED:
+                await self._moves.finish(run, taken_over=True)
+            elif run.is_received:
+                await self._finish(run)
+            elif job.origin == "url":
+                await self._runs.guard(run, self._fetch(run), DownloadFailed)
+                await self._finish(run)
+            else:
+                # The body went to a worker that is gone, and cannot be had again.
+                await self._runs.fail(run, UploadFailed())
 
     async def _finish(self, run: JobRun) -> Job:
         is_image = run.job.claims.transfer_kind is TransferKind.IMAGE
@@ -189,7 +187,12 @@ class Transfers:
         return run.job
 
     async def _pack(self, run: JobRun) -> Callback:
-        return await run.finish(**await self._stages.prepare(run))
+        # The disk takes the received file in while it is looked at already.
+        with without_group():
+            async with asyncio.TaskGroup() as group:
+                group.create_task(run.secure_source())
+                prepared = await self._stages.prepare(run)
+        return await run.finish(**prepared)
 
     async def _fetch(self, run: JobRun) -> None:
         claims = run.job.claims
@@ -245,7 +248,7 @@ class Transfers:
     ) -> None:
         source = run.folder / _SOURCE
         received = await receive(chunks, source, limits, expected, lambda count: run.progress(bytes=count), offset)
-        await run.stage(then, source_file=run.within(source), bytes=received, total=received)
+        await run.received(source, then, received)
 
     def _max_bytes(self, job: Job) -> int:
         limit = job.claims.max_bytes
