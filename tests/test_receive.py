@@ -30,7 +30,8 @@ async def sent(chunks: Sequence[bytes]) -> AsyncIterator[bytes]:
 async def test_chunks_of_every_size_arrive_in_order_and_to_the_byte(size: int, tmp_path: Path) -> None:
     chunks = [BLOCK[start : start + size] for start in range(0, len(BLOCK), size)]
     told: list[int] = []
-    assert await receive(sent(chunks), tmp_path / "new" / "file", UNLIMITED, None, told.append) == len(BLOCK)
+    received = await receive(sent(chunks), tmp_path / "new" / "file", UNLIMITED, None, told.append)
+    assert received.size == len(BLOCK)
     assert (tmp_path / "new" / "file").read_bytes() == BLOCK
     assert told == sorted(told) and told[-1] == len(BLOCK)
 
@@ -38,8 +39,15 @@ async def test_chunks_of_every_size_arrive_in_order_and_to_the_byte(size: int, t
 async def test_a_body_goes_on_where_an_earlier_one_ended(tmp_path: Path) -> None:
     target = tmp_path / "file"
     target.write_bytes(BLOCK[:1000] + b"not confirmed")
-    assert await receive(sent([BLOCK[1000:]]), target, UNLIMITED, len(BLOCK), lambda count: None, 1000) == len(BLOCK)
+    received = await receive(sent([BLOCK[1000:]]), target, UNLIMITED, len(BLOCK), lambda count: None, 1000)
+    assert received.size == len(BLOCK)
     assert target.read_bytes() == BLOCK
+
+
+@pytest.mark.parametrize(("size", "is_on_disk"), [(0, True), (1000, True), (len(BLOCK), False)])
+async def test_only_a_small_body_is_on_the_disk_at_once(size: int, is_on_disk: bool, tmp_path: Path) -> None:
+    received = await receive(sent([BLOCK[:size]]), tmp_path / "file", UNLIMITED, None, lambda count: None)
+    assert received == (size, is_on_disk)
 
 
 async def test_announced_space_is_set_aside_at_once_and_given_back_if_less_comes(tmp_path: Path) -> None:

@@ -99,10 +99,15 @@ class JobRun:
         self._spans.enter(stage)
         self._log.info("%s, %d bytes", stage, self.job.bytes)
 
-    async def received(self, source: Path, stage: Stage, size: int) -> None:
-        """Enter the stage after the last byte, with a file of this size in bytes that `secure_source` has to see to."""
+    async def received(self, source: Path, stage: Stage, size: int, *, is_on_disk: bool) -> None:
+        """Enter the stage after the last byte.
+
+        Args:
+            size: The file's, in bytes.
+            is_on_disk: Whether the disk has taken the file in; else `secure_source` has to see to that.
+        """
         self._source = source
-        await self.stage(stage, bytes=size, total=size)
+        await self.stage(stage, bytes=size, total=size, source_file=self.within(source) if is_on_disk else None)
 
     async def secure_source(self) -> None:
         """Write the received file to the disk; from then on the record names it, and other runs can go on from it.

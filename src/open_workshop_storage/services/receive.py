@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from open_workshop_storage.core.errors import FileTooLarge, NoSpace, StorageError
 from open_workshop_storage.services.disk_reserve import require_space
@@ -40,6 +41,18 @@ class ReceiveLimits:
     timed_out: type[StorageError]
 
 
+class Received(NamedTuple):
+    """A body that is in its file.
+
+    Attributes:
+        size: The file's, in bytes.
+        is_on_disk: Whether the disk has taken it in; else whoever needs that has to sync the file.
+    """
+
+    size: int
+    is_on_disk: bool
+
+
 async def receive(
     chunks: AsyncIterator[bytes],
     target: Path,
@@ -47,8 +60,8 @@ async def receive(
     expected: int | None,
     on_bytes: Callable[[int], None],
     offset: int = 0,
-) -> int:
-    """Write a body to a file and return its size in bytes; whoever needs it on the disk syncs it.
+) -> Received:
+    """Write a body to a file.
 
     Half a MiB of chunks, as they came, is written in a thread while the next ones come in. So a slow disk slows the
     sender and not the event loop, and a body takes about a MiB of memory whatever its size.
@@ -89,7 +102,7 @@ async def receive(
         raise
     finally:
         await writer.close()
-    return received
+    return Received(received, writer.is_on_disk)
 
 
 class _Writer:
@@ -99,6 +112,7 @@ class _Writer:
     """
 
     def __init__(self, target: Path, reserve_bytes: int) -> None:
+        self.is_on_disk = False
         self._target = target
         self._reserve_bytes = reserve_bytes
         self._thread = ThreadPoolExecutor(1, "receive")
@@ -150,6 +164,10 @@ class _Writer:
         self._write(self._waiting)
         # More may have been announced, and reserved, than came.
         os.truncate(self._descriptor, os.lseek(self._descriptor, 0, os.SEEK_CUR))
+        if self._writing is None:
+            # It was one block at most: the disk takes that in sooner than a thread is started for it.
+            os.fsync(self._descriptor)
+            self.is_on_disk = True
 
     async def close(self) -> None:
         await finished(wrap_future(self._thread.submit(self._close)))

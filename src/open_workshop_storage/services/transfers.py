@@ -247,8 +247,10 @@ class Transfers:
         offset: int = 0,
     ) -> None:
         source = run.folder / _SOURCE
-        received = await receive(chunks, source, limits, expected, lambda count: run.progress(bytes=count), offset)
-        await run.received(source, then, received)
+        size, is_on_disk = await receive(
+            chunks, source, limits, expected, lambda count: run.progress(bytes=count), offset
+        )
+        await run.received(source, then, size, is_on_disk=is_on_disk)
 
     def _max_bytes(self, job: Job) -> int:
         limit = job.claims.max_bytes
