@@ -17,6 +17,7 @@ from open_workshop_storage.core.store import JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.observability.metrics import BYTES, STAGE_DURATION, TRANSFERS
 from open_workshop_storage.observability.tracing import StageSpans
+from open_workshop_storage.utils.archives.groups import without_group
 from open_workshop_storage.utils.durable_files import sync
 from open_workshop_storage.utils.threads import run_to_end
 
@@ -104,17 +105,27 @@ class JobRun:
 
         Args:
             size: The file's, in bytes.
-            is_on_disk: Whether the disk has taken the file in; else `secure_source` has to see to that.
+            is_on_disk: Whether the disk has taken the file in; else `securing_source` has to see to that.
         """
         self._source = source
         await self.stage(stage, bytes=size, total=size, source_file=self.within(source) if is_on_disk else None)
 
-    async def secure_source(self) -> None:
-        """Write the received file to the disk; from then on the record names it, and other runs can go on from it.
+    @asynccontextmanager
+    async def securing_source(self) -> AsyncIterator[None]:
+        """Write the received file to the disk, unless it is there, while the block does something with it.
+
+        From then on the record names it, and other runs can go on from it.
 
         Raises:
             OSError: The disk does not take it.
+            Exception: What the block raises.
         """
+        with without_group():
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._secure_source())
+                yield
+
+    async def _secure_source(self) -> None:
         if self.job.source_file is None:
             await run_to_end(lambda stop: sync(self.source))
             await self._save(None, source_file=self.within(self.source))
@@ -165,7 +176,7 @@ class JobRun:
     async def hand_over(self) -> None:
         """Leave the job to whichever worker takes it next."""
         if self.is_received:
-            await self.secure_source()
+            await self._secure_source()
         await self._save(None, owner=None)
 
     async def _save(self, event: EventKind | None, callback: Callback | None = None, **changes: Any) -> None:

@@ -9,7 +9,7 @@ from open_workshop_storage.core.claims import TransferKind
 from open_workshop_storage.core.job import Stage
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import Slot
-from open_workshop_storage.services.archives import Archives
+from open_workshop_storage.services.archives import Archives, Inspection
 from open_workshop_storage.services.images import Images
 from open_workshop_storage.services.job_run import JobRun
 from open_workshop_storage.services.slots import Slots
@@ -42,19 +42,25 @@ class Stages:
         await run.stage(Stage.PROCESSING)
         packed = run.folder / "packed.webp"
         await asyncio.to_thread(packed.parent.mkdir, parents=True, exist_ok=True)
-        size = await self._images.normalise(run.source, packed)
+        async with run.securing_source():
+            size = await self._images.normalise(run.source, packed)
         return {"packed_file": run.within(packed), "packed_bytes": size, "unpacked_bytes": size}
 
     async def _prepare_archive(self, run: JobRun) -> dict[str, Any]:
-        limit = self._settings.transfer_max_unpacked_bytes
-        inspection = await self._archives.inspect(run.source, limit)
-        if inspection.keep:
-            await self._archives.test(run.source, inspection, lambda percent: None)
-            return {
-                "packed_file": run.within(run.source),
-                "packed_bytes": run.source.stat().st_size,
-                "unpacked_bytes": inspection.unpacked_bytes,
-            }
+        inspection = await self._archives.inspect(run.source, self._settings.transfer_max_unpacked_bytes)
+        # What its headers do not refuse, the disk takes in while 7z works on it.
+        async with run.securing_source():
+            return await (self._keep(run, inspection) if inspection.keep else self._repack(run, inspection))
+
+    async def _keep(self, run: JobRun, inspection: Inspection) -> dict[str, Any]:
+        await self._archives.test(run.source, inspection, lambda percent: None)
+        return {
+            "packed_file": run.within(run.source),
+            "packed_bytes": run.source.stat().st_size,
+            "unpacked_bytes": inspection.unpacked_bytes,
+        }
+
+    async def _repack(self, run: JobRun, inspection: Inspection) -> dict[str, Any]:
         packed = run.folder / "packed.zip"
         async with self._slots.in_turn(Slot.REPACK, f"{run.job.job_id}/{run.job.owner}"):
             folder = run.folder / "extracted"
@@ -66,7 +72,7 @@ class Stages:
                     inspection,
                     folder,
                     run.job.file_name,
-                    limit,
+                    self._settings.transfer_max_unpacked_bytes,
                     lambda percent: run.progress(percent=percent),
                 )
                 await run.stage(Stage.REPACKING, unpacked_bytes=unpacked)

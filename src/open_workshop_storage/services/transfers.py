@@ -37,7 +37,6 @@ from open_workshop_storage.services.receive import ReceiveLimits, receive
 from open_workshop_storage.services.runs import Runs, new_owner
 from open_workshop_storage.services.slots import Slots
 from open_workshop_storage.services.stages import Stages
-from open_workshop_storage.utils.archives.groups import without_group
 from open_workshop_storage.utils.names import safe_file_name
 from open_workshop_storage.utils.threads import run_to_end
 
@@ -187,12 +186,7 @@ class Transfers:
         return run.job
 
     async def _pack(self, run: JobRun) -> Callback:
-        # The disk takes the received file in while it is looked at already.
-        with without_group():
-            async with asyncio.TaskGroup() as group:
-                group.create_task(run.secure_source())
-                prepared = await self._stages.prepare(run)
-        return await run.finish(**prepared)
+        return await run.finish(**await self._stages.prepare(run))
 
     async def _fetch(self, run: JobRun) -> None:
         claims = run.job.claims
