@@ -29,7 +29,7 @@ from open_workshop_storage.services.job_run import JobRun
 from open_workshop_storage.services.runs import Runs, new_owner
 from open_workshop_storage.services.slots import Slots
 from open_workshop_storage.services.storage import Storage
-from open_workshop_storage.services.workspaces import discard
+from open_workshop_storage.services.workspaces import discard, discard_holding
 
 _logger = logging.getLogger(__name__)
 
@@ -97,7 +97,8 @@ class Moves:
                 raise ServiceUnavailable from None
             finally:
                 self._runs.release(run)
-            await discard(run.workspace)
+            if source := await discard_holding(run.workspace, run.source):
+                self._runs.tasks.start(asyncio.to_thread(source.close))
             job_log(_logger, run.job.job_id).info("moved to %s, %d bytes", run.job.move_to, run.job.moved_bytes)
             return run.job
 

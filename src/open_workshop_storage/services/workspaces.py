@@ -6,6 +6,7 @@ import asyncio
 import shutil
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 from open_workshop_storage.utils.threads import run_to_end
 
@@ -18,6 +19,14 @@ async def parts_of(workspace: Path) -> list[Path]:
 async def discard(path: Path) -> None:
     """Remove a file, or a folder with all that is in it, if it is there."""
     await run_to_end(lambda stop: _discard(path))
+
+
+async def discard_holding(folder: Path, file: Path) -> IO[bytes] | None:
+    """Remove a folder with all that is in it; return a large file of it still open, if it was there.
+
+    The file system takes its blocks back when it is closed, which takes a while that nobody should have to wait for.
+    """
+    return await run_to_end(lambda stop: _discard_holding(folder, file))
 
 
 async def discard_parts(workspace: Path, parts: list[Path]) -> None:
@@ -34,6 +43,14 @@ def _parts_of(workspace: Path) -> list[Path]:
     except OSError:
         # Whatever has become of the storage root, the attempt has to have its end.
         return []
+
+
+def _discard_holding(folder: Path, file: Path) -> IO[bytes] | None:
+    held = None
+    with suppress(OSError):
+        held = file.open("rb", buffering=0)
+    _discard(folder)
+    return held
 
 
 def _discard(path: Path) -> None:
