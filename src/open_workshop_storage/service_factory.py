@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -54,6 +55,10 @@ def create_app(service: Service) -> FastAPI:
         settings = app.state.settings
         configure_logging(settings.log_format)
         async with open_telemetry(app, settings), open_runtime(settings, loads=service.loads) as runtime:
+            # What is there now stays for good. Full collections would go through it again and again, with all requests
+            # and sockets waiting.
+            gc.collect()
+            gc.freeze()
             yield {"runtime": runtime}
 
     app = DocumentedApp(
