@@ -16,6 +16,9 @@ from tests.images.test_normalise import TOLERANCE, saved
 
 COLOURS = [(250, 20, 20), (20, 250, 20), (20, 20, 250)]
 DURATIONS = [100, 250, 400]
+# RFC 9649, section 2.7.1.
+VP8X_FLAGS = 20
+VP8X_ALPHA = 0x10
 
 Played = Callable[[bytes], Image.Image]
 
@@ -81,25 +84,36 @@ def test_it_plays_as_often_as_before(image_format: str, loop: dict[str, int], ex
     assert played(animation(image_format, **loop)).info["loop"] == expected
 
 
-def moving_square(disposal: int) -> bytes:
-    """Return a transparent GIF in which a small square stands at the left, then at the right."""
+def moving_square(image_format: str, **options: Any) -> bytes:
+    """Return a transparent animation in which a small square stands at the left, then at the right."""
     frames = []
     for left in (0, 30):
         frame = Image.new("RGBA", (40, 30))
         frame.paste((250, 20, 20, 255), (left, 10, left + 10, 20))
         frames.append(frame)
-    return saved(
-        frames[0], "GIF", save_all=True, append_images=frames[1:], duration=100, disposal=disposal, optimize=False
-    )
+    return saved(frames[0], image_format, save_all=True, append_images=frames[1:], duration=100, **options)
 
 
-def test_frames_are_disposed_of_as_the_gif_says(played: Played) -> None:
-    image = played(moving_square(disposal=2))
+def assert_square_stands_at_the_right_at_last(image: Image.Image) -> None:
     image.seek(1)
     second = image.convert("RGBA")
     left, right, middle = (second.getpixel((x, 15)) for x in (5, 35, 20))
     assert isinstance(left, tuple) and isinstance(right, tuple) and isinstance(middle, tuple)
     assert (left[3], right[3], middle[3]) == (0, 255, 0)
+
+
+def test_frames_are_disposed_of_as_the_gif_says(played: Played) -> None:
+    assert_square_stands_at_the_right_at_last(played(moving_square("GIF", disposal=2, optimize=False)))
+
+
+def test_a_webp_of_opaque_rectangles_stays_transparent_around_them(played: Played) -> None:
+    content = moving_square("WEBP")
+    assert not content[VP8X_FLAGS] & VP8X_ALPHA, "the header has to declare it opaque, as libwebp does"
+    assert_square_stands_at_the_right_at_last(played(content))
+
+
+def test_an_opaque_animation_is_not_declared_transparent(played: Played) -> None:
+    assert played(animation("WEBP")).mode == "RGB"
 
 
 def test_colours_of_every_frame_are_converted_by_the_profile(played: Played) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import blurhash as blurhash_python  # type: ignore[import-untyped]
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, WebPImagePlugin
 
 from open_workshop_storage.utils.colours import opaque, srgb
 
@@ -129,6 +129,15 @@ def _flag_transparency(path: Path) -> None:
             file.write(bytes([header[_VP8X_FLAGS] | _VP8X_ALPHA]))
 
 
+def _see_transparency(image: Image.Image) -> None:
+    """Have an animated WebP decoded with its alpha even where its header declares it opaque.
+
+    What its frames leave uncovered is transparent, and libwebp's header does not tell: see `_flag_transparency`.
+    """
+    if isinstance(image, WebPImagePlugin.WebPImageFile) and image.is_animated:
+        image.rawmode = image._mode = "RGBA"
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     with path.open("rb") as file:
@@ -137,6 +146,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         with _decoding():
             image = Image.open(file, formats=FORMATS)
             _check_frame(image)
+            _see_transparency(image)
         yield image
 
 
