@@ -166,6 +166,15 @@ async def test_errors_of_any_kind_keep_their_status(status: str, service: Servic
     assert (raised.value.status, raised.value.message) == (int(status[:3]), "Why")
 
 
+async def test_an_error_whose_page_is_too_long_to_read_keeps_its_status(
+    service: Service, access: AccessService
+) -> None:
+    service.answers = [answer("500 Oops", b"<html>" + b"x" * 100_000)]
+    with pytest.raises(AccessServiceRefused) as raised:
+        await access.check("1", {})
+    assert (raised.value.status, raised.value.message) == (500, "Internal Server Error")
+
+
 @pytest.mark.parametrize(
     "nonsense",
     [
