@@ -50,6 +50,24 @@ async def test_only_a_small_body_is_on_the_disk_at_once(size: int, is_on_disk: b
     assert received == (size, is_on_disk)
 
 
+@pytest.mark.parametrize("offset", [0, 1000])
+async def test_whoever_reads_along_is_told_of_what_is_in_the_file_and_of_nothing_else(
+    offset: int, tmp_path: Path
+) -> None:
+    target = tmp_path / "file"
+    target.write_bytes(BLOCK[:offset] + b"not confirmed")
+    told: list[int] = []
+
+    def read_along(written: int) -> None:
+        told.append(written)
+        assert target.read_bytes()[:written] == BLOCK[:written]
+
+    chunks = [BLOCK[start : start + 7000] for start in range(offset, len(BLOCK), 7000)]
+    await receive(sent(chunks), target, UNLIMITED, None, lambda count: None, offset, read_along)
+    assert told == sorted(told) and told[0] == offset and told[-1] == len(BLOCK)
+    assert len(told) > 3
+
+
 async def test_announced_space_is_set_aside_at_once_and_given_back_if_less_comes(tmp_path: Path) -> None:
     target = tmp_path / "file"
     announced = 50_000_000

@@ -15,8 +15,8 @@ from tests.support.configs import cheap_hash
 ArchivesMaker = Callable[..., Archives]
 
 
-def archives_with(**settings: object) -> Archives:
-    """Return `Archives` with settings of the test's own."""
+def settings_with(**settings: object) -> Settings:
+    """Return settings of the test's own."""
     token = cheap_hash("token")
     values: dict[str, object] = {
         "manager_url": "http://manager",
@@ -27,7 +27,12 @@ def archives_with(**settings: object) -> Archives:
         "storage_manage_token": token,
         "storage_reserve_bytes": 0,
     }
-    return Archives(Settings.model_validate(values | settings))
+    return Settings.model_validate(values | settings)
+
+
+def archives_with(**settings: object) -> Archives:
+    """Return `Archives` with settings of the test's own."""
+    return Archives(settings_with(**settings))
 
 
 @pytest.fixture

@@ -38,6 +38,19 @@ def negative_size() -> bytes:
     """Return the header of a file whose size points back before the archive."""
     header = bytearray(tarfile.TarInfo("negative").tobuf(tarfile.GNU_FORMAT))
     header[124:136] = b"\xff" * 8 + (-5120).to_bytes(4, "big", signed=True)
+    return _with_checksum(header)
+
+
+def sparse(name: str, size: int) -> bytes:
+    """Return the header of a file of that size that is one hole, and so has no data."""
+    info = tarfile.TarInfo(name)
+    info.type = tarfile.GNUTYPE_SPARSE
+    header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    header[483:495] = b"%011o\0" % size
+    return _with_checksum(header)
+
+
+def _with_checksum(header: bytearray) -> bytes:
     header[148:156] = b" " * 8
     header[148:156] = b"%06o\0 " % sum(header)
     return bytes(header)

@@ -21,7 +21,7 @@ from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.observability.tracing import span
 from open_workshop_storage.services.archive_errors import as_storage_errors
 from open_workshop_storage.services.disk_reserve import require_space
-from open_workshop_storage.utils.archives.entries import Entries
+from open_workshop_storage.utils.archives.entries import Entries, ratio_limit
 from open_workshop_storage.utils.archives.errors import CorruptData, CutOff
 from open_workshop_storage.utils.archives.groups import meanwhile, watched
 from open_workshop_storage.utils.archives.kinds import COMPRESSED, HEAD_BYTES, Kind, kind_of
@@ -52,8 +52,6 @@ _READ_SWITCHES = ("-p-", "-sns-")
 """Some password, so that none is asked for, and no alternate streams."""
 _COPY_BYTES = 1024 * 1024
 _WRITE_BACK_SECONDS = 0.5
-_ANY_RATIO_BYTES = 256 * 1024 * 1024
-"""As much may come out of an archive of any size: a small one of much alike is no bomb."""
 
 
 @dataclass(frozen=True)
@@ -277,10 +275,8 @@ class Archives:
         return _kind_of_file(source), self._entries_of(source, max_unpacked_bytes)
 
     def _entries_of(self, source: Path, max_unpacked_bytes: int) -> Entries:
-        limits = [max_unpacked_bytes] if max_unpacked_bytes else []
-        if self._max_ratio:
-            limits.append(max(source.stat().st_size * self._max_ratio, _ANY_RATIO_BYTES))
-        return Entries(min(limits, default=0), self._max_entries)
+        limits = max_unpacked_bytes, ratio_limit(source.stat().st_size, self._max_ratio)
+        return Entries(min(filter(None, limits), default=0), self._max_entries)
 
     def _place_plain(self, source: Path, target: Path, stop: threading.Event) -> None:
         with contextlib.suppress(OSError):

@@ -18,7 +18,8 @@ from open_workshop_storage.utils.disk_space import reserve
 from open_workshop_storage.utils.threads import finished
 
 # A hop to a thread costs more than smaller writes gain; more would only be memory that the kernel has to find.
-_BLOCK_BYTES = 512 * 1024
+BLOCK_BYTES = 512 * 1024
+"""Whatever is smaller is written at its end."""
 _MOST_CHUNKS = os.sysconf("SC_IOV_MAX")
 
 
@@ -60,6 +61,7 @@ async def receive(
     expected: int | None,
     on_bytes: Callable[[int], None],
     offset: int = 0,
+    on_written: Callable[[int], None] = lambda written: None,
 ) -> Received:
     """Write a body to a file.
 
@@ -70,6 +72,7 @@ async def receive(
         expected: The announced size in bytes, refused at once if it is too large.
         on_bytes: Told the bytes received so far, after each chunk.
         offset: Bytes of the file that are there already and that the body goes on from.
+        on_written: Told, in a thread, how many bytes of the file can be read, each time that there are more.
 
     Raises:
         FileTooLarge: More than `max_bytes` came or were announced.
@@ -78,7 +81,7 @@ async def receive(
     """
     if limits.max_bytes and expected is not None and expected > limits.max_bytes:
         raise FileTooLarge
-    writer = _Writer(target, limits.reserve_bytes)
+    writer = _Writer(target, limits.reserve_bytes, on_written)
     received = offset
     try:
         await writer.open(offset, (expected or 0) - offset)
@@ -111,10 +114,12 @@ class _Writer:
     A disk that is slow, or stands still, so keeps no thread from others.
     """
 
-    def __init__(self, target: Path, reserve_bytes: int) -> None:
+    def __init__(self, target: Path, reserve_bytes: int, on_written: Callable[[int], None]) -> None:
         self.is_on_disk = False
         self._target = target
         self._reserve_bytes = reserve_bytes
+        self._on_written = on_written
+        self._written_bytes = 0
         self._thread = ThreadPoolExecutor(1, "receive")
         self._descriptor = -1
         self._waiting: list[bytes] = []
@@ -132,6 +137,11 @@ class _Writer:
         self._check_space(missing)
         if missing > 0:
             reserve(self._descriptor, offset, missing)
+        self._wrote(offset)
+
+    def _wrote(self, size: int) -> None:
+        self._written_bytes += size
+        self._on_written(self._written_bytes)
 
     def _check_space(self, wanted: int = 0) -> None:
         require_space(self._descriptor, wanted, self._reserve_bytes)
@@ -139,7 +149,7 @@ class _Writer:
     async def add(self, chunk: bytes) -> None:
         self._waiting.append(chunk)
         self._waiting_bytes += len(chunk)
-        if self._waiting_bytes >= _BLOCK_BYTES or len(self._waiting) == _MOST_CHUNKS:
+        if self._waiting_bytes >= BLOCK_BYTES or len(self._waiting) == _MOST_CHUNKS:
             await self._written()
             chunks, self._waiting, self._waiting_bytes = self._waiting, [], 0
             self._writing = self._thread.submit(self._write, chunks)
@@ -149,12 +159,14 @@ class _Writer:
             await wrap_future(self._writing)
 
     def _write(self, chunks: list[bytes]) -> None:
+        size = sum(map(len, chunks))
         written = os.writev(self._descriptor, chunks)
-        if written < sum(map(len, chunks)):
+        if written < size:
             rest = memoryview(b"".join(chunks))[written:]
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]
         self._check_space()
+        self._wrote(size)
 
     async def finish(self) -> None:
         await self._written()

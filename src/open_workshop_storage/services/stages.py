@@ -10,12 +10,15 @@ from open_workshop_storage.core.job import Stage
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import Slot
 from open_workshop_storage.services.archives import Archives, Inspection
+from open_workshop_storage.services.early_inspection import inspect_early
 from open_workshop_storage.services.images import Images
 from open_workshop_storage.services.job_run import JobRun
+from open_workshop_storage.services.receive import BLOCK_BYTES
 from open_workshop_storage.services.slots import Slots
 from open_workshop_storage.services.tasks import Tasks
 from open_workshop_storage.services.workspaces import discard
 from open_workshop_storage.utils.archives.kinds import Kind
+from open_workshop_storage.utils.growing_file import GrowingFile
 
 
 class Stages:
@@ -28,15 +31,32 @@ class Stages:
         self._slots = slots
         self._tasks = tasks
 
-    async def prepare(self, run: JobRun) -> dict[str, Any]:
+    async def inspect_early(self, run: JobRun, file: GrowingFile, expected: int | None) -> Inspection | None:
+        """Inspect a file while it comes in, as far as can be; return what that tells of the whole of it, if it does.
+
+        Args:
+            expected: The announced size in bytes.
+
+        Raises:
+            StorageError: It is refused, whatever else may come.
+        """
+        is_written_at_once = expected is not None and expected < BLOCK_BYTES
+        if run.job.claims.transfer_kind is TransferKind.IMAGE or is_written_at_once:
+            return None
+        return await inspect_early(file, self._settings)
+
+    async def prepare(self, run: JobRun, inspection: Inspection | None = None) -> dict[str, Any]:
         """Make the packed file; return what the job's record then says of it.
+
+        Args:
+            inspection: What is known of the received file, if it has been inspected.
 
         Raises:
             StorageError: The file is refused, or could not be packed.
         """
         if run.job.claims.transfer_kind is TransferKind.IMAGE:
             return await self._prepare_image(run)
-        return await self._prepare_archive(run)
+        return await self._prepare_archive(run, inspection)
 
     async def _prepare_image(self, run: JobRun) -> dict[str, Any]:
         await run.stage(Stage.PROCESSING)
@@ -46,8 +66,9 @@ class Stages:
             size = await self._images.normalise(run.source, packed)
         return {"packed_file": run.within(packed), "packed_bytes": size, "unpacked_bytes": size}
 
-    async def _prepare_archive(self, run: JobRun) -> dict[str, Any]:
-        inspection = await self._archives.inspect(run.source, self._settings.transfer_max_unpacked_bytes)
+    async def _prepare_archive(self, run: JobRun, inspection: Inspection | None) -> dict[str, Any]:
+        if inspection is None:
+            inspection = await self._archives.inspect(run.source, self._settings.transfer_max_unpacked_bytes)
         # What its headers do not refuse, the disk takes in while 7z works on it.
         async with run.securing_source():
             return await (self._keep(run, inspection) if inspection.keep else self._repack(run, inspection))

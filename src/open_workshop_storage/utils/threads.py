@@ -12,7 +12,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-async def run_to_end(work: Callable[[threading.Event], T]) -> T:
+async def run_to_end(work: Callable[[threading.Event], T], wake: Callable[[], None] = lambda: None) -> T:
     """Run blocking work in a thread of its own, and never return before it has ended.
 
     `asyncio.to_thread` lets its thread run on when the caller is cancelled, and what it then does to files
@@ -21,15 +21,21 @@ async def run_to_end(work: Callable[[threading.Event], T]) -> T:
 
     Args:
         work: Looks at the event as often as it can stop, and then stops by raising.
+        wake: Called once the event is set, for work that may be asleep.
 
     Raises:
         Exception: Whatever the work raises, unless the caller was cancelled.
     """
+
+    def stop_work() -> None:
+        stop.set()
+        wake()
+
     stop = threading.Event()
     context = contextvars.copy_context()
     with ThreadPoolExecutor(1) as thread:
         future = asyncio.get_running_loop().run_in_executor(thread, context.run, work, stop)
-        return await finished(future, stop.set)
+        return await finished(future, stop_work)
 
 
 async def finished(future: asyncio.Future[T], stop: Callable[[], None] = lambda: None) -> T:

@@ -15,6 +15,8 @@ _MAX_DEPTH = 128
 _DRIVE = re.compile(r".:", re.DOTALL)
 _SEEN = ""
 """Marks, among a folder's children, that the folder has an entry of its own; no child can have this name."""
+_ANY_RATIO_BYTES = 256 * 1024 * 1024
+"""As much may come out of an archive of any size: a small one of much alike is no bomb."""
 
 
 class _Folder(dict[str, "_Folder | None"]):
@@ -79,6 +81,15 @@ class Entries:
         self._count += 1
         if 0 < self.max_entries < self._count:
             raise UnpackedTooLarge("more entries than the limit")
+
+
+def ratio_limit(archive_bytes: int, max_ratio: int) -> int:
+    """Return how many bytes may come out of an archive of that size; 0 for any number.
+
+    Args:
+        max_ratio: How many for each of its own; 0 for any number.
+    """
+    return max(archive_bytes * max_ratio, _ANY_RATIO_BYTES) if max_ratio else 0
 
 
 def split_name(name: str) -> list[str]:

@@ -21,7 +21,8 @@ def without_group() -> Iterator[None]:
         yield
     except ExceptionGroup as group:
         said_by_seven_zip = [error for error in group.exceptions if isinstance(error, SevenZipError)]
-        raise (said_by_seven_zip or group.exceptions)[0] from None
+        error = (said_by_seven_zip or group.exceptions)[0]
+        raise error from error.__cause__
 
 
 @contextlib.asynccontextmanager

@@ -24,6 +24,7 @@ from open_workshop_storage.utils.archives.central_directory import (
 )
 from open_workshop_storage.utils.archives.entries import Entries, decode_name, split_name
 from open_workshop_storage.utils.archives.errors import CorruptData, EncryptedData, UnsafeEntry
+from open_workshop_storage.utils.growing_file import GrowingFile
 
 USUAL_METHODS = frozenset({0, 8, 9, 12, 14, 93, 98})
 """Stored, Deflate, Deflate64, BZip2, LZMA, Zstandard and PPMd (wire contract, section 6)."""
@@ -69,8 +70,7 @@ def read_zip(path: Path, entries: Entries) -> ZipVerdict:
     with path.open("rb") as file:
         directory = read_directory(file, entries.max_entries)
         for header in directory.headers:
-            if header.flags & _ENCRYPTED or header.method == _AES_METHOD:
-                raise EncryptedData
+            _refuse_encryption(header.flags, header.method)
         for header in directory.headers:
             _judge_entry(header, entries)
         is_tight = _judge_local_headers(file, directory)
@@ -85,6 +85,39 @@ def read_zip(path: Path, entries: Entries) -> ZipVerdict:
         and _are_apart(directory.headers)
     )
     return ZipVerdict(keep, any(header.flags & _SIZES_FOLLOW for header in directory.headers))
+
+
+def refuse_encrypted_entries(file: GrowingFile) -> None:
+    """Look for encrypted entries in a ZIP that is still coming in, from one local header to the next. Blocks.
+
+    This ends quietly where a header does not tell where the next one is, where there is none, and with the file: all
+    else is for the directory to say.
+
+    Raises:
+        EncryptedData: An entry is encrypted.
+        OSError: The file cannot be read.
+    """
+    position = len(_SINGLE_PIECE) if file.read(len(_SINGLE_PIECE)) == _SINGLE_PIECE else 0
+    while not file.ended:
+        file.seek(position)
+        header = file.read(_LOCAL_HEADER.size)
+        if len(header) < _LOCAL_HEADER.size or not header.startswith(_LOCAL_MAGIC):
+            return
+        _, flags, method, _, packed, unpacked, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(header)
+        _refuse_encryption(flags, method)
+        if flags & _SIZES_FOLLOW:
+            return
+        variable = file.read(name_bytes + extra_bytes)
+        try:
+            _, packed = large_numbers(variable[name_bytes:], (unpacked, packed))
+        except CorruptData:
+            return
+        position += len(header) + len(variable) + packed
+
+
+def _refuse_encryption(flags: int, method: int) -> None:
+    if flags & _ENCRYPTED or method == _AES_METHOD:
+        raise EncryptedData
 
 
 def _is_usual(header: CentralHeader) -> bool:
@@ -144,8 +177,7 @@ def _judge_local_header(file: BinaryIO, central: CentralHeader) -> tuple[int, bo
     if len(header) < _LOCAL_HEADER.size or not header.startswith(_LOCAL_MAGIC):
         raise CorruptData("no local header")
     _, flags, method, crc, packed, unpacked, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(header)
-    if flags & _ENCRYPTED or method == _AES_METHOD:
-        raise EncryptedData
+    _refuse_encryption(flags, method)
     name, extra = file.read(name_bytes), file.read(extra_bytes)
     if not flags & _SIZES_FOLLOW:
         unpacked, packed = large_numbers(extra, (unpacked, packed))
