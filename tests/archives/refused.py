@@ -194,7 +194,7 @@ _ENCRYPTED: Builders = {
     "zip with ZipCrypto": lambda: seven_zip_of(SMALL_MOD, "-tzip", "-psecret", "-mem=ZipCrypto"),
     "zip with AES": lambda: seven_zip_of(SMALL_MOD, "-tzip", "-psecret", "-mem=AES256"),
     "zip with one encrypted entry": lambda: zip_from([SOUND, Entry(b"secret", TEXT, flags=ENCRYPTED)]),
-    "zip with strong encryption": lambda: zip_from([SOUND, Entry(b"secret", TEXT, flags=0x0040)]),
+    "zip with strong encryption": lambda: zip_from([Entry(b"secret", TEXT, flags=0x0040), SOUND]),
     "zip with the AES method": lambda: zip_from([Entry(b"secret", TEXT, method=99)]),
     "zip that says so in a local header only": lambda: zip_from([Entry(b"secret", TEXT, local_flags=ENCRYPTED)]),
     "7z with encrypted data": lambda: seven_zip_of(SMALL_MOD, "-psecret"),

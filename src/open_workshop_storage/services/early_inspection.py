@@ -11,7 +11,7 @@ from open_workshop_storage.utils.archives.entries import Entries, ratio_limit
 from open_workshop_storage.utils.archives.errors import ArchiveError, UnpackedTooLarge
 from open_workshop_storage.utils.archives.kinds import HEAD_BYTES, Kind, kind_of
 from open_workshop_storage.utils.archives.tar import judge_tar
-from open_workshop_storage.utils.archives.zip_headers import refuse_encrypted_entries
+from open_workshop_storage.utils.archives.zip_headers import refuse_encrypted_start
 from open_workshop_storage.utils.growing_file import GrowingFile
 from open_workshop_storage.utils.threads import run_to_end
 
@@ -25,7 +25,7 @@ async def inspect_early(file: GrowingFile, settings: Settings) -> Inspection | N
         What `Archives.inspect` would tell of the whole file; None if that has to be asked.
 
     Raises:
-        EncryptedArchive: It is a ZIP with an encrypted entry.
+        EncryptedArchive: It is a ZIP, and its first file is encrypted.
         UnsafeArchive: It is a tar, and an entry breaks a rule of section 6.
         CorruptArchive: It is a tar that contradicts itself.
         ArchiveTooLarge: It is a tar that announces more than a limit.
@@ -47,7 +47,7 @@ def _inspect(file: GrowingFile, settings: Settings) -> Inspection | None:
         file.seek(0)
         try:
             if kind is Kind.ZIP:
-                refuse_encrypted_entries(file)
+                refuse_encrypted_start(file)
             elif kind is Kind.TAR:
                 judge_tar(file, entries)
         except UnpackedTooLarge:

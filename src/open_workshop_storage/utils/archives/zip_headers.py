@@ -87,32 +87,27 @@ def read_zip(path: Path, entries: Entries) -> ZipVerdict:
     return ZipVerdict(keep, any(header.flags & _SIZES_FOLLOW for header in directory.headers))
 
 
-def refuse_encrypted_entries(file: GrowingFile) -> None:
-    """Look for encrypted entries in a ZIP that is still coming in, from one local header to the next. Blocks.
+def refuse_encrypted_start(file: GrowingFile) -> None:
+    """Look for encryption in a ZIP that is still coming in: in its first file, behind folders if there are any. Blocks.
 
-    This ends quietly where a header does not tell where the next one is, where there is none, and with the file: all
-    else is for the directory to say.
+    All else is for the directory to say: what looks like a later entry need not be one.
 
     Raises:
-        EncryptedData: An entry is encrypted.
+        EncryptedData: The entry is encrypted.
         OSError: The file cannot be read.
     """
     position = len(_SINGLE_PIECE) if file.read(len(_SINGLE_PIECE)) == _SINGLE_PIECE else 0
-    while not file.ended:
+    is_folder = True
+    while is_folder:
         file.seek(position)
         header = file.read(_LOCAL_HEADER.size)
         if len(header) < _LOCAL_HEADER.size or not header.startswith(_LOCAL_MAGIC):
             return
-        _, flags, method, _, packed, unpacked, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(header)
+        _, flags, method, _, packed, _, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(header)
         _refuse_encryption(flags, method)
-        if flags & _SIZES_FOLLOW:
-            return
-        variable = file.read(name_bytes + extra_bytes)
-        try:
-            _, packed = large_numbers(variable[name_bytes:], (unpacked, packed))
-        except CorruptData:
-            return
-        position += len(header) + len(variable) + packed
+        # One with bytes behind it is none to look behind.
+        is_folder = file.read(name_bytes).endswith(b"/") and not packed and not flags & _SIZES_FOLLOW
+        position += len(header) + name_bytes + extra_bytes
 
 
 def _refuse_encryption(flags: int, method: int) -> None:
