@@ -21,6 +21,7 @@ from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.observability.tracing import span
 from open_workshop_storage.services.archive_errors import as_storage_errors
 from open_workshop_storage.services.disk_reserve import require_space
+from open_workshop_storage.services.workspaces import discard
 from open_workshop_storage.utils.archives.entries import Entries, ratio_limit
 from open_workshop_storage.utils.archives.errors import CorruptData, CutOff
 from open_workshop_storage.utils.archives.groups import meanwhile, watched
@@ -184,7 +185,7 @@ class Archives:
         if 0 < max_unpacked_bytes < inspection.unpacked_bytes:
             raise ArchiveTooLarge
         with as_storage_errors():
-            await asyncio.to_thread(_make_empty, target)
+            await run_to_end(lambda stop: _make_empty(target))
             try:
                 if inspection.kind is Kind.PLAIN:
                     await run_to_end(partial(self._place_plain, source, target / filename))
@@ -195,7 +196,7 @@ class Archives:
                     return await self._extract_tar(source, inspection.kind, target, max_unpacked_bytes, on_percent)
                 return await self._extract_by_seven_zip(source, inspection, target, on_percent)
             except BaseException:
-                await asyncio.to_thread(shutil.rmtree, target, ignore_errors=True)
+                await discard(target)
                 raise
 
     async def pack(self, folder: Path, target: Path, level: int, on_percent: OnPercent) -> int:
@@ -219,14 +220,14 @@ class Archives:
         arguments = "a", "-tzip", "-mm=Deflate", f"-mx={level}", "-mcu=on", part, "."
         with as_storage_errors():
             # 7z would add to what is there.
-            await asyncio.to_thread(_remove_part, part)
+            await run_to_end(lambda stop: _remove_part(part))
             try:
                 async with watched(partial(self._require_space, target.parent)), meanwhile(_write_back(part)):
                     await self._seven_zip.run(*arguments, on_percent=on_percent, folder=folder)
                 await asyncio.to_thread(self._require_space, target.parent)
-                return await asyncio.to_thread(_put_in_place, part, target)
+                return await run_to_end(lambda stop: _put_in_place(part, target))
             except BaseException:
-                await asyncio.to_thread(_remove_part, part)
+                await run_to_end(lambda stop: _remove_part(part))
                 raise
 
     async def _extract_by_seven_zip(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import logging
 from pathlib import Path
@@ -66,7 +65,7 @@ class Images:
             await self._run(self._normalise_seconds, "normalise", source, partial)
             return await run_to_end(lambda stop: _place(partial, target, self._reserve_bytes))
         except BaseException:
-            await asyncio.to_thread(partial.unlink, missing_ok=True)
+            await run_to_end(lambda stop: partial.unlink(missing_ok=True))
             raise
 
     async def blurhash(self, path: Path) -> tuple[str, int, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from open_workshop_storage.core.claims import TransferKind
@@ -19,6 +18,7 @@ from open_workshop_storage.services.tasks import Tasks
 from open_workshop_storage.services.workspaces import discard
 from open_workshop_storage.utils.archives.kinds import Kind
 from open_workshop_storage.utils.growing_file import GrowingFile
+from open_workshop_storage.utils.threads import run_to_end
 
 
 class Stages:
@@ -61,7 +61,7 @@ class Stages:
     async def _prepare_image(self, run: JobRun) -> dict[str, Any]:
         await run.stage(Stage.PROCESSING)
         packed = run.folder / "packed.webp"
-        await asyncio.to_thread(packed.parent.mkdir, parents=True, exist_ok=True)
+        await run_to_end(lambda stop: packed.parent.mkdir(parents=True, exist_ok=True))
         async with run.securing_source():
             size = await self._images.normalise(run.source, packed)
         return {"packed_file": run.within(packed), "packed_bytes": size, "unpacked_bytes": size}

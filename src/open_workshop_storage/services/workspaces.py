@@ -34,7 +34,7 @@ async def discard_parts(workspace: Path, parts: list[Path]) -> None:
     for part in parts:
         await discard(part)
     with suppress(OSError):
-        await asyncio.to_thread(workspace.rmdir)
+        await run_to_end(lambda stop: workspace.rmdir())
 
 
 def _parts_of(workspace: Path) -> list[Path]:
