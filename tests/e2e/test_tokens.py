@@ -174,6 +174,8 @@ async def test_an_upload_may_have_its_token_in_the_authorization_header(
         ({"filename": "query.txt"}, {"X-File-Name": "header.txt"}, "query.txt"),
         ({"filename": ""}, {"X-File-Name": "header.txt"}, "header.txt"),
         ({}, {"X-File-Name": "%C3%BCber%20uns.txt"}, "über uns.txt"),
+        ({}, {"X-File-Name": "über uns.txt"}, "über uns.txt"),
+        ({}, {"X-File-Name": b"\xfcber uns.txt"}, "über uns.txt"),
         ({"filename": "über uns.txt"}, {}, "über uns.txt"),
         ({"filename": "../../etc/passwd"}, {}, "passwd"),
         ({"filename": "C:\\temp\\a.txt"}, {}, "a.txt"),
@@ -188,13 +190,15 @@ async def test_an_upload_may_have_its_token_in_the_authorization_header(
     ],
 )
 async def test_a_file_name_comes_from_query_or_header_and_is_made_safe(
-    query: dict[str, str], headers: dict[str, str], name: str, services: Services, http: httpx.AsyncClient
+    query: dict[str, str], headers: dict[str, str | bytes], name: str, services: Services, http: httpx.AsyncClient
 ) -> None:
     ticket = services.ticket()
     answer = await http.post(
         f"{services.loader}/transfer/upload",
         params={"token": ticket.token, **query},
-        headers=headers,
+        headers=[
+            (header.encode(), value.encode() if isinstance(value, str) else value) for header, value in headers.items()
+        ],
         content=b"no archive",
     )
     assert answer.status_code == 200

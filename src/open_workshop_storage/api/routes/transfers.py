@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
 
 from fastapi import APIRouter, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -167,13 +167,22 @@ async def upload(request: Request, runtime: RuntimeDep, bearer: Bearer = None) -
     """
     query, headers = request.query_params, request.headers
     claims = read_claims(query.get("token") or (bearer.credentials.strip() if bearer else None), runtime)
-    name = query.get("filename") or unquote(headers.get("x-file-name", "")) or claims.filename or ""
+    name = query.get("filename") or _header_name(headers.get("x-file-name", "")) or claims.filename or ""
     hints = (headers.get("content-length"), query.get("size"), headers.get("x-file-size"), headers.get("x-upload-size"))
     announced = next((int(hint) for hint in hints if hint and re.fullmatch("[0-9]{1,18}", hint)), None)
     await runtime.readiness.require("storage", "7z")
     with runtime.runs.attending():
         job = await runtime.transfers.upload(claims, body_chunks(request), name, announced)
     return TransferReceived(job_id=job.job_id, bytes=job.bytes, total=job.bytes)
+
+
+def _header_name(value: str) -> str:
+    """Return a file name that came percent-encoded, or as it is; the server decodes header values as Latin-1."""
+    name = unquote_to_bytes(value.encode("latin-1"))
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        return name.decode("latin-1")
 
 
 @router.post(
