@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from open_workshop_storage import distributor, loader
-from open_workshop_storage.api.messages import (
+from open_workshop_storage.api.documents.messages import (
     TRANSFER_TOKEN_EXAMPLE,
     CallbackClaims,
     ProgressMessage,

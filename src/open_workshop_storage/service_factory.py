@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from fastapi import APIRouter, FastAPI
 from starlette.middleware import Middleware
 
-from open_workshop_storage.api import webhooks
 from open_workshop_storage.api.browsers import BrowserMiddleware
+from open_workshop_storage.api.documents import webhooks
+from open_workshop_storage.api.documents.messages import CallbackClaims, ProgressMessage, TransferTokenClaims
+from open_workshop_storage.api.documents.openapi import ABOUT_ANSWERS, API_VERSION, LICENCE, DocumentedApp, operation_id
+from open_workshop_storage.api.documents.swagger import swagger_routes
 from open_workshop_storage.api.failures import EXCEPTION_HANDLERS
 from open_workshop_storage.api.header_limit import HeaderLimit
-from open_workshop_storage.api.messages import CallbackClaims, ProgressMessage, TransferTokenClaims
-from open_workshop_storage.api.openapi import ABOUT_ANSWERS, API_VERSION, LICENCE, DocumentedApp, operation_id
 from open_workshop_storage.api.routes import health
-from open_workshop_storage.api.swagger import swagger_routes
 from open_workshop_storage.observability.logs import configure_logging
 from open_workshop_storage.observability.telemetry import open_telemetry
 from open_workshop_storage.services.runtime import open_runtime

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from open_workshop_storage.api.bodies import whole_body
 from open_workshop_storage.api.dependencies import RuntimeDep
-from open_workshop_storage.api.openapi import json_example, plain_text_responses
+from open_workshop_storage.api.documents.openapi import json_example, plain_text_responses
 from open_workshop_storage.core.errors import BadRequest, ClientGone, ServiceUnavailable, UploadTimedOut
 
 MAX_PATHS = 1000

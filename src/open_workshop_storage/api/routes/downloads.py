@@ -8,8 +8,8 @@ from urllib.parse import parse_qsl
 from fastapi import APIRouter, Path, Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from open_workshop_storage.api.documents.openapi import Responses, header, parameter, plain_text_responses, text_example
 from open_workshop_storage.api.failures import answer_storage_error
-from open_workshop_storage.api.openapi import Responses, header, parameter, plain_text_responses, text_example
 from open_workshop_storage.core.errors import (
     AccessDenied,
     AccessServiceConfused,

@@ -9,7 +9,7 @@ from fastapi.responses import PlainTextResponse
 
 from open_workshop_storage.api.bodies import SmallForm, body_chunks, small_form
 from open_workshop_storage.api.dependencies import RuntimeDep
-from open_workshop_storage.api.openapi import (
+from open_workshop_storage.api.documents.openapi import (
     FORM_ERRORS,
     PATH_ERRORS,
     form_body,

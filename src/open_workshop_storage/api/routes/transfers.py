@@ -11,7 +11,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from open_workshop_storage.api.bodies import SmallForm, body_chunks
 from open_workshop_storage.api.dependencies import RuntimeDep, read_claims
-from open_workshop_storage.api.openapi import (
+from open_workshop_storage.api.documents.openapi import (
     FORM_ERRORS,
     PATH_ERRORS,
     TRANSFER_TOKEN_ERRORS,
@@ -19,7 +19,7 @@ from open_workshop_storage.api.openapi import (
     parameter,
     plain_text_responses,
 )
-from open_workshop_storage.api.transfer_schemas import (
+from open_workshop_storage.api.documents.transfers import (
     MOVE_FORM,
     MOVED,
     RECEIVED,

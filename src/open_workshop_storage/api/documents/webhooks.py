@@ -7,8 +7,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Response, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from open_workshop_storage.api.messages import CALLBACK_EXAMPLE
-from open_workshop_storage.api.openapi import header
+from open_workshop_storage.api.documents.messages import CALLBACK_EXAMPLE
+from open_workshop_storage.api.documents.openapi import header
 
 router = APIRouter()
 

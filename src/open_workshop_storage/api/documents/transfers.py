@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from open_workshop_storage.api.messages import JobId, Status
-from open_workshop_storage.api.openapi import form_body, form_token
+from open_workshop_storage.api.documents.messages import JobId, Status
+from open_workshop_storage.api.documents.openapi import form_body, form_token
 from open_workshop_storage.core.storage_types import StorageType
 
 TRANSFER_TOKEN = "Transfer token: a JWT with `TransferTokenClaims` that the Manager signed."

@@ -1,0 +1,1 @@
+"""What OpenAPI and Swagger say of the routes."""
