@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from open_workshop_storage.core.settings import Settings
-from open_workshop_storage.services.archives import Archives
+from open_workshop_storage.services.archives.archives import Archives
 from tests.archives.workbench import Workbench
 from tests.support.configs import cheap_hash
 

@@ -14,8 +14,8 @@ from _pytest.mark import ParameterSet
 
 from open_workshop_storage.core.errors import ArchiveTooLarge, EncryptedArchive, StorageError, UnsafeArchive
 from open_workshop_storage.core.settings import Settings
-from open_workshop_storage.services.archives import Archives, Inspection
-from open_workshop_storage.services.early_inspection import inspect_early
+from open_workshop_storage.services.archives.archives import Archives, Inspection
+from open_workshop_storage.services.archives.early_inspection import inspect_early
 from open_workshop_storage.utils.archives.kinds import HEAD_BYTES
 from open_workshop_storage.utils.growing_file import GrowingFile
 from tests.archives.conftest import settings_with

@@ -6,7 +6,7 @@ import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from open_workshop_storage.services.archives import Archives
+from open_workshop_storage.services.archives.archives import Archives
 
 Content = dict[str, bytes | None]
 """Files by name, and folders with None; a folder's name has no slash at its end."""

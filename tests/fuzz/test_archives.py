@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from open_workshop_storage.core.errors import RepackFailed, StorageError
-from open_workshop_storage.services.archives import Archives
+from open_workshop_storage.services.archives.archives import Archives
 from tests.archives.conftest import archives_with
 from tests.archives.rars import file4, file5, rar4, rar5
 from tests.archives.workbench import Workbench

@@ -24,7 +24,7 @@ from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import JobStore, Slot, StaleJobError
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.observability.tracing import job_span
-from open_workshop_storage.services.archives import Archives
+from open_workshop_storage.services.archives.archives import Archives
 from open_workshop_storage.services.job_run import JobRun
 from open_workshop_storage.services.runs import Runs, new_owner
 from open_workshop_storage.services.slots import Slots

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import JobStore
 from open_workshop_storage.services.access import AccessService
-from open_workshop_storage.services.archives import Archives
+from open_workshop_storage.services.archives.archives import Archives
 from open_workshop_storage.services.blurhashes import Blurhashes
 from open_workshop_storage.services.callbacks import Callbacks
 from open_workshop_storage.services.cleanup import Cleanup

@@ -29,7 +29,7 @@ from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import JobStore, Slot, StaleJobError
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.observability.tracing import joined, traceparent
-from open_workshop_storage.services.archives import Inspection
+from open_workshop_storage.services.archives.archives import Inspection
 from open_workshop_storage.services.callbacks import Callbacks
 from open_workshop_storage.services.fetch import Fetcher, check_url
 from open_workshop_storage.services.job_run import JobRun

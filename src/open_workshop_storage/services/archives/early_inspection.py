@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import closing
 
 from open_workshop_storage.core.settings import Settings
-from open_workshop_storage.services.archive_errors import as_storage_errors
-from open_workshop_storage.services.archives import Inspection
+from open_workshop_storage.services.archives.archives import Inspection
+from open_workshop_storage.services.archives.errors import as_storage_errors
 from open_workshop_storage.utils.archives.entries import Entries, ratio_limit
 from open_workshop_storage.utils.archives.errors import ArchiveError, UnpackedTooLarge
 from open_workshop_storage.utils.archives.kinds import HEAD_BYTES, Kind, kind_of

@@ -1,0 +1,1 @@
+"""Archives: inspect, test, extract and pack."""
