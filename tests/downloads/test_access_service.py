@@ -18,7 +18,7 @@ from open_workshop_storage.core.errors import (
     AccessServiceUnavailable,
     StorageError,
 )
-from open_workshop_storage.services.access import MAX_PERMISSIONS, AccessService, raw_cookies
+from open_workshop_storage.services.downloads.access import MAX_PERMISSIONS, AccessService, raw_cookies
 
 pytestmark = pytest.mark.anyio
 

@@ -15,8 +15,8 @@ import httpx
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from open_workshop_storage.services.access import AccessService
-from open_workshop_storage.services.downloads import Downloads
+from open_workshop_storage.services.downloads.access import AccessService
+from open_workshop_storage.services.downloads.downloads import Downloads
 from open_workshop_storage.services.storage import Storage
 from open_workshop_storage.utils.http_conditions import parse_date
 from open_workshop_storage.utils.paths import partial_path

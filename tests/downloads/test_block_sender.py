@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from starlette.types import Message
 
-from open_workshop_storage.services.block_sender import BlockSender
+from open_workshop_storage.services.downloads.blocks import BlockSender
 
 pytestmark = pytest.mark.anyio
 

@@ -11,12 +11,12 @@ from redis.asyncio import Redis
 
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import JobStore
-from open_workshop_storage.services.access import AccessService
 from open_workshop_storage.services.archives.archives import Archives
 from open_workshop_storage.services.blurhashes import Blurhashes
 from open_workshop_storage.services.callbacks import Callbacks
 from open_workshop_storage.services.cleanup import Cleanup
-from open_workshop_storage.services.downloads import Downloads
+from open_workshop_storage.services.downloads.access import AccessService
+from open_workshop_storage.services.downloads.downloads import Downloads
 from open_workshop_storage.services.fetch import Fetcher
 from open_workshop_storage.services.file_uploads import FileUploads
 from open_workshop_storage.services.form_tokens import FormTokens

@@ -22,7 +22,7 @@ from open_workshop_storage.core.errors import (
 )
 from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.observability.telemetry import name_route
-from open_workshop_storage.services.download_plan import PRECONDITION_FAILED, RANGE_NOT_SATISFIABLE
+from open_workshop_storage.services.downloads.plan import PRECONDITION_FAILED, RANGE_NOT_SATISFIABLE
 from open_workshop_storage.services.runtime import Runtime
 from open_workshop_storage.utils.media_types import DEFAULT_MEDIA_TYPE, SAFE_MEDIA_TYPES
 

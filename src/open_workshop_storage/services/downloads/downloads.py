@@ -13,11 +13,11 @@ from starlette.types import Receive, Scope, Send
 
 from open_workshop_storage.core.errors import FileMissing
 from open_workshop_storage.core.settings import Settings
-from open_workshop_storage.services.access import AccessService, raw_cookies
-from open_workshop_storage.services.block_sender import BlockSender
-from open_workshop_storage.services.download_plan import Plan, hand_over, plan_answer
+from open_workshop_storage.services.downloads.access import AccessService, raw_cookies
+from open_workshop_storage.services.downloads.blocks import BlockSender
+from open_workshop_storage.services.downloads.plan import Plan, hand_over, plan_answer
+from open_workshop_storage.services.downloads.unpacked_sizes import UnpackedSizes
 from open_workshop_storage.services.storage import Storage, StoredFile
-from open_workshop_storage.services.unpacked_sizes import UnpackedSizes
 
 _COOKIE = "cookie"
 _IF_NONE_MATCH = "if-none-match"
