@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from open_workshop_storage.core.errors import ImageExpected, ImagePreparationFailed, ImageTooLarge, StorageError
-from open_workshop_storage.services.images import Images
+from open_workshop_storage.services.images.images import Images
 from tests.e2e.under_way import eventually
 from tests.images.test_normalise import saved
 from tests.support.processes import children, kill, send_signal

@@ -10,7 +10,7 @@ from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import Slot
 from open_workshop_storage.services.archives.archives import Archives, Inspection
 from open_workshop_storage.services.archives.early_inspection import inspect_early
-from open_workshop_storage.services.images import Images
+from open_workshop_storage.services.images.images import Images
 from open_workshop_storage.services.job_run import JobRun
 from open_workshop_storage.services.receive import BLOCK_BYTES
 from open_workshop_storage.services.slots import Slots

@@ -15,15 +15,15 @@ from redis.asyncio import Redis
 from open_workshop_storage.core.errors import ServiceUnavailable, StorageError
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.observability.metrics import BLURHASHES
-from open_workshop_storage.services.images import Images
-from open_workshop_storage.services.storage import Storage
-from open_workshop_storage.stores.blurhash_cache import (
+from open_workshop_storage.services.images.cache import (
     NO_IMAGE,
     Blurhash,
     FileVersion,
     RecentBlurhashes,
     SharedBlurhashes,
 )
+from open_workshop_storage.services.images.images import Images
+from open_workshop_storage.services.storage import Storage
 from open_workshop_storage.utils.single_flight import SingleFlight
 
 _DOWNLOAD_PATH = re.compile(r"/?download/([^/]+)/(.+)", re.DOTALL)

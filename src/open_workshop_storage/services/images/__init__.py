@@ -1,0 +1,1 @@
+"""Images: normalised, and hashed for previews."""
