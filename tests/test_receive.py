@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from open_workshop_storage.core.errors import FileTooLarge, NoSpace, UploadTimedOut
-from open_workshop_storage.services.receive import ReceiveLimits, receive
+from open_workshop_storage.services.intake.receive import ReceiveLimits, receive
 from tests.support.mounts import skipping_if_refused
 from tests.support.standing_disk import standing_disk, waiting_threads
 

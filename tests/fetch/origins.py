@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 
 from open_workshop_storage.core.settings import Settings
-from open_workshop_storage.services.fetch import Fetcher
+from open_workshop_storage.services.intake.fetch import Fetcher
 from open_workshop_storage.utils.dialing import Resolve, resolve_host
 from tests.support.configs import Secrets
 

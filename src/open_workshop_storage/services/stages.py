@@ -11,8 +11,8 @@ from open_workshop_storage.core.store import Slot
 from open_workshop_storage.services.archives.archives import Archives, Inspection
 from open_workshop_storage.services.archives.early_inspection import inspect_early
 from open_workshop_storage.services.images.images import Images
+from open_workshop_storage.services.intake.receive import BLOCK_BYTES
 from open_workshop_storage.services.job_run import JobRun
-from open_workshop_storage.services.receive import BLOCK_BYTES
 from open_workshop_storage.services.slots import Slots
 from open_workshop_storage.services.tasks import Tasks
 from open_workshop_storage.services.workspaces import discard
