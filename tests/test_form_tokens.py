@@ -11,8 +11,8 @@ import bcrypt
 import pytest
 
 from open_workshop_storage.core.errors import AccessDenied, ServiceUnavailable, StorageError, TokenMissing
-from open_workshop_storage.services import form_tokens
-from open_workshop_storage.services.form_tokens import FormToken, FormTokens
+from open_workshop_storage.services.manager import form_tokens
+from open_workshop_storage.services.manager.form_tokens import FormToken, FormTokens
 from tests.support.configs import Secrets, cheap_hash
 from tests.support.in_process import make_settings
 

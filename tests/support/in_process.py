@@ -14,10 +14,10 @@ from redis.asyncio import Redis
 from open_workshop_storage.api.dependencies import get_runtime
 from open_workshop_storage.api.failures import EXCEPTION_HANDLERS
 from open_workshop_storage.core.settings import Settings
-from open_workshop_storage.services.file_uploads import FileUploads
-from open_workshop_storage.services.form_tokens import FormTokens
 from open_workshop_storage.services.images.blurhashes import Blurhashes
 from open_workshop_storage.services.images.images import Images
+from open_workshop_storage.services.manager.file_uploads import FileUploads
+from open_workshop_storage.services.manager.form_tokens import FormTokens
 from open_workshop_storage.services.readiness import Readiness
 from open_workshop_storage.services.storage import Storage
 from open_workshop_storage.stores.memory import MemoryJobStore

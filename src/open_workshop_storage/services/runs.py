@@ -14,8 +14,8 @@ from open_workshop_storage.core.errors import NoSpace, RepackFailed, ServiceUnav
 from open_workshop_storage.core.job import Job
 from open_workshop_storage.core.store import JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
-from open_workshop_storage.services.callbacks import Callbacks
 from open_workshop_storage.services.job_run import JobRun
+from open_workshop_storage.services.manager.callbacks import Callbacks
 from open_workshop_storage.services.storage import Storage
 from open_workshop_storage.services.tasks import Tasks
 from open_workshop_storage.services.workspaces import discard_parts, parts_of

@@ -12,16 +12,16 @@ from redis.asyncio import Redis
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import JobStore
 from open_workshop_storage.services.archives.archives import Archives
-from open_workshop_storage.services.callbacks import Callbacks
 from open_workshop_storage.services.cleanup import Cleanup
 from open_workshop_storage.services.downloads.access import AccessService
 from open_workshop_storage.services.downloads.downloads import Downloads
-from open_workshop_storage.services.file_uploads import FileUploads
-from open_workshop_storage.services.form_tokens import FormTokens
 from open_workshop_storage.services.gauges import Gauges
 from open_workshop_storage.services.images.blurhashes import Blurhashes
 from open_workshop_storage.services.images.images import Images
 from open_workshop_storage.services.intake.fetch import Fetcher
+from open_workshop_storage.services.manager.callbacks import Callbacks
+from open_workshop_storage.services.manager.file_uploads import FileUploads
+from open_workshop_storage.services.manager.form_tokens import FormTokens
 from open_workshop_storage.services.moves import Moves
 from open_workshop_storage.services.peers import drop_silent_peers, drop_stalled_peers
 from open_workshop_storage.services.readiness import Readiness

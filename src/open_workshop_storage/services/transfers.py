@@ -30,10 +30,10 @@ from open_workshop_storage.core.store import JobStore, Slot, StaleJobError
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.observability.tracing import joined, traceparent
 from open_workshop_storage.services.archives.archives import Inspection
-from open_workshop_storage.services.callbacks import Callbacks
 from open_workshop_storage.services.intake.fetch import Fetcher, check_url
 from open_workshop_storage.services.intake.receive import ReceiveLimits, receive
 from open_workshop_storage.services.job_run import JobRun
+from open_workshop_storage.services.manager.callbacks import Callbacks
 from open_workshop_storage.services.moves import Moves
 from open_workshop_storage.services.runs import Runs, new_owner
 from open_workshop_storage.services.slots import Slots

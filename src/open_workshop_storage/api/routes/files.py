@@ -19,8 +19,8 @@ from open_workshop_storage.api.documents.openapi import (
 )
 from open_workshop_storage.core import errors
 from open_workshop_storage.core.storage_types import StorageType
-from open_workshop_storage.services.file_uploads import FILE_KINDS, UPLOADABLE
-from open_workshop_storage.services.form_tokens import FormToken
+from open_workshop_storage.services.manager.file_uploads import FILE_KINDS, UPLOADABLE
+from open_workshop_storage.services.manager.form_tokens import FormToken
 from open_workshop_storage.utils.forms import FormError, multipart_boundary
 
 router = APIRouter(tags=["files"], default_response_class=PlainTextResponse)

@@ -36,7 +36,7 @@ from open_workshop_storage.api.documents.transfers import (
 )
 from open_workshop_storage.core import errors
 from open_workshop_storage.core.claims import check_job_id
-from open_workshop_storage.services.form_tokens import FormToken
+from open_workshop_storage.services.manager.form_tokens import FormToken
 
 router = APIRouter(tags=["transfers"])
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from open_workshop_storage.core.errors import BadRequest, FileTooLarge, InvalidType, ServiceUnavailable, UploadTimedOut
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.storage_types import StorageType
-from open_workshop_storage.services.form_tokens import FormToken, FormTokens
 from open_workshop_storage.services.images.images import Images
 from open_workshop_storage.services.intake.receive import ReceiveLimits, receive
+from open_workshop_storage.services.manager.form_tokens import FormToken, FormTokens
 from open_workshop_storage.services.storage import Storage
 from open_workshop_storage.services.workspaces import discard
 from open_workshop_storage.utils.forms import FormError, MultipartReader
