@@ -13,7 +13,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from open_workshop_storage.services.peers import drop_silent_peers
+from open_workshop_storage.services.operations.connections import drop_silent_peers
 from tests.conftest import ServiceStarter
 from tests.e2e.under_way import eventually
 from tests.support.client import PATIENCE_SECONDS, statuses, watching

@@ -23,7 +23,7 @@ from open_workshop_storage.core.settings import Settings, listed
 
 _logger = logging.getLogger(__name__)
 
-# Shorter than what a stopping worker has left (`services.shutdown`).
+# Shorter than what a stopping worker has left (`services.operations.shutdown`).
 _CLOSING_SECONDS = 3.0
 _OFF: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
 

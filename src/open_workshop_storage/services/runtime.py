@@ -15,7 +15,6 @@ from open_workshop_storage.services.archives.archives import Archives
 from open_workshop_storage.services.cleanup import Cleanup
 from open_workshop_storage.services.downloads.access import AccessService
 from open_workshop_storage.services.downloads.downloads import Downloads
-from open_workshop_storage.services.gauges import Gauges
 from open_workshop_storage.services.images.blurhashes import Blurhashes
 from open_workshop_storage.services.images.images import Images
 from open_workshop_storage.services.intake.fetch import Fetcher
@@ -23,10 +22,11 @@ from open_workshop_storage.services.manager.callbacks import Callbacks
 from open_workshop_storage.services.manager.file_uploads import FileUploads
 from open_workshop_storage.services.manager.form_tokens import FormTokens
 from open_workshop_storage.services.moves import Moves
-from open_workshop_storage.services.peers import drop_silent_peers, drop_stalled_peers
-from open_workshop_storage.services.readiness import Readiness
+from open_workshop_storage.services.operations.connections import drop_silent_peers, drop_stalled_peers
+from open_workshop_storage.services.operations.gauges import Gauges
+from open_workshop_storage.services.operations.readiness import Readiness
+from open_workshop_storage.services.operations.shutdown import follow_server, stop_in_order
 from open_workshop_storage.services.runs import Runs
-from open_workshop_storage.services.shutdown import follow_server, stop_in_order
 from open_workshop_storage.services.slots import Slots
 from open_workshop_storage.services.stages import Stages
 from open_workshop_storage.services.storage import Storage

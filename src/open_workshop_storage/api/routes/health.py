@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from open_workshop_storage.api.dependencies import RuntimeDep
 from open_workshop_storage.api.documents.openapi import json_example, plain_text_responses
-from open_workshop_storage.services.readiness import Missing
+from open_workshop_storage.services.operations.readiness import Missing
 
 router = APIRouter(tags=["health"])
 

@@ -1,0 +1,1 @@
+"""What operators see, and how a process starts and ends."""
