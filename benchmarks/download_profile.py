@@ -18,7 +18,7 @@ from open_workshop_storage.api.routes.downloads import DownloadEndpoint
 from open_workshop_storage.distributor import app
 from open_workshop_storage.service_factory import Service, create_app
 from open_workshop_storage.services.runtime import Runtime, open_runtime
-from open_workshop_storage.services.storage import Storage
+from open_workshop_storage.services.storage.files import Storage
 from tests.support.configs import Secrets
 from tests.support.in_process import make_settings
 

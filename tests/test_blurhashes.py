@@ -23,7 +23,7 @@ from open_workshop_storage.api.routes.blurhashes import MAX_PATHS, router
 from open_workshop_storage.services.images.blurhashes import Blurhashes
 from open_workshop_storage.services.images.cache import NO_IMAGE
 from open_workshop_storage.services.images.images import Images
-from open_workshop_storage.services.storage import Storage
+from open_workshop_storage.services.storage.files import Storage
 from tests.support.configs import Secrets
 from tests.support.in_process import make_settings, serving
 from tests.support.servers import free_port

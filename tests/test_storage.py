@@ -22,7 +22,7 @@ from open_workshop_storage.core.errors import (
     ServiceUnavailable,
 )
 from open_workshop_storage.core.storage_types import StorageType
-from open_workshop_storage.services.storage import Storage
+from open_workshop_storage.services.storage.files import Storage
 from open_workshop_storage.utils.durable_files import Stopped, copy_beside
 from open_workshop_storage.utils.paths import partial_path
 from open_workshop_storage.utils.threads import run_to_end
@@ -273,7 +273,7 @@ async def test_what_a_killed_copy_left_is_never_found_and_goes_with_the_cleanup(
         file.truncate(shutil.disk_usage(storage.main_dir).free // 2)
     target = storage.resolve("resource", "a/x")
     code = (
-        "import asyncio, sys; from pathlib import Path; from open_workshop_storage.services.storage import Storage\n"
+        "import asyncio, sys; from pathlib import Path; from open_workshop_storage.services.storage.files import Storage\n"
         "asyncio.run(Storage(Path(sys.argv[1])).install(Path(sys.argv[2]), Path(sys.argv[3])))"
     )
     command = [sys.executable, "-c", code, str(storage.main_dir), str(source), str(target)]
@@ -301,7 +301,7 @@ async def test_a_full_disk_is_told_and_nothing_is_left_on_it(tmp_path: Path) -> 
 import asyncio, sys
 from pathlib import Path
 from open_workshop_storage.core.errors import NoSpace
-from open_workshop_storage.services.storage import Storage
+from open_workshop_storage.services.storage.files import Storage
 main_dir, source = map(Path, sys.argv[1:])
 storage = Storage(main_dir)
 try:

@@ -19,7 +19,7 @@ from open_workshop_storage.services.images.images import Images
 from open_workshop_storage.services.manager.file_uploads import FileUploads
 from open_workshop_storage.services.manager.form_tokens import FormTokens
 from open_workshop_storage.services.operations.readiness import Readiness
-from open_workshop_storage.services.storage import Storage
+from open_workshop_storage.services.storage.files import Storage
 from open_workshop_storage.stores.memory import MemoryJobStore
 from tests.support.configs import Secrets
 

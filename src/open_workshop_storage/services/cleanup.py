@@ -14,8 +14,8 @@ from open_workshop_storage.core.job import Job, Stage
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
-from open_workshop_storage.services.storage import Storage
-from open_workshop_storage.services.workspaces import discard, discard_parts, parts_of
+from open_workshop_storage.services.storage.files import Storage
+from open_workshop_storage.services.storage.workspaces import discard, discard_parts, parts_of
 
 _logger = logging.getLogger(__name__)
 

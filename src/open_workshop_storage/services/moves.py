@@ -28,8 +28,8 @@ from open_workshop_storage.services.archives.archives import Archives
 from open_workshop_storage.services.job_run import JobRun
 from open_workshop_storage.services.runs import Runs, new_owner
 from open_workshop_storage.services.slots import Slots
-from open_workshop_storage.services.storage import Storage
-from open_workshop_storage.services.workspaces import discard, discard_holding
+from open_workshop_storage.services.storage.files import Storage
+from open_workshop_storage.services.storage.workspaces import discard, discard_holding
 
 _logger = logging.getLogger(__name__)
 

@@ -29,7 +29,7 @@ from open_workshop_storage.services.operations.shutdown import follow_server, st
 from open_workshop_storage.services.runs import Runs
 from open_workshop_storage.services.slots import Slots
 from open_workshop_storage.services.stages import Stages
-from open_workshop_storage.services.storage import Storage
+from open_workshop_storage.services.storage.files import Storage
 from open_workshop_storage.services.tasks import Tasks
 from open_workshop_storage.services.transfers import Transfers
 from open_workshop_storage.services.worker import Worker

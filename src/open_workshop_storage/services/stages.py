@@ -14,8 +14,8 @@ from open_workshop_storage.services.images.images import Images
 from open_workshop_storage.services.intake.receive import BLOCK_BYTES
 from open_workshop_storage.services.job_run import JobRun
 from open_workshop_storage.services.slots import Slots
+from open_workshop_storage.services.storage.workspaces import discard
 from open_workshop_storage.services.tasks import Tasks
-from open_workshop_storage.services.workspaces import discard
 from open_workshop_storage.utils.archives.kinds import Kind
 from open_workshop_storage.utils.growing_file import GrowingFile
 from open_workshop_storage.utils.threads import run_to_end

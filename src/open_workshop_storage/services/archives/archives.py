@@ -20,8 +20,8 @@ from open_workshop_storage.core.errors import ArchiveTooLarge, CorruptArchive
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.observability.tracing import span
 from open_workshop_storage.services.archives.errors import as_storage_errors
-from open_workshop_storage.services.disk_reserve import require_space
-from open_workshop_storage.services.workspaces import discard
+from open_workshop_storage.services.storage.disk import require_space
+from open_workshop_storage.services.storage.workspaces import discard
 from open_workshop_storage.utils.archives.entries import Entries, ratio_limit
 from open_workshop_storage.utils.archives.errors import CorruptData, CutOff
 from open_workshop_storage.utils.archives.groups import meanwhile, watched

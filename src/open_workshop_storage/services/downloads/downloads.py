@@ -17,7 +17,7 @@ from open_workshop_storage.services.downloads.access import AccessService, raw_c
 from open_workshop_storage.services.downloads.blocks import BlockSender
 from open_workshop_storage.services.downloads.plan import Plan, hand_over, plan_answer
 from open_workshop_storage.services.downloads.unpacked_sizes import UnpackedSizes
-from open_workshop_storage.services.storage import Storage, StoredFile
+from open_workshop_storage.services.storage.files import Storage, StoredFile
 
 _COOKIE = "cookie"
 _IF_NONE_MATCH = "if-none-match"

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import NamedTuple
 
-from open_workshop_storage.services.storage import StoredFile
+from open_workshop_storage.services.storage.files import StoredFile
 from open_workshop_storage.utils.http_conditions import Outcome, Validators, format_date, judge, range_applies
 from open_workshop_storage.utils.http_ranges import RangeNotSatisfiable, requested_ranges
 from open_workshop_storage.utils.media_types import content_disposition, media_type

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 
-from open_workshop_storage.services.storage import StoredFile
+from open_workshop_storage.services.storage.files import StoredFile
 from open_workshop_storage.utils.zip_directory import unpacked_size
 
 _MAX_ENTRIES = 10_000

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from open_workshop_storage.core.errors import ImageExpected, ImagePreparationFailed, ImageTooLarge, NoSpace
-from open_workshop_storage.services.disk_reserve import require_space
+from open_workshop_storage.services.storage.disk import require_space
 from open_workshop_storage.utils.durable_files import replace_durably
 from open_workshop_storage.utils.image_children import ImageChildren, ImageTaskFailed
 from open_workshop_storage.utils.images import ImageTooLargeError, NotAnImageError

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from open_workshop_storage.core.errors import FileTooLarge, NoSpace, StorageError
-from open_workshop_storage.services.disk_reserve import require_space
+from open_workshop_storage.services.storage.disk import require_space
 from open_workshop_storage.utils.disk_space import reserve
 from open_workshop_storage.utils.threads import finished
 

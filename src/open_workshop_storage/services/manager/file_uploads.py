@@ -12,8 +12,8 @@ from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.services.images.images import Images
 from open_workshop_storage.services.intake.receive import ReceiveLimits, receive
 from open_workshop_storage.services.manager.form_tokens import FormToken, FormTokens
-from open_workshop_storage.services.storage import Storage
-from open_workshop_storage.services.workspaces import discard
+from open_workshop_storage.services.storage.files import Storage
+from open_workshop_storage.services.storage.workspaces import discard
 from open_workshop_storage.utils.forms import FormError, MultipartReader
 
 UPLOADABLE = (StorageType.RESOURCE, StorageType.AVATAR)

@@ -27,7 +27,7 @@ from open_workshop_storage.core.errors import (
     ServiceUnavailable,
 )
 from open_workshop_storage.core.storage_types import StorageType
-from open_workshop_storage.services.disk_reserve import require_space
+from open_workshop_storage.services.storage.disk import require_space
 from open_workshop_storage.utils.durable_files import copy_beside, make_folders, replace_durably
 from open_workshop_storage.utils.paths import (
     PathEscapes,
