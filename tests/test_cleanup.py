@@ -9,8 +9,8 @@ import pytest
 
 from open_workshop_storage.core.claims import TransferClaims
 from open_workshop_storage.core.job import Job, Stage
-from open_workshop_storage.services.cleanup import Cleanup
 from open_workshop_storage.services.storage.files import Storage
+from open_workshop_storage.services.transfers.cleanup import Cleanup
 from open_workshop_storage.stores.memory import MemoryJobStore
 from tests.support.configs import Secrets
 from tests.support.in_process import make_settings

@@ -122,7 +122,7 @@ async def test_one_grep_shows_a_transfer_and_no_line_holds_a_token(
     lines = [line for line in output.splitlines() if ticket.job_id in line]
     if form == "json":
         # The server's own lines are, too.
-        assert {"_granian", "granian.access", "open_workshop_storage.services.job_run"} <= {
+        assert {"_granian", "granian.access", "open_workshop_storage.services.transfers.job_run"} <= {
             json.loads(line)["logger"] for line in output.splitlines()
         }
         texts = [fields["message"] for line in lines if "job_id" in (fields := json.loads(line))]

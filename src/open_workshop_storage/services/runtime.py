@@ -12,7 +12,6 @@ from redis.asyncio import Redis
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import JobStore
 from open_workshop_storage.services.archives.archives import Archives
-from open_workshop_storage.services.cleanup import Cleanup
 from open_workshop_storage.services.downloads.access import AccessService
 from open_workshop_storage.services.downloads.downloads import Downloads
 from open_workshop_storage.services.images.blurhashes import Blurhashes
@@ -21,18 +20,19 @@ from open_workshop_storage.services.intake.fetch import Fetcher
 from open_workshop_storage.services.manager.callbacks import Callbacks
 from open_workshop_storage.services.manager.file_uploads import FileUploads
 from open_workshop_storage.services.manager.form_tokens import FormTokens
-from open_workshop_storage.services.moves import Moves
 from open_workshop_storage.services.operations.connections import drop_silent_peers, drop_stalled_peers
 from open_workshop_storage.services.operations.gauges import Gauges
 from open_workshop_storage.services.operations.readiness import Readiness
 from open_workshop_storage.services.operations.shutdown import follow_server, stop_in_order
-from open_workshop_storage.services.runs import Runs
-from open_workshop_storage.services.slots import Slots
-from open_workshop_storage.services.stages import Stages
 from open_workshop_storage.services.storage.files import Storage
-from open_workshop_storage.services.tasks import Tasks
-from open_workshop_storage.services.transfers import Transfers
-from open_workshop_storage.services.worker import Worker
+from open_workshop_storage.services.transfers.cleanup import Cleanup
+from open_workshop_storage.services.transfers.moves import Moves
+from open_workshop_storage.services.transfers.runs import Runs
+from open_workshop_storage.services.transfers.slots import Slots
+from open_workshop_storage.services.transfers.stages import Stages
+from open_workshop_storage.services.transfers.tasks import Tasks
+from open_workshop_storage.services.transfers.transfers import Transfers
+from open_workshop_storage.services.transfers.worker import Worker
 from open_workshop_storage.stores.memory import MemoryJobStore
 from open_workshop_storage.stores.redis import RedisJobStore
 from open_workshop_storage.stores.redis_client import redis_client

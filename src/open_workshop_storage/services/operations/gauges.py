@@ -10,8 +10,8 @@ from open_workshop_storage.core.errors import ServiceUnavailable
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import JobStore
 from open_workshop_storage.observability import metrics
-from open_workshop_storage.services.runs import Runs
-from open_workshop_storage.services.slots import Slots
+from open_workshop_storage.services.transfers.runs import Runs
+from open_workshop_storage.services.transfers.slots import Slots
 
 _PAUSE_SECONDS = 10.0
 

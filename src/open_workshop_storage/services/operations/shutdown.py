@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 
-from open_workshop_storage.services.runs import Runs
+from open_workshop_storage.services.transfers.runs import Runs
 
 _logger = logging.getLogger(__name__)
 

@@ -14,11 +14,11 @@ from open_workshop_storage.core.errors import NoSpace, RepackFailed, ServiceUnav
 from open_workshop_storage.core.job import Job
 from open_workshop_storage.core.store import JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
-from open_workshop_storage.services.job_run import JobRun
 from open_workshop_storage.services.manager.callbacks import Callbacks
 from open_workshop_storage.services.storage.files import Storage
 from open_workshop_storage.services.storage.workspaces import discard_parts, parts_of
-from open_workshop_storage.services.tasks import Tasks
+from open_workshop_storage.services.transfers.job_run import JobRun
+from open_workshop_storage.services.transfers.tasks import Tasks
 
 _logger = logging.getLogger(__name__)
 

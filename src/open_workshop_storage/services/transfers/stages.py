@@ -12,10 +12,10 @@ from open_workshop_storage.services.archives.archives import Archives, Inspectio
 from open_workshop_storage.services.archives.early_inspection import inspect_early
 from open_workshop_storage.services.images.images import Images
 from open_workshop_storage.services.intake.receive import BLOCK_BYTES
-from open_workshop_storage.services.job_run import JobRun
-from open_workshop_storage.services.slots import Slots
 from open_workshop_storage.services.storage.workspaces import discard
-from open_workshop_storage.services.tasks import Tasks
+from open_workshop_storage.services.transfers.job_run import JobRun
+from open_workshop_storage.services.transfers.slots import Slots
+from open_workshop_storage.services.transfers.tasks import Tasks
 from open_workshop_storage.utils.archives.kinds import Kind
 from open_workshop_storage.utils.growing_file import GrowingFile
 from open_workshop_storage.utils.threads import run_to_end

@@ -32,12 +32,12 @@ from open_workshop_storage.observability.tracing import joined, traceparent
 from open_workshop_storage.services.archives.archives import Inspection
 from open_workshop_storage.services.intake.fetch import Fetcher, check_url
 from open_workshop_storage.services.intake.receive import ReceiveLimits, receive
-from open_workshop_storage.services.job_run import JobRun
 from open_workshop_storage.services.manager.callbacks import Callbacks
-from open_workshop_storage.services.moves import Moves
-from open_workshop_storage.services.runs import Runs, new_owner
-from open_workshop_storage.services.slots import Slots
-from open_workshop_storage.services.stages import Stages
+from open_workshop_storage.services.transfers.job_run import JobRun
+from open_workshop_storage.services.transfers.moves import Moves
+from open_workshop_storage.services.transfers.runs import Runs, new_owner
+from open_workshop_storage.services.transfers.slots import Slots
+from open_workshop_storage.services.transfers.stages import Stages
 from open_workshop_storage.utils.archives.groups import without_group
 from open_workshop_storage.utils.growing_file import GrowingFile
 from open_workshop_storage.utils.names import safe_file_name

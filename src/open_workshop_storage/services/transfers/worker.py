@@ -10,11 +10,11 @@ from collections.abc import Awaitable, Callable
 from open_workshop_storage.core.errors import ServiceUnavailable
 from open_workshop_storage.core.job import Job
 from open_workshop_storage.core.store import LEASE_SECONDS, RENEW_SECONDS, JobStore
-from open_workshop_storage.services.cleanup import Cleanup
 from open_workshop_storage.services.manager.callbacks import Callbacks
-from open_workshop_storage.services.runs import Runs, new_owner
-from open_workshop_storage.services.slots import Slots
-from open_workshop_storage.services.transfers import Transfers
+from open_workshop_storage.services.transfers.cleanup import Cleanup
+from open_workshop_storage.services.transfers.runs import Runs, new_owner
+from open_workshop_storage.services.transfers.slots import Slots
+from open_workshop_storage.services.transfers.transfers import Transfers
 
 _logger = logging.getLogger(__name__)
 

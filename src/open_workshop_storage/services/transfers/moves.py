@@ -25,11 +25,11 @@ from open_workshop_storage.core.store import JobStore, Slot, StaleJobError
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.observability.tracing import job_span
 from open_workshop_storage.services.archives.archives import Archives
-from open_workshop_storage.services.job_run import JobRun
-from open_workshop_storage.services.runs import Runs, new_owner
-from open_workshop_storage.services.slots import Slots
 from open_workshop_storage.services.storage.files import Storage
 from open_workshop_storage.services.storage.workspaces import discard, discard_holding
+from open_workshop_storage.services.transfers.job_run import JobRun
+from open_workshop_storage.services.transfers.runs import Runs, new_owner
+from open_workshop_storage.services.transfers.slots import Slots
 
 _logger = logging.getLogger(__name__)
 
