@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from open_workshop_storage.utils.seven_zip import Failure, SevenZip, SevenZipError
+from open_workshop_storage.utils.archives.seven_zip import Failure, SevenZip, SevenZipError
 from tests.archives import fake_seven_zip
 from tests.support.processes import descendants, is_running
 
@@ -154,7 +154,7 @@ async def test_it_dies_with_a_worker_that_is_killed(tmp_path: Path, monkeypatch:
     fake_seven_zip.install(tmp_path, "echo $$ > self; exec sleep 1000", monkeypatch)
     work = """if True:
         import asyncio
-        from open_workshop_storage.utils.seven_zip import SevenZip
+        from open_workshop_storage.utils.archives.seven_zip import SevenZip
         asyncio.run(SevenZip(60, 60).run("t"))
     """
     worker = subprocess.Popen(

@@ -28,12 +28,12 @@ from open_workshop_storage.utils.archives.groups import meanwhile, watched
 from open_workshop_storage.utils.archives.kinds import COMPRESSED, HEAD_BYTES, Kind, kind_of
 from open_workshop_storage.utils.archives.listing import Listing
 from open_workshop_storage.utils.archives.rar4_headers import refuse_rar4_links
+from open_workshop_storage.utils.archives.seven_zip import SevenZip
 from open_workshop_storage.utils.archives.streams import holds_tar, read_decompressed
 from open_workshop_storage.utils.archives.tar import read_tar, unpack_tar
 from open_workshop_storage.utils.archives.tree import settle_tree, size_of_tree
 from open_workshop_storage.utils.archives.zip_headers import read_zip
 from open_workshop_storage.utils.durable_files import Stopped, sync
-from open_workshop_storage.utils.seven_zip import SevenZip
 from open_workshop_storage.utils.threads import run_to_end
 
 OnPercent = Callable[[float], None]

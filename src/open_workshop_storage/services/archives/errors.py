@@ -17,7 +17,7 @@ from open_workshop_storage.core.errors import (
     UnsupportedFormat,
 )
 from open_workshop_storage.utils.archives import errors
-from open_workshop_storage.utils.seven_zip import Failure, SevenZipError
+from open_workshop_storage.utils.archives.seven_zip import Failure, SevenZipError
 
 _ARCHIVE_ERRORS: dict[type[errors.ArchiveError], type[StorageError]] = {
     errors.EncryptedData: EncryptedArchive,

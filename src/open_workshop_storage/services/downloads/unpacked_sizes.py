@@ -6,7 +6,7 @@ import asyncio
 from collections import OrderedDict
 
 from open_workshop_storage.services.storage.files import StoredFile
-from open_workshop_storage.utils.zip_directory import unpacked_size
+from open_workshop_storage.utils.archives.zip_directory import unpacked_size
 
 _MAX_ENTRIES = 10_000
 

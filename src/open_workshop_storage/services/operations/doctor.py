@@ -22,7 +22,7 @@ from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.stores.redis_client import redis_client
-from open_workshop_storage.utils.seven_zip import SevenZip, SevenZipError
+from open_workshop_storage.utils.archives.seven_zip import SevenZip, SevenZipError
 
 _PATIENCE_SECONDS = 5.0
 _MOST_SKEW_SECONDS = 10.0

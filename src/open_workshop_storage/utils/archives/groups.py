@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, NoReturn
 
-from open_workshop_storage.utils.seven_zip import SevenZipError
+from open_workshop_storage.utils.archives.seven_zip import SevenZipError
 
 _PAUSE_SECONDS = 0.5
 _SHARE = 0.02

@@ -15,7 +15,7 @@ from typing import BinaryIO
 from open_workshop_storage.utils.archives.errors import CutOff
 from open_workshop_storage.utils.archives.groups import without_group
 from open_workshop_storage.utils.archives.kinds import HEAD_BYTES, Kind, kind_of
-from open_workshop_storage.utils.seven_zip import SevenZip, SevenZipError
+from open_workshop_storage.utils.archives.seven_zip import SevenZip, SevenZipError
 from open_workshop_storage.utils.threads import run_to_end
 
 _SAMPLE_BYTES = 4 * 1024 * 1024
