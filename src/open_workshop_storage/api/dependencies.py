@@ -10,7 +10,7 @@ from starlette.requests import HTTPConnection
 from open_workshop_storage.core.claims import TransferClaims, parse_claims
 from open_workshop_storage.core.errors import AccessDenied, TokenMissing
 from open_workshop_storage.services.runtime import Runtime
-from open_workshop_storage.utils.tokens import InvalidTokenError, read_transfer_token
+from open_workshop_storage.utils.auth.tokens import InvalidTokenError, read_transfer_token
 
 
 async def get_runtime(connection: HTTPConnection) -> Runtime:

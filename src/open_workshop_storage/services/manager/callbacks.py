@@ -21,7 +21,7 @@ from open_workshop_storage.core.store import RENEW_SECONDS, JobStore
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.observability.metrics import CALLBACKS
 from open_workshop_storage.observability.tracing import job_span, mark_failed, trace_headers
-from open_workshop_storage.utils.tokens import sign_callback_token
+from open_workshop_storage.utils.auth.tokens import sign_callback_token
 
 _logger = logging.getLogger(__name__)
 
