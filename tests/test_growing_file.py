@@ -15,8 +15,8 @@ from typing import TypeVar
 
 import pytest
 
-from open_workshop_storage.utils.durable_files import Stopped
-from open_workshop_storage.utils.growing_file import GrowingFile
+from open_workshop_storage.utils.files.durable_files import Stopped
+from open_workshop_storage.utils.files.growing_file import GrowingFile
 
 T = TypeVar("T")
 

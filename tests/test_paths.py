@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from open_workshop_storage.utils.paths import (
+from open_workshop_storage.utils.files.paths import (
     PathEscapes,
     PathUnusable,
     find_inside,

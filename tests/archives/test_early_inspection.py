@@ -17,7 +17,7 @@ from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.services.archives.archives import Archives, Inspection
 from open_workshop_storage.services.archives.early_inspection import inspect_early
 from open_workshop_storage.utils.archives.kinds import HEAD_BYTES
-from open_workshop_storage.utils.growing_file import GrowingFile
+from open_workshop_storage.utils.files.growing_file import GrowingFile
 from tests.archives.conftest import settings_with
 from tests.archives.refused import REFUSED, SOUND, TEXT
 from tests.archives.tars import member, sparse, tar_from

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from open_workshop_storage.utils.paths import PathEscapes, PathUnusable, find_inside, resolve_inside
+from open_workshop_storage.utils.files.paths import PathEscapes, PathUnusable, find_inside, resolve_inside
 from tests.support.services import Services
 
 SECRET = b"this is outside of every folder that anybody may read"

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from starlette.types import Message, Receive, Send
 
 from open_workshop_storage.services.downloads.plan import Piece
-from open_workshop_storage.utils.file_blocks import BlockReader
+from open_workshop_storage.utils.files.blocks import BlockReader
 
 # Small blocks cost several times as much per byte. Larger ones cost more too: they leave the core's cache between one
 # copy and the next, and the budget has none left for the seventh client.

@@ -9,10 +9,10 @@ from typing import Any
 
 from open_workshop_storage.core.errors import ImageExpected, ImagePreparationFailed, ImageTooLarge, NoSpace
 from open_workshop_storage.services.storage.disk import require_space
-from open_workshop_storage.utils.durable_files import replace_durably
+from open_workshop_storage.utils.files.durable_files import replace_durably
+from open_workshop_storage.utils.files.paths import partial_path
 from open_workshop_storage.utils.image_children import ImageChildren, ImageTaskFailed
 from open_workshop_storage.utils.images import ImageTooLargeError, NotAnImageError
-from open_workshop_storage.utils.paths import partial_path
 from open_workshop_storage.utils.threads import run_to_end
 
 _logger = logging.getLogger(__name__)

@@ -28,8 +28,8 @@ from open_workshop_storage.core.errors import (
 )
 from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.services.storage.disk import require_space
-from open_workshop_storage.utils.durable_files import copy_beside, make_folders, replace_durably
-from open_workshop_storage.utils.paths import (
+from open_workshop_storage.utils.files.durable_files import copy_beside, make_folders, replace_durably
+from open_workshop_storage.utils.files.paths import (
     PathEscapes,
     PathUnusable,
     find_inside,

@@ -14,7 +14,7 @@ from typing import IO, Any, BinaryIO, TypeVar, cast
 
 from open_workshop_storage.utils.archives.entries import Entries, decode_name
 from open_workshop_storage.utils.archives.errors import CorruptData, CutOff, UnsafeEntry
-from open_workshop_storage.utils.growing_file import GrowingFile
+from open_workshop_storage.utils.files.growing_file import GrowingFile
 
 T = TypeVar("T")
 

@@ -24,7 +24,7 @@ from open_workshop_storage.utils.archives.central_directory import (
 )
 from open_workshop_storage.utils.archives.entries import Entries, decode_name, split_name
 from open_workshop_storage.utils.archives.errors import CorruptData, EncryptedData, UnsafeEntry
-from open_workshop_storage.utils.growing_file import GrowingFile
+from open_workshop_storage.utils.files.growing_file import GrowingFile
 
 USUAL_METHODS = frozenset({0, 8, 9, 12, 14, 93, 98})
 """Stored, Deflate, Deflate64, BZip2, LZMA, Zstandard and PPMd (wire contract, section 6)."""

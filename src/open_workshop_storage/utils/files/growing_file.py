@@ -7,7 +7,7 @@ import threading
 import time
 from pathlib import Path
 
-from open_workshop_storage.utils.durable_files import Stopped
+from open_workshop_storage.utils.files.durable_files import Stopped
 
 _TURN_SECONDS, _REST_SECONDS = 0.001, 0.009
 

@@ -1,0 +1,1 @@
+"""Paths, names, durable writes and disk space."""
