@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from open_workshop_storage import app, distributor, loader
 from open_workshop_storage.api.documents.messages import CallbackClaims, ProgressMessage, TransferTokenClaims
-from open_workshop_storage.utils.media_types import DEFAULT_MEDIA_TYPE, SAFE_MEDIA_TYPES
+from open_workshop_storage.utils.http.media_types import DEFAULT_MEDIA_TYPE, SAFE_MEDIA_TYPES
 from tests.support.documents import Operation, operations
 
 APPS = {"distributor": distributor.app, "loader": loader.app, "app": app.app}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from open_workshop_storage.utils.http_conditions import (
+from open_workshop_storage.utils.http.conditions import (
     Outcome,
     Validators,
     format_date,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from open_workshop_storage.utils.http_ranges import RangeNotSatisfiable, requested_ranges
+from open_workshop_storage.utils.http.ranges import RangeNotSatisfiable, requested_ranges
 
 SIZE = 1000
 

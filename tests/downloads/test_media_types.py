@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from open_workshop_storage.utils.media_types import DEFAULT_MEDIA_TYPE, content_disposition, media_type
+from open_workshop_storage.utils.http.media_types import DEFAULT_MEDIA_TYPE, content_disposition, media_type
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 
 from open_workshop_storage.api.dependencies import RuntimeDep
 from open_workshop_storage.core.errors import BadRequest, ClientGone, UploadTimedOut
-from open_workshop_storage.utils.forms import FORM_TYPES, FormError, read_form
+from open_workshop_storage.utils.http.forms import FORM_TYPES, FormError, read_form
 
 _MAX_FORM_BYTES = 64 * 1024
 

@@ -21,7 +21,7 @@ from open_workshop_storage.core import errors
 from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.services.manager.file_uploads import FILE_KINDS, UPLOADABLE
 from open_workshop_storage.services.manager.form_tokens import FormToken
-from open_workshop_storage.utils.forms import FormError, multipart_boundary
+from open_workshop_storage.utils.http.forms import FormError, multipart_boundary
 
 router = APIRouter(tags=["files"], default_response_class=PlainTextResponse)
 

@@ -9,9 +9,9 @@ from http import HTTPStatus
 from typing import NamedTuple
 
 from open_workshop_storage.services.storage.files import StoredFile
-from open_workshop_storage.utils.http_conditions import Outcome, Validators, format_date, judge, range_applies
-from open_workshop_storage.utils.http_ranges import RangeNotSatisfiable, requested_ranges
-from open_workshop_storage.utils.media_types import content_disposition, media_type
+from open_workshop_storage.utils.http.conditions import Outcome, Validators, format_date, judge, range_applies
+from open_workshop_storage.utils.http.media_types import content_disposition, media_type
+from open_workshop_storage.utils.http.ranges import RangeNotSatisfiable, requested_ranges
 
 PRECONDITION_FAILED = "Precondition failed"
 RANGE_NOT_SATISFIABLE = "Range not satisfiable"

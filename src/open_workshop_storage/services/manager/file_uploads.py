@@ -14,7 +14,7 @@ from open_workshop_storage.services.intake.receive import ReceiveLimits, receive
 from open_workshop_storage.services.manager.form_tokens import FormToken, FormTokens
 from open_workshop_storage.services.storage.files import Storage
 from open_workshop_storage.services.storage.workspaces import discard
-from open_workshop_storage.utils.forms import FormError, MultipartReader
+from open_workshop_storage.utils.http.forms import FormError, MultipartReader
 
 UPLOADABLE = (StorageType.RESOURCE, StorageType.AVATAR)
 FILE_KINDS = ("bin", "img")
