@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from open_workshop_storage.utils import images
+from open_workshop_storage.utils.images import pictures as images
 from tests.support.archives import Entries, compressed_tar_of, entries_of, seven_zip_of, tar_of, zip_of
 
 FILE_NAME = "notes.txt"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image, ImageSequence
 
-from open_workshop_storage.utils.images import normalise
+from open_workshop_storage.utils.images.pictures import normalise
 from tests.images.profiles import display_p3
 from tests.images.test_normalise import TOLERANCE, saved
 

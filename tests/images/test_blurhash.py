@@ -8,7 +8,7 @@ import blurhash as blurhash_python  # type: ignore[import-untyped]
 import pytest
 from PIL import Image
 
-from open_workshop_storage.utils.images import blurhash
+from open_workshop_storage.utils.images.pictures import blurhash
 from tests.images.test_normalise import saved
 
 # The first character says how many components there are: 4 × 3 is digit 21 of base 83.

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from open_workshop_storage.utils.images import normalise
+from open_workshop_storage.utils.images.pictures import normalise
 from tests.images.profiles import display_p3, green_magenta, linear_grey
 
 ORIENTATION = 0x0112

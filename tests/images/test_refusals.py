@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from open_workshop_storage.utils.images import (
+from open_workshop_storage.utils.images.pictures import (
     MAX_FRAMES,
     MAX_SOURCE_BYTES,
     ImageTooLargeError,

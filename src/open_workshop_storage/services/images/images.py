@@ -11,13 +11,13 @@ from open_workshop_storage.core.errors import ImageExpected, ImagePreparationFai
 from open_workshop_storage.services.storage.disk import require_space
 from open_workshop_storage.utils.files.durable_files import replace_durably
 from open_workshop_storage.utils.files.paths import partial_path
-from open_workshop_storage.utils.image_children import ImageChildren, ImageTaskFailed
-from open_workshop_storage.utils.images import ImageTooLargeError, NotAnImageError
+from open_workshop_storage.utils.images.children import ImageChildren, ImageTaskFailed
+from open_workshop_storage.utils.images.pictures import ImageTooLargeError, NotAnImageError
 from open_workshop_storage.utils.threads import run_to_end
 
 _logger = logging.getLogger(__name__)
 
-# The largest images that `utils/images.py` accepts took 2.4 GB: 88 megapixels with transparency and a profile.
+# The largest images that `utils/images/pictures.py` accepts took 2.4 GB: 88 megapixels with transparency and a profile.
 _MEMORY_BYTES = 3 * 1024**3
 # Three times what any image took, with a core to itself, besides the seconds that its size gives it.
 _NORMALISE_SECONDS = 40.0

@@ -10,7 +10,7 @@ from pathlib import Path
 import blurhash as blurhash_python  # type: ignore[import-untyped]
 from PIL import ExifTags, Image, WebPImagePlugin
 
-from open_workshop_storage.utils.colours import opaque, srgb
+from open_workshop_storage.utils.images.colours import opaque, srgb
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 """What counts as an image, by Pillow's names: what browsers show and cameras write, and no other decoder runs."""

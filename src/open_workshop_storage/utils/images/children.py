@@ -13,7 +13,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from open_workshop_storage.utils import children, image_child, images
+from open_workshop_storage.utils import children
+from open_workshop_storage.utils.images import child as image_child
+from open_workshop_storage.utils.images import pictures as images
 
 # glibc would give each image's memory back and have the kernel clear it anew for the next, a quarter of the time that a
 # BlurHash takes. What is larger than this, in bytes, still goes back.
@@ -47,7 +49,7 @@ class ImageChildren:
         self._idle: list[subprocess.Popen[bytes]] = []
 
     async def run(self, seconds: float, task: str, *paths: Path) -> Any:
-        """Have a task done, and return what its function in `utils/images.py` returns.
+        """Have a task done, and return what its function in `utils/images/pictures.py` returns.
 
         A cancellation kills the child before it goes on, so that nothing is written afterwards.
 

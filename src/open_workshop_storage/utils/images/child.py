@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from open_workshop_storage.utils import images
+from open_workshop_storage.utils.images import pictures as images
 
 _MAX_TEXT = 500
 # Noise, which is the most work for its pixels, takes 0.1 to 0.5 seconds. A small file is not worth that of a large one:

@@ -1,0 +1,1 @@
+"""Decoders and encoders, and the child processes that they run in."""
