@@ -13,7 +13,7 @@ import httpx
 
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.services.intake.fetch import Fetcher
-from open_workshop_storage.utils.dialing import Resolve, resolve_host
+from open_workshop_storage.utils.net.dialing import Resolve, resolve_host
 from tests.support.configs import Secrets
 
 CERTIFICATE = Path(__file__).with_name("origin.pem")

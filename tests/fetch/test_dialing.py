@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from open_workshop_storage.core.errors import BlockedUrl, DownloadFailed, DownloadTimedOut
-from open_workshop_storage.utils.dialing import resolve_host
+from open_workshop_storage.utils.net.dialing import resolve_host
 from tests.fetch.origins import always, fetched, fetcher, reply, running_origin
 from tests.support.servers import free_port
 

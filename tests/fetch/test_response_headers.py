@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from open_workshop_storage.utils.response_headers import disposition_filename, strong_validator, total_size
+from open_workshop_storage.utils.net.response_headers import disposition_filename, strong_validator, total_size
 
 THEN = "Mon, 02 Jan 2023 10:00:00 GMT"
 A_SECOND_LATER = "Mon, 02 Jan 2023 10:00:01 GMT"

@@ -19,8 +19,8 @@ from opentelemetry.trace import SpanKind
 from open_workshop_storage.core.errors import BadRequest, BlockedUrl, DownloadFailed, DownloadTimedOut, OriginRefused
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.observability.tracing import span
-from open_workshop_storage.utils.dialing import AddressRefused, JudgedBackend, Resolve, resolve_host
-from open_workshop_storage.utils.response_headers import (
+from open_workshop_storage.utils.net.dialing import AddressRefused, JudgedBackend, Resolve, resolve_host
+from open_workshop_storage.utils.net.response_headers import (
     content_coding,
     disposition_filename,
     is_version,

@@ -1,0 +1,1 @@
+"""Addresses, connections, and what origins answer."""
