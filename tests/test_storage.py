@@ -25,7 +25,7 @@ from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.services.storage.files import Storage
 from open_workshop_storage.utils.files.durable_files import Stopped, copy_beside
 from open_workshop_storage.utils.files.paths import partial_path
-from open_workshop_storage.utils.threads import run_to_end
+from open_workshop_storage.utils.processes.threads import run_to_end
 from tests.support.servers import PROJECT
 
 pytestmark = pytest.mark.anyio

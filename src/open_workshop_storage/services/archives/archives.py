@@ -34,7 +34,7 @@ from open_workshop_storage.utils.archives.tar import read_tar, unpack_tar
 from open_workshop_storage.utils.archives.tree import settle_tree, size_of_tree
 from open_workshop_storage.utils.archives.zip_headers import read_zip
 from open_workshop_storage.utils.files.durable_files import Stopped, sync
-from open_workshop_storage.utils.threads import run_to_end
+from open_workshop_storage.utils.processes.threads import run_to_end
 
 OnPercent = Callable[[float], None]
 

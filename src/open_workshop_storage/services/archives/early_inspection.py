@@ -13,7 +13,7 @@ from open_workshop_storage.utils.archives.kinds import HEAD_BYTES, Kind, kind_of
 from open_workshop_storage.utils.archives.tar import judge_tar
 from open_workshop_storage.utils.archives.zip_headers import refuse_encrypted_start
 from open_workshop_storage.utils.files.growing_file import GrowingFile
-from open_workshop_storage.utils.threads import run_to_end
+from open_workshop_storage.utils.processes.threads import run_to_end
 
 
 async def inspect_early(file: GrowingFile, settings: Settings) -> Inspection | None:

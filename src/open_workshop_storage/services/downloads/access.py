@@ -22,7 +22,7 @@ from open_workshop_storage.core.errors import (
     StorageError,
 )
 from open_workshop_storage.observability.tracing import span, trace_headers
-from open_workshop_storage.utils.single_flight import SingleFlight
+from open_workshop_storage.utils.processes.single_flight import SingleFlight
 
 PASSED_COOKIES = ("accessToken", "refreshToken")
 MAX_PERMISSIONS = 10_000

@@ -24,7 +24,7 @@ from open_workshop_storage.services.images.cache import (
 )
 from open_workshop_storage.services.images.images import Images
 from open_workshop_storage.services.storage.files import Storage
-from open_workshop_storage.utils.single_flight import SingleFlight
+from open_workshop_storage.utils.processes.single_flight import SingleFlight
 
 _DOWNLOAD_PATH = re.compile(r"/?download/([^/]+)/(.+)", re.DOTALL)
 

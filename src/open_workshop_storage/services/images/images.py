@@ -13,7 +13,7 @@ from open_workshop_storage.utils.files.durable_files import replace_durably
 from open_workshop_storage.utils.files.paths import partial_path
 from open_workshop_storage.utils.images.children import ImageChildren, ImageTaskFailed
 from open_workshop_storage.utils.images.pictures import ImageTooLargeError, NotAnImageError
-from open_workshop_storage.utils.threads import run_to_end
+from open_workshop_storage.utils.processes.threads import run_to_end
 
 _logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from open_workshop_storage.core.errors import FileTooLarge, NoSpace, StorageError
 from open_workshop_storage.services.storage.disk import require_space
 from open_workshop_storage.utils.files.disk_space import reserve
-from open_workshop_storage.utils.threads import finished
+from open_workshop_storage.utils.processes.threads import finished
 
 # A hop to a thread costs more than smaller writes gain; more would only be memory that the kernel has to find.
 BLOCK_BYTES = 512 * 1024

@@ -38,7 +38,7 @@ from open_workshop_storage.utils.files.paths import (
     partial_path,
     resolve_inside,
 )
-from open_workshop_storage.utils.threads import run_to_end
+from open_workshop_storage.utils.processes.threads import run_to_end
 
 _ALL_TYPES = tuple(StorageType)
 _TYPES_BY_NAME = {str(storage_type): storage_type for storage_type in StorageType}

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from open_workshop_storage.utils.threads import run_to_end
+from open_workshop_storage.utils.processes.threads import run_to_end
 
 
 async def parts_of(workspace: Path) -> list[Path]:

@@ -18,7 +18,7 @@ from open_workshop_storage.services.transfers.slots import Slots
 from open_workshop_storage.services.transfers.tasks import Tasks
 from open_workshop_storage.utils.archives.kinds import Kind
 from open_workshop_storage.utils.files.growing_file import GrowingFile
-from open_workshop_storage.utils.threads import run_to_end
+from open_workshop_storage.utils.processes.threads import run_to_end
 
 
 class Stages:

@@ -41,7 +41,7 @@ from open_workshop_storage.services.transfers.stages import Stages
 from open_workshop_storage.utils.archives.groups import without_group
 from open_workshop_storage.utils.files.growing_file import GrowingFile
 from open_workshop_storage.utils.files.names import safe_file_name
-from open_workshop_storage.utils.threads import run_to_end
+from open_workshop_storage.utils.processes.threads import run_to_end
 
 _logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from open_workshop_storage.utils import children
+from open_workshop_storage.utils.processes import children
 
 # More than any sane archive's dictionary takes. Only what is really used counts, so that threads cost little.
 _MEMORY_BYTES = 4 * 1024**3

@@ -16,7 +16,7 @@ from open_workshop_storage.utils.archives.errors import CutOff
 from open_workshop_storage.utils.archives.groups import without_group
 from open_workshop_storage.utils.archives.kinds import HEAD_BYTES, Kind, kind_of
 from open_workshop_storage.utils.archives.seven_zip import SevenZip, SevenZipError
-from open_workshop_storage.utils.threads import run_to_end
+from open_workshop_storage.utils.processes.threads import run_to_end
 
 _SAMPLE_BYTES = 4 * 1024 * 1024
 _PIPE_BYTES = 1024 * 1024

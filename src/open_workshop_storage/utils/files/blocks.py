@@ -6,7 +6,7 @@ import asyncio
 import errno
 import os
 
-from open_workshop_storage.utils.threads import finished
+from open_workshop_storage.utils.processes.threads import finished
 
 
 class BlockReader:

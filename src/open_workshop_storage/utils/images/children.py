@@ -13,9 +13,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from open_workshop_storage.utils import children
 from open_workshop_storage.utils.images import child as image_child
 from open_workshop_storage.utils.images import pictures as images
+from open_workshop_storage.utils.processes import children
 
 # glibc would give each image's memory back and have the kernel clear it anew for the next, a quarter of the time that a
 # BlurHash takes. What is larger than this, in bytes, still goes back.
