@@ -12,7 +12,7 @@ import httpx
 from tests.chaos.payloads import FILE_NAME, Payload
 from tests.chaos.plan import PlannedTransfer
 from tests.chaos.timeline import Timeline
-from tests.fetch.origins import Request, reply
+from tests.intake.origins import Request, reply
 from tests.support.client import upload
 from tests.support.manager import Callback
 from tests.support.services import Services, Ticket

@@ -10,7 +10,7 @@ import jwt
 import pytest
 
 from tests.conftest import ServiceStarter
-from tests.fetch.origins import Request, reply, running_origin
+from tests.intake.origins import Request, reply, running_origin
 from tests.support.archives import SMALL_MOD, zip_of
 from tests.support.client import upload
 from tests.support.manager import CALLBACK_PATH, Answer, stand_in

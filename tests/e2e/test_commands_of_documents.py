@@ -26,7 +26,7 @@ PLAIN_TOKEN = 'token="$(sed -n "s/.*storage_manage_token[^A-Za-z0-9_-]*//p" prin
 
 SHELL_BLOCK = re.compile(r"```sh\n(.*?)```", re.DOTALL)
 BY_HAND = "A first transfer by hand"
-ONE_FILE_OF_TESTS = ".venv/bin/python -m pytest tests/test_tokens.py"
+ONE_FILE_OF_TESTS = ".venv/bin/python -m pytest tests/auth/test_tokens.py"
 DEMO_OF_A_FILE = "make demo FILE=path/to/archive.7z"
 TYPED = {
     # In the README's transfer, which is typed whole.

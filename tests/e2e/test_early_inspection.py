@@ -13,7 +13,7 @@ import pytest
 from tests.archives.tars import member, tar_from
 from tests.archives.zips import Entry, zip_from
 from tests.e2e.under_way import FileOrigin, eventually
-from tests.fetch.origins import running_origin
+from tests.intake.origins import running_origin
 from tests.support.archives import entries_of, seven_zip_of, tar_of
 from tests.support.client import RawAnswer, raw_request, upload, watching
 from tests.support.services import Services, Ticket, running_services

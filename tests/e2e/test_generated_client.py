@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from open_workshop_storage import distributor, loader
-from tests.fetch.origins import reply, running_origin
+from tests.intake.origins import reply, running_origin
 from tests.support.archives import SMALL_MOD, entries_of, zip_of
 from tests.support.client import watching
 from tests.support.manager import Answer

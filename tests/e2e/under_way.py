@@ -16,7 +16,7 @@ import httpx
 import redis.asyncio
 from PIL import Image
 
-from tests.fetch.origins import Origin, Request, reply, running_origin
+from tests.intake.origins import Origin, Request, reply, running_origin
 from tests.support.archives import Entries, entries_of, zip_of
 from tests.support.client import PATIENCE_SECONDS, upload
 from tests.support.manager import Callback

@@ -23,7 +23,7 @@ from open_workshop_storage.core.claims import TransferClaims, parse_claims
 from open_workshop_storage.core.job import EventKind, Job, Stage, first_event
 from tests.support.documents import Operation, operations
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 TEXT = (PROJECT / "docs" / "API.md").read_text()
 JOB = Job(job_id="job-7f3a9c21", claims=TransferClaims(job_id="job-7f3a9c21"), origin="upload", file_name="file")
 OPERATIONS = [operation for app in (distributor.app, loader.app) for operation in operations(app.openapi())]

@@ -6,7 +6,7 @@ import ast
 import re
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 TEXT = (PROJECT / "docs" / "SECURITY.md").read_text()
 NAMED = re.findall(r"`(tests/[^`]+)`", TEXT)
 ROWS = [line for line in TEXT.splitlines() if re.match(r"\| (?!threat \|)", line)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from open_workshop_storage.core.job import Stage
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 DOCUMENT = (PROJECT / "docs" / "ARCHITECTURE.md").read_text()
 SOURCES = PROJECT / "src" / "open_workshop_storage"
 

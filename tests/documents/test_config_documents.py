@@ -11,7 +11,7 @@ import pytest
 import watchdog
 from open_workshop_storage.core.settings import Settings, SettingsError, load_settings, setting_name
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 SAMPLE = PROJECT / "ow_config_sample.py"
 
 OPTIONAL = {

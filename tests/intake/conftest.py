@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fetch.origins import CERTIFICATE
+from tests.intake.origins import CERTIFICATE
 
 
 @pytest.fixture(autouse=True)

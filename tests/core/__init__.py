@@ -1,0 +1,1 @@
+"""Settings, claims and jobs."""

@@ -1,1 +1,0 @@
-"""Fetches from URLs, against real origins on 127.0.0.1."""

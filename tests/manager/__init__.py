@@ -1,0 +1,1 @@
+"""What the Manager calls, and what it is told."""

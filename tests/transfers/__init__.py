@@ -1,0 +1,1 @@
+"""From a token to a packed file in its place."""
