@@ -1,4 +1,4 @@
-"""`/upload` and `/delete` (wire contract, section 4)."""
+"""`/upload` and `/delete`."""
 
 from __future__ import annotations
 

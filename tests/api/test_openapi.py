@@ -1,4 +1,4 @@
-"""The OpenAPI documents of the services (wire contract, section 1)."""
+"""The OpenAPI documents of the services."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Archives that are refused, each under the error that it is refused with (wire contract, sections 5 and 6)."""
+"""Archives that are refused, each under the error that it is refused with."""
 
 from __future__ import annotations
 

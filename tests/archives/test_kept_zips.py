@@ -1,4 +1,4 @@
-"""ZIPs that stay as they are, and those that do not (wire contract, section 6)."""
+"""ZIPs that stay as they are, and those that do not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of archives that are packed again (wire contract, section 6)."""
+"""What becomes of archives that are packed again."""
 
 from __future__ import annotations
 

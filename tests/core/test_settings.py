@@ -1,4 +1,4 @@
-"""How the configuration is read and judged (wire contract, section 7)."""
+"""How the configuration is read and judged."""
 
 from __future__ import annotations
 

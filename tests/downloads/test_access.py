@@ -1,4 +1,4 @@
-"""What the access service says, and what is made of it (wire contract, section 2)."""
+"""What the access service says, and what is made of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers with stored files, from a running distributor (wire contract, section 3; RFC 9110, sections 13 to 15)."""
+"""Answers with stored files, from a running distributor (RFC 9110, sections 13 to 15)."""
 
 from __future__ import annotations
 

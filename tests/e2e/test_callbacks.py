@@ -1,4 +1,4 @@
-"""What the Manager hears of a transfer, and what it asks for in return (wire contract, section 5)."""
+"""What the Manager hears of a transfer, and what it asks for in return."""
 
 from __future__ import annotations
 

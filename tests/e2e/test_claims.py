@@ -1,4 +1,4 @@
-"""What a callback says of each end, and how long it is repeated (wire contract, section 5, "Callback")."""
+"""What a callback says of each end, and how long it is repeated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes after its time, and what a restart forgets (wire contract, sections 5 and 7)."""
+"""What goes after its time, and what a restart forgets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Downloads of public and protected files (wire contract, sections 2 and 3)."""
+"""Downloads of public and protected files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forms that are refused before their file has come in (wire contract, section 4)."""
+"""Forms that are refused before their file has come in."""
 
 from __future__ import annotations
 

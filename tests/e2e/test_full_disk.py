@@ -1,4 +1,4 @@
-"""A disk that has no room beyond `STORAGE_RESERVE_BYTES` (wire contract, sections 5 and 7)."""
+"""A disk that has no room beyond `STORAGE_RESERVE_BYTES`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the limits and time-outs of the settings do to transfers (wire contract, sections 5 and 7)."""
+"""What the limits and time-outs of the settings do to transfers."""
 
 from __future__ import annotations
 

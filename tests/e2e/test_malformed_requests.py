@@ -1,4 +1,4 @@
-"""What is wrong with a request is said in a short plain text, whoever finds it out (wire contract, preamble)."""
+"""What is wrong with a request is said in a short plain text, whoever finds it out."""
 
 from __future__ import annotations
 

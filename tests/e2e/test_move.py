@@ -1,4 +1,4 @@
-"""Moving packed files to their place (wire contract, section 5, `/transfer/move`)."""
+"""Moving packed files to their place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Downloads through a real nginx with the site file of `deploy/` (wire contract, section 3)."""
+"""Downloads through a real nginx with the site file of `deploy/`."""
 
 from __future__ import annotations
 

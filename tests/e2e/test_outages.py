@@ -1,4 +1,4 @@
-"""What is away for a while: clients in mid-body, the storage root, Redis (wire contract, sections 1 and 5)."""
+"""What is away for a while: clients in mid-body, the storage root, Redis."""
 
 from __future__ import annotations
 

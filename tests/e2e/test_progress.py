@@ -1,4 +1,4 @@
-"""Watching a transfer on its socket (wire contract, section 5, "WS /transfer/ws/{job_id}")."""
+"""Watching a transfer on its socket."""
 
 from __future__ import annotations
 

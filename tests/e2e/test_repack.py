@@ -1,4 +1,4 @@
-"""Packing a received file again (wire contract, section 5, `/transfer/repack`)."""
+"""Packing a received file again."""
 
 from __future__ import annotations
 

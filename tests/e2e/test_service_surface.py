@@ -1,4 +1,4 @@
-"""What each service shows of itself: prefixes, docs, health, readiness, CORS (wire contract, section 1)."""
+"""What each service shows of itself: prefixes, docs, health, readiness, CORS."""
 
 from __future__ import annotations
 

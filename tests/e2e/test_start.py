@@ -1,4 +1,4 @@
-"""What an operator sees of a wrong configuration (wire contract, section 7)."""
+"""What an operator sees of a wrong configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Telemetry as it reaches Uptrace, or a collector, over both protocols (wire contract, section 7)."""
+"""Telemetry as it reaches Uptrace, or a collector, over both protocols."""
 
 from __future__ import annotations
 

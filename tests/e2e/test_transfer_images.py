@@ -1,4 +1,4 @@
-"""Images as transfers, uploaded and fetched (wire contract, section 5)."""
+"""Images as transfers, uploaded and fetched."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Transfers from a URL (wire contract, section 5, `/transfer/start`)."""
+"""Transfers from a URL."""
 
 from __future__ import annotations
 

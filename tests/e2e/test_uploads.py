@@ -1,4 +1,4 @@
-"""Raw uploads of archives and other files (wire contract, sections 5 and 6)."""
+"""Raw uploads of archives and other files."""
 
 from __future__ import annotations
 

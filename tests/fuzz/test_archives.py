@@ -1,4 +1,4 @@
-"""Real archives of each format with bytes changed (wire contract, section 6)."""
+"""Real archives of each format with bytes changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Transfer tokens whose claims are of any type (wire contract, section 5, "Token claims")."""
+"""Transfer tokens whose claims are of any type."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names that nobody should send, against what the file system itself says of them (wire contract, section 3)."""
+"""Names that nobody should send, against what the file system itself says of them."""
 
 from __future__ import annotations
 

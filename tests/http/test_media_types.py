@@ -1,4 +1,4 @@
-"""How files are labelled for browsers (wire contract, section 3)."""
+"""How files are labelled for browsers."""
 
 from __future__ import annotations
 

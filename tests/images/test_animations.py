@@ -1,4 +1,4 @@
-"""Normalising animations (wire contract, section 4)."""
+"""Normalising animations."""
 
 from __future__ import annotations
 

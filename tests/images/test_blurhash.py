@@ -1,4 +1,4 @@
-"""BlurHashes (wire contract, section 3)."""
+"""BlurHashes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`/blurhashes` and its caches (wire contract, section 3)."""
+"""`/blurhashes` and its caches."""
 
 from __future__ import annotations
 

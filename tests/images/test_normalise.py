@@ -1,4 +1,4 @@
-"""Normalising still images (wire contract, section 4)."""
+"""Normalising still images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are no images, or too much of one (wire contract, sections 4 and 5)."""
+"""Files that are no images, or too much of one."""
 
 from __future__ import annotations
 

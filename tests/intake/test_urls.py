@@ -1,4 +1,4 @@
-"""What passes as a download URL when a transfer is started (wire contract, section 5, `/transfer/start`)."""
+"""What passes as a download URL when a transfer is started."""
 
 from __future__ import annotations
 

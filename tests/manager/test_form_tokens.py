@@ -1,4 +1,4 @@
-"""How often form tokens are judged the slow way, and what is kept of them (wire contract, section 2)."""
+"""How often form tokens are judged the slow way, and what is kept of them."""
 
 from __future__ import annotations
 

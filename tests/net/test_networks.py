@@ -1,4 +1,4 @@
-"""Which addresses a URL transfer may reach (wire contract, section 5, `/transfer/start`)."""
+"""Which addresses a URL transfer may reach."""
 
 from __future__ import annotations
 

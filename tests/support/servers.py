@@ -91,7 +91,7 @@ def clean_environment() -> dict[str, str]:
 
 
 def granian_command(app: str, port: int, *, workers: int = 1) -> list[str]:
-    """Return the command that starts one of our services (wire contract, section 1).
+    """Return the command that starts one of our services (docs/DEPLOYMENT.md).
 
     Args:
         app: `distributor`, `loader` or `app`.

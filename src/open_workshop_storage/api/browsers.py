@@ -1,6 +1,6 @@
 """What browsers are told with every answer: who may read it, and what they must not do with it.
 
-Cross-origin access is that of the wire contract, section 1 (Fetch standard, CORS protocol). The rest keeps answers from
+Cross-origin access is that of docs/API.md, "Answers" (Fetch standard, CORS protocol). The rest keeps answers from
 being taken for something else (Fetch standard, `X-Content-Type-Options`), and addresses, which may have tokens in
 them, from being told to other sites (Referrer Policy).
 """

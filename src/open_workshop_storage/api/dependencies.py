@@ -1,4 +1,4 @@
-"""What routes depend on: the runtime, and who a request comes from (wire contract, section 2)."""
+"""What routes depend on: the runtime, and who a request comes from (docs/API.md, "Transfer tokens")."""
 
 from __future__ import annotations
 

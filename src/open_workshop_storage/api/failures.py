@@ -1,4 +1,4 @@
-"""Turns everything that is raised into a short plain-text answer (wire contract, preamble)."""
+"""Turns everything that is raised into a short plain-text answer (docs/API.md, "Answers")."""
 
 from __future__ import annotations
 

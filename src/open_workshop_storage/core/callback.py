@@ -1,4 +1,4 @@
-"""The report of one attempt's end, as it waits in the outbox (wire contract, section 5, "Callback")."""
+"""The report of one attempt's end, as it waits in the outbox (docs/API.md, "Callback")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a transfer token asks for (wire contract, section 5, "Token claims")."""
+"""What a transfer token asks for (docs/API.md, "Transfer tokens")."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Every refusal and failure that leaves this project, in one list.
 
 Each class carries the HTTP status and the plain-text message that a client sees, and the `reason` that the
-Manager is told when the failure ends a transfer (wire contract, sections 2 to 5). Routes raise them, services
+Manager is told when the failure ends a transfer (docs/API.md, "Reasons"). Routes raise them, services
 raise them, and `service_factory` turns them into answers in one place.
 """
 

@@ -18,7 +18,7 @@ from open_workshop_storage.core.errors import StorageError
 
 
 class Stage(StrEnum):
-    """Where a transfer stands (wire contract, section 5)."""
+    """Where a transfer stands (docs/API.md, "WS `/transfer/ws/{job_id}`")."""
 
     PENDING = "pending"
     UPLOADING = "uploading"
@@ -143,7 +143,7 @@ class Job(BaseModel):
         return EventKind.COMPLETE if self.stage is Stage.PACKED else EventKind.PROGRESS
 
     def event_text(self, kind: EventKind) -> str:
-        """Return the WebSocket message of this state (wire contract, section 5)."""
+        """Return the WebSocket message of this state (docs/API.md, "WS `/transfer/ws/{job_id}`")."""
         message = {
             "event": kind.value,
             "bytes": self.bytes,

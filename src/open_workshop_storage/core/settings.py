@@ -1,4 +1,4 @@
-"""The configuration: one typed, frozen object, read and judged once at start (wire contract, section 7)."""
+"""The configuration: one typed, frozen object, read and judged once at start (docs/CONFIGURATION.md)."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ class Settings(BaseSettings):
 
     @property
     def callback_url(self) -> str:
-        """The full URL that a transfer's end is reported to (wire contract, section 5)."""
+        """The full URL that a transfer's end is reported to (docs/CONFIGURATION.md)."""
         return self.manager_transfer_callback_url or f"{self.manager_url}/internal/storage/transfer-completions"
 
     @property

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class StorageType(StrEnum):
-    """What a stored file is: the first part of its path below the storage root (wire contract, section 3)."""
+    """What a stored file is: the first part of its path below the storage root (docs/API.md, "Answers")."""
 
     ARCHIVE = "archive"
     RESOURCE = "resource"

@@ -154,7 +154,7 @@ def text_example(answer: str) -> dict[str, Any]:
 
 
 def plain_text_responses(*errors: type[StorageError] | StorageError) -> Responses:
-    """Describe refusals as a route answers them: a status and a short plain text (wire contract, preamble).
+    """Describe refusals as a route answers them: a status and a short plain text (docs/API.md, "Answers").
 
     Errors of one status become one response with an example for each, which the first line of the class's docstring
     explains where the message is the class's own. A fault of the service itself is always among them.

@@ -1,4 +1,4 @@
-"""The call that the loader makes, for the documents (wire contract, section 5, "Callback")."""
+"""The call that the loader makes, for the documents (docs/API.md, "Callback")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`POST /blurhashes` (wire contract, section 3)."""
+"""`POST /blurhashes`."""
 
 from __future__ import annotations
 

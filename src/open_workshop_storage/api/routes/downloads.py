@@ -1,4 +1,4 @@
-"""`GET` and `HEAD /download/…` (wire contract, section 3)."""
+"""`GET` and `HEAD /download/…`."""
 
 from __future__ import annotations
 

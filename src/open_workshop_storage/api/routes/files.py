@@ -1,4 +1,4 @@
-"""The Manager's file calls (wire contract, section 4)."""
+"""The Manager's file calls (docs/API.md, "Loader: files of the Manager")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Liveness and readiness (wire contract, section 1)."""
+"""Liveness and readiness (docs/API.md, "Health")."""
 
 from __future__ import annotations
 

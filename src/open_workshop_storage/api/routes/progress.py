@@ -1,4 +1,4 @@
-"""The progress of a transfer, over a WebSocket (wire contract, section 5)."""
+"""The progress of a transfer, over a WebSocket (docs/API.md, "WS `/transfer/ws/{job_id}`")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Transfers: what browsers send, and what the Manager does with it (wire contract, section 5)."""
+"""Transfers: what browsers send, and what the Manager does with it (docs/API.md, "Loader: transfers")."""
 
 from __future__ import annotations
 

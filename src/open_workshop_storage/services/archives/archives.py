@@ -1,4 +1,4 @@
-"""Inspects, tests, extracts and packs archives (wire contract, section 6).
+"""Inspects, tests, extracts and packs archives (docs/API.md, "Archives").
 
 Each step can be done again from what is on the disk, whatever became of the one before.
 """
@@ -98,7 +98,7 @@ class Archives:
 
         Raises:
             EncryptedArchive: An entry or a header is encrypted.
-            UnsafeArchive: An entry breaks a rule of section 6.
+            UnsafeArchive: An entry breaks a rule of docs/API.md, "Archives".
             CorruptArchive: It is cut off, a piece of several, or contradicts itself.
             ArchiveTooLarge: It announces more than a limit: the given one, or the settings' on entries and ratio.
             UnsupportedFormat: It is of a kind that cannot be read here.
@@ -175,7 +175,7 @@ class Archives:
             The bytes in all files.
 
         Raises:
-            UnsafeArchive: What came out, or a compressed tar, breaks a rule of section 6.
+            UnsafeArchive: What came out, or a compressed tar, breaks a rule of docs/API.md, "Archives".
             CorruptArchive: The data are broken, cut off, or not what the headers say.
             ArchiveTooLarge: There is more than a limit.
             UnsupportedFormat: `7z` cannot unpack a method in it.

@@ -26,7 +26,7 @@ async def inspect_early(file: GrowingFile, settings: Settings) -> Inspection | N
 
     Raises:
         EncryptedArchive: It is a ZIP, and its first file is encrypted.
-        UnsafeArchive: It is a tar, and an entry breaks a rule of section 6.
+        UnsafeArchive: It is a tar, and an entry breaks a rule of docs/API.md, "Archives".
         CorruptArchive: It is a tar that contradicts itself.
         ArchiveTooLarge: It is a tar that announces more than a limit.
         RepackFailed: Reading failed for another reason.

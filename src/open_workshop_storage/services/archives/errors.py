@@ -1,4 +1,4 @@
-"""Turns what the archive utilities raise into the errors that leave the project (wire contract, section 5)."""
+"""Turns what the archive utilities raise into the errors that leave the project (docs/API.md, "Reasons")."""
 
 from __future__ import annotations
 

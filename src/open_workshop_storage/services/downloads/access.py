@@ -1,4 +1,4 @@
-"""Asks the access service who may download a mod (wire contract, section 2)."""
+"""Asks the access service who may download a mod (docs/API.md, "GET `/download/{type}/{path}`")."""
 
 from __future__ import annotations
 

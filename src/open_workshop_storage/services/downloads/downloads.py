@@ -1,4 +1,4 @@
-"""Gives out stored files (wire contract, section 3)."""
+"""Gives out stored files (docs/API.md, "GET `/download/{type}/{path}`")."""
 
 from __future__ import annotations
 

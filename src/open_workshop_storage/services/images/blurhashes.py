@@ -1,4 +1,4 @@
-"""BlurHashes of stored images, by the addresses that they are downloaded from (wire contract, section 3)."""
+"""BlurHashes of stored images, by the addresses that they are downloaded from (docs/API.md, "POST `/blurhashes`")."""
 
 from __future__ import annotations
 

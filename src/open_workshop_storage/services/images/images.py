@@ -1,4 +1,4 @@
-"""Makes images ready and hashes them, in child processes (wire contract, sections 3 to 5)."""
+"""Makes images ready and hashes them, in child processes (docs/API.md, "Images")."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Images:
         self._children = ImageChildren(memory_bytes)
 
     async def normalise(self, source: Path, target: Path) -> int:
-        """Make an image over into WebP as wire contract section 4 says, and return the result's size in bytes.
+        """Make an image over into WebP as docs/API.md, "Images" says, and return the result's size in bytes.
 
         Args:
             source: Stays as it is.

@@ -1,4 +1,4 @@
-"""Fetches a file from a URL that anybody may have chosen (wire contract, section 5, `/transfer/start`)."""
+"""Fetches a file from a URL that anybody may have chosen (docs/API.md, "GET `/transfer/start`")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes a body that comes in over the network to a file (wire contract, section 5)."""
+"""Writes a body that comes in over the network to a file (docs/API.md, "POST `/transfer/upload`")."""
 
 from __future__ import annotations
 

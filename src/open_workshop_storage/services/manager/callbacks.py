@@ -1,4 +1,4 @@
-"""Reports the end of each transfer to the Manager until it is settled (wire contract, section 5, "Callback")."""
+"""Reports the end of each transfer to the Manager until it is settled (docs/API.md, "Callback")."""
 
 from __future__ import annotations
 

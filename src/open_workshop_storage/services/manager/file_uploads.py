@@ -1,4 +1,4 @@
-"""Takes in the files that the Manager uploads itself (wire contract, section 4)."""
+"""Takes in the files that the Manager uploads itself (docs/API.md, "POST `/upload`")."""
 
 from __future__ import annotations
 

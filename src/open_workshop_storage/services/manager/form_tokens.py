@@ -1,4 +1,4 @@
-"""Judges the plain tokens of the Manager's form calls (wire contract, section 2)."""
+"""Judges the plain tokens of the Manager's form calls (docs/API.md, "Form tokens")."""
 
 from __future__ import annotations
 

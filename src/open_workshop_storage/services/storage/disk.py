@@ -1,4 +1,4 @@
-"""The disk space that stays free whatever is stored (wire contract, section 7)."""
+"""The disk space that stays free whatever is stored (docs/API.md, "Reasons")."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class StoredFile(NamedTuple):
         size: Bytes.
         mtime_ns: Time of the last change, nanoseconds since the epoch.
         inode: Changes whenever the file is replaced.
-        mod_id: The mod that decides who may have it; None if anyone may (wire contract, section 2).
+        mod_id: The mod that decides who may have it; None if anyone may (docs/API.md, "GET `/download/{type}/{path}`").
     """
 
     path: str
@@ -105,7 +105,7 @@ class Storage:
         """Return the folder of a job's unfinished files, which need not exist.
 
         Raises:
-            BadRequest: The id does not have the form of wire contract section 2.
+            BadRequest: The id does not have the form that docs/API.md, "Transfer tokens" gives.
         """
         if not _JOB_ID.fullmatch(job_id):
             raise BadRequest("Invalid job id")

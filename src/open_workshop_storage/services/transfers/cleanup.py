@@ -1,4 +1,4 @@
-"""Removes what nobody needs any more: idle jobs, stray workspaces, leftovers (wire contract, sections 4, 5 and 7)."""
+"""Removes what nobody needs any more: idle jobs, stray workspaces, leftovers (docs/ARCHITECTURE.md, "A job")."""
 
 from __future__ import annotations
 

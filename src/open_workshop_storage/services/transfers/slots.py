@@ -1,4 +1,4 @@
-"""Concurrency limits over all workers that share a store (wire contract, section 7)."""
+"""Concurrency limits over all workers that share a store (docs/CONFIGURATION.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stages between a received file and a packed one (wire contract, sections 5 and 6)."""
+"""The stages between a received file and a packed one (docs/API.md, "Archives" and "Images")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Begins transfers and carries them to their packed file (wire contract, section 5)."""
+"""Begins transfers and carries them to their packed file (docs/API.md, "Loader: transfers")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rules for the names and sizes of an archive's entries, the same for all formats (wire contract, section 6)."""
+"""The rules for the names and sizes of an archive's entries, the same for all formats (docs/API.md, "Archives")."""
 
 from __future__ import annotations
 

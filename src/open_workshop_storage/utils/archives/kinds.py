@@ -1,4 +1,4 @@
-"""What kind of archive a file is, by its first bytes (wire contract, section 6)."""
+"""What kind of archive a file is, by its first bytes (docs/API.md, "Archives")."""
 
 from __future__ import annotations
 

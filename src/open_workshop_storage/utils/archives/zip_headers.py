@@ -27,7 +27,7 @@ from open_workshop_storage.utils.archives.errors import CorruptData, EncryptedDa
 from open_workshop_storage.utils.files.growing_file import GrowingFile
 
 USUAL_METHODS = frozenset({0, 8, 9, 12, 14, 93, 98})
-"""Stored, Deflate, Deflate64, BZip2, LZMA, Zstandard and PPMd (wire contract, section 6)."""
+"""Stored, Deflate, Deflate64, BZip2, LZMA, Zstandard and PPMd (docs/API.md, "Archives")."""
 
 _ENCRYPTED, _AES_METHOD = 0x0001 | 0x0040 | 0x2000, 99
 _SIZES_FOLLOW, _UTF8 = 0x0008, 0x0800

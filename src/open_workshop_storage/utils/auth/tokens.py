@@ -1,4 +1,4 @@
-"""Signs and reads the JSON Web Tokens of transfers (RFC 7519; wire contract, sections 2 and 5)."""
+"""Signs and reads the JSON Web Tokens of transfers (RFC 7519; docs/API.md, "Transfer tokens" and "Callback")."""
 
 from __future__ import annotations
 

@@ -48,8 +48,7 @@ def content_disposition(filename: str | None, path: str) -> str | None:
     """Return the `Content-Disposition` that saves a file under a name from outside, with its own extension.
 
     Args:
-        filename: A name without extension; one with other characters than `[A-Za-z0-9_-]` is ignored (wire
-            contract, section 3).
+        filename: A name without extension; one with other characters than `[A-Za-z0-9_-]` is ignored.
 
     Returns:
         None if there is no usable name.

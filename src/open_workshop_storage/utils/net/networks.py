@@ -38,7 +38,7 @@ _NAT64 = IPv6Network("64:ff9b::/96")
 
 
 def is_reachable(address: IPAddress, allowed_networks: Iterable[IPNetwork]) -> bool:
-    """Say whether a URL transfer may connect to an address (wire contract, section 5, `/transfer/start`).
+    """Say whether a URL transfer may connect to an address (docs/API.md, "GET `/transfer/start`").
 
     It may if the address is globally routable (IANA special-purpose address registries, RFC 6890) or lies in
     an allowed network. IPv4 inside IPv6 counts as the IPv4 address, for both questions, since that is where
