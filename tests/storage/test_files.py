@@ -273,7 +273,8 @@ async def test_what_a_killed_copy_left_is_never_found_and_goes_with_the_cleanup(
         file.truncate(shutil.disk_usage(storage.main_dir).free // 2)
     target = storage.resolve("resource", "a/x")
     code = (
-        "import asyncio, sys; from pathlib import Path; from open_workshop_storage.services.storage.files import Storage\n"
+        "import asyncio, sys; from pathlib import Path\n"
+        "from open_workshop_storage.services.storage.files import Storage\n"
         "asyncio.run(Storage(Path(sys.argv[1])).install(Path(sys.argv[2]), Path(sys.argv[3])))"
     )
     command = [sys.executable, "-c", code, str(storage.main_dir), str(source), str(target)]

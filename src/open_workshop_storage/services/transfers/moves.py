@@ -1,4 +1,4 @@
-"""What the Manager does with a packed job: pack it again, or move it to its place (docs/API.md, "Loader: transfers")."""
+"""What the Manager does with a packed job: packs it again, or moves it (docs/API.md, "Loader: transfers")."""
 
 from __future__ import annotations
 
