@@ -16,6 +16,7 @@ from open_workshop_storage.core.errors import (
     UnsafeArchive,
     UnsupportedFormat,
 )
+from open_workshop_storage.services.storage.disk import full_disk_is_no_space
 from open_workshop_storage.utils.archives import errors
 from open_workshop_storage.utils.archives.seven_zip import Failure, SevenZipError
 
@@ -37,11 +38,6 @@ _SEVEN_ZIP_ERRORS: dict[Failure, type[StorageError]] = {
     Failure.TIMEOUT: RepackFailed,
     Failure.OTHER: RepackFailed,
 }
-_SYSTEM_ERRORS: dict[int | None, type[StorageError]] = {
-    errno.ENOSPC: NoSpace,
-    errno.EDQUOT: NoSpace,
-    errno.ENAMETOOLONG: UnsafeArchive,
-}
 
 
 @contextlib.contextmanager
@@ -52,10 +48,11 @@ def as_storage_errors() -> Iterator[None]:
         StorageError: What fits the utility's error; `RepackFailed` where nothing is known to be the archive's fault.
     """
     try:
-        yield
+        with full_disk_is_no_space():
+            yield
     except errors.ArchiveError as error:
         raise _ARCHIVE_ERRORS[type(error)] from error
     except SevenZipError as error:
         raise _SEVEN_ZIP_ERRORS[error.failure] from error
     except OSError as error:
-        raise _SYSTEM_ERRORS.get(error.errno, RepackFailed) from error
+        raise (UnsafeArchive if error.errno == errno.ENAMETOOLONG else RepackFailed) from error

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 from pathlib import Path
 from typing import Any
 
 from open_workshop_storage.core.errors import ImageExpected, ImagePreparationFailed, ImageTooLarge, NoSpace
-from open_workshop_storage.services.storage.disk import require_space
+from open_workshop_storage.services.storage.disk import is_full, require_space
 from open_workshop_storage.utils.files.durable_files import replace_durably
 from open_workshop_storage.utils.files.paths import partial_path
 from open_workshop_storage.utils.images.children import ImageChildren, ImageTaskFailed
@@ -22,7 +21,6 @@ _MEMORY_BYTES = 3 * 1024**3
 # Three times what any image took, with a core to itself, besides the seconds that its size gives it.
 _NORMALISE_SECONDS = 40.0
 _BLURHASH_SECONDS = 20.0
-_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class Images:
@@ -91,7 +89,7 @@ class Images:
         except ImageTooLargeError as error:
             raise ImageTooLarge from error
         except ImageTaskFailed as error:
-            if error.errno in _FULL:
+            if is_full(error.errno):
                 raise NoSpace from error
             _logger.warning("image not prepared: %s", error)
             raise ImagePreparationFailed from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 from asyncio import wrap_future
 from collections.abc import AsyncIterator, Callable
@@ -12,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from open_workshop_storage.core.errors import FileTooLarge, NoSpace, StorageError
-from open_workshop_storage.services.storage.disk import require_space
+from open_workshop_storage.core.errors import FileTooLarge, StorageError
+from open_workshop_storage.services.storage.disk import full_disk_is_no_space, require_space
 from open_workshop_storage.utils.files.disk_space import reserve
 from open_workshop_storage.utils.processes.threads import finished
 
@@ -84,25 +83,22 @@ async def receive(
     writer = _Writer(target, limits.reserve_bytes, on_written)
     received = offset
     try:
-        await writer.open(offset, (expected or 0) - offset)
-        async with asyncio.timeout(limits.total_seconds or None):
-            while True:
-                async with asyncio.timeout(limits.idle_seconds or None):
-                    chunk = await anext(chunks, None)
-                if chunk is None:
-                    break
-                received += len(chunk)
-                if limits.max_bytes and received > limits.max_bytes:
-                    raise FileTooLarge
-                await writer.add(chunk)
-                on_bytes(received)
-        await writer.finish()
+        with full_disk_is_no_space():
+            await writer.open(offset, (expected or 0) - offset)
+            async with asyncio.timeout(limits.total_seconds or None):
+                while True:
+                    async with asyncio.timeout(limits.idle_seconds or None):
+                        chunk = await anext(chunks, None)
+                    if chunk is None:
+                        break
+                    received += len(chunk)
+                    if limits.max_bytes and received > limits.max_bytes:
+                        raise FileTooLarge
+                    await writer.add(chunk)
+                    on_bytes(received)
+            await writer.finish()
     except TimeoutError:
         raise limits.timed_out from None
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise NoSpace from error
-        raise
     finally:
         await writer.close()
     return Received(received, writer.is_on_disk)

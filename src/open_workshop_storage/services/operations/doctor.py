@@ -21,6 +21,7 @@ from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.storage_types import StorageType
+from open_workshop_storage.services.storage.disk import has_space
 from open_workshop_storage.stores.redis_client import redis_client
 from open_workshop_storage.utils.archives.seven_zip import SevenZip, SevenZipError
 
@@ -114,7 +115,7 @@ def _look_at_storage(root: Path, reserve_bytes: int) -> list[Finding]:
     if root.stat().st_mode & stat.S_IWOTH:
         findings.append(warning("MAIN_DIR", f"anybody may write to {root}; chmod o-w"))
     free = shutil.disk_usage(root).free
-    if free < reserve_bytes:
+    if not has_space(root, 0, reserve_bytes):
         text = f"{_size(free)} free, less than STORAGE_RESERVE_BYTES; transfers are refused: make room, or lower it"
         findings.append(fault("disk", text))
     if len({path.stat().st_dev for path in folders}) > 1:

@@ -10,6 +10,7 @@ from typing import Literal
 from open_workshop_storage.core.errors import ServiceUnavailable
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import JobStore
+from open_workshop_storage.services.storage.disk import has_space
 
 Missing = Literal["redis", "storage", "7z", "disk"]
 """What a service may have to wait for."""
@@ -59,6 +60,6 @@ class Readiness:
         missing: list[Missing] = [] if root.is_dir() and os.access(root, os.W_OK | os.X_OK) else ["storage"]
         if shutil.which("7z") is None:
             missing.append("7z")
-        if root.is_dir() and shutil.disk_usage(root).free < self._settings.storage_reserve_bytes:
+        if root.is_dir() and not has_space(root, 0, self._settings.storage_reserve_bytes):
             missing.append("disk")
         return missing

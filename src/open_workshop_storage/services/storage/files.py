@@ -22,12 +22,11 @@ from open_workshop_storage.core.errors import (
     BadRequest,
     FileMissing,
     InvalidType,
-    NoSpace,
     PathOutsideStorage,
     ServiceUnavailable,
 )
 from open_workshop_storage.core.storage_types import StorageType
-from open_workshop_storage.services.storage.disk import require_space
+from open_workshop_storage.services.storage.disk import full_disk_is_no_space, require_space
 from open_workshop_storage.utils.files.durable_files import copy_beside, make_folders, replace_durably
 from open_workshop_storage.utils.files.paths import (
     PathEscapes,
@@ -47,7 +46,6 @@ _TEMP = "temp"
 _JOB_ID = re.compile(r"[A-Za-z0-9_-]{8,128}")
 _MOD_ID = re.compile(r"[0-9]+")
 _NO_SUCH_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG}
-_FULL = {errno.ENOSPC, errno.EDQUOT}
 _PLACING_ATTEMPTS = 5
 _LINKS_SECONDS = 1.0
 
@@ -345,14 +343,13 @@ class Storage:
 @contextmanager
 def _translated_errors() -> Iterator[None]:
     try:
-        yield
+        with full_disk_is_no_space():
+            yield
     except IsADirectoryError:
         raise BadRequest("Path names a folder") from None
     except NotADirectoryError:
         raise BadRequest("Path leads through a file") from None
     except OSError as error:
-        if error.errno in _FULL:
-            raise NoSpace from None
         if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
             raise BadRequest("Invalid path") from None
         raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import uuid
 from collections.abc import Coroutine, Iterator
@@ -15,6 +14,7 @@ from open_workshop_storage.core.job import Job
 from open_workshop_storage.core.store import JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.services.manager.callbacks import Callbacks
+from open_workshop_storage.services.storage.disk import full_disk_is_no_space
 from open_workshop_storage.services.storage.files import Storage
 from open_workshop_storage.services.storage.workspaces import discard_parts, parts_of
 from open_workshop_storage.services.transfers.job_run import JobRun
@@ -24,7 +24,6 @@ _logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.1
 _ENDING_SECONDS = 5.0
-_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 T = TypeVar("T")
 
@@ -122,7 +121,7 @@ class Runs:
             ServiceUnavailable: The job went to another worker, which goes on with it.
         """
         try:
-            with run.traced():
+            with full_disk_is_no_space(), run.traced():
                 async with run.reporting():
                     return await work
         except StaleJobError:
@@ -137,8 +136,7 @@ class Runs:
         except StorageError as error:
             await self.fail(run, error)
         except Exception as error:
-            is_full = isinstance(error, OSError) and error.errno in _FULL
-            failure = NoSpace() if is_full else unexpected()
+            failure = unexpected()
             failure.__cause__ = error
             await self.fail(run, failure)
 

@@ -33,6 +33,7 @@ from open_workshop_storage.services.archives.archives import Inspection
 from open_workshop_storage.services.intake.fetch import Fetcher, check_url
 from open_workshop_storage.services.intake.receive import ReceiveLimits, receive
 from open_workshop_storage.services.manager.callbacks import Callbacks
+from open_workshop_storage.services.storage.disk import has_space
 from open_workshop_storage.services.transfers.job_run import JobRun
 from open_workshop_storage.services.transfers.moves import Moves
 from open_workshop_storage.services.transfers.runs import Runs, new_owner
@@ -264,7 +265,7 @@ def _copy(source: Path, target: Path, reserve_bytes: int) -> int:
     target.parent.mkdir(parents=True, exist_ok=True)
     copied = 0
     with suppress(FileNotFoundError):
-        if shutil.disk_usage(target.parent).free - source.stat().st_size >= reserve_bytes:
+        if has_space(target.parent, source.stat().st_size, reserve_bytes):
             shutil.copyfile(source, target)
             copied = target.stat().st_size
         source.unlink()
