@@ -60,7 +60,7 @@ async def receive(
     expected: int | None,
     on_bytes: Callable[[int], None],
     offset: int = 0,
-    on_written: Callable[[int], None] = lambda written: None,
+    on_start: Callable[[bytes], None] = lambda block: None,
 ) -> Received:
     """Write a body to a file.
 
@@ -71,7 +71,7 @@ async def receive(
         expected: The announced size in bytes, refused at once if it is too large.
         on_bytes: Told the bytes received so far, after each chunk.
         offset: Bytes of the file that are there already and that the body goes on from.
-        on_written: Told, in a thread, how many bytes of the file can be read, each time that there are more.
+        on_start: Given the file's first block before it is written, unless the body ends within it; may raise.
 
     Raises:
         FileTooLarge: More than `max_bytes` came or were announced.
@@ -80,7 +80,8 @@ async def receive(
     """
     if limits.max_bytes and expected is not None and expected > limits.max_bytes:
         raise FileTooLarge
-    writer = _Writer(target, limits.reserve_bytes, on_written)
+    # What goes on from an offset has been judged where it began.
+    writer = _Writer(target, limits.reserve_bytes, on_start if offset == 0 else lambda block: None)
     received = offset
     try:
         with full_disk_is_no_space():
@@ -110,12 +111,11 @@ class _Writer:
     A disk that is slow, or stands still, so keeps no thread from others.
     """
 
-    def __init__(self, target: Path, reserve_bytes: int, on_written: Callable[[int], None]) -> None:
+    def __init__(self, target: Path, reserve_bytes: int, on_start: Callable[[bytes], None]) -> None:
         self.is_on_disk = False
         self._target = target
         self._reserve_bytes = reserve_bytes
-        self._on_written = on_written
-        self._written_bytes = 0
+        self._on_start = on_start
         self._thread = ThreadPoolExecutor(1, "receive")
         self._descriptor = -1
         self._waiting: list[bytes] = []
@@ -133,11 +133,6 @@ class _Writer:
         self._check_space(missing)
         if missing > 0:
             reserve(self._descriptor, offset, missing)
-        self._wrote(offset)
-
-    def _wrote(self, size: int) -> None:
-        self._written_bytes += size
-        self._on_written(self._written_bytes)
 
     def _check_space(self, wanted: int = 0) -> None:
         require_space(self._descriptor, wanted, self._reserve_bytes)
@@ -148,6 +143,8 @@ class _Writer:
         if self._waiting_bytes >= BLOCK_BYTES or len(self._waiting) == _MOST_CHUNKS:
             await self._written()
             chunks, self._waiting, self._waiting_bytes = self._waiting, [], 0
+            if self._writing is None:
+                self._on_start(b"".join(chunks))
             self._writing = self._thread.submit(self._write, chunks)
 
     async def _written(self) -> None:
@@ -162,7 +159,6 @@ class _Writer:
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]
         self._check_space()
-        self._wrote(size)
 
     async def finish(self) -> None:
         await self._written()

@@ -9,15 +9,14 @@ from open_workshop_storage.core.job import Stage
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import Slot
 from open_workshop_storage.services.archives.archives import Archives, Inspection
-from open_workshop_storage.services.archives.early_inspection import inspect_early
+from open_workshop_storage.services.archives.errors import as_storage_errors
 from open_workshop_storage.services.images.images import Images
-from open_workshop_storage.services.intake.receive import BLOCK_BYTES
 from open_workshop_storage.services.storage.workspaces import discard
 from open_workshop_storage.services.transfers.job_run import JobRun
 from open_workshop_storage.services.transfers.slots import Slots
 from open_workshop_storage.services.transfers.tasks import Tasks
 from open_workshop_storage.utils.archives.kinds import Kind
-from open_workshop_storage.utils.files.growing_file import GrowingFile
+from open_workshop_storage.utils.archives.zip_headers import refuse_encrypted_start
 from open_workshop_storage.utils.processes.threads import run_to_end
 
 
@@ -31,32 +30,25 @@ class Stages:
         self._slots = slots
         self._tasks = tasks
 
-    async def inspect_early(self, run: JobRun, file: GrowingFile, expected: int | None) -> Inspection | None:
-        """Inspect a file while it comes in, as far as can be; return what that tells of the whole of it, if it does.
-
-        Args:
-            expected: The announced size in bytes.
+    def judge_start(self, run: JobRun, block: bytes) -> None:
+        """Refuse a file by its first block, while the rest comes in.
 
         Raises:
-            StorageError: It is refused, whatever else may come.
+            EncryptedArchive: It is a ZIP whose first file is encrypted.
         """
-        is_written_at_once = expected is not None and expected < BLOCK_BYTES
-        if run.job.claims.transfer_kind is TransferKind.IMAGE or is_written_at_once:
-            return None
-        return await inspect_early(file, self._settings)
+        if run.job.claims.transfer_kind is TransferKind.ARCHIVE:
+            with as_storage_errors():
+                refuse_encrypted_start(block)
 
-    async def prepare(self, run: JobRun, inspection: Inspection | None = None) -> dict[str, Any]:
+    async def prepare(self, run: JobRun) -> dict[str, Any]:
         """Make the packed file; return what the job's record then says of it.
-
-        Args:
-            inspection: What is known of the received file, if it has been inspected.
 
         Raises:
             StorageError: The file is refused, or could not be packed.
         """
         if run.job.claims.transfer_kind is TransferKind.IMAGE:
             return await self._prepare_image(run)
-        return await self._prepare_archive(run, inspection)
+        return await self._prepare_archive(run)
 
     async def _prepare_image(self, run: JobRun) -> dict[str, Any]:
         await run.stage(Stage.PROCESSING)
@@ -66,9 +58,8 @@ class Stages:
             size = await self._images.normalise(run.source, packed)
         return {"packed_file": run.within(packed), "packed_bytes": size, "unpacked_bytes": size}
 
-    async def _prepare_archive(self, run: JobRun, inspection: Inspection | None) -> dict[str, Any]:
-        if inspection is None:
-            inspection = await self._archives.inspect(run.source, self._settings.transfer_max_unpacked_bytes)
+    async def _prepare_archive(self, run: JobRun) -> dict[str, Any]:
+        inspection = await self._archives.inspect(run.source, self._settings.transfer_max_unpacked_bytes)
         # What its headers do not refuse, the disk takes in while 7z works on it.
         async with run.securing_source():
             return await (self._keep(run, inspection) if inspection.keep else self._repack(run, inspection))

@@ -29,7 +29,6 @@ from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import JobStore, Slot, StaleJobError
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.observability.tracing import joined, traceparent
-from open_workshop_storage.services.archives.archives import Inspection
 from open_workshop_storage.services.intake.fetch import Fetcher, check_url
 from open_workshop_storage.services.intake.receive import ReceiveLimits, receive
 from open_workshop_storage.services.manager.callbacks import Callbacks
@@ -39,8 +38,6 @@ from open_workshop_storage.services.transfers.moves import Moves
 from open_workshop_storage.services.transfers.runs import Runs, new_owner
 from open_workshop_storage.services.transfers.slots import Slots
 from open_workshop_storage.services.transfers.stages import Stages
-from open_workshop_storage.utils.archives.groups import without_group
-from open_workshop_storage.utils.files.growing_file import GrowingFile
 from open_workshop_storage.utils.files.names import safe_file_name
 from open_workshop_storage.utils.processes.threads import run_to_end
 
@@ -149,14 +146,14 @@ class Transfers:
                 timed_out=UploadTimedOut,
             )
 
-            async def receiving() -> Inspection | None:
-                # Whoever hears of a failure and comes back at once should find the slot free.
+            async def receiving() -> None:
+                # A client that hears of a failure and comes back at once should find the slot free.
                 async with slot:
-                    return await self._receive(run, chunks, limits, announced, Stage.UPLOADED)
+                    await self._receive(run, chunks, limits, announced, Stage.UPLOADED)
 
-            inspection = await self._runs.guard(run, receiving(), UploadFailed)
+            await self._runs.guard(run, receiving(), UploadFailed)
         # Once the file is here the transfer goes on to its end, whether or not the client waits for it.
-        return await asyncio.shield(self._runs.tasks.start(self._finish(run, inspection)))
+        return await asyncio.shield(self._runs.tasks.start(self._finish(run)))
 
     async def resume(self, job: Job) -> None:
         """Go on with a job that was taken from the store, from its last finished stage to its end.
@@ -175,24 +172,24 @@ class Transfers:
             elif run.is_received:
                 await self._finish(run)
             elif job.origin == "url":
-                inspection = await self._runs.guard(run, self._fetch(run), DownloadFailed)
-                await self._finish(run, inspection)
+                await self._runs.guard(run, self._fetch(run), DownloadFailed)
+                await self._finish(run)
             else:
                 # The body went to a worker that is gone, and cannot be had again.
                 await self._runs.fail(run, UploadFailed())
 
-    async def _finish(self, run: JobRun, inspection: Inspection | None = None) -> Job:
+    async def _finish(self, run: JobRun) -> Job:
         is_image = run.job.claims.transfer_kind is TransferKind.IMAGE
         unexpected = ImagePreparationFailed if is_image else RepackFailed
-        callback = await self._runs.guard(run, self._pack(run, inspection), unexpected)
+        callback = await self._runs.guard(run, self._pack(run), unexpected)
         self._runs.release(run)
         await self._callbacks.deliver(callback)
         return run.job
 
-    async def _pack(self, run: JobRun, inspection: Inspection | None) -> Callback:
-        return await run.finish(**await self._stages.prepare(run, inspection))
+    async def _pack(self, run: JobRun) -> Callback:
+        return await run.finish(**await self._stages.prepare(run))
 
-    async def _fetch(self, run: JobRun) -> Inspection | None:
+    async def _fetch(self, run: JobRun) -> None:
         claims = run.job.claims
         assert claims.download_url is not None
         limits = ReceiveLimits(
@@ -217,7 +214,7 @@ class Transfers:
                             partial_file=run.within(run.folder / _SOURCE),
                             file_name=safe_file_name(claims.filename or response.filename or ""),
                         )
-                        return await self._receive(
+                        await self._receive(
                             run, response.chunks(), limits, response.total, Stage.DOWNLOADED, response.offset
                         )
             except TimeoutError:
@@ -243,18 +240,18 @@ class Transfers:
         expected: int | None,
         then: Stage,
         offset: int = 0,
-    ) -> Inspection | None:
+    ) -> None:
         source = run.folder / _SOURCE
-        file = GrowingFile(source)
-        with without_group():
-            async with asyncio.TaskGroup() as group:
-                inspecting = group.create_task(self._stages.inspect_early(run, file, expected))
-                size, is_on_disk = await receive(
-                    chunks, source, limits, expected, lambda count: run.progress(bytes=count), offset, file.grow
-                )
-                file.end()
+        size, is_on_disk = await receive(
+            chunks,
+            source,
+            limits,
+            expected,
+            lambda count: run.progress(bytes=count),
+            offset,
+            lambda block: self._stages.judge_start(run, block),
+        )
         await run.received(source, then, size, is_on_disk=is_on_disk)
-        return inspecting.result()
 
     def _max_bytes(self, job: Job) -> int:
         limit = job.claims.max_bytes

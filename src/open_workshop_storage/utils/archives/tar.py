@@ -14,7 +14,6 @@ from typing import IO, Any, BinaryIO, TypeVar, cast
 
 from open_workshop_storage.utils.archives.entries import Entries, decode_name
 from open_workshop_storage.utils.archives.errors import CorruptData, CutOff, UnsafeEntry
-from open_workshop_storage.utils.files.growing_file import GrowingFile
 
 T = TypeVar("T")
 
@@ -42,22 +41,8 @@ def read_tar(path: Path, entries: Entries) -> None:
         OSError: It cannot be read.
     """
     with path.open("rb", buffering=0) as file:
-        judge_tar(file, entries)
-
-
-def judge_tar(file: BinaryIO | GrowingFile, entries: Entries) -> None:
-    """Judge a tar by its headers, from where the file stands. Blocks.
-
-    Args:
-        file: Open for reading, without a buffer.
-        entries: Takes every entry.
-
-    Raises:
-        ArchiveError: It is unsafe, corrupt, cut off or too large.
-        OSError: It cannot be read.
-    """
-    for _ in _members(_Source(file, lambda: None), entries):
-        pass
+        for _ in _members(_Source(file, lambda: None), entries):
+            pass
 
 
 def unpack_tar(file: BinaryIO, target: Path, entries: Entries, tick: Callable[[], None]) -> None:
@@ -154,7 +139,7 @@ def _write(path: str, member: tarfile.TarInfo, content: Iterator[bytes], tick: C
 class _Source:
     """A tar's bytes, read forwards, as a file that the library accepts."""
 
-    def __init__(self, file: BinaryIO | GrowingFile, tick: Callable[[], None]) -> None:
+    def __init__(self, file: BinaryIO, tick: Callable[[], None]) -> None:
         self.last_read = b""
         self._file = file
         self._tick = tick

@@ -24,7 +24,6 @@ from open_workshop_storage.utils.archives.central_directory import (
 )
 from open_workshop_storage.utils.archives.entries import Entries, decode_name, split_name
 from open_workshop_storage.utils.archives.errors import CorruptData, EncryptedData, UnsafeEntry
-from open_workshop_storage.utils.files.growing_file import GrowingFile
 
 USUAL_METHODS = frozenset({0, 8, 9, 12, 14, 93, 98})
 """Stored, Deflate, Deflate64, BZip2, LZMA, Zstandard and PPMd (docs/API.md, "Archives")."""
@@ -87,27 +86,26 @@ def read_zip(path: Path, entries: Entries) -> ZipVerdict:
     return ZipVerdict(keep, any(header.flags & _SIZES_FOLLOW for header in directory.headers))
 
 
-def refuse_encrypted_start(file: GrowingFile) -> None:
-    """Look for encryption in a ZIP that is still coming in: in its first file, behind folders if there are any. Blocks.
+def refuse_encrypted_start(head: bytes) -> None:
+    """Look for encryption in the first file of a ZIP, behind folders if there are any.
 
-    All else is for the directory to say: what looks like a later entry need not be one.
+    What looks like a later entry need not be one: only the directory tells.
+
+    Args:
+        head: The first bytes of a file of any kind.
 
     Raises:
         EncryptedData: The entry is encrypted.
-        OSError: The file cannot be read.
     """
-    position = len(_SINGLE_PIECE) if file.read(len(_SINGLE_PIECE)) == _SINGLE_PIECE else 0
+    position = len(_SINGLE_PIECE) if head.startswith(_SINGLE_PIECE) else 0
     is_folder = True
-    while is_folder:
-        file.seek(position)
-        header = file.read(_LOCAL_HEADER.size)
-        if len(header) < _LOCAL_HEADER.size or not header.startswith(_LOCAL_MAGIC):
-            return
-        _, flags, method, _, packed, _, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(header)
+    while is_folder and head.startswith(_LOCAL_MAGIC, position) and len(head) >= position + _LOCAL_HEADER.size:
+        _, flags, method, _, packed, _, name_bytes, extra_bytes = _LOCAL_HEADER.unpack_from(head, position)
         _refuse_encryption(flags, method)
-        # One with bytes behind it is none to look behind.
-        is_folder = file.read(name_bytes).endswith(b"/") and not packed and not flags & _SIZES_FOLLOW
-        position += len(header) + name_bytes + extra_bytes
+        name_at = position + _LOCAL_HEADER.size
+        # The place of the next header is known only behind a folder without data.
+        is_folder = head[name_at : name_at + name_bytes].endswith(b"/") and not packed and not flags & _SIZES_FOLLOW
+        position = name_at + name_bytes + extra_bytes
 
 
 def _refuse_encryption(flags: int, method: int) -> None:
