@@ -25,7 +25,6 @@ from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.services.storage.files import Storage
 from open_workshop_storage.utils.files.durable_files import Stopped, copy_beside
 from open_workshop_storage.utils.files.paths import partial_path
-from open_workshop_storage.utils.processes.threads import run_to_end
 from tests.support.servers import PROJECT
 
 pytestmark = pytest.mark.anyio
@@ -322,18 +321,3 @@ except NoSpace:
     if "unshare" in ran.stderr or "mount:" in ran.stderr:
         pytest.skip("no file system of our own may be mounted here")
     assert ran.stdout == f"full [] {2 * 1024 * 1024}\n", ran.stderr
-
-
-async def test_a_cancelled_caller_waits_for_its_thread() -> None:
-    ended = []
-
-    def work(stop: threading.Event) -> None:
-        stop.wait()
-        ended.append(True)
-
-    task = asyncio.create_task(run_to_end(work))
-    await asyncio.sleep(0)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert ended == [True]

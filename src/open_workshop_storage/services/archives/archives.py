@@ -34,7 +34,7 @@ from open_workshop_storage.utils.archives.tar import read_tar, unpack_tar
 from open_workshop_storage.utils.archives.tree import settle_tree, size_of_tree
 from open_workshop_storage.utils.archives.zip_headers import read_zip
 from open_workshop_storage.utils.files.durable_files import Stopped, sync
-from open_workshop_storage.utils.processes.threads import run_to_end
+from open_workshop_storage.utils.processes.threads import run_to_end, run_until_stopped
 
 OnPercent = Callable[[float], None]
 
@@ -185,10 +185,10 @@ class Archives:
         if 0 < max_unpacked_bytes < inspection.unpacked_bytes:
             raise ArchiveTooLarge
         with as_storage_errors():
-            await run_to_end(lambda stop: _make_empty(target))
+            await run_to_end(_make_empty, target)
             try:
                 if inspection.kind is Kind.PLAIN:
-                    await run_to_end(partial(self._place_plain, source, target / filename))
+                    await run_until_stopped(partial(self._place_plain, source, target / filename))
                     on_percent(100)
                     return inspection.unpacked_bytes
                 await asyncio.to_thread(self._require_space, target, inspection.unpacked_bytes)
@@ -220,14 +220,14 @@ class Archives:
         arguments = "a", "-tzip", "-mm=Deflate", f"-mx={level}", "-mcu=on", part, "."
         with as_storage_errors():
             # 7z would add to what is there.
-            await run_to_end(lambda stop: _remove_part(part))
+            await run_to_end(_remove_part, part)
             try:
                 async with watched(partial(self._require_space, target.parent)), meanwhile(_write_back(part)):
                     await self._seven_zip.run(*arguments, on_percent=on_percent, folder=folder)
                 await asyncio.to_thread(self._require_space, target.parent)
-                return await run_to_end(lambda stop: _put_in_place(part, target))
+                return await run_to_end(_put_in_place, part, target)
             except BaseException:
-                await run_to_end(lambda stop: _remove_part(part))
+                await run_to_end(_remove_part, part)
                 raise
 
     async def _extract_by_seven_zip(
@@ -269,7 +269,7 @@ class Archives:
             read = partial(unpack, lambda: None)
             await read_decompressed(self._seven_zip, source, _TYPE_SWITCHES[kind], read, on_percent)
         else:
-            await run_to_end(partial(unpack_file, asyncio.get_running_loop()))
+            await run_until_stopped(partial(unpack_file, asyncio.get_running_loop()))
         return entries.unpacked_bytes
 
     def _first_look(self, source: Path, max_unpacked_bytes: int) -> tuple[Kind, Entries]:
@@ -310,7 +310,7 @@ async def _write_back(part: Path) -> NoReturn:
         await asyncio.sleep(_WRITE_BACK_SECONDS)
         # 7z may not have begun it yet.
         with contextlib.suppress(FileNotFoundError):
-            await run_to_end(lambda stop: sync(part))
+            await run_to_end(sync, part)
 
 
 def _remove_part(part: Path) -> None:

@@ -61,9 +61,9 @@ class Images:
         partial = partial_path(target)
         try:
             await self._run(self._normalise_seconds, "normalise", source, partial)
-            return await run_to_end(lambda stop: _place(partial, target, self._reserve_bytes))
+            return await run_to_end(_place, partial, target, self._reserve_bytes)
         except BaseException:
-            await run_to_end(lambda stop: partial.unlink(missing_ok=True))
+            await run_to_end(partial.unlink, missing_ok=True)
             raise
 
     async def blurhash(self, path: Path) -> tuple[str, int, int]:

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,7 +38,7 @@ from open_workshop_storage.utils.files.paths import (
     partial_path,
     resolve_inside,
 )
-from open_workshop_storage.utils.processes.threads import run_to_end
+from open_workshop_storage.utils.processes.threads import run_to_end, run_until_stopped
 
 _ALL_TYPES = tuple(StorageType)
 _TYPES_BY_NAME = {str(storage_type): storage_type for storage_type in StorageType}
@@ -227,7 +228,7 @@ class Storage:
             NoSpace: The disk is full, or would be down to its reserve; nothing is left behind.
             ServiceUnavailable: The storage root is missing.
         """
-        return await run_to_end(lambda stop: self._install(source, target, stop))
+        return await run_until_stopped(partial(self._install, source, target))
 
     async def delete(self, target: Path) -> None:
         """Remove a file, and then the folders that are empty without it, up to its type's folder.
@@ -238,11 +239,11 @@ class Storage:
         Raises:
             FileMissing: There is no such file, or it is a folder.
         """
-        await run_to_end(lambda stop: self._delete(target))
+        await run_to_end(self._delete, target)
 
     async def remove_leftovers(self, older_than_seconds: float) -> None:
         """Remove what copies of `install` left beside their targets when their process died."""
-        await run_to_end(lambda stop: self._remove_leftovers(time.time() - older_than_seconds))
+        await run_to_end(self._remove_leftovers, time.time() - older_than_seconds)
 
     def _real_folder(self, name: str) -> str:
         # One look-up, or two, tell whether the real path found last still is that folder's; to find it takes ten

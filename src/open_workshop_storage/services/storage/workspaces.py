@@ -18,7 +18,7 @@ async def parts_of(workspace: Path) -> list[Path]:
 
 async def discard(path: Path) -> None:
     """Remove a file, or a folder with all that is in it, if it is there."""
-    await run_to_end(lambda stop: _discard(path))
+    await run_to_end(_discard, path)
 
 
 async def discard_holding(folder: Path, file: Path) -> IO[bytes] | None:
@@ -26,7 +26,7 @@ async def discard_holding(folder: Path, file: Path) -> IO[bytes] | None:
 
     The file system takes its blocks back when it is closed, which takes a while that nobody should have to wait for.
     """
-    return await run_to_end(lambda stop: _discard_holding(folder, file))
+    return await run_to_end(_discard_holding, folder, file)
 
 
 async def discard_parts(workspace: Path, parts: list[Path]) -> None:
@@ -34,7 +34,7 @@ async def discard_parts(workspace: Path, parts: list[Path]) -> None:
     for part in parts:
         await discard(part)
     with suppress(OSError):
-        await run_to_end(lambda stop: workspace.rmdir())
+        await run_to_end(workspace.rmdir)
 
 
 def _parts_of(workspace: Path) -> list[Path]:

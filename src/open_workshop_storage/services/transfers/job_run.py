@@ -127,7 +127,7 @@ class JobRun:
 
     async def _secure_source(self) -> None:
         if self.job.source_file is None:
-            await run_to_end(lambda stop: sync(self.source))
+            await run_to_end(sync, self.source)
             await self._save(None, source_file=self.within(self.source))
 
     async def finish(self, **changes: Any) -> Callback:

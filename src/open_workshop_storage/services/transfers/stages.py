@@ -53,7 +53,7 @@ class Stages:
     async def _prepare_image(self, run: JobRun) -> dict[str, Any]:
         await run.stage(Stage.PROCESSING)
         packed = run.folder / "packed.webp"
-        await run_to_end(lambda stop: packed.parent.mkdir(parents=True, exist_ok=True))
+        await run_to_end(packed.parent.mkdir, parents=True, exist_ok=True)
         async with run.securing_source():
             size = await self._images.normalise(run.source, packed)
         return {"packed_file": run.within(packed), "packed_bytes": size, "unpacked_bytes": size}

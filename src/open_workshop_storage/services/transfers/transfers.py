@@ -230,7 +230,7 @@ class Transfers:
             return 0
         partial = run.workspace / run.job.partial_file
         reserve_bytes = self._settings.storage_reserve_bytes
-        return await run_to_end(lambda stop: _copy(partial, run.folder / _SOURCE, reserve_bytes))
+        return await run_to_end(_copy, partial, run.folder / _SOURCE, reserve_bytes)
 
     async def _receive(
         self,

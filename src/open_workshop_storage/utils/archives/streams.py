@@ -16,7 +16,7 @@ from open_workshop_storage.utils.archives.errors import CutOff
 from open_workshop_storage.utils.archives.groups import without_group
 from open_workshop_storage.utils.archives.kinds import HEAD_BYTES, Kind, kind_of
 from open_workshop_storage.utils.archives.seven_zip import SevenZip, SevenZipError
-from open_workshop_storage.utils.processes.threads import run_to_end
+from open_workshop_storage.utils.processes.threads import run_until_stopped
 
 _SAMPLE_BYTES = 4 * 1024 * 1024
 _PIPE_BYTES = 1024 * 1024
@@ -47,7 +47,7 @@ async def read_decompressed(
     async def reading() -> None:
         try:
             with output:
-                await run_to_end(partial(read, output))
+                await run_until_stopped(partial(read, output))
         except CutOff:
             # Why the stream ended here, 7z knows better.
             await asyncio.wait([decompressing])

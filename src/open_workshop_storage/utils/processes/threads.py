@@ -7,35 +7,44 @@ import contextvars
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from functools import partial
+from typing import ParamSpec, TypeVar
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
-async def run_to_end(work: Callable[[threading.Event], T], wake: Callable[[], None] = lambda: None) -> T:
+async def run_to_end(work: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
     """Run blocking work in a thread of its own, and never return before it has ended.
 
-    `asyncio.to_thread` lets its thread run on when the caller is cancelled, and what it then does to files
-    nobody expects any more. Here a cancellation sets the event that the work is given, and goes on once the
-    work has ended. Nor does work that waits for a slow disk keep the loop's few shared threads from others.
-
-    Args:
-        work: Looks at the event as often as it can stop, and then stops by raising.
-        wake: Called once the event is set, for work that may be asleep.
+    `asyncio.to_thread` lets its thread run on when the caller is cancelled, and nothing expects what that then does to
+    files. Here a cancellation goes on once the work has ended. Nor does work that waits for a slow disk keep the loop's
+    few shared threads from others.
 
     Raises:
         Exception: Whatever the work raises, unless the caller was cancelled.
     """
+    return await _in_thread(partial(work, *arguments, **options), lambda: None)
 
-    def stop_work() -> None:
-        stop.set()
-        wake()
 
+async def run_until_stopped(work: Callable[[threading.Event], T]) -> T:
+    """Run blocking work as `run_to_end` does, with an event that is set when the caller is cancelled.
+
+    Args:
+        work: Looks at the event as often as it can stop, and then stops by raising.
+
+    Raises:
+        Exception: Whatever the work raises, unless the caller was cancelled.
+    """
     stop = threading.Event()
+    return await _in_thread(partial(work, stop), stop.set)
+
+
+async def _in_thread(work: Callable[[], T], stop: Callable[[], None]) -> T:
     context = contextvars.copy_context()
     with ThreadPoolExecutor(1) as thread:
-        future = asyncio.get_running_loop().run_in_executor(thread, context.run, work, stop)
-        return await finished(future, stop_work)
+        future = asyncio.get_running_loop().run_in_executor(thread, context.run, work)
+        return await finished(future, stop)
 
 
 async def finished(future: asyncio.Future[T], stop: Callable[[], None] = lambda: None) -> T:
