@@ -19,7 +19,7 @@ from open_workshop_storage.services.downloads.access import AccessService
 from open_workshop_storage.services.downloads.downloads import Downloads
 from open_workshop_storage.services.storage.files import Storage
 from open_workshop_storage.utils.files.paths import partial_path
-from open_workshop_storage.utils.http.conditions import parse_date
+from open_workshop_storage.utils.http.dates import parse_date
 from tests.conftest import ServiceStarter
 from tests.support.archives import SMALL_MOD, zip_of
 from tests.support.client import PATIENCE_SECONDS, raw_request

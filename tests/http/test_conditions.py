@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from open_workshop_storage.utils.http.conditions import (
     Outcome,
     Validators,
-    format_date,
     judge,
-    parse_date,
     range_applies,
 )
 
@@ -73,18 +69,3 @@ def test_conditions_are_judged_in_their_order(headers: dict[str, str], outcome: 
 )
 def test_a_range_applies_only_to_the_version_that_it_was_meant_for(if_range: str | None, applies: bool) -> None:
     assert range_applies(if_range, CURRENT) is applies
-
-
-def test_dates_are_read_in_all_three_forms_and_written_in_one() -> None:
-    for text in (DATE, "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"):
-        assert parse_date(text) == CURRENT.last_modified
-    assert format_date(CURRENT.last_modified) == DATE
-
-
-@settings(max_examples=300, deadline=None)
-@given(
-    text=st.text(st.characters(max_codepoint=255), max_size=40)
-    | st.from_regex(r"[A-Z][a-z]{2}, [0-9]{1,3} (Jan|Feb) [0-9]{1,6} [0-9]{1,3}:[0-9]{2}:[0-9]{2} (GMT|[+-][0-9]{4,9})")
-)
-def test_no_date_however_odd_is_an_error(text: str) -> None:
-    assert parse_date(text) is None or isinstance(parse_date(text), int)

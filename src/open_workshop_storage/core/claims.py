@@ -13,7 +13,8 @@ from pydantic_core import from_json
 
 from open_workshop_storage.core.errors import BadRequest, UnsupportedFormat
 
-_JOB_ID = re.compile(r"[A-Za-z0-9_-]{8,128}")
+JOB_ID = re.compile(r"[A-Za-z0-9_-]{8,128}")
+"""The form of a job's id (docs/API.md, "Transfer tokens")."""
 
 # RFC 7519 section 4.1: these speak of the token itself and mean nothing in another token.
 _TOKEN_CLAIMS = frozenset({"iss", "aud", "exp", "nbf", "iat", "jti"})
@@ -61,7 +62,7 @@ def check_job_id(job_id: object) -> str:
     Raises:
         BadRequest: It is no text of 8 to 128 letters, digits, `_` and `-`.
     """
-    if isinstance(job_id, str) and _JOB_ID.fullmatch(job_id):
+    if isinstance(job_id, str) and JOB_ID.fullmatch(job_id):
         return job_id
     raise BadRequest("Invalid job id")
 

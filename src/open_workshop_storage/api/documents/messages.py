@@ -11,7 +11,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-JobId = Annotated[str, Field(pattern="^[A-Za-z0-9_-]{8,128}$", description="The transfer's name.")]
+from open_workshop_storage.core.claims import JOB_ID
+
+JobId = Annotated[str, Field(pattern=f"^{JOB_ID.pattern}$", description="The transfer's name.")]
 Kind = Annotated[Literal["archive", "img"], Field(description="What is transferred.")]
 Status = Literal["pending", "uploading", "downloading", "processing", "packed", "moved", "error"]
 

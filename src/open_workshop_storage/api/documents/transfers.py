@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 
 from open_workshop_storage.api.documents.messages import JobId, Status
 from open_workshop_storage.api.documents.openapi import form_body, form_token
+from open_workshop_storage.core.claims import JOB_ID
 from open_workshop_storage.core.storage_types import StorageType
 
 TRANSFER_TOKEN = "Transfer token: a JWT with `TransferTokenClaims` that the Manager signed."
@@ -15,7 +16,7 @@ TRANSFER_TOKEN_EXAMPLE = "eyJhbGciOiJIUzI1NiJ9.e30.signature"
 _MANAGE_TOKEN = form_token("storage_manage_token")
 _JOB_ID = {
     "type": "string",
-    "pattern": "^[A-Za-z0-9_-]{8,128}$",
+    "pattern": f"^{JOB_ID.pattern}$",
     "description": "The transfer's name.",
     "examples": ["job-7f3a9c21"],
 }

@@ -8,7 +8,6 @@ import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from http import HTTPStatus
 
@@ -22,6 +21,7 @@ from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.observability.metrics import CALLBACKS
 from open_workshop_storage.observability.tracing import job_span, mark_failed, trace_headers
 from open_workshop_storage.utils.auth.tokens import sign_callback_token
+from open_workshop_storage.utils.http.dates import retry_after
 
 _logger = logging.getLogger(__name__)
 
@@ -81,13 +81,13 @@ class Callbacks:
         """Make one attempt at a callback that this worker holds, and write down what came of it."""
         with job_span("callback", callback.job_id, callback.traceparent, {"attempt": callback.attempts + 1}) as span:
             async with self._held(callback):
-                outcome, retry_after = await self._attempt(callback)
+                outcome, pause = await self._attempt(callback)
             CALLBACKS.add(1, {"outcome": outcome})
             try:
                 if outcome in (Outcome.FAILED, Outcome.REFUSED):
                     mark_failed(span, outcome)
                 if outcome is Outcome.FAILED:
-                    await self._again(callback, retry_after)
+                    await self._again(callback, pause)
                 else:
                     await self._store.settle_callback(callback)
             except ServiceUnavailable:
@@ -112,7 +112,7 @@ class Callbacks:
             return Outcome.FAILED, 0.0
         if status in _TRY_AGAIN:
             log.warning("callback answered %d", status)
-            return Outcome.FAILED, _retry_after(answer.headers.get("retry-after"))
+            return Outcome.FAILED, retry_after(answer.headers.get("retry-after"))
         if 200 <= status < 300:
             log.info("callback delivered")
             return Outcome.DELIVERED, 0.0
@@ -122,11 +122,11 @@ class Callbacks:
         log.error("callback refused with status %d", status)
         return Outcome.REFUSED, 0.0
 
-    async def _again(self, callback: Callback, retry_after: float) -> None:
+    async def _again(self, callback: Callback, least_pause: float) -> None:
         attempts = callback.attempts + 1
         doublings = min(callback.attempts, _MOST_DOUBLINGS)
         pause = min(_FIRST_PAUSE_SECONDS * 2.0**doublings, _LONGEST_PAUSE_SECONDS) * random.uniform(0.5, 1.0)
-        pause = max(pause, retry_after)
+        pause = max(pause, least_pause)
         if time.time() + pause > callback.created_at + self._settings.callback_retry_window_seconds:
             job_log(_logger, callback.job_id).error("callback given up after %d attempts", attempts)
             await self._store.settle_callback(callback)
@@ -149,15 +149,3 @@ class Callbacks:
                 yield
             finally:
                 holding.cancel()
-
-
-def _retry_after(value: str | None) -> float:
-    """Return the seconds of a `Retry-After` (RFC 9110 section 10.2.3), 0 for none or nonsense."""
-    if value is None:
-        return 0.0
-    if value.strip().isdecimal():
-        return float(value)
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return 0.0

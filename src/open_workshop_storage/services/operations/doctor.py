@@ -9,8 +9,6 @@ import shutil
 import stat
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
-from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from pathlib import Path
 from resource import RLIMIT_NOFILE, getrlimit
@@ -24,6 +22,7 @@ from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.services.storage.disk import has_space
 from open_workshop_storage.stores.redis_client import redis_client
 from open_workshop_storage.utils.archives.seven_zip import SevenZip, SevenZipError
+from open_workshop_storage.utils.http.dates import parse_date
 
 _PATIENCE_SECONDS = 5.0
 _MOST_SKEW_SECONDS = 10.0
@@ -186,8 +185,7 @@ async def _neighbours(settings: Settings) -> list[Finding]:
                 text = f"no answer ({reason_of(error)}); start the service, or correct the URL"
                 findings.append(fault(name, text))
                 continue
-            with suppress(ValueError):
-                told = parsedate_to_datetime(answer.headers.get("date", "")).timestamp()
+            if (told := parse_date(answer.headers.get("date"))) is not None:
                 findings += _clock(name, told - asked)
             if answer.status_code in _NOBODY_BEHIND:
                 findings.append(

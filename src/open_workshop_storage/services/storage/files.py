@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from open_workshop_storage.core.claims import JOB_ID
 from open_workshop_storage.core.errors import (
     BadRequest,
     FileMissing,
@@ -44,7 +45,6 @@ _ALL_TYPES = tuple(StorageType)
 _TYPES_BY_NAME = {str(storage_type): storage_type for storage_type in StorageType}
 _MODS = f"{StorageType.ARCHIVE}/mods"
 _TEMP = "temp"
-_JOB_ID = re.compile(r"[A-Za-z0-9_-]{8,128}")
 _MOD_ID = re.compile(r"[0-9]+")
 _NO_SUCH_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG}
 _PLACING_ATTEMPTS = 5
@@ -106,7 +106,7 @@ class Storage:
         Raises:
             BadRequest: The id does not have the form that docs/API.md, "Transfer tokens" gives.
         """
-        if not _JOB_ID.fullmatch(job_id):
+        if not JOB_ID.fullmatch(job_id):
             raise BadRequest("Invalid job id")
         return self.temp / job_id
 

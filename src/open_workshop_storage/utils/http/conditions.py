@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timezone
-from email.utils import parsedate_to_datetime
 from enum import Enum, auto
 
-_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+from open_workshop_storage.utils.http.dates import parse_date
+
 _ENTITY_TAG = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 
 
@@ -67,25 +64,6 @@ def range_applies(if_range: str | None, current: Validators) -> bool:
     if '"' in text:
         return text == current.etag
     return parse_date(text) == current.last_modified
-
-
-def parse_date(text: str | None) -> int | None:
-    """Return an HTTP date in any of its three forms as seconds since the epoch; None if it is none."""
-    if text is None:
-        return None
-    try:
-        moment = parsedate_to_datetime(text)
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=timezone.utc)
-        return int(moment.timestamp())
-    except (ValueError, OverflowError, IndexError):
-        return None
-
-
-def format_date(seconds: int) -> str:
-    """Return an HTTP date (RFC 9110, section 5.6.7)."""
-    year, month, day, hour, minute, second, weekday = time.gmtime(seconds)[:7]
-    return f"{_DAYS[weekday]}, {day:02} {_MONTHS[month - 1]} {year:04} {hour:02}:{minute:02}:{second:02} GMT"
 
 
 def _names_current(tags: str, etag: str, *, weakly: bool) -> bool:

@@ -9,7 +9,7 @@ from email.utils import collapse_rfc2231_value
 
 import httpx
 
-from open_workshop_storage.utils.http.conditions import parse_date
+from open_workshop_storage.utils.http.dates import parse_date
 
 _STRONG_TAG = re.compile(r'"[\x21\x23-\x7e]*"')
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-\d{1,19}/(?:(\d{1,19})|\*)", re.ASCII | re.IGNORECASE)
