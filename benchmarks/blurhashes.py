@@ -15,7 +15,7 @@ from PIL import Image
 
 from benchmarks.report import Findings, interleaved, ratio
 from benchmarks.stage import stage
-from open_workshop_storage.utils.images.pictures import blurhash
+from tests.support.images import blurhash
 
 _IMAGES = 100
 _ROUNDS = 5

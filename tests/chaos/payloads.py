@@ -12,8 +12,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from open_workshop_storage.utils.images import pictures as images
 from tests.support.archives import Entries, compressed_tar_of, entries_of, seven_zip_of, tar_of, zip_of
+from tests.support.images import normalise
 
 FILE_NAME = "notes.txt"
 _LARGEST_FILE_BYTES = 1_500_000
@@ -105,7 +105,7 @@ def _image(rng: random.Random) -> Payload:
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "source"), Path(folder, "target")
         source.write_bytes(picture.getvalue())
-        images.normalise(source, target)
+        normalise(source, target)
         return Payload(picture.getvalue(), _image_claims(rng), arrives=target.read_bytes())
 
 

@@ -14,7 +14,7 @@ from tests.conftest import ServiceStarter
 from tests.e2e.test_transfer_images import image_ticket, picture
 from tests.e2e.under_way import eventually
 from tests.support.client import upload
-from tests.support.processes import image_children, is_running, send_signal
+from tests.support.processes import is_running, python_children, send_signal
 from tests.support.services import Services
 
 pytestmark = pytest.mark.anyio
@@ -29,10 +29,10 @@ def photo() -> bytes:
 
 async def test_a_decoder_that_crashes_ends_its_own_job_only(services: Services, http: httpx.AsyncClient) -> None:
     loader, ticket = services.servers["loader"], image_ticket(services, target_path="covers/crash.webp")
-    workers = set(loader.workers()) - set(image_children(loader.process.pid))
+    workers = set(loader.workers()) - set(python_children(loader.process.pid))
     sending = asyncio.create_task(upload(http, services.loader, ticket.token, photo(), "photo.jpg"))
     while not sending.done():
-        send_signal(image_children(loader.process.pid), signal.SIGSEGV)
+        send_signal(python_children(loader.process.pid), signal.SIGSEGV)
         await asyncio.sleep(0.02)
     answer = await sending
     assert (answer.status_code, answer.text) == (500, "Image preparation failed")
@@ -51,7 +51,7 @@ async def test_no_decoder_outlives_a_worker_that_is_killed(
     distributor = services.servers["distributor"]
     services.stored("resource/picture.png", picture())
     await http.post(f"{services.distributor}/blurhashes", json={"paths": ["/download/resource/picture.png"]})
-    (child,) = image_children(distributor.process.pid)
+    (child,) = python_children(distributor.process.pid)
     # It cannot notice anything by itself now, like one that is caught in an endless loop.
     send_signal([child], signal.SIGSTOP)
     workers = set(distributor.workers()) - {child}
@@ -66,6 +66,6 @@ async def test_no_decoder_outlives_a_service_that_is_stopped(
     distributor = services.servers["distributor"]
     services.stored("resource/picture.png", picture())
     await http.post(f"{services.distributor}/blurhashes", json={"paths": ["/download/resource/picture.png"]})
-    (child,) = image_children(distributor.process.pid)
+    (child,) = python_children(distributor.process.pid)
     distributor.process.terminate()
     await eventually(lambda: not is_running(child))

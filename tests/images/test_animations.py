@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from PIL import Image, ImageSequence
 
-from open_workshop_storage.utils.images.pictures import normalise
 from tests.images.profiles import display_p3
-from tests.images.test_normalise import TOLERANCE, saved
+from tests.images.test_normalise import TOLERANCE
+from tests.support.images import normalise, saved
 
 COLOURS = [(250, 20, 20), (20, 250, 20), (20, 20, 250)]
 DURATIONS = [100, 250, 400]

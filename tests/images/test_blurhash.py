@@ -8,8 +8,7 @@ import blurhash as blurhash_python  # type: ignore[import-untyped]
 import pytest
 from PIL import Image
 
-from open_workshop_storage.utils.images.pictures import blurhash
-from tests.images.test_normalise import saved
+from tests.support.images import blurhash, saved
 
 # The first character says how many components there are: 4 × 3 is digit 21 of base 83.
 FOUR_BY_THREE = "L"

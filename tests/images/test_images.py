@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from PIL import Image
 from open_workshop_storage.core.errors import ImageExpected, ImagePreparationFailed, ImageTooLarge, StorageError
 from open_workshop_storage.services.images.images import Images
 from tests.e2e.under_way import eventually
-from tests.images.test_normalise import saved
+from tests.support.images import saved
 from tests.support.processes import children, kill, send_signal
 
 pytestmark = pytest.mark.anyio
@@ -35,11 +35,13 @@ def put(folder: Path, content: bytes) -> Path:
     return source
 
 
-def hanging(folder: Path) -> Path:
-    """Return a path that whoever reads it waits at for ever."""
-    path = folder / "hanging"
+@pytest.fixture
+def hanging(tmp_path: Path) -> Iterator[Path]:
+    """A file that can be opened, and a read of which waits for ever."""
+    path = tmp_path / "hanging"
     os.mkfifo(path)
-    return path
+    with open(os.open(path, os.O_RDWR), "rb", buffering=0):
+        yield path
 
 
 async def test_the_result_and_its_size_are_there(images: Images, tmp_path: Path) -> None:
@@ -96,17 +98,17 @@ async def test_many_at_once_all_have_their_turn_in_no_more_processes_than_cores(
     assert 1 <= len(children(os.getpid())) - before <= len(os.sched_getaffinity(0))
 
 
-async def test_an_image_that_takes_too_long_fails_and_others_do_not(tmp_path: Path) -> None:
-    async with aclosing(Images(normalise_seconds=0.5, blurhash_seconds=0.5)) as images:
-        source, path = put(tmp_path, SMALL), hanging(tmp_path)
+async def test_an_image_that_takes_too_long_fails_and_others_do_not(hanging: Path, tmp_path: Path) -> None:
+    async with aclosing(Images(seconds=0.5)) as images:
+        source = put(tmp_path, SMALL)
         results = await asyncio.gather(
-            images.normalise(path, tmp_path / "target.webp"),
-            images.blurhash(path),
+            images.normalise(hanging, tmp_path / "target.webp"),
+            images.blurhash(hanging),
             *[images.blurhash(source) for _ in range(4)],
             return_exceptions=True,
         )
     assert [type(result) for result in results] == 2 * [ImagePreparationFailed] + 4 * [tuple]
-    assert set(tmp_path.iterdir()) == {source, path}
+    assert set(tmp_path.iterdir()) == {source, hanging}
 
 
 async def test_a_decoder_that_is_kept_at_work_ends_with_its_time(tmp_path: Path) -> None:
@@ -114,7 +116,7 @@ async def test_a_decoder_that_is_kept_at_work_ends_with_its_time(tmp_path: Path)
     # The last scan, with its tables, as often as fits into a megabyte: each is read to refine what is there.
     scan = jpeg[jpeg.rindex(b"\xff\xc4") : -2]
     source = put(tmp_path, jpeg[:-2] + scan * (1_000_000 // len(scan)) + jpeg[-2:])
-    async with aclosing(Images(normalise_seconds=0.5)) as images:
+    async with aclosing(Images(seconds=0.5)) as images:
         with pytest.raises(ImagePreparationFailed):
             await images.normalise(source, tmp_path / "target.webp")
         assert (await images.blurhash(put(tmp_path, SMALL)))[1:] == (40, 30)
@@ -122,7 +124,7 @@ async def test_a_decoder_that_is_kept_at_work_ends_with_its_time(tmp_path: Path)
 
 async def test_a_large_file_may_take_longer(tmp_path: Path) -> None:
     source = put(tmp_path, saved(Image.new("RGB", (3000, 3000)), "PNG"))
-    async with aclosing(Images(normalise_seconds=0.001)) as images:
+    async with aclosing(Images(seconds=0.001)) as images:
         with pytest.raises(ImagePreparationFailed):
             await images.normalise(source, tmp_path / "target.webp")
         os.truncate(source, 60 * 1024**2)
@@ -139,9 +141,9 @@ async def test_an_image_that_needs_too_much_memory_fails_and_the_next_does_not(t
     assert set(tmp_path.iterdir()) == {large, small}
 
 
-async def test_a_decoder_that_crashes_fails_its_image_only(images: Images, tmp_path: Path) -> None:
+async def test_a_decoder_that_crashes_fails_its_image_only(images: Images, hanging: Path, tmp_path: Path) -> None:
     before = children(os.getpid())
-    doomed = asyncio.create_task(images.normalise(hanging(tmp_path), tmp_path / "target.webp"))
+    doomed = asyncio.create_task(images.normalise(hanging, tmp_path / "target.webp"))
     await eventually(lambda: set(children(os.getpid())) - set(before))
     send_signal(set(children(os.getpid())) - set(before), signal.SIGSEGV)
     with pytest.raises(ImagePreparationFailed):
@@ -156,10 +158,10 @@ async def test_a_process_that_died_while_it_was_idle_is_replaced(images: Images,
     assert (await images.blurhash(source))[1:] == (40, 30)
 
 
-async def test_the_processes_of_cancelled_work_are_gone_at_once(images: Images, tmp_path: Path) -> None:
-    before, path = children(os.getpid()), hanging(tmp_path)
+async def test_the_processes_of_cancelled_work_are_gone_at_once(images: Images, hanging: Path) -> None:
+    before = children(os.getpid())
     for moment in (0.0, 0.001, 0.01, 0.1):
-        task = asyncio.create_task(images.blurhash(path))
+        task = asyncio.create_task(images.blurhash(hanging))
         # Whenever it comes: while the process starts, too.
         await asyncio.wait([task], timeout=moment)
         task.cancel()

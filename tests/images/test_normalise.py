@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from open_workshop_storage.utils.images.pictures import normalise
 from tests.images.profiles import display_p3, green_magenta, linear_grey
+from tests.support.images import normalise, saved
 
 ORIENTATION = 0x0112
 MAKER = 0x010F
@@ -36,12 +36,6 @@ def normalised(tmp_path: Path) -> Normalised:
         return image
 
     return run
-
-
-def saved(image: Image.Image, image_format: str, **options: Any) -> bytes:
-    file = BytesIO()
-    image.save(file, image_format, **options)
-    return file.getvalue()
 
 
 def assert_colour(image: Image.Image, expected: tuple[int, ...], at: tuple[int, int] = (3, 3)) -> None:

@@ -15,10 +15,8 @@ from open_workshop_storage.utils.images.pictures import (
     MAX_SOURCE_BYTES,
     ImageTooLargeError,
     NotAnImageError,
-    blurhash,
-    normalise,
 )
-from tests.images.test_normalise import saved
+from tests.support.images import blurhash, normalise, saved
 
 Stored = Callable[[bytes], Path]
 

@@ -32,12 +32,12 @@ def faults_of_ended_children(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[8])
 
 
-def image_children(pid: int) -> list[int]:
-    """Return the ids of the processes below one that decode images."""
+def python_children(pid: int) -> list[int]:
+    """Return the ids of the processes below one that call Python functions for it."""
     found = []
     for child in descendants(pid):
         with suppress(OSError):
-            if b"image_child" in Path(f"/proc/{child}/cmdline").read_bytes():
+            if b"python_child" in Path(f"/proc/{child}/cmdline").read_bytes():
                 found.append(child)
     return found
 

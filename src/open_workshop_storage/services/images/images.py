@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 from open_workshop_storage.core.errors import ImageExpected, ImagePreparationFailed, ImageTooLarge, NoSpace
 from open_workshop_storage.services.storage.disk import is_full, require_space
 from open_workshop_storage.utils.files.durable_files import replace_durably
 from open_workshop_storage.utils.files.paths import partial_path
-from open_workshop_storage.utils.images.children import ImageChildren, ImageTaskFailed
+from open_workshop_storage.utils.images import pictures
 from open_workshop_storage.utils.images.pictures import ImageTooLargeError, NotAnImageError
+from open_workshop_storage.utils.processes.python_children import ChildFailed, PythonChildren
 from open_workshop_storage.utils.processes.threads import run_to_end
 
 _logger = logging.getLogger(__name__)
 
 # The largest images that `utils/images/pictures.py` accepts took 2.4 GB: 88 megapixels with transparency and a profile.
 _MEMORY_BYTES = 3 * 1024**3
-# Three times what any image took, with a core to itself, besides the seconds that its size gives it.
-_NORMALISE_SECONDS = 40.0
-_BLURHASH_SECONDS = 20.0
+# Three times what any image took, with a core to itself.
+_SECONDS = 40.0
+# Noise, which is the most work for its pixels, takes 0.1 to 0.5 seconds. A small file is not worth that of a large one:
+# a JPEG of 2 MB can have 13,000 scans, and be read for minutes.
+_SECONDS_PER_MEBIBYTE = 0.5
 
 
 class Images:
@@ -28,22 +34,15 @@ class Images:
 
     Args:
         reserve_bytes: Disk space that new images leave free.
-        normalise_seconds: How long one image may take to normalise, besides half a second for each MiB.
-        blurhash_seconds: How long it may take to hash, besides as much.
+        seconds: How long one image may take, besides half a second for each MiB.
         memory_bytes: How much memory its child process may use.
     """
 
-    def __init__(
-        self,
-        reserve_bytes: int = 0,
-        normalise_seconds: float = _NORMALISE_SECONDS,
-        blurhash_seconds: float = _BLURHASH_SECONDS,
-        memory_bytes: int = _MEMORY_BYTES,
-    ) -> None:
+    def __init__(self, reserve_bytes: int = 0, seconds: float = _SECONDS, memory_bytes: int = _MEMORY_BYTES) -> None:
         self._reserve_bytes = reserve_bytes
-        self._normalise_seconds = normalise_seconds
-        self._blurhash_seconds = blurhash_seconds
-        self._children = ImageChildren(memory_bytes)
+        self._seconds = seconds
+        cores = len(os.sched_getaffinity(0))
+        self._children = PythonChildren(cores, memory_bytes, (NotAnImageError, ImageTooLargeError))
 
     async def normalise(self, source: Path, target: Path) -> int:
         """Make an image over into WebP as docs/API.md, "Images" says, and return the result's size in bytes.
@@ -60,7 +59,10 @@ class Images:
         """
         partial = partial_path(target)
         try:
-            await self._run(self._normalise_seconds, "normalise", source, partial)
+            with _errors(), ExitStack() as files:
+                reader = await run_to_end(lambda: files.enter_context(source.open("rb")))
+                writer = await run_to_end(lambda: files.enter_context(partial.open("w+b")))
+                await self._call(pictures.normalise, reader, writer)
             return await run_to_end(_place, partial, target, self._reserve_bytes)
         except BaseException:
             await run_to_end(partial.unlink, missing_ok=True)
@@ -74,25 +76,36 @@ class Images:
             ImageTooLarge: It has too many pixels.
             ImagePreparationFailed: Anything else went wrong.
         """
-        blurhash, width, height = await self._run(self._blurhash_seconds, "blurhash", path)
-        return blurhash, width, height
+        with _errors(), ExitStack() as files:
+            reader = await run_to_end(lambda: files.enter_context(path.open("rb")))
+            match await self._call(pictures.blurhash, reader):
+                case [str(blurhash), int(width), int(height)]:
+                    return blurhash, width, height
+            raise ChildFailed("what is no BlurHash")
 
     async def aclose(self) -> None:
         """End the child processes."""
         await self._children.aclose()
 
-    async def _run(self, seconds: float, task: str, *paths: Path) -> Any:
-        try:
-            return await self._children.run(seconds, task, *paths)
-        except NotAnImageError as error:
-            raise ImageExpected from error
-        except ImageTooLargeError as error:
-            raise ImageTooLarge from error
-        except ImageTaskFailed as error:
-            if is_full(error.errno):
-                raise NoSpace from error
-            _logger.warning("image not prepared: %s", error)
-            raise ImagePreparationFailed from error
+    async def _call(self, function: Callable[..., object], source: BinaryIO, *others: BinaryIO) -> object:
+        seconds = self._seconds + os.fstat(source.fileno()).st_size / 1024**2 * _SECONDS_PER_MEBIBYTE
+        return await self._children.call(function, files=(source, *others), seconds=seconds, cpu_seconds=seconds)
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Turn what goes wrong into errors of this service."""
+    try:
+        yield
+    except NotAnImageError as error:
+        raise ImageExpected from error
+    except ImageTooLargeError as error:
+        raise ImageTooLarge from error
+    except (ChildFailed, OSError) as error:
+        if is_full(error.errno):
+            raise NoSpace from error
+        _logger.warning("image not prepared: %s", error)
+        raise ImagePreparationFailed from error
 
 
 def _place(partial: Path, target: Path, reserve_bytes: int) -> int:

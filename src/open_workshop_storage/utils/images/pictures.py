@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import BinaryIO
 
 import blurhash as blurhash_python  # type: ignore[import-untyped]
 from PIL import ExifTags, Image, WebPImagePlugin
@@ -66,44 +66,45 @@ class ImageTooLargeError(ImageError):
     """It has more bytes, pixels or frames than we decode, or a side that WebP cannot hold."""
 
 
-def normalise(source: Path, target: Path) -> None:
+def normalise(source: BinaryIO, target: BinaryIO) -> None:
     """Write an image as WebP: upright, in sRGB, without metadata, with its transparency and its animation.
 
     Args:
-        target: A new file. Holds part of the result if this raises.
+        source: Open for reading.
+        target: An empty file, open for reading and writing. Holds part of the result if this raises.
 
     Raises:
-        NotAnImageError: See there.
-        ImageTooLargeError: See there.
+        NotAnImageError: It is no image of a known format, or a broken one.
+        ImageTooLargeError: It has more bytes, pixels or frames than are decoded.
         OSError: A file cannot be read or written.
     """
     with _opened(source) as image:
-        film = _Film(image)
+        frames = Frames(image)
         # One quality for all sources: photographs sent as PNG are common, and alpha is lossless at any.
-        film.save(
+        frames.save(
             target,
             "WEBP",
             save_all=True,
-            duration=film.durations,
-            loop=film.loop,
+            duration=frames.durations,
+            loop=frames.loop,
             quality=_QUALITY,
-            method=_EFFORT if film.width * film.height < _LARGE_PIXELS else _EFFORT_ON_LARGE,
+            method=_EFFORT if frames.width * frames.height < _LARGE_PIXELS else _EFFORT_ON_LARGE,
         )
-    if film.transparent:
+    if frames.transparent:
         _flag_transparency(target)
 
 
-def blurhash(path: Path) -> tuple[str, int, int]:
+def blurhash(source: BinaryIO) -> tuple[str, int, int]:
     """Return an image's BlurHash, and its width and height in pixels as they are stored.
 
     Transparency is ignored, and of an animation the first frame counts.
 
     Raises:
-        NotAnImageError: See there.
-        ImageTooLargeError: See there.
+        NotAnImageError: It is no image of a known format, or a broken one.
+        ImageTooLargeError: It has more bytes or pixels than are decoded.
         OSError: The file cannot be read.
     """
-    with _opened(path) as image:
+    with _opened(source) as image:
         width, height = image.size
         with _decoding():
             # Lets a JPEG be decoded at an eighth of its size or so; other formats know no such thing.
@@ -116,17 +117,17 @@ def blurhash(path: Path) -> tuple[str, int, int]:
         return blurhash_python.encode(small, *BLURHASH_COMPONENTS), width, height
 
 
-def _flag_transparency(path: Path) -> None:
+def _flag_transparency(file: BinaryIO) -> None:
     """Say in a WebP's header that it has transparency (RFC 9649, section 2.7.1).
 
     libwebp crops an animation's frames to what is not transparent, and when opaque rectangles are left it declares
     the whole opaque.
     """
-    with path.open("r+b") as file:
-        header = bytearray(file.read(_VP8X_FLAGS + 1))
-        if header[12:16] == b"VP8X":
-            file.seek(_VP8X_FLAGS)
-            file.write(bytes([header[_VP8X_FLAGS] | _VP8X_ALPHA]))
+    file.seek(0)
+    header = file.read(_VP8X_FLAGS + 1)
+    if header[12:16] == b"VP8X":
+        file.seek(_VP8X_FLAGS)
+        file.write(bytes([header[_VP8X_FLAGS] | _VP8X_ALPHA]))
 
 
 def _see_transparency(image: Image.Image) -> None:
@@ -139,15 +140,14 @@ def _see_transparency(image: Image.Image) -> None:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    with path.open("rb") as file:
-        if os.fstat(file.fileno()).st_size > MAX_SOURCE_BYTES:
-            raise ImageTooLargeError
-        with _decoding():
-            image = Image.open(file, formats=FORMATS)
-            _check_frame(image)
-            _see_transparency(image)
-        yield image
+def _opened(file: BinaryIO) -> Iterator[Image.Image]:
+    if os.fstat(file.fileno()).st_size > MAX_SOURCE_BYTES:
+        raise ImageTooLargeError
+    with _decoding():
+        image = Image.open(file, formats=FORMATS)
+        _check_frame(image)
+        _see_transparency(image)
+    yield image
 
 
 @contextmanager
@@ -170,7 +170,7 @@ def _check_frame(image: Image.Image) -> None:
         raise ImageTooLargeError
 
 
-class _Film(Image.Image):
+class Frames(Image.Image):
     """An image's frames as Pillow's writer asks for them: one at a time is made, whatever their number.
 
     Attributes:
