@@ -16,7 +16,7 @@ from tests.chaos.payloads import FILE_NAME, Payload, payload
 from tests.chaos.plan import Plan, PlannedTransfer
 from tests.chaos.senders import Sender, SlowOrigin, Transfer
 from tests.chaos.timeline import Timeline
-from tests.intake.origins import running_origin
+from tests.support.origins import running_origin
 from tests.support.restarts import RestartableRedis
 from tests.support.services import Services, running_services
 from tests.support.seven_zip_gate import SevenZipGate

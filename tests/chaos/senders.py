@@ -12,9 +12,9 @@ import httpx
 from tests.chaos.payloads import FILE_NAME, Payload
 from tests.chaos.plan import PlannedTransfer
 from tests.chaos.timeline import Timeline
-from tests.intake.origins import Request, reply
 from tests.support.client import upload
 from tests.support.manager import Callback
+from tests.support.origins import Request, reply
 from tests.support.services import Services, Ticket
 
 _PIECES = 12

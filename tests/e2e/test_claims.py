@@ -10,10 +10,10 @@ import jwt
 import pytest
 
 from tests.conftest import ServiceStarter
-from tests.intake.origins import Request, reply, running_origin
 from tests.support.archives import SMALL_MOD, zip_of
 from tests.support.client import upload
 from tests.support.manager import CALLBACK_PATH, Answer, stand_in
+from tests.support.origins import Request, reply, running_origin
 from tests.support.servers import free_port
 from tests.support.services import Services
 

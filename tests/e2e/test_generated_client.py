@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from open_workshop_storage import distributor, loader
-from tests.intake.origins import reply, running_origin
 from tests.support.archives import SMALL_MOD, entries_of, zip_of
 from tests.support.client import watching
 from tests.support.manager import Answer
+from tests.support.origins import reply, running_origin
 from tests.support.services import Services
 
 pytestmark = [

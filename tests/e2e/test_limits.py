@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from tests.conftest import ServiceStarter
-from tests.intake.origins import Answer, Request, reply, running_origin
 from tests.support.archives import compressed_tar_of, seven_zip_of, tar_of, zip_of
 from tests.support.client import InterruptedBody, raw_request, upload, watching
+from tests.support.origins import Answer, Request, reply, running_origin
 from tests.support.services import Services, Ticket, running_services
 
 pytestmark = pytest.mark.anyio

@@ -16,10 +16,10 @@ from PIL import Image
 from open_workshop_storage.api.browsers import COMMON_HEADERS
 from tests.e2e.test_hostile_http import DOUBTFUL_FRAMINGS
 from tests.e2e.under_way import eventually
-from tests.intake.origins import reply, running_origin
 from tests.support.archives import SMALL_MOD, entries_of, seven_zip_of, zip_of
 from tests.support.client import PATIENCE_SECONDS, InterruptedBody, statuses, upload, watching
 from tests.support.nginx import PREFIX, nginx_site
+from tests.support.origins import reply, running_origin
 from tests.support.servers import free_port
 from tests.support.services import Services, running_services
 

@@ -15,10 +15,10 @@ from open_workshop_storage.stores.redis import RedisJobStore
 from open_workshop_storage.stores.redis_client import redis_client
 from tests.conftest import ServiceStarter
 from tests.e2e.under_way import FileOrigin, eventually, reported
-from tests.intake.origins import running_origin
 from tests.support.archives import SMALL_MOD, zip_of
 from tests.support.client import upload
 from tests.support.manager import Answer
+from tests.support.origins import running_origin
 from tests.support.servers import clean_environment, granian
 from tests.support.services import Services
 

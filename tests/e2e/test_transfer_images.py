@@ -10,9 +10,9 @@ import httpx
 import pytest
 from PIL import Image
 
-from tests.intake.origins import reply, running_origin
 from tests.support.archives import SMALL_MOD, zip_of
 from tests.support.client import upload, watching
+from tests.support.origins import reply, running_origin
 from tests.support.services import Services, Ticket
 
 pytestmark = pytest.mark.anyio

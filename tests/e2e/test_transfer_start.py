@@ -9,10 +9,10 @@ import pytest
 
 from tests.archives.rars import NORMAL, file5, rar5
 from tests.conftest import ServiceStarter
-from tests.intake.origins import Request, reply, running_origin
 from tests.support.archives import SMALL_MOD, entries_of, seven_zip_of, zip_of
 from tests.support.client import Message, upload, watching
 from tests.support.manager import Callback
+from tests.support.origins import Request, reply, running_origin
 from tests.support.services import Services, Ticket
 
 pytestmark = pytest.mark.anyio

@@ -16,10 +16,10 @@ import httpx
 import redis.asyncio
 from PIL import Image
 
-from tests.intake.origins import Origin, Request, reply, running_origin
 from tests.support.archives import Entries, entries_of, zip_of
 from tests.support.client import PATIENCE_SECONDS, upload
 from tests.support.manager import Callback
+from tests.support.origins import Origin, Request, reply, running_origin
 from tests.support.services import Services, Ticket
 
 LARGE: Entries = {"mod/zeros.bin": bytes(4_000_000), "mod/noise.bin": random.Random(3).randbytes(5_000_000)}

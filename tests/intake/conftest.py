@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.intake.origins import CERTIFICATE
+from tests.support.origins import CERTIFICATE
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from open_workshop_storage.core.errors import DownloadFailed, DownloadTimedOut, OriginRefused
-from tests.intake.origins import Answer, Request, always, fetched, fetcher, reply, running_origin
+from tests.support.origins import Answer, Request, always, fetched, fetcher, reply, running_origin
 
 pytestmark = pytest.mark.anyio
 

@@ -19,7 +19,7 @@ NAMESPACE = ["unshare", "--user", "--map-root-user", "--net", "--mount"]
     reason="this system lets nobody have a network of their own",
 )
 def test_no_answer_of_a_name_server_leads_inside() -> None:
-    command = [*NAMESPACE, sys.executable, "-m", "tests.intake.own_network"]
+    command = [*NAMESPACE, sys.executable, "-m", "tests.support.own_network"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     run = subprocess.run(command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, check=True)
     outcome = json.loads(run.stdout)

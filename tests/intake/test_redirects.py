@@ -9,7 +9,7 @@ from base64 import b64encode
 import pytest
 
 from open_workshop_storage.core.errors import BlockedUrl, DownloadFailed, OriginRefused
-from tests.intake.origins import Request, always, fetched, fetcher, reply, running_origin
+from tests.support.origins import Request, always, fetched, fetcher, reply, running_origin
 
 pytestmark = pytest.mark.anyio
 

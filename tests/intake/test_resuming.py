@@ -7,7 +7,7 @@ from asyncio import StreamWriter
 import pytest
 
 from open_workshop_storage.core.errors import DownloadFailed, OriginRefused
-from tests.intake.origins import Origin, Request, fetcher, reply, running_origin
+from tests.support.origins import Origin, Request, fetcher, reply, running_origin
 
 pytestmark = pytest.mark.anyio
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from open_workshop_storage.core.errors import BadRequest
-from open_workshop_storage.services.intake.fetch import check_url
+from open_workshop_storage.services.intake.urls import parse_url
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ from open_workshop_storage.services.intake.fetch import check_url
     ],
 )
 def test_http_and_https_urls_pass(url: str) -> None:
-    check_url(url)
+    parse_url(url)
 
 
 @pytest.mark.parametrize(
@@ -67,12 +67,12 @@ def test_http_and_https_urls_pass(url: str) -> None:
 )
 def test_other_urls_are_refused(url: str) -> None:
     with pytest.raises(BadRequest, match="^Invalid download URL$"):
-        check_url(url)
+        parse_url(url)
 
 
 @given(st.text(max_size=40), st.sampled_from(["", "http://", "https://[", "http://user:@", "http://1.2.3."]))
 def test_no_text_makes_it_stumble(text: str, start: str) -> None:
     try:
-        check_url(start + text)
+        parse_url(start + text)
     except BadRequest:
         pass

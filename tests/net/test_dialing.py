@@ -9,7 +9,7 @@ import pytest
 
 from open_workshop_storage.core.errors import BlockedUrl, DownloadFailed, DownloadTimedOut
 from open_workshop_storage.utils.net.dialing import resolve_host
-from tests.intake.origins import always, fetched, fetcher, reply, running_origin
+from tests.support.origins import always, fetched, fetcher, reply, running_origin
 from tests.support.servers import free_port
 
 pytestmark = pytest.mark.anyio

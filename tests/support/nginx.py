@@ -10,11 +10,11 @@ from pathlib import Path
 
 import httpx
 
+from tests.support.origins import CERTIFICATE
 from tests.support.servers import PROJECT, Server, _running, clean_environment, free_port
 
 DOWNLOADS = PROJECT / "deploy" / "nginx-downloads.conf"
 SITE = PROJECT / "deploy" / "nginx-site.conf"
-CERTIFICATE = PROJECT / "tests" / "fetch" / "origin.pem"
 PREFIX = "/stored-files"
 """What `ACCEL_REDIRECT_PREFIX` is to be for that file."""
 

@@ -1,4 +1,4 @@
-"""Request bodies that the framework would read without a bound."""
+"""Request bodies, read with limits that the framework does not have."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def body_chunks(request: Request) -> AsyncIterator[bytes]:
     """Yield the body as it comes.
 
     Raises:
-        ClientGone: The client left before its end.
+        ClientGone: The client left before the body's end.
     """
     try:
         async for chunk in request.stream():
@@ -34,12 +34,12 @@ async def whole_body(request: Request, max_bytes: int, seconds: float) -> bytes:
     """Return a small body.
 
     Args:
-        seconds: What it may take; 0 for as long as it likes.
+        seconds: Time limit for the whole body; 0 for none.
 
     Raises:
-        BadRequest: It is larger than that.
-        UploadTimedOut: It took longer than that.
-        ClientGone: The client left before its end.
+        BadRequest: The body is larger than `max_bytes`.
+        UploadTimedOut: The time limit has passed.
+        ClientGone: The client left before the body's end.
     """
     body = bytearray()
     try:
@@ -54,12 +54,12 @@ async def whole_body(request: Request, max_bytes: int, seconds: float) -> bytes:
 
 
 async def small_form(request: Request, runtime: RuntimeDep) -> dict[str, str]:
-    """Return the fields of a form without a file, multipart or urlencoded; none if there is no form.
+    """Return the fields of a form without a file, multipart or urlencoded; none if the body is no form.
 
     Raises:
         BadRequest: The form is malformed or too large.
-        UploadTimedOut: It does not come in time.
-        ClientGone: The client left before its end.
+        UploadTimedOut: The form does not come in time.
+        ClientGone: The client left before the body's end.
     """
     content_type = request.headers.get("content-type", "")
     if not content_type.lower().startswith(FORM_TYPES):

@@ -1,10 +1,8 @@
-"""Fetches a file from a URL that anybody may have chosen (docs/API.md, "GET `/transfer/start`")."""
+"""Fetches a file from a URL that comes from outside (docs/API.md, "GET `/transfer/start`")."""
 
 from __future__ import annotations
 
 import asyncio
-import re
-import socket
 import zlib
 from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -16,9 +14,11 @@ import httpcore
 import httpx
 from opentelemetry.trace import SpanKind
 
-from open_workshop_storage.core.errors import BadRequest, BlockedUrl, DownloadFailed, DownloadTimedOut, OriginRefused
+from open_workshop_storage.core.errors import BlockedUrl, DownloadFailed, DownloadTimedOut, OriginRefused
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.observability.tracing import span
+from open_workshop_storage.services.intake.urls import parse_url, redirected
+from open_workshop_storage.utils.net.content_codings import GZIP_CODINGS, gunzipped
 from open_workshop_storage.utils.net.dialing import AddressRefused, JudgedBackend, Resolve, resolve_host
 from open_workshop_storage.utils.net.response_headers import (
     content_coding,
@@ -31,35 +31,17 @@ from open_workshop_storage.utils.net.response_headers import (
 
 _MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_SCHEMES = frozenset({"http", "https"})
-_GZIP = frozenset({"gzip", "x-gzip"})
-_GZIP_WINDOW_BITS = 31
-_PACKED_BYTES = 16 * 1024
-_UNPACKED_BYTES = 256 * 1024
-_MAX_EXCESS_BYTES = 1024 * 1024
-"""How much more may be packed than comes of it, besides a hundredth: gzip adds a two-thousandth to noise."""
-
-_DOTTED_QUAD = re.compile(r"((?:https?:)?//(?:[^/?#]*@)?)([0-9]+(?:\.[0-9]+){3})(?=[:/?#]|$)", re.IGNORECASE)
-
-
-def check_url(url: str) -> None:
-    """Refuse what cannot be a download URL: only http and https, with a host, printable and without blanks.
-
-    Raises:
-        BadRequest: The URL will not do.
-    """
-    _parsed(url)
 
 
 @dataclass(frozen=True)
 class FetchResponse:
-    """A file that has begun to come in.
+    """The beginning of an origin's answer.
 
     Attributes:
         total: Size of the whole file in bytes, `None` if the origin does not say.
-        offset: Bytes to keep of what an earlier fetch has got; 0 means that the file comes from its start.
-        validator: What a later fetch can be resumed with, `None` if it cannot.
-        filename: The origin's name for the file, raw: it may be any text.
+        offset: Bytes to keep of an earlier fetch; 0 means that the file comes from its start.
+        validator: Entity tag or date that a later fetch can be resumed with, `None` if it cannot be resumed.
+        filename: The origin's name for the file, unchecked.
     """
 
     total: int | None
@@ -69,10 +51,10 @@ class FetchResponse:
     _chunks: AsyncIterator[bytes]
 
     def chunks(self) -> AsyncIterator[bytes]:
-        """Return the file's bytes from `offset` on, in chunks of at most 256 KiB. They come once only.
+        """Return the file's bytes from `offset` on, in chunks of at most 256 KiB. They can be read once.
 
-        The iterator raises `DownloadTimedOut` when no byte came for `TRANSFER_IDLE_TIMEOUT_SECONDS`, and
-        `DownloadFailed` when the connection broke or the file ended too early.
+        The iterator raises `DownloadTimedOut` if no byte came for `TRANSFER_IDLE_TIMEOUT_SECONDS`, and
+        `DownloadFailed` if the connection broke or the file ended too early.
         """
         return self._chunks
 
@@ -89,9 +71,9 @@ class Fetcher:
     """Opens URLs for `/transfer/start`.
 
     Each request has a connection of its own, to an address that was judged, and carries nothing over from the
-    one before it: no cookies, no `Referer`; credentials in a URL go to that URL's origin alone. A redirect from
-    https to http is followed, as a plain http URL would have been. It asks for no compression; gzip that
-    comes all the same is unpacked piece by piece, since storage sites label `.tar.gz` files so.
+    request before it: no cookies, no `Referer`; credentials in a URL go to that URL's origin alone. A redirect
+    from https to http is followed. Requests ask for no compression; gzip that comes all the same is unpacked
+    piece by piece.
 
     Args:
         settings: Names the allowed networks and the idle time-out.
@@ -108,18 +90,18 @@ class Fetcher:
         """Request a file and wait for the beginning of the answer; the connection ends with the context.
 
         Args:
-            url: Where the file is.
-            offset: Bytes that an earlier fetch has got; the origin is asked for the rest if there is a validator.
-            validator: The earlier fetch's, so that the rest of another version is not taken for this one's.
+            url: The file's address.
+            offset: Bytes of the file that an earlier fetch received. With a validator, only the rest is requested.
+            validator: The earlier fetch's validator, so that the rest of another version is not appended.
 
         Raises:
-            BadRequest: The URL will not do.
-            BlockedUrl: It leads, at first or by a redirect, to an address or a scheme that is not allowed.
+            BadRequest: The URL is no download URL.
+            BlockedUrl: The URL, or a redirect, leads to an address or a scheme that is not allowed.
             OriginRefused: The answer's status is not a success.
             DownloadTimedOut: A request had no answer within `TRANSFER_IDLE_TIMEOUT_SECONDS`, connecting included.
             DownloadFailed: No connection, no usable answer, or more than 5 redirects.
         """
-        first = _parsed(url)
+        first = parse_url(url)
         async with AsyncExitStack() as stack:
             yield await self._response(stack, first, offset, validator)
 
@@ -146,7 +128,7 @@ class Fetcher:
             if reply.status not in _REDIRECTS or not location:
                 return reply
             await stack.aclose()
-            url = _redirected(url, location)
+            url = redirected(url, location)
         raise DownloadFailed("Too many redirects")
 
     async def _request(self, stack: AsyncExitStack, url: httpx.URL, extra: Mapping[str, str]) -> _Reply:
@@ -180,10 +162,10 @@ class Fetcher:
             total = total_size(reply.headers)
             body = self._body(reply.body, total)
             return FetchResponse(total, 0, strong_validator(reply.headers), _filename(reply), body)
-        if coding not in _GZIP:
+        if coding not in GZIP_CODINGS:
             raise DownloadFailed("Unknown content encoding")
-        # Neither its size nor a position in it says anything about the unpacked bytes.
-        return FetchResponse(None, 0, None, _filename(reply), self._body(_unpacked(reply.body), None))
+        # Size and positions of the packed data say nothing about the unpacked bytes.
+        return FetchResponse(None, 0, None, _filename(reply), self._body(gunzipped(reply.body), None))
 
     def _rest(self, reply: _Reply, offset: int, validator: str) -> FetchResponse:
         total = total_size(reply.headers)
@@ -200,7 +182,7 @@ class Fetcher:
                 break
             received += len(chunk)
             yield chunk
-            # One read may have brought thousands of small chunks, and nothing else waits for each of them.
+            # One read may have brought thousands of small chunks; other tasks get a turn between them.
             await asyncio.sleep(0)
         if expected is not None and received != expected:
             raise DownloadFailed
@@ -218,48 +200,6 @@ def _failures_translated() -> Iterator[None]:
         raise DownloadFailed from error
 
 
-def _parsed(url: str) -> httpx.URL:
-    # An exception of httpx quotes the URL, which may hold a password.
-    refusal = BadRequest("Invalid download URL")
-    if not url.isprintable() or " " in url:
-        raise refusal
-    try:
-        parsed = httpx.URL(_with_decimal_address(url))
-    except httpx.InvalidURL:
-        raise refusal from None
-    if parsed.scheme not in _SCHEMES or not _has_peer(parsed):
-        raise refusal
-    return parsed
-
-
-def _with_decimal_address(url: str) -> str:
-    """Undo octal parts in an IPv4 address: httpx refuses them, but to a resolver they are an address to judge."""
-    quad = _DOTTED_QUAD.match(url)
-    try:
-        return quad[1] + socket.inet_ntoa(socket.inet_aton(quad[2])) + url[quad.end() :] if quad else url
-    except OSError:
-        return url
-
-
-def _has_peer(url: httpx.URL) -> bool:
-    # Not `host`: to read that, httpx decodes IDNA, and raises what the codec raises.
-    return bool(url.raw_host) and (url.port is None or 0 < url.port < 65536)
-
-
-def _redirected(url: httpx.URL, location: str) -> httpx.URL:
-    try:
-        target = url.join(_with_decimal_address(location))
-    except (httpx.InvalidURL, ValueError):
-        raise DownloadFailed("Invalid redirect") from None
-    if target.scheme not in _SCHEMES:
-        raise BlockedUrl
-    if not _has_peer(target):
-        raise DownloadFailed("Invalid redirect")
-    if not target.userinfo and (target.scheme, target.netloc) == (url.scheme, url.netloc):
-        return target.copy_with(userinfo=url.userinfo)
-    return target
-
-
 def _continues(reply: _Reply, offset: int, validator: str) -> bool:
     return (
         reply.status == 206
@@ -272,39 +212,3 @@ def _continues(reply: _Reply, offset: int, validator: str) -> bool:
 def _filename(reply: _Reply) -> str | None:
     last_segment = reply.url.raw_path.partition(b"?")[0].rpartition(b"/")[2]
     return disposition_filename(reply.headers) or unquote(last_segment.decode("ascii")) or None
-
-
-async def _unpacked(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Undo gzip, of one member or several, at most `_UNPACKED_BYTES` at a time.
-
-    Raises:
-        zlib.error: The data is no gzip, is cut off, or hardly anything comes of it.
-    """
-    member = zlib.decompressobj(_GZIP_WINDOW_BITS)
-    begun = False
-    excess: float = -_MAX_EXCESS_BYTES
-    async for packed in _slices(chunks):
-        excess += len(packed)
-        while packed or begun:
-            unpacked = member.decompress(packed, _UNPACKED_BYTES)
-            packed = member.unconsumed_tail or member.unused_data
-            begun = not member.eof
-            excess -= len(unpacked) * 1.01
-            if unpacked:
-                yield unpacked
-            if member.eof:
-                member = zlib.decompressobj(_GZIP_WINDOW_BITS)
-            elif not packed and len(unpacked) < _UNPACKED_BYTES:
-                break
-        if excess > 0:
-            raise zlib.error("empty members without end")
-    if begun:
-        raise zlib.error("cut off")
-
-
-async def _slices(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Cut chunks up, since one may hold thousands of gzip members, each of which has the rest copied."""
-    async for chunk in chunks:
-        for start in range(0, len(chunk), _PACKED_BYTES):
-            yield chunk[start : start + _PACKED_BYTES]
-            await asyncio.sleep(0)

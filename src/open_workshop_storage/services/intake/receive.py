@@ -1,4 +1,4 @@
-"""Writes a body that comes in over the network to a file (docs/API.md, "POST `/transfer/upload`")."""
+"""Writes an incoming body to a file (docs/API.md, "POST `/transfer/upload`")."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from open_workshop_storage.core.errors import FileTooLarge, StorageError
+from open_workshop_storage.core.errors import DownloadTimedOut, FileTooLarge, StorageError, UploadTimedOut
+from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.services.storage.disk import full_disk_is_no_space, require_space
 from open_workshop_storage.utils.files.disk_space import reserve
 from open_workshop_storage.utils.processes.threads import finished
 
-# A hop to a thread costs more than smaller writes gain; more would only be memory that the kernel has to find.
+# Smaller writes spend more on switching threads; larger ones hold more memory and are no faster.
 BLOCK_BYTES = 512 * 1024
-"""Whatever is smaller is written at its end."""
+"""A smaller body is written at its end, in one piece."""
 _MOST_CHUNKS = os.sysconf("SC_IOV_MAX")
 
 
 @dataclass(frozen=True)
 class ReceiveLimits:
-    """What a body may take.
+    """Limits on one body.
 
     Attributes:
         max_bytes: Size limit in bytes; 0 for none.
         total_seconds: Time limit for the whole body; 0 for none.
         idle_seconds: Time limit for each wait without a byte; 0 for none.
         reserve_bytes: Disk space to leave free.
-        timed_out: What a passed time limit raises.
+        timed_out: The error that a passed time limit raises.
     """
 
     max_bytes: int
@@ -41,12 +42,34 @@ class ReceiveLimits:
     timed_out: type[StorageError]
 
 
+def upload_limits(settings: Settings, max_bytes: int) -> ReceiveLimits:
+    """Return the limits on a body that a client sends."""
+    return ReceiveLimits(
+        max_bytes=max_bytes,
+        total_seconds=settings.transfer_upload_timeout_seconds,
+        idle_seconds=settings.transfer_idle_timeout_seconds,
+        reserve_bytes=settings.storage_reserve_bytes,
+        timed_out=UploadTimedOut,
+    )
+
+
+def fetch_limits(settings: Settings, max_bytes: int) -> ReceiveLimits:
+    """Return the limits on a body that an origin sends; the fetch as a whole has a time limit of its own."""
+    return ReceiveLimits(
+        max_bytes=max_bytes,
+        total_seconds=0,
+        idle_seconds=settings.transfer_idle_timeout_seconds,
+        reserve_bytes=settings.storage_reserve_bytes,
+        timed_out=DownloadTimedOut,
+    )
+
+
 class Received(NamedTuple):
-    """A body that is in its file.
+    """A body that has been written to its file.
 
     Attributes:
-        size: The file's, in bytes.
-        is_on_disk: Whether the disk has taken it in; else whoever needs that has to sync the file.
+        size: The file's size in bytes.
+        is_on_disk: Whether the file has been synced to the disk.
     """
 
     size: int
@@ -64,14 +87,14 @@ async def receive(
 ) -> Received:
     """Write a body to a file.
 
-    Half a MiB of chunks, as they came, is written in a thread while the next ones come in. So a slow disk slows the
-    sender and not the event loop, and a body takes about a MiB of memory whatever its size.
+    A thread writes half a MiB of chunks while the next ones come in. A slow disk therefore slows the sender and
+    not the event loop, and a body of any size takes about a MiB of memory.
 
     Args:
         expected: The announced size in bytes, refused at once if it is too large.
-        on_bytes: Told the bytes received so far, after each chunk.
-        offset: Bytes of the file that are there already and that the body goes on from.
-        on_start: Given the file's first block before it is written, unless the body ends within it; may raise.
+        on_bytes: Called with the bytes received so far, after each chunk.
+        offset: Bytes of the file that an earlier call wrote, and that this body continues.
+        on_start: Called with the file's first block before it is written, unless the body ends within it; may raise.
 
     Raises:
         FileTooLarge: More than `max_bytes` came or were announced.
@@ -106,9 +129,9 @@ async def receive(
 
 
 class _Writer:
-    """Writes in a thread of its own, where one step follows the other whatever becomes of those who wait for them.
+    """Writes a file in a thread of its own, one step after the other, also when a waiting caller is cancelled.
 
-    A disk that is slow, or stands still, so keeps no thread from others.
+    A slow or blocked disk therefore occupies no thread of a shared pool.
     """
 
     def __init__(self, target: Path, reserve_bytes: int, on_start: Callable[[bytes], None]) -> None:
@@ -166,10 +189,10 @@ class _Writer:
 
     def _write_rest(self) -> None:
         self._write(self._waiting)
-        # More may have been announced, and reserved, than came.
+        # More space may have been announced, and reserved, than was needed.
         os.truncate(self._descriptor, os.lseek(self._descriptor, 0, os.SEEK_CUR))
         if self._writing is None:
-            # It was one block at most: the disk takes that in sooner than a thread is started for it.
+            # At most one block: syncing it here is faster than starting another thread for it.
             os.fsync(self._descriptor)
             self.is_on_disk = True
 

@@ -1,1 +1,1 @@
-"""What the Manager calls, and what it is told."""
+"""Calls from the Manager, and callbacks to it."""

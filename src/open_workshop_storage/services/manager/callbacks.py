@@ -26,7 +26,7 @@ from open_workshop_storage.utils.http.dates import retry_after
 _logger = logging.getLogger(__name__)
 
 _LONGEST_PAUSE_SECONDS = 300.0
-# With the wait until someone looks, the second attempt still comes within 2 seconds.
+# Together with the polling interval, the second attempt comes within 2 seconds.
 _FIRST_PAUSE_SECONDS = 1.2
 _MOST_DOUBLINGS = 10
 _AT_ONCE = 8
@@ -37,7 +37,7 @@ _TRY_AGAIN = frozenset(
 
 
 class Outcome(StrEnum):
-    """What became of one attempt at a callback; all but a failure end it."""
+    """The outcome of one attempt at a callback; any but `FAILED` ends the callback."""
 
     DELIVERED = "delivered"
     SETTLED = "settled"
@@ -46,7 +46,7 @@ class Outcome(StrEnum):
 
 
 class Callbacks:
-    """Delivers what waits in the store's outbox."""
+    """Delivers the callbacks in the store's outbox."""
 
     def __init__(self, settings: Settings, store: JobStore, http: httpx.AsyncClient) -> None:
         self._settings = settings
@@ -78,7 +78,7 @@ class Callbacks:
                     deliveries.create_task(deliver(callback))
 
     async def deliver(self, callback: Callback) -> None:
-        """Make one attempt at a callback that this worker holds, and write down what came of it."""
+        """Make one attempt at a callback that this worker holds, and store the outcome."""
         with job_span("callback", callback.job_id, callback.traceparent, {"attempt": callback.attempts + 1}) as span:
             async with self._held(callback):
                 outcome, pause = await self._attempt(callback)
@@ -91,7 +91,7 @@ class Callbacks:
                 else:
                     await self._store.settle_callback(callback)
             except ServiceUnavailable:
-                # It comes due again when the hold on it runs out.
+                # The callback comes due again when the hold on it runs out.
                 job_log(_logger, callback.job_id).warning("outcome of the callback not stored")
 
     async def _attempt(self, callback: Callback) -> tuple[Outcome, float]:

@@ -1,4 +1,4 @@
-"""Takes in the files that the Manager uploads itself (docs/API.md, "POST `/upload`")."""
+"""Receives the files that the Manager uploads itself (docs/API.md, "POST `/upload`")."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import secrets
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
-from open_workshop_storage.core.errors import BadRequest, FileTooLarge, InvalidType, ServiceUnavailable, UploadTimedOut
+from open_workshop_storage.core.errors import BadRequest, FileTooLarge, InvalidType, ServiceUnavailable
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.services.images.images import Images
-from open_workshop_storage.services.intake.receive import ReceiveLimits, receive
+from open_workshop_storage.services.intake.receive import receive, upload_limits
 from open_workshop_storage.services.manager.form_tokens import FormToken, FormTokens
 from open_workshop_storage.services.storage.files import Storage
 from open_workshop_storage.services.storage.workspaces import discard
@@ -19,8 +19,8 @@ from open_workshop_storage.utils.http.forms import FormError, MultipartReader
 UPLOADABLE = (StorageType.RESOURCE, StorageType.AVATAR)
 FILE_KINDS = ("bin", "img")
 
-# What a form has besides its file: boundaries, headers, the other fields.
 _FORM_OVERHEAD_BYTES = 64 * 1024
+"""Room for what a form has besides its file: boundaries, headers, the other fields."""
 
 
 class FileUploads:
@@ -31,37 +31,38 @@ class FileUploads:
         self._storage = storage
         self._images = images
         self._form_tokens = form_tokens
-        # Bytes of the file that are here before the form's token is.
+        # Bytes of the file that came before the form's token.
         self._untrusted: dict[MultipartReader, int] = {}
 
     async def store(self, boundary: bytes, chunks: AsyncIterator[bytes], announced: int | None) -> str:
         """Receive a multipart form, store its file, normalised if it is an image, and return the path as given.
 
-        The fields may come in any order; a token is judged as soon as it is there. All files that come before theirs
-        have `UPLOAD_UNTRUSTED_MAX_BYTES` together.
+        The fields may come in any order; a token is judged as soon as it is complete. Files whose tokens have not
+        come yet may take `UPLOAD_UNTRUSTED_MAX_BYTES` together.
 
         Args:
-            boundary: What separates the form's fields.
-            announced: The body's size in bytes, if the client said it.
+            boundary: Separates the form's fields.
+            announced: The body's size in bytes, if the client announced it.
 
         Raises:
             TokenMissing: There is no token.
-            AccessDenied: It is wrong.
-            InvalidType: Neither `resource` nor `avatar`.
+            AccessDenied: The token is wrong.
+            InvalidType: The type is neither `resource` nor `avatar`.
             PathOutsideStorage: The path leaves the folder of its type.
             BadRequest: The form is malformed, or a field is missing or wrong.
-            FileTooLarge: The file is larger than `UPLOAD_MAX_BYTES`, or than all that may come before a token.
-            ImageExpected: It is no image.
-            ImageTooLarge: It has too many pixels.
-            ImagePreparationFailed: It could not be normalised.
-            UploadTimedOut: It does not come in time.
+            FileTooLarge: The file is larger than `UPLOAD_MAX_BYTES`, or its part before the token than
+                `UPLOAD_UNTRUSTED_MAX_BYTES`.
+            ImageExpected: The file is no image.
+            ImageTooLarge: The image has too many pixels.
+            ImagePreparationFailed: The image could not be normalised.
+            UploadTimedOut: The form does not come in time.
             NoSpace: The disk is full, or would be down to its reserve.
-            ServiceUnavailable: Too much of other files came before their tokens.
+            ServiceUnavailable: Files whose tokens have not come yet take too many bytes.
         """
         limit = self._settings.upload_max_bytes
         if limit and announced is not None and announced > limit + _FORM_OVERHEAD_BYTES:
             raise FileTooLarge
-        # The cleanup takes such a folder for the workspace of a job that is gone.
+        # Cleanup removes a left-over folder of this name as the workspace of a job that is gone.
         workspace = self._storage.temp / f"upload-{secrets.token_hex(16)}"
         received, image = workspace / "file", workspace / "image.webp"
         try:
@@ -79,20 +80,14 @@ class FileUploads:
         return form.fields["path"]
 
     async def _receive(self, boundary: bytes, chunks: AsyncIterator[bytes], target: Path) -> MultipartReader:
-        limits = ReceiveLimits(
-            max_bytes=self._settings.upload_max_bytes,
-            total_seconds=self._settings.transfer_upload_timeout_seconds,
-            idle_seconds=self._settings.transfer_idle_timeout_seconds,
-            reserve_bytes=self._settings.storage_reserve_bytes,
-            timed_out=UploadTimedOut,
-        )
+        limits = upload_limits(self._settings, self._settings.upload_max_bytes)
         try:
             form = MultipartReader(boundary, "file")
         except FormError:
             raise BadRequest("Malformed form") from None
         self._untrusted[form] = 0
         try:
-            # No space is set aside on the word of someone whose token is still to come.
+            # No disk space is reserved before the token is judged.
             await receive(self._file(form, chunks), target, limits, None, lambda received: None)
             if not form.complete:
                 raise FormError

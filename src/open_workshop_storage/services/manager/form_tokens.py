@@ -17,7 +17,7 @@ from open_workshop_storage.core.settings import Settings
 _BCRYPT_MAX_BYTES = 72
 _MOST_WAITING = 32
 _MOST_REMEMBERED = 4096
-# Under full load, a quarter of what the other threads get.
+# Under full load, this leaves the thread a quarter of the CPU time of others.
 _NICENESS = 5
 
 
@@ -30,12 +30,12 @@ class FormToken(StrEnum):
 
 
 class FormTokens:
-    """Compares tokens with their bcrypt hashes, the slow way no more often than it takes.
+    """Compares tokens with their bcrypt hashes, each token once.
 
-    A token that was right is remembered, as a keyed digest whose key dies with the process. From then on no other one
-    can be right, and none costs anything. Until then, tokens that were wrong are remembered in the same way, up to a
-    number, and those that nobody knows yet are judged one after the other: whoever makes them up takes no more than
-    one core, and of that what others leave.
+    The right token is remembered as a keyed digest, whose key dies with the process. From then on every other token
+    is refused without bcrypt. Until then, a bounded number of wrong tokens is remembered in the same way, and
+    unknown ones are judged one after the other in a thread of low priority, so that invented tokens take at most
+    one core.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -51,14 +51,14 @@ class FormTokens:
         """Return if the token is right.
 
         Raises:
-            TokenMissing: There is none, or an empty one.
-            AccessDenied: It is wrong.
-            ServiceUnavailable: Too many that were not seen before wait to be judged.
+            TokenMissing: The token is missing or empty.
+            AccessDenied: The token is wrong.
+            ServiceUnavailable: Too many unknown tokens wait to be judged.
         """
         if not token:
             raise TokenMissing
         plain = token.encode(errors="surrogatepass")
-        # bcrypt looks at no more bytes, and takes a NUL for the end, after which it begins anew.
+        # bcrypt ignores further bytes, and takes a NUL for the end of the token.
         if len(plain) > _BCRYPT_MAX_BYTES or b"\0" in plain:
             raise AccessDenied
         digest = hmac.digest(self._key, plain, "sha256")

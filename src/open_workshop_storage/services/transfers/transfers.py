@@ -22,15 +22,15 @@ from open_workshop_storage.core.errors import (
     UploadFailed,
     UploadFinished,
     UploadInProgress,
-    UploadTimedOut,
 )
 from open_workshop_storage.core.job import EventKind, Job, Stage
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import JobStore, Slot, StaleJobError
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.observability.tracing import joined, traceparent
-from open_workshop_storage.services.intake.fetch import Fetcher, check_url
-from open_workshop_storage.services.intake.receive import ReceiveLimits, receive
+from open_workshop_storage.services.intake.fetch import Fetcher
+from open_workshop_storage.services.intake.receive import ReceiveLimits, fetch_limits, receive, upload_limits
+from open_workshop_storage.services.intake.urls import parse_url
 from open_workshop_storage.services.manager.callbacks import Callbacks
 from open_workshop_storage.services.storage.disk import has_space
 from open_workshop_storage.services.transfers.job_run import JobRun
@@ -79,7 +79,7 @@ class Transfers:
         """
         if not claims.download_url:
             raise BadRequest("Download URL missing")
-        check_url(claims.download_url)
+        parse_url(claims.download_url)
         job = Job(
             job_id=claims.job_id,
             claims=claims,
@@ -138,13 +138,7 @@ class Transfers:
                 raise UploadInProgress from None
             job_log(_logger, job.job_id).info("uploading, attempt %d", job.attempt)
             run = self._runs.hold(job)
-            limits = ReceiveLimits(
-                max_bytes=self._max_bytes(job),
-                total_seconds=self._settings.transfer_upload_timeout_seconds,
-                idle_seconds=self._settings.transfer_idle_timeout_seconds,
-                reserve_bytes=self._settings.storage_reserve_bytes,
-                timed_out=UploadTimedOut,
-            )
+            limits = upload_limits(self._settings, self._max_bytes(job))
 
             async def receiving() -> None:
                 # A client that hears of a failure and comes back at once should find the slot free.
@@ -192,13 +186,7 @@ class Transfers:
     async def _fetch(self, run: JobRun) -> None:
         claims = run.job.claims
         assert claims.download_url is not None
-        limits = ReceiveLimits(
-            max_bytes=self._max_bytes(run.job),
-            total_seconds=0,
-            idle_seconds=self._settings.transfer_idle_timeout_seconds,
-            reserve_bytes=self._settings.storage_reserve_bytes,
-            timed_out=DownloadTimedOut,
-        )
+        limits = fetch_limits(self._settings, self._max_bytes(run.job))
         # By the time of the start, since several workers may take jobs up at the same moment.
         async with self._slots.in_turn(Slot.DOWNLOAD, f"{run.job.job_id}/{run.job.owner}", run.job.created_at):
             kept = await self._keep_partial(run)

@@ -9,7 +9,7 @@ from typing import Any
 import jwt
 
 _ALGORITHM = "HS256"
-# Signature, audience and expiry decide. The rest is the Manager's own, its clock may be ahead of ours too.
+# Signature, audience and expiry decide. Other claims are the Manager's, and its clock may be ahead of ours.
 _READ_OPTIONS: jwt.types.Options = {
     "require": ["exp", "aud"],
     "verify_iat": False,
@@ -19,14 +19,15 @@ _READ_OPTIONS: jwt.types.Options = {
 
 
 class InvalidTokenError(Exception):
-    """The token is malformed, expired, meant for someone else, or not signed with our secret."""
+    """The token is malformed, expired, for another audience, or not signed with our secret."""
 
 
 def read_transfer_token(token: str, secret: str) -> dict[str, Any]:
     """Return the claims of a transfer token.
 
     Raises:
-        InvalidTokenError: See there; the text of the cause never holds the token.
+        InvalidTokenError: The token is malformed, expired, for another audience, or not signed with this secret.
+            The text of the cause never holds the token.
     """
     try:
         claims: dict[str, Any] = jwt.decode(

@@ -1,6 +1,6 @@
 """Forms as browsers and HTTP libraries send them (RFC 7578; the URL Standard's `x-www-form-urlencoded`).
 
-A form is read with bounds on all but its file, which is handed on piece by piece as it comes.
+Everything but the file is bounded; the file is handed on piece by piece as it comes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _MAX_FIELD_BYTES = 16 * 1024
 
 
 class FormError(ValueError):
-    """The body is no form, has no end, or has more or longer fields than we read."""
+    """The body is no form, has no end, or has more or longer fields than the limits allow."""
 
 
 class MultipartReader:
@@ -28,7 +28,7 @@ class MultipartReader:
         file_field: The name of the field that may be of any size; it is not kept.
 
     Attributes:
-        fields: What has come in completely, the file excepted.
+        fields: The fields that are complete, without the file.
         has_file: Whether the file has begun.
         complete: Whether the form has ended.
 
@@ -68,7 +68,7 @@ class MultipartReader:
         """Read the next bytes of the body, and return those of them that belong to the file.
 
         Raises:
-            FormError: See there.
+            FormError: The bytes do not go on a form, or a field is over its limit.
         """
         self._pieces = []
         try:
@@ -123,10 +123,10 @@ class MultipartReader:
 
 
 def multipart_boundary(content_type: str) -> bytes | None:
-    """Return what separates the fields of a multipart form, or `None` if the body is of another type.
+    """Return the boundary between the fields of a multipart form, or `None` if the body is of another type.
 
     Raises:
-        FormError: The header does not say.
+        FormError: The header names no boundary.
     """
     kind, options = parse_options_header(content_type)
     if kind != b"multipart/form-data":
@@ -140,7 +140,7 @@ def read_form(content_type: str, body: bytes) -> dict[str, str]:
     """Return the fields of a form of either type, without a file.
 
     Raises:
-        FormError: See there.
+        FormError: The body is no complete form of that type, or a limit on its fields is passed.
     """
     boundary = multipart_boundary(content_type)
     if boundary is not None:

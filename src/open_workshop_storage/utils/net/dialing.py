@@ -21,7 +21,7 @@ Resolve = Callable[[str], Awaitable[Sequence[str]]]
 
 _HEAD_READ_BYTES = 16 * 1024
 _MAX_HEAD_BYTES = 256 * 1024
-"""What may come before a body: the answer's head, and interim answers (RFC 9110, section 15.2) without end."""
+"""Limit on all before a body: the answer's head, and any number of interim answers (RFC 9110, section 15.2)."""
 
 _MAX_READ_BYTES = 256 * 1024
 _NOT_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -38,7 +38,7 @@ async def resolve_host(host: str) -> list[str]:
     Raises:
         OSError: The name does not resolve.
     """
-    # As bytes, or Python would first put the name through an IDNA codec that raises errors of its own.
+    # As bytes: a text would go through Python's IDNA codec, which raises errors of its own.
     look_up = partial(socket.getaddrinfo, host.encode("ascii"), None, type=socket.SOCK_STREAM)
     found = await anyio.to_thread.run_sync(look_up, abandon_on_cancel=True)
     return list(dict.fromkeys(_address_text(*entry[4]) for entry in found))
@@ -51,12 +51,12 @@ def _address_text(address: str | int, port: int | bytes, flow_info: int = 0, sco
 class JudgedBackend(httpcore.AsyncNetworkBackend):
     """Looks a host up once, judges all its addresses, and dials one of exactly these.
 
-    No second look-up can bring in another address (DNS rebinding), and a name that mixes public and other
-    addresses is refused as a whole.
+    A second look-up could bring in another address (DNS rebinding). A name that mixes public and other addresses is
+    refused as a whole.
 
     Args:
-        allowed_networks: Networks that are open besides the public ones.
-        resolve: The look-up.
+        allowed_networks: Networks that may be dialled besides public addresses.
+        resolve: Looks host names up.
     """
 
     def __init__(self, allowed_networks: Iterable[IPNetwork], resolve: Resolve = resolve_host) -> None:
@@ -76,12 +76,12 @@ class JudgedBackend(httpcore.AsyncNetworkBackend):
         Args:
             host: A name or an address.
             port: The TCP port.
-            timeout: Seconds, shared evenly among the addresses, so that a dead one leaves time for the next.
+            timeout: Seconds, divided evenly among the addresses, so that a dead one leaves time for the next.
             local_address: Not used.
             socket_options: Not used.
 
         Raises:
-            AddressRefused: At least one of the addresses may not be dialled. None has been.
+            AddressRefused: At least one of the addresses may not be dialled. No connection was tried.
             OSError: The name does not resolve, or no address answers.
         """
         addresses = [ip_address(text) for text in await self._resolve(host)]
@@ -109,10 +109,10 @@ async def _dial(address: IPAddress, port: int) -> socket.socket:
 
 
 class _Stream(httpcore.AsyncNetworkStream):
-    """A non-blocking socket, plain or TLS, that is tried first and waited for only then.
+    """A non-blocking socket, plain or TLS: each operation is tried first, and waits only if it would block.
 
-    Reading in this way takes a third of the CPU time of asyncio's own transports for a large body. Time limits
-    are the caller's: no `timeout` is looked at.
+    For a large body this takes a third of the CPU time of asyncio's own transports. Callers set time limits
+    themselves: every `timeout` argument is ignored.
     """
 
     def __init__(self, connection: socket.socket) -> None:
@@ -124,19 +124,19 @@ class _Stream(httpcore.AsyncNetworkStream):
         self._failure: OSError | None = None
 
     def begin_body(self) -> None:
-        """Read more at a time from now on, and without limit: the answer's head is complete."""
+        """Lift the limit on the answer's head, which is complete, and read more at a time from now on."""
         self._head_bytes_left = None
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Return what has arrived, at most 256 KiB whatever `max_bytes` says; nothing at the end.
 
         Raises:
-            OSError: The connection broke, or the answer does not come to its body.
+            OSError: The connection broke, or the limit on the answer's head is passed.
         """
         if self._failure:
             raise self._failure
         size = await self._when_ready(self._fill, anyio.wait_readable)
-        # An origin that is faster than we are would otherwise never let go of the loop.
+        # A fast origin would otherwise keep the loop from other tasks.
         await asyncio.sleep(0)
         if self._head_bytes_left is not None:
             self._head_bytes_left -= size
@@ -155,7 +155,7 @@ class _Stream(httpcore.AsyncNetworkStream):
                 if not size:
                     raise
                 if not isinstance(error, _NOT_YET):
-                    # A socket reports its failure once, and an end of stream ever after.
+                    # A socket reports its failure once, and afterwards only an end of stream.
                     self._failure = error
                 break
             if not received:
@@ -185,20 +185,20 @@ class _Stream(httpcore.AsyncNetworkStream):
             connection = ssl_context.wrap_socket(
                 self._connection,
                 do_handshake_on_connect=False,
-                # An end that TLS did not announce may be anybody's.
+                # An attacker can forge an end that TLS did not announce.
                 suppress_ragged_eofs=False,
                 server_hostname=server_hostname,
             )
             self._connection = connection
             await self._when_ready(connection.do_handshake, anyio.wait_readable)
         except BaseException:
-            # httpcore forgets the stream if the wait is cancelled here.
+            # httpcore does not close the stream if this wait is cancelled.
             self._connection.close()
             raise
         return self
 
     async def aclose(self) -> None:
-        """Close the socket at once, without a word to the other side."""
+        """Close the socket at once, without a TLS goodbye."""
         self._connection.close()
 
     async def _when_ready(self, operation: Callable[[], _T], wait: Callable[[socket.socket], Awaitable[None]]) -> _T:

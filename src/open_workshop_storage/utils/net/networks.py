@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_net
 IPAddress = IPv4Address | IPv6Address
 IPNetwork = IPv4Network | IPv6Network
 
-# Kept here because `ipaddress.is_global` changed its mind several times between the Pythons that we support.
+# `ipaddress.is_global` differs between the Python versions that we support.
 _SPECIAL_NETWORKS: tuple[IPNetwork, ...] = tuple(
     ip_network(text)
     for text in (
@@ -41,12 +41,12 @@ def is_reachable(address: IPAddress, allowed_networks: Iterable[IPNetwork]) -> b
     """Say whether a URL transfer may connect to an address (docs/API.md, "GET `/transfer/start`").
 
     It may if the address is globally routable (IANA special-purpose address registries, RFC 6890) or lies in
-    an allowed network. IPv4 inside IPv6 counts as the IPv4 address, for both questions, since that is where
-    the packets end up. An address with a scope id never counts as reachable.
+    an allowed network. IPv4 inside IPv6 counts as the IPv4 address, for both questions, since the packets
+    end up there. An address with a scope id never counts as reachable.
 
     Args:
-        address: The very address that would be dialled.
-        allowed_networks: Networks that are open besides the public ones.
+        address: The address that would be dialled.
+        allowed_networks: Networks that may be reached besides public addresses.
     """
     if isinstance(address, IPv6Address) and address.scope_id is not None:
         return False
@@ -61,10 +61,10 @@ def _is_global(address: IPAddress) -> bool:
 
 
 def _destinations(address: IPAddress) -> tuple[IPAddress, ...]:
-    """Return the addresses at which packets for this one arrive, tunnels and translators seen through.
+    """Return the addresses at which packets for this one arrive, behind tunnels and translators.
 
-    The translators of 64:ff9b:1::/48 (RFC 8215) are the operator's own, and so is the place of the IPv4 address
-    in it: it stays what it is, which is not public.
+    Operators decide where the IPv4 address stands inside 64:ff9b:1::/48 (RFC 8215), so such an address is judged as
+    it is: not public.
     """
     if isinstance(address, IPv4Address):
         return (address,)

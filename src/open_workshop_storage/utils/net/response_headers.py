@@ -1,4 +1,4 @@
-"""Reads what an origin's answer says about the file in it."""
+"""Reads headers of answers that other servers give us."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _MAX_DISPOSITION_CHARACTERS = 4096
 
 
 def strong_validator(headers: httpx.Headers) -> str | None:
-    """Return what a later `If-Range` can name this version with, if anything can (RFC 9110, section 13.1.5).
+    """Return the validator that a later `If-Range` can name this version with (RFC 9110, section 13.1.5).
 
-    That is a strong entity tag, or else a date of change at least a second before the answer's own date: another
-    change may still have come within that second (section 8.8.2.2).
+    It is a strong entity tag, or else a date of change at least a second before the answer's own date: the file may
+    have changed again within that second (section 8.8.2.2). `None` if the answer has neither.
     """
     tag: str = headers.get("etag", "")
     if _STRONG_TAG.fullmatch(tag):
@@ -34,22 +34,22 @@ def strong_validator(headers: httpx.Headers) -> str | None:
 
 
 def is_version(headers: httpx.Headers, validator: str) -> bool:
-    """Return whether a 206 answer is of the version that `If-Range` named, so far as it says.
+    """Return whether a 206 answer may be of the version that `If-Range` named.
 
-    Some origins obey `Range` and do not know `If-Range`.
+    Some origins obey `Range` and do not know `If-Range`; an answer without a validator counts as that version.
     """
     name = "etag" if validator.startswith('"') else "last-modified"
     return name not in headers or headers[name] == validator
 
 
 def partial_start(headers: httpx.Headers) -> int | None:
-    """Return the position of a 206 answer's first byte; None if there is no telling."""
+    """Return the position of a 206 answer's first byte; None if the answer does not say."""
     match = _CONTENT_RANGE.fullmatch(headers.get("content-range", ""))
     return int(match[1]) if match else None
 
 
 def total_size(headers: httpx.Headers) -> int | None:
-    """Return the size in bytes of the whole file that a 200 or 206 answer brings all or the rest of."""
+    """Return the size in bytes of the whole file of a 200 or 206 answer, None if the answer does not say."""
     if "content-range" in headers:
         match = _CONTENT_RANGE.fullmatch(headers["content-range"])
         return int(match[2]) if match and match[2] else None

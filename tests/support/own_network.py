@@ -17,7 +17,7 @@ from ipaddress import ip_address
 from typing import cast
 
 from open_workshop_storage.core.errors import StorageError
-from tests.intake.origins import CERTIFICATE, Request, fetched, fetcher, reply, running_origin
+from tests.support.origins import CERTIFICATE, Request, fetched, fetcher, reply, running_origin
 
 PUBLIC, PRIVATE = "93.184.216.34", "10.0.0.1"
 ANSWERS: dict[str, list[list[str]]] = {

@@ -1,0 +1,66 @@
+"""Says what may be a download URL, and where a redirect leads (docs/API.md, "GET `/transfer/start`")."""
+
+from __future__ import annotations
+
+import re
+import socket
+
+import httpx
+
+from open_workshop_storage.core.errors import BadRequest, BlockedUrl, DownloadFailed
+
+_SCHEMES = frozenset({"http", "https"})
+_DOTTED_QUAD = re.compile(r"((?:https?:)?//(?:[^/?#]*@)?)([0-9]+(?:\.[0-9]+){3})(?=[:/?#]|$)", re.IGNORECASE)
+
+
+def parse_url(url: str) -> httpx.URL:
+    """Return a download URL: http or https, with a host, printable and without blanks.
+
+    Raises:
+        BadRequest: The text is no such URL.
+    """
+    # An exception of httpx quotes the URL, which may hold a password.
+    refusal = BadRequest("Invalid download URL")
+    if not url.isprintable() or " " in url:
+        raise refusal
+    try:
+        parsed = httpx.URL(_with_decimal_address(url))
+    except httpx.InvalidURL:
+        raise refusal from None
+    if parsed.scheme not in _SCHEMES or not _has_peer(parsed):
+        raise refusal
+    return parsed
+
+
+def redirected(url: httpx.URL, location: str) -> httpx.URL:
+    """Return where a redirect leads. Credentials of `url` stay only on its own scheme, host and port.
+
+    Raises:
+        BlockedUrl: The redirect leads to another scheme than http and https.
+        DownloadFailed: The location is no URL.
+    """
+    try:
+        target = url.join(_with_decimal_address(location))
+    except (httpx.InvalidURL, ValueError):
+        raise DownloadFailed("Invalid redirect") from None
+    if target.scheme not in _SCHEMES:
+        raise BlockedUrl
+    if not _has_peer(target):
+        raise DownloadFailed("Invalid redirect")
+    if not target.userinfo and (target.scheme, target.netloc) == (url.scheme, url.netloc):
+        return target.copy_with(userinfo=url.userinfo)
+    return target
+
+
+def _with_decimal_address(url: str) -> str:
+    """Undo octal parts in an IPv4 address: httpx refuses them, but to a resolver they are an address to judge."""
+    quad = _DOTTED_QUAD.match(url)
+    try:
+        return quad[1] + socket.inet_ntoa(socket.inet_aton(quad[2])) + url[quad.end() :] if quad else url
+    except OSError:
+        return url
+
+
+def _has_peer(url: httpx.URL) -> bool:
+    # Reading `host` makes httpx decode IDNA, and raises the codec's own errors.
+    return bool(url.raw_host) and (url.port is None or 0 < url.port < 65536)

@@ -1,0 +1,137 @@
+"""Delivering callbacks from the memory store to a Manager that answers as each test wants."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from asyncio import StreamWriter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from email.utils import formatdate
+from pathlib import Path
+
+import httpx
+import jwt
+import pytest
+
+from open_workshop_storage.core.callback import Callback, callback_of
+from open_workshop_storage.core.claims import parse_claims
+from open_workshop_storage.core.job import EventKind, Job
+from open_workshop_storage.services.manager.callbacks import Callbacks
+from open_workshop_storage.stores.memory import MemoryJobStore
+from tests.support.configs import Secrets
+from tests.support.in_process import make_settings
+from tests.support.origins import Answer, Origin, Request, reply, running_origin
+
+pytestmark = pytest.mark.anyio
+
+SECRETS = Secrets()
+
+
+class Outbox:
+    """Callbacks of one worker, with the store that they come from and the Manager that they go to."""
+
+    def __init__(self, manager: Origin, store: MemoryJobStore, callbacks: Callbacks) -> None:
+        self.manager = manager
+        self.store = store
+        self.callbacks = callbacks
+
+    async def ended_job(self, job_id: str = "job-12345678") -> Callback:
+        """Store the end of a job, and return its callback, which this worker holds."""
+        job = Job(job_id=job_id, claims=parse_claims({"job_id": job_id}), origin="upload", file_name="mod.zip")
+        callback = callback_of(job)
+        await self.store.save(job, EventKind.COMPLETE, callback)
+        return callback
+
+    async def due(self, seconds: float) -> list[Callback]:
+        """Wait until callbacks are due, at most so many seconds, and claim them."""
+        deadline = time.monotonic() + seconds
+        while not (claimed := await self.store.claim_callbacks(10)) and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+        return claimed
+
+
+@asynccontextmanager
+async def outbox(folder: Path, answer: Answer, **settings: object) -> AsyncIterator[Outbox]:
+    async with running_origin(answer) as manager, httpx.AsyncClient(trust_env=False, timeout=None) as http:
+        store = MemoryJobStore()
+        configured = make_settings(folder, SECRETS, manager_url=manager.url, **settings)
+        yield Outbox(manager, store, Callbacks(configured, store, http))
+
+
+@pytest.mark.parametrize("status", [200, 204, 409, 400, 403, 404, 307])
+async def test_a_delivered_settled_or_refused_callback_leaves_the_outbox(status: int, tmp_path: Path) -> None:
+    async with outbox(tmp_path, reply(status, "Location: /elsewhere")) as box:
+        await box.callbacks.deliver(await box.ended_job())
+        assert await box.store.pending_callbacks() == (0, 0)
+        assert len(box.manager.requests) == 1
+
+
+async def test_a_failed_callback_is_due_again_within_2_seconds(tmp_path: Path) -> None:
+    failures = [408, 425, 429, 500, 502, 503, 599]
+
+    async def failing(request: Request, writer: StreamWriter) -> bytes:
+        return reply(failures.pop())
+
+    async with outbox(tmp_path, failing) as box:
+        callbacks = [await box.ended_job(f"job-{number:08}") for number in range(len(failures))]
+        for callback in callbacks:
+            await box.callbacks.deliver(callback)
+        assert (await box.store.pending_callbacks())[0] == len(callbacks)
+        again, *_ = await box.due(2)
+        assert again.attempts == 1 and again.jti in {callback.jti for callback in callbacks}
+
+
+async def test_no_connection_and_no_answer_in_time_are_failures(tmp_path: Path) -> None:
+    async def silent(request: Request, writer: StreamWriter) -> bytes:
+        await asyncio.Event().wait()
+        return b""
+
+    async with outbox(tmp_path, silent, transfer_callback_timeout_seconds=0.1) as box:
+        await box.callbacks.deliver(await box.ended_job())
+        assert (await box.due(2))[0].attempts == 1
+    async with outbox(tmp_path, b"") as box:
+        await box.callbacks.deliver(await box.ended_job())
+        assert (await box.due(2))[0].attempts == 1
+
+
+@pytest.mark.parametrize("date", [False, True])
+async def test_retry_after_is_obeyed_in_seconds_and_as_a_date(date: bool, tmp_path: Path) -> None:
+    value = formatdate(time.time() + 60, usegmt=True) if date else "60"
+    async with outbox(tmp_path, reply(429, f"Retry-After: {value}")) as box:
+        await box.callbacks.deliver(await box.ended_job())
+        assert not await box.due(1.5)
+        assert (await box.store.pending_callbacks())[0] == 1
+
+
+async def test_a_callback_is_given_up_after_its_retry_window(tmp_path: Path) -> None:
+    async with outbox(tmp_path, reply(503), callback_retry_window_seconds=10) as box:
+        callback = await box.ended_job()
+        await box.callbacks.deliver(callback.model_copy(update={"created_at": time.time() - 11}))
+        assert await box.store.pending_callbacks() == (0, 0)
+
+
+async def test_each_attempt_is_signed_afresh_and_names_the_same_end(tmp_path: Path) -> None:
+    async with outbox(tmp_path, reply(503)) as box:
+        callback = await box.ended_job()
+        for _ in range(2):
+            await box.callbacks.deliver(callback)
+        tokens = [request.headers["authorization"].removeprefix("Bearer ") for request in box.manager.requests]
+        decoded = [
+            jwt.decode(token, SECRETS.jwt_secret, algorithms=["HS256"], audience="manager", issuer="storage")
+            for token in tokens
+        ]
+    assert {claims["jti"] for claims in decoded} == {callback.jti}
+    assert all(claims["job_id"] == "job-12345678" and claims["status"] == "success" for claims in decoded)
+
+
+async def test_due_callbacks_are_delivered_in_the_background(tmp_path: Path) -> None:
+    async with outbox(tmp_path, reply(200)) as box:
+        for number in range(20):
+            await box.store.retry_callback(await box.ended_job(f"job-{number:08}"), 0)
+        running = asyncio.create_task(box.callbacks.run())
+        async with asyncio.timeout(20):
+            while (await box.store.pending_callbacks())[0]:
+                await asyncio.sleep(0.02)
+        running.cancel()
+        assert len(box.manager.requests) == 20

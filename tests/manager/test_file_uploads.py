@@ -1,0 +1,152 @@
+"""Forms with a file, from their first byte to the file in its place."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from open_workshop_storage.core.errors import (
+    AccessDenied,
+    BadRequest,
+    FileTooLarge,
+    ImageExpected,
+    InvalidType,
+    PathOutsideStorage,
+    ServiceUnavailable,
+    StorageError,
+    TokenMissing,
+)
+from open_workshop_storage.services.images.images import Images
+from open_workshop_storage.services.manager.file_uploads import FileUploads
+from open_workshop_storage.services.manager.form_tokens import FormTokens
+from open_workshop_storage.services.storage.files import Storage
+from tests.support.configs import Secrets
+from tests.support.in_process import make_settings
+
+pytestmark = pytest.mark.anyio
+
+BOUNDARY = b"boundary"
+SECRETS = Secrets()
+FIELDS = {"token": SECRETS.upload_file, "type": "resource", "path": "a/b.bin"}
+CONTENT = bytes(range(256)) * 8000
+
+
+@pytest.fixture
+async def images() -> AsyncIterator[Images]:
+    async with aclosing(Images()) as children:
+        yield children
+
+
+def uploads(folder: Path, images: Images, **settings: object) -> FileUploads:
+    configured = make_settings(folder, SECRETS, **settings)
+    return FileUploads(configured, Storage(folder), images, FormTokens(configured))
+
+
+def field(name: str, value: bytes, file_name: str = "") -> bytes:
+    disposition = f'form-data; name="{name}"' + (f'; filename="{file_name}"' if file_name else "")
+    return b"--boundary\r\nContent-Disposition: %s\r\n\r\n%s\r\n" % (disposition.encode(), value)
+
+
+def form(fields: dict[str, str], content: bytes | None = CONTENT, *, file_first: bool = True) -> bytes:
+    """Return a form, with the file first as the Manager sends it unless told otherwise."""
+    others = b"".join(field(name, value.encode()) for name, value in fields.items())
+    file = b"" if content is None else field("file", content, "upload")
+    return (file + others if file_first else others + file) + b"--boundary--\r\n"
+
+
+async def pieces(body: bytes, size: int = 65536) -> AsyncIterator[bytes]:
+    for start in range(0, len(body), size):
+        yield body[start : start + size]
+
+
+async def send(receiver: FileUploads, body: bytes) -> str:
+    return await receiver.store(BOUNDARY, pieces(body), len(body))
+
+
+@pytest.mark.parametrize("file_first", [True, False])
+async def test_a_file_is_stored_wherever_its_token_stands(file_first: bool, tmp_path: Path, images: Images) -> None:
+    assert await send(uploads(tmp_path, images), form(FIELDS, file_first=file_first)) == "a/b.bin"
+    assert (tmp_path / "resource/a/b.bin").read_bytes() == CONTENT
+    assert not any((tmp_path / "temp").iterdir())
+
+
+async def test_an_image_becomes_a_webp(tmp_path: Path, images: Images) -> None:
+    picture = BytesIO()
+    Image.new("RGB", (4, 3)).save(picture, "PNG")
+    fields = FIELDS | {"file_kind": "img", "type": "avatar", "path": "7.webp"}
+    await send(uploads(tmp_path, images), form(fields, picture.getvalue()))
+    with Image.open(tmp_path / "avatar/7.webp") as stored:
+        assert (stored.format, stored.size) == ("WEBP", (4, 3))
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"token": ""}, TokenMissing, "Token not found"),
+        ({"token": "wrong", "type": "nonsense"}, AccessDenied, "Access denied"),
+        ({"type": "archive"}, InvalidType, "Invalid type"),
+        ({"file_kind": "exe"}, BadRequest, "Invalid file kind"),
+        ({"type": "avatar"}, BadRequest, "Avatar requires image file kind"),
+        ({"file_kind": "img"}, BadRequest, r"Image storage path must end with \.webp"),
+        ({"file_kind": "img", "path": "a.webp"}, ImageExpected, "Image expected"),
+        ({"path": "../a"}, PathOutsideStorage, "Access denied"),
+    ],
+)
+@pytest.mark.parametrize("file_first", [True, False])
+async def test_a_form_that_is_refused_leaves_nothing(
+    changes: dict[str, str],
+    error: type[StorageError],
+    message: str,
+    file_first: bool,
+    tmp_path: Path,
+    images: Images,
+) -> None:
+    with pytest.raises(error, match=f"^{message}$"):
+        await send(uploads(tmp_path, images), form(FIELDS | changes, file_first=file_first))
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not any((tmp_path / "temp").iterdir())
+
+
+async def test_a_form_without_a_file_or_without_its_end_is_refused(tmp_path: Path, images: Images) -> None:
+    receiver = uploads(tmp_path, images)
+    with pytest.raises(BadRequest, match="^File missing$"):
+        await send(receiver, form(FIELDS, None))
+    with pytest.raises(BadRequest, match="^Malformed form$"):
+        await send(receiver, form(FIELDS)[:-20])
+
+
+async def test_a_file_over_the_limit_is_refused_announced_or_not(tmp_path: Path, images: Images) -> None:
+    receiver = uploads(tmp_path, images, upload_max_bytes=1000)
+    with pytest.raises(FileTooLarge):
+        await receiver.store(BOUNDARY, pieces(b""), 1_000_000)
+    with pytest.raises(FileTooLarge):
+        await receiver.store(BOUNDARY, pieces(form(FIELDS, bytes(1001), file_first=False)), None)
+    await receiver.store(BOUNDARY, pieces(form(FIELDS, bytes(1000))), None)
+
+
+async def test_files_whose_tokens_have_not_come_share_a_limit(tmp_path: Path, images: Images) -> None:
+    receiver = uploads(tmp_path, images, upload_untrusted_max_bytes=1_000_000)
+    begun = asyncio.Event()
+
+    async def unfinished() -> AsyncIterator[bytes]:
+        yield form(FIELDS, bytes(700_000))[:700_000]
+        begun.set()
+        await asyncio.Event().wait()
+
+    waiting = asyncio.create_task(receiver.store(BOUNDARY, unfinished(), None))
+    await begun.wait()
+    with pytest.raises(ServiceUnavailable):
+        await send(receiver, form(FIELDS, bytes(500_000)))
+    await send(receiver, form(FIELDS, bytes(500_000), file_first=False))
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    with pytest.raises(FileTooLarge):
+        await send(receiver, form(FIELDS, bytes(2_000_000)))
+    await send(receiver, form(FIELDS, bytes(500_000)))
