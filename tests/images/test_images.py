@@ -131,16 +131,6 @@ async def test_a_large_file_may_take_longer(tmp_path: Path) -> None:
         await images.normalise(source, tmp_path / "target.webp")
 
 
-async def test_an_image_that_needs_too_much_memory_fails_and_the_next_does_not(tmp_path: Path) -> None:
-    async with aclosing(Images(memory_bytes=60_000_000)) as images:
-        large, small = put(tmp_path, saved(Image.new("RGB", (4000, 4000)), "PNG")), tmp_path / "small"
-        small.write_bytes(SMALL)
-        with pytest.raises(ImagePreparationFailed):
-            await images.normalise(large, tmp_path / "target.webp")
-        assert (await images.blurhash(small))[1:] == (40, 30)
-    assert set(tmp_path.iterdir()) == {large, small}
-
-
 async def test_a_decoder_that_crashes_fails_its_image_only(images: Images, hanging: Path, tmp_path: Path) -> None:
     before = children(os.getpid())
     doomed = asyncio.create_task(images.normalise(hanging, tmp_path / "target.webp"))

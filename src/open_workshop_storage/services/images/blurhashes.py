@@ -1,4 +1,4 @@
-"""BlurHashes of stored images, by the addresses that they are downloaded from (docs/API.md, "POST `/blurhashes`")."""
+"""BlurHashes of stored images, asked for by download address (docs/API.md, "POST `/blurhashes`")."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class Blurhashes:
     """Computes BlurHashes, each once for each version of a file.
 
     Args:
-        redis: Where workers share what they computed; `None` to remember it in this process only.
+        redis: Shared by all workers as a cache; `None` to remember BlurHashes in this process only.
     """
 
     def __init__(self, storage: Storage, images: Images, settings: Settings, redis: Redis | None) -> None:
         self._storage = storage
         self._images = images
-        # A large batch keeps all cores busy, and leaves others their turns in between.
-        self._max_in_line = 2 * len(os.sched_getaffinity(0))
+        # A large batch keeps all cores busy, and other requests get their turns in between.
+        self._max_at_once = 2 * len(os.sched_getaffinity(0))
         self._recent = RecentBlurhashes(settings.blurhash_cache_size)
         self._shared = (
             None
@@ -50,11 +50,11 @@ class Blurhashes:
         self._flights: SingleFlight[FileVersion, Blurhash] = SingleFlight()
 
     async def compute(self, paths: Sequence[str]) -> list[Blurhash]:
-        """Return what is known of the images at these addresses, in their order.
+        """Return the BlurHashes of the images at these addresses, in the same order.
 
         Args:
-            paths: Full URLs or relative ones, whose path part is `[/]download/<type>/<path>`. One that leads to
-                no image that anybody may have gets `NO_IMAGE`.
+            paths: Full URLs or relative ones, whose path part is `[/]download/<type>/<path>`. An address of no image,
+                or of a protected file, gets `NO_IMAGE`.
 
         Raises:
             ServiceUnavailable: The storage root is missing.
@@ -97,10 +97,10 @@ class Blurhashes:
         return shared | computed
 
     async def _compute_all(self, versions: Collection[FileVersion]) -> dict[FileVersion, Blurhash]:
-        in_line = asyncio.Semaphore(self._max_in_line)
+        turns = asyncio.Semaphore(self._max_at_once)
 
         async def compute(version: FileVersion) -> Blurhash:
-            async with in_line:
+            async with turns:
                 return await self._flights.run(version, partial(self._compute, version))
 
         async with asyncio.TaskGroup() as group:

@@ -20,7 +20,7 @@ _PATIENCE_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Blurhash:
-    """What is known of an image.
+    """An image's BlurHash and size; all are None if the file is no image.
 
     Attributes:
         blurhash: Its BlurHash.
@@ -34,11 +34,11 @@ class Blurhash:
 
 
 NO_IMAGE = Blurhash(None, None, None)
-"""What is known of a file that is no image. It is remembered for a minute only."""
+"""A file that is no image. It is remembered for a minute only."""
 
 
 class FileVersion(NamedTuple):
-    """A file as it was at some time: its real path, its last change in nanoseconds, its size in bytes."""
+    """A version of a file: its real path, its last change in nanoseconds, its size in bytes."""
 
     path: str
     mtime_ns: int

@@ -14,13 +14,13 @@ from open_workshop_storage.services.storage.disk import is_full, require_space
 from open_workshop_storage.utils.files.durable_files import replace_durably
 from open_workshop_storage.utils.files.paths import partial_path
 from open_workshop_storage.utils.images import pictures
-from open_workshop_storage.utils.images.pictures import ImageTooLargeError, NotAnImageError
+from open_workshop_storage.utils.images.decoding import ImageTooLargeError, NotAnImageError
 from open_workshop_storage.utils.processes.python_children import ChildFailed, PythonChildren
 from open_workshop_storage.utils.processes.threads import run_to_end
 
 _logger = logging.getLogger(__name__)
 
-# The largest images that `utils/images/pictures.py` accepts took 2.4 GB: 88 megapixels with transparency and a profile.
+# The largest images that `utils/images/decoding.py` opens took 2.4 GB: 88 megapixels with transparency and a profile.
 _MEMORY_BYTES = 3 * 1024**3
 # Three times what any image took, with a core to itself.
 _SECONDS = 40.0
@@ -35,14 +35,13 @@ class Images:
     Args:
         reserve_bytes: Disk space that new images leave free.
         seconds: How long one image may take, besides half a second for each MiB.
-        memory_bytes: How much memory its child process may use.
     """
 
-    def __init__(self, reserve_bytes: int = 0, seconds: float = _SECONDS, memory_bytes: int = _MEMORY_BYTES) -> None:
+    def __init__(self, reserve_bytes: int = 0, seconds: float = _SECONDS) -> None:
         self._reserve_bytes = reserve_bytes
         self._seconds = seconds
         cores = len(os.sched_getaffinity(0))
-        self._children = PythonChildren(cores, memory_bytes, (NotAnImageError, ImageTooLargeError))
+        self._children = PythonChildren(cores, _MEMORY_BYTES, (NotAnImageError, ImageTooLargeError))
 
     async def normalise(self, source: Path, target: Path) -> int:
         """Make an image over into WebP as docs/API.md, "Images" says, and return the result's size in bytes.

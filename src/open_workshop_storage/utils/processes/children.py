@@ -1,4 +1,4 @@
-"""Starts child processes without holding the event loop up for long, and never leaves one behind."""
+"""Starts child processes without blocking the event loop for long, and never leaves one behind."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def start(
     Raises:
         OSError: It could not be started.
     """
-    # uvloop's own way of starting a process copies the worker's page tables, which takes longer than a small archive
-    # does, and holds the loop up meanwhile. This one uses vfork(2).
+    # uvloop starts a process by fork(2), which copies the worker's page tables and blocks the loop for longer than a
+    # small archive takes. `subprocess` uses vfork(2).
     return subprocess.Popen(
         (*_LIMITER, *limits, *_DEATH_SIGNAL, *command),
         bufsize=0,

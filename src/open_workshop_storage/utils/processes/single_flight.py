@@ -1,4 +1,4 @@
-"""One piece of work for all who want its result at the same time."""
+"""Shares one piece of work among all callers that want its result at the same time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class SingleFlight(Generic[Key, Result]):
     async def run(self, key: Key, work: Callable[[], Awaitable[Result]]) -> Result:
         """Do the work, or wait for another caller that is doing it, and return its result.
 
-        A caller that fails or is cancelled takes nobody with it: one of those who waited does the work then.
+        A caller that fails or is cancelled fails alone: one of the callers that waited does the work then.
 
         Args:
             key: What the result depends on.

@@ -1,15 +1,19 @@
-"""BlurHashes."""
+"""Normalised files, and BlurHashes."""
 
 from __future__ import annotations
 
+import zipfile
+from io import BytesIO
 from pathlib import Path
 
 import blurhash as blurhash_python  # type: ignore[import-untyped]
 import pytest
 from PIL import Image
 
-from tests.support.images import blurhash, saved
+from tests.images.profiles import display_p3
+from tests.support.images import Normalised, assert_upright, blurhash, quarters, saved
 
+MAKER = 0x010F
 # The first character says how many components there are: 4 × 3 is digit 21 of base 83.
 FOUR_BY_THREE = "L"
 
@@ -76,3 +80,27 @@ def test_of_an_animation_the_first_frame_counts(tmp_path: Path) -> None:
 
 def test_an_image_of_one_pixel_is_hashed(tmp_path: Path) -> None:
     assert blurhash(stored(tmp_path, saved(Image.new("RGB", (1, 1), "red"), "PNG")))[1:] == (1, 1)
+
+
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+def test_all_metadata_are_dropped(image_format: str, normalised: Normalised, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[MAKER] = "the camera's maker"
+    xmp = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'>the place</x:xmpmeta>"
+    image = normalised(saved(quarters(), image_format, exif=exif, xmp=xmp, icc_profile=display_p3(), comment="c"))
+    assert not {"exif", "icc_profile", "xmp", "comment"} & image.info.keys()
+    content = (tmp_path / "target.webp").read_bytes()
+    assert not any(text in content for text in (b"EXIF", b"XMP ", b"ICCP", b"maker", b"place"))
+
+
+def test_nothing_of_a_polyglot_is_left_but_the_picture(normalised: Normalised, tmp_path: Path) -> None:
+    archive = BytesIO()
+    with zipfile.ZipFile(archive, "w") as entries:
+        entries.writestr("evil.html", "<script>alert(1)</script>")
+    assert_upright(normalised(saved(quarters(), "PNG") + archive.getvalue()))
+    assert not zipfile.is_zipfile(tmp_path / "target.webp")
+    assert b"script" not in (tmp_path / "target.webp").read_bytes()
+
+
+def test_an_image_of_many_megapixels_is_taken(normalised: Normalised) -> None:
+    assert normalised(saved(Image.new("L", (5000, 4000), 90), "PNG")).size == (5000, 4000)

@@ -1,39 +1,22 @@
-"""Normalising animations."""
+"""Stills and animations: which frames are shown, how long, and which way up."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image, ImageSequence
 
 from tests.images.profiles import display_p3
-from tests.images.test_normalise import TOLERANCE
-from tests.support.images import normalise, saved
+from tests.support.images import TOLERANCE, Normalised, assert_upright, quarters, saved
 
+ORIENTATION = 0x0112
 COLOURS = [(250, 20, 20), (20, 250, 20), (20, 20, 250)]
 DURATIONS = [100, 250, 400]
 # RFC 9649, section 2.7.1.
 VP8X_FLAGS = 20
 VP8X_ALPHA = 0x10
-
-Played = Callable[[bytes], Image.Image]
-
-
-@pytest.fixture
-def played(tmp_path: Path) -> Played:
-    """Normalises what a file contains, and opens the result."""
-
-    def run(content: bytes) -> Image.Image:
-        source, target = tmp_path / "source", tmp_path / "target.webp"
-        source.write_bytes(content)
-        normalise(source, target)
-        return Image.open(BytesIO(target.read_bytes()), formats=["WEBP"])
-
-    return run
 
 
 def animation(image_format: str, **options: Any) -> bytes:
@@ -59,9 +42,9 @@ def assert_colours(found: list[tuple[tuple[int, ...], float]], expected: list[tu
 
 
 @pytest.mark.parametrize("image_format", ["GIF", "PNG", "WEBP", "AVIF"])
-def test_frames_and_durations_are_kept(image_format: str, played: Played) -> None:
+def test_frames_and_durations_are_kept(image_format: str, normalised: Normalised) -> None:
     options = {"quality": 95} if image_format in ("WEBP", "AVIF") else {}
-    found = frames_of(played(animation(image_format, **options)))
+    found = frames_of(normalised(animation(image_format, **options)))
     assert_colours(found, list(COLOURS))
     assert [duration for _, duration in found] == DURATIONS
 
@@ -80,8 +63,10 @@ def test_frames_and_durations_are_kept(image_format: str, played: Played) -> Non
         ("AVIF", {}, 0),
     ],
 )
-def test_it_plays_as_often_as_before(image_format: str, loop: dict[str, int], expected: int, played: Played) -> None:
-    assert played(animation(image_format, **loop)).info["loop"] == expected
+def test_it_plays_as_often_as_before(
+    image_format: str, loop: dict[str, int], expected: int, normalised: Normalised
+) -> None:
+    assert normalised(animation(image_format, **loop)).info["loop"] == expected
 
 
 def moving_square(image_format: str, **options: Any) -> bytes:
@@ -102,59 +87,105 @@ def assert_square_stands_at_the_right_at_last(image: Image.Image) -> None:
     assert (left[3], right[3], middle[3]) == (0, 255, 0)
 
 
-def test_frames_are_disposed_of_as_the_gif_says(played: Played) -> None:
-    assert_square_stands_at_the_right_at_last(played(moving_square("GIF", disposal=2, optimize=False)))
+def test_frames_are_disposed_of_as_the_gif_says(normalised: Normalised) -> None:
+    assert_square_stands_at_the_right_at_last(normalised(moving_square("GIF", disposal=2, optimize=False)))
 
 
-def test_a_webp_of_opaque_rectangles_stays_transparent_around_them(played: Played) -> None:
+def test_a_webp_of_opaque_rectangles_stays_transparent_around_them(normalised: Normalised) -> None:
     content = moving_square("WEBP")
     assert not content[VP8X_FLAGS] & VP8X_ALPHA, "the header has to declare it opaque, as libwebp does"
-    assert_square_stands_at_the_right_at_last(played(content))
+    assert_square_stands_at_the_right_at_last(normalised(content))
 
 
-def test_an_opaque_animation_is_not_declared_transparent(played: Played) -> None:
-    assert played(animation("WEBP")).mode == "RGB"
+def test_an_opaque_animation_is_not_declared_transparent(normalised: Normalised) -> None:
+    assert normalised(animation("WEBP")).mode == "RGB"
 
 
-def test_colours_of_every_frame_are_converted_by_the_profile(played: Played) -> None:
+def test_colours_of_every_frame_are_converted_by_the_profile(normalised: Normalised) -> None:
     colours = [(200, 100, 100), (100, 100, 200)]
     frames = [Image.new("RGB", (40, 30), colour) for colour in colours]
     content = saved(frames[0], "PNG", save_all=True, append_images=frames[1:], duration=100, icc_profile=display_p3())
-    assert_colours(frames_of(played(content)), [(216, 95, 96), (100, 100, 206)])
+    assert_colours(frames_of(normalised(content)), [(216, 95, 96), (100, 100, 206)])
 
 
-def test_every_frame_is_turned_upright(played: Played) -> None:
+def test_every_frame_is_turned_upright(normalised: Normalised) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    image = played(animation("WEBP", exif=exif))
+    image = normalised(animation("WEBP", exif=exif))
     assert image.size == (30, 40)
     assert len(frames_of(image)) == 3
 
 
-def test_a_picture_beside_an_apng_is_not_part_of_it(played: Played) -> None:
+def test_a_picture_beside_an_apng_is_not_part_of_it(normalised: Normalised) -> None:
     frames = [Image.new("RGB", (40, 30), colour) for colour in COLOURS]
     content = saved(frames[0], "PNG", save_all=True, append_images=frames[1:], duration=[100, 250], default_image=True)
-    found = frames_of(played(content))
+    found = frames_of(normalised(content))
     assert_colours(found, list(COLOURS[1:]))
 
 
-def test_a_single_frame_is_a_still(played: Played) -> None:
-    image = played(saved(Image.new("RGB", (40, 30), "red").convert("P"), "GIF"))
+def test_a_single_frame_is_a_still(normalised: Normalised) -> None:
+    image = normalised(saved(Image.new("RGB", (40, 30), "red").convert("P"), "GIF"))
     assert not getattr(image, "is_animated")
 
 
-def test_a_frame_that_reaches_over_the_edge_is_cut(played: Played) -> None:
+def test_a_frame_that_reaches_over_the_edge_is_cut(normalised: Normalised) -> None:
     content = bytearray(animation("GIF"))
     second_frame = content.index(b",", content.index(b",") + 1)
     while content[second_frame + 1 : second_frame + 5] != bytes(4):
         second_frame = content.index(b",", second_frame + 1)
     # Its left edge moves to the right, so that a part of it is outside.
     content[second_frame + 1] = 10
-    image = played(bytes(content))
+    image = normalised(bytes(content))
     assert image.size == (40, 30)
     assert len(frames_of(image)) == 3
 
 
-def test_frames_that_last_for_hours_are_shortened(played: Played) -> None:
-    found = frames_of(played(animation("PNG", duration=[60_000_000, 100, 60_000_000])))
+def test_frames_that_last_for_hours_are_shortened(normalised: Normalised) -> None:
+    found = frames_of(normalised(animation("PNG", duration=[60_000_000, 100, 60_000_000])))
     assert [duration for _, duration in found] == [200_000, 100, 200_000]
+
+
+@pytest.mark.parametrize(
+    ("orientation", "as_stored"),
+    [
+        (1, lambda image: image),
+        (2, lambda image: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)),
+        (3, lambda image: image.rotate(180)),
+        (4, lambda image: image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)),
+        (5, lambda image: image.transpose(Image.Transpose.TRANSPOSE)),
+        (6, lambda image: image.rotate(90, expand=True)),
+        (7, lambda image: image.transpose(Image.Transpose.TRANSVERSE)),
+        (8, lambda image: image.rotate(-90, expand=True)),
+    ],
+)
+def test_exif_orientation_is_applied(
+    orientation: int, as_stored: Callable[[Image.Image], Image.Image], normalised: Normalised
+) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    # 4:4:4, so that the quarters' edges stay sharp.
+    assert_upright(normalised(saved(as_stored(quarters()), "JPEG", exif=exif, subsampling=0, quality=95)))
+
+
+@pytest.mark.parametrize("image_format", ["PNG", "WEBP", "TIFF", "AVIF"])
+def test_orientation_is_applied_whatever_the_format(image_format: str, normalised: Normalised) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    assert_upright(normalised(saved(quarters().rotate(90, expand=True), image_format, exif=exif)))
+
+
+def test_an_image_with_broken_exif_is_taken_as_upright(normalised: Normalised) -> None:
+    assert_upright(normalised(saved(quarters(), "PNG", exif=b"Exif\0\0II*\0\xff\xff\xff\xffgarbage")))
+
+
+def test_of_several_pages_the_first_is_taken(normalised: Normalised) -> None:
+    other = Image.new("RGB", (64, 48), "green")
+    for image_format in ("TIFF", "MPO"):
+        options: dict[str, Any] = {} if image_format == "TIFF" else {"quality": 95, "subsampling": 0}
+        image = normalised(saved(quarters(), image_format, save_all=True, append_images=[other], **options))
+        assert getattr(image, "n_frames", 1) == 1
+        assert_upright(image)
+
+
+def test_a_side_may_have_as_many_pixels_as_webp_holds(normalised: Normalised) -> None:
+    assert normalised(saved(Image.new("L", (16_383, 2), 90), "PNG")).size == (16_383, 2)

@@ -1,0 +1,20 @@
+"""What we know of Pillow's insides; tests/images/test_pillow.py fails when an upgrade changes it."""
+
+from __future__ import annotations
+
+from PIL import Image, WebPImagePlugin
+
+
+def become(image: Image.Image, other: Image.Image) -> None:
+    """Give an image, which may be of a subclass, the pixels of another one."""
+    image._mode, image._size, image.im = other.mode, other.size, other.im
+
+
+def decode_alpha(image: Image.Image) -> None:
+    """Have an animated WebP decoded with its alpha, even where its header declares it opaque.
+
+    What its frames leave uncovered is transparent, and libwebp's header does not tell: it crops frames to what is not
+    transparent, and declares the whole opaque where opaque rectangles are left.
+    """
+    if isinstance(image, WebPImagePlugin.WebPImageFile) and image.is_animated:
+        image.rawmode = image._mode = "RGBA"
