@@ -3,15 +3,26 @@
 SOURCES := src tests benchmarks ow_config_sample.py token_gen.py watchdog.py
 BIN := .venv/bin
 
-.PHONY: setup system-packages demo test chaos fuzz bench lint format type-check
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install
+LOCK := $(BIN)/uv --quiet pip compile --universal --generate-hashes --custom-compile-command "make lock" pyproject.toml
+
+.PHONY: setup setup-runtime system-packages demo test chaos fuzz bench lint format type-check lock
 
 setup: .venv/installed
 
+# What both setups install is locked; the package itself is installed as a link to this checkout.
 .venv/installed: requirements.txt | system-packages
 	$(PYTHON) -m venv .venv
 	@echo "Installing Python packages into .venv; this takes a minute."
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	$(PIP) --require-hashes --requirement requirements.txt
+	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
+
+# For production: nothing that only tests and checks need.
+setup-runtime:
+	$(PYTHON) -m venv .venv
+	$(PIP) --require-hashes --requirement requirements-runtime.txt
+	$(PIP) --no-deps --no-build-isolation --editable .
 
 system-packages:
 	@deploy/install-system-packages.sh $(PYTHON)
@@ -21,7 +32,7 @@ PYTHON = $(shell for command in python3 python3.14 python3.13 python3.12 python3
 	$$command -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$command && break; done)
 
 demo: setup
-	$(BIN)/python tests/demo.py $(if $(FILE),'$(FILE)')
+	PYTHONPATH=src:. $(BIN)/python -m tests.demo $(if $(FILE),'$(FILE)')
 
 test: setup
 	$(BIN)/python -m pytest
@@ -48,3 +59,8 @@ format: setup
 
 type-check: setup
 	$(BIN)/python -m mypy $(SOURCES)
+
+# Keeps the versions that pyproject.toml still allows. `make lock UPGRADE=--upgrade` takes the newest.
+lock: setup
+	$(LOCK) $(UPGRADE) --group dev --output-file requirements.txt
+	$(LOCK) --group build --constraint requirements.txt --output-file requirements-runtime.txt

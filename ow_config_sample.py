@@ -1,4 +1,4 @@
-"""Every setting of the storage, with its default. Copy this file to ow_config.py beside it and fill in the copy.
+"""Every setting of the storage, with its default. Copy this file to `ow_config.py` and fill in the copy.
 
 Six settings have no default and say FILL IN here; the services do not start until they are filled in.
 `.venv/bin/python token_gen.py --write ow_config.py` makes the copy and fills in the four secret ones.

@@ -11,14 +11,13 @@ The exit status is 0, or 1 with a message when the configuration cannot be writt
 from __future__ import annotations
 
 import argparse
-import ast
-import itertools
 import json
 import os
+import re
 import secrets
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +29,6 @@ JWT_SECRET_NAME = "TRANSFER_JWT_SECRET"
 
 _TOKEN_BYTES = 32
 _JWT_SECRET_BYTES = 48
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class ConfigError(Exception):
@@ -84,106 +82,40 @@ def write_config(path: Path, values: Mapping[str, str]) -> None:
     """Set some settings in a configuration and change nothing else; a reader sees the old file or the new one.
 
     Args:
-        path: The configuration. If there is none, it is made from `ow_config_sample.py`, readable by its owner only.
+        path: The configuration, made from `ow_config_sample.py` if it does not exist. Afterwards only its owner may
+            read it.
         values: The texts to set, by the setting's name.
 
     Raises:
-        ConfigError: The file cannot be read, understood or replaced, and is as it was.
+        ConfigError: The file cannot be read, filled in or replaced, and is as it was.
     """
     # What a symbolic link points to is replaced, not the link.
     path = path.resolve()
     try:
-        source = (path if path.exists() else SAMPLE).read_bytes()
-        _replace(path, fill_in(source, values))
-    except SyntaxError as error:
-        raise ConfigError(f"{path} has a syntax error in line {error.lineno}") from None
+        _replace(path, fill_in((path if path.exists() else SAMPLE).read_text("utf-8"), values))
+    except ConfigError as error:
+        raise ConfigError(f"{path} {error}") from None
     except ValueError:
         raise ConfigError(f"{path} is no text in UTF-8") from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
 
 
-def fill_in(source: bytes, values: Mapping[str, str]) -> bytes:
-    """Return a module's source with some names set to new texts, everything else being the same byte for byte.
-
-    Each value that a plain assignment gives to one of the names is replaced where it stands. A name without one, or
-    with a last word of another kind (an import, a branch, several names at once), is assigned at the end.
+def fill_in(source: str, values: Mapping[str, str]) -> str:
+    """Return a configuration with some settings set to new texts.
 
     Raises:
-        SyntaxError: The source is no Python.
-        ValueError: The source is no text in UTF-8.
+        ConfigError: A setting does not have exactly one line of its own, as in the sample.
     """
-    mark = _BYTE_ORDER_MARK if source.startswith(_BYTE_ORDER_MARK) else b""
-    source = source.removeprefix(mark)
-    module = ast.parse(source.decode())
-    # The parser gives positions as a line and a number of bytes.
-    lines = source.splitlines(keepends=True)
-    line_starts = [0, *itertools.accumulate(map(len, lines))]
-
-    spans = []
-    for name, value in _plain_assignments(module):
-        if name in values:
-            assert value.end_lineno is not None and value.end_col_offset is not None
-            start = line_starts[value.lineno - 1] + value.col_offset
-            end = line_starts[value.end_lineno - 1] + value.end_col_offset
-            spans.append((start, end, name))
-    for start, end, name in sorted(spans, reverse=True):
-        source = source[:start] + _literal(values[name]) + source[end:]
-
-    newline = b"\r\n" if lines and lines[0].endswith(b"\r\n") else b"\n"
     for name, text in values.items():
-        if not _settles(module, name):
-            if source and not source.endswith((b"\n", b"\r")):
-                source += newline
-            source += name.encode() + b" = " + _literal(text) + newline
-    return mark + source
+        source, lines = re.subn(rf'^{name} = "[^"\\\n]*"$', f'{name} = "{text}"', source, flags=re.MULTILINE)
+        if lines != 1:
+            raise ConfigError(f'needs one line {name} = "…" as in {SAMPLE.name}, and has {lines}')
+    return source
 
 
-def _literal(text: str) -> bytes:
-    # A text in JSON is one in Python too.
-    return json.dumps(text, ensure_ascii=False).encode()
-
-
-def _plain_assignment(node: ast.AST) -> tuple[str, ast.expr] | None:
-    match node:
-        case ast.Assign(targets=[ast.Name(id=name)], value=value):
-            return name, value
-        case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
-            return name, value
-    return None
-
-
-def _plain_assignments(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
-    """Yield names and values, from branches too but not from functions and classes, which have names of their own."""
-    if found := _plain_assignment(node):
-        yield found
-    elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        for child in ast.iter_child_nodes(node):
-            yield from _plain_assignments(child)
-
-
-def _settles(module: ast.Module, name: str) -> bool:
-    """Tell whether the last statement that may set a name is a plain assignment which always runs."""
-    last = None
-    for statement in module.body:
-        if any(_binds(node, name) for node in ast.walk(statement)):
-            last = _plain_assignment(statement)
-    return last is not None and last[0] == name
-
-
-def _binds(node: ast.AST, name: str) -> bool:
-    match node:
-        case ast.Name(id=bound, ctx=ast.Store() | ast.Del()):
-            return bound == name
-        case ast.alias(name=imported, asname=alias):
-            return (alias or imported) in (name, "*")
-        case ast.FunctionDef(name=bound) | ast.AsyncFunctionDef(name=bound) | ast.ClassDef(name=bound):
-            return bound == name
-    return False
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Put a file in place in one step, with mode and owner of the file that it replaces.
+def _replace(path: Path, content: str) -> None:
+    """Put a file in place in one step, with the owner of the file that it replaces and readable by that owner only.
 
     Raises:
         OSError: It cannot be done; nothing is changed or left behind.
@@ -191,14 +123,12 @@ def _replace(path: Path, content: bytes) -> None:
     # Made with mode 0600.
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with open(descriptor, "wb") as file:
+        with open(descriptor, "w", encoding="utf-8") as file:
             file.write(content)
             file.flush()
             if path.exists():
-                replaced, fresh = path.stat(), os.fstat(descriptor)
-                if (replaced.st_uid, replaced.st_gid) != (fresh.st_uid, fresh.st_gid):
-                    os.fchown(descriptor, replaced.st_uid, replaced.st_gid)
-                os.fchmod(descriptor, replaced.st_mode & 0o7777)
+                replaced = path.stat()
+                os.fchown(descriptor, replaced.st_uid, replaced.st_gid)
             os.fsync(descriptor)
         os.replace(name, path)
     except BaseException:

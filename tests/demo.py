@@ -27,17 +27,14 @@ from typing import NoReturn
 
 import httpx
 
-PROJECT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(PROJECT), str(PROJECT / "src")]
-
-from open_workshop_storage.core.settings import Settings, SettingsError, load_settings  # noqa: E402
-from tests.support.client import Message, watching  # noqa: E402
-from tests.support.configs import Secrets, cheap_hash  # noqa: E402
-from tests.support.contents import ITSELF, contents_of  # noqa: E402
-from tests.support.manager import StandIn, stand_in  # noqa: E402
-from tests.support.processes import descendants, kill  # noqa: E402
-from tests.support.progress_lines import ProgressLines  # noqa: E402
-from tests.support.servers import Server, StartFailed, free_port, granian  # noqa: E402
+from open_workshop_storage.core.settings import Settings, SettingsError, load_settings
+from tests.support.client import Message, watching
+from tests.support.configs import Secrets, cheap_hash
+from tests.support.contents import ITSELF, contents_of
+from tests.support.manager import StandIn, stand_in
+from tests.support.processes import descendants, kill
+from tests.support.progress_lines import ProgressLines
+from tests.support.servers import PROJECT, Server, StartFailed, free_port, granian
 
 DISTRIBUTOR_PORT, LOADER_PORT = 8000, 8001
 """Used if nothing else listens there."""

@@ -1,6 +1,6 @@
-"""Commands for operators: `python -m open_workshop_storage doctor` and `… status`.
+"""Commands for operators: `open-workshop-storage doctor` and `… status`.
 
-Run from the root of the checkout with `PYTHONPATH=src`. The exit status is 0, or 1 if something does not work.
+The exit status is 0, or 1 if something does not work.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ COMMANDS: dict[str, tuple[Callable[[Settings], Coroutine[Any, Any, int]], str]] 
 
 def main() -> int:
     """Run the command that the arguments name."""
-    parser = argparse.ArgumentParser(prog="python -m open_workshop_storage")
+    parser = argparse.ArgumentParser(prog="open-workshop-storage")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, (_, description) in COMMANDS.items():
         commands.add_parser(name, help=description, description=description)

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from fastapi import APIRouter, FastAPI
 from starlette.middleware import Middleware
 
+from open_workshop_storage import __version__
 from open_workshop_storage.api.browsers import BrowserMiddleware
 from open_workshop_storage.api.documents import webhooks
 from open_workshop_storage.api.documents.messages import CallbackClaims, ProgressMessage, TransferTokenClaims
-from open_workshop_storage.api.documents.openapi import ABOUT_ANSWERS, API_VERSION, LICENCE, DocumentedApp, operation_id
+from open_workshop_storage.api.documents.openapi import ABOUT_ANSWERS, LICENCE, DocumentedApp, operation_id
 from open_workshop_storage.api.documents.swagger import swagger_routes
 from open_workshop_storage.api.failures import EXCEPTION_HANDLERS
 from open_workshop_storage.api.header_limit import HeaderLimit
@@ -64,7 +65,7 @@ def create_app(service: Service) -> FastAPI:
     app = DocumentedApp(
         title=service.title,
         description=f"{service.description}\n\n{ABOUT_ANSWERS}",
-        version=API_VERSION,
+        version=__version__,
         license_info=LICENCE,
         messages=(TransferTokenClaims, ProgressMessage, CallbackClaims) if service.loads else (),
         generate_unique_id_function=operation_id,

@@ -10,13 +10,13 @@ import pytest
 from pydantic import ValidationError
 
 from open_workshop_storage.core.settings import (
-    PROJECT_ROOT,
     Settings,
     SettingsError,
     load_settings,
     setting_name,
 )
 
+PROJECT = Path(__file__).resolve().parents[2]
 HASH = "$2b$12$SoijuBRD8.b/Vx3z1u5l5.S7OyDHPpj9CN/T/mw1YlqmIUuyKrHqm"
 REQUIRED: dict[str, object] = {
     "MANAGER_URL": "http://manager.test",
@@ -56,7 +56,7 @@ def complaint(load: Load, changes: dict[str, object]) -> str:
 
 def test_what_is_left_out_has_its_default(load: Load) -> None:
     settings = load()
-    assert settings.main_dir == PROJECT_ROOT / "storage"
+    assert settings.main_dir == PROJECT / "storage"
     assert settings.transfer_download_concurrency == 8
     assert settings.storage_reserve_bytes == 1024**3
     assert settings.redis_url == ""
@@ -86,20 +86,20 @@ def test_a_relative_config_file_starts_at_the_project(
     load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load()
-    path = Path("..", *[".."] * len(PROJECT_ROOT.parents), tmp_path.relative_to("/"), "config.py")
+    path = Path("..", *[".."] * len(PROJECT.parents), tmp_path.relative_to("/"), "config.py")
     monkeypatch.setenv("OW_CONFIG", str(path))
     monkeypatch.chdir("/")
     assert load_settings().manager_url == "http://manager.test"
 
 
 def test_paths_start_at_the_project(load: Load, tmp_path: Path) -> None:
-    assert load({"MAIN_DIR": "files"}).main_dir == PROJECT_ROOT / "files"
+    assert load({"MAIN_DIR": "files"}).main_dir == PROJECT / "files"
     assert load({"MAIN_DIR": str(tmp_path)}).main_dir == tmp_path
 
 
 def test_other_names_are_ignored(load: Load) -> None:
     settings = load({"SOMETHING_ELSE": "x", "main_dir": "lower case", "UPLOAD_FILE": "upper case"})
-    assert settings.main_dir == PROJECT_ROOT / "storage"
+    assert settings.main_dir == PROJECT / "storage"
     assert settings.upload_file == HASH
 
 

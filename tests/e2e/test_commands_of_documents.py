@@ -20,7 +20,7 @@ from tests.support.processes import descendants, is_running
 from tests.support.servers import GRANIAN, PROJECT, clean_environment, free_port
 from tests.support.services import Services
 
-COPIED = ("Makefile", "requirements.txt", "ow_config_sample.py", "token_gen.py", "src", "deploy")
+COPIED = ("Makefile", "pyproject.toml", "requirements.txt", "ow_config_sample.py", "token_gen.py", "src", "deploy")
 STARTED = re.compile(r"^(\.venv/bin/granian .*)$", re.MULTILINE)
 PLAIN_TOKEN = 'token="$(sed -n "s/.*storage_manage_token[^A-Za-z0-9_-]*//p" printed | head -n 1 | tr -d "\'\\", ")"'
 
@@ -63,8 +63,8 @@ NOT_TYPED = {
     "adduser --system --group --no-create-home --home *": ROOT,
     "adduser www-data open-workshop": ROOT,
     "git clone https://*": "has no address yet",
-    "make -C /opt/open-workshop-storage setup": ROOT,
-    "cd /opt/open-workshop-storage && git pull && make setup": ROOT,
+    "make -C /opt/open-workshop-storage setup-runtime": ROOT,
+    "cd /opt/open-workshop-storage && git pull && make setup-runtime": ROOT,
     "cd /opt/open-workshop-storage": ITS_MACHINE,
     "install -d -o * /srv/open-workshop/storage": ROOT,
     "install -d -o * /etc/open-workshop": ROOT,
@@ -91,10 +91,15 @@ NOT_TYPED = {
     "curl *readyz": ITS_MACHINE,
     "journalctl -u *": ITS_MACHINE,
     "rsync -a --exclude temp": "a part of a command",
-    "python -m open_workshop_storage doctor": "a short name of ow doctor",
+    "open-workshop-storage doctor": "a short name of ow doctor",
+    "make setup-runtime": ROOT,
+    ".venv/bin/pre-commit install": "changes what git does",
+    "make lock": "asks the package index",
+    "make lock UPGRADE=--upgrade": "asks the package index",
+    "pip install .": "typed by tests/deploy/test_package.py",
 }
 """What is not typed, and why. All of the deployment was followed by hand on an empty Debian."""
-INLINE_ONLY = {"journalctl", "rsync", "python"}
+INLINE_ONLY = {"journalctl", "rsync", "open-workshop-storage", "pip", ".venv/bin/pre-commit"}
 """First words of commands that stand in no block of their own."""
 
 
@@ -107,7 +112,7 @@ def commands(document: str, heading: str) -> str:
 def commands_of_all_documents() -> set[str]:
     """Return every line of the blocks for shells, and what reads like a command within lines."""
     blocks, inline = set(), set()
-    for document in (PROJECT / "README.md", PROJECT / "CHANGELOG.md", *(PROJECT / "docs").glob("*.md")):
+    for document in (*PROJECT.glob("*.md"), *(PROJECT / "docs").glob("*.md")):
         before, by_hand, after = document.read_text().partition(f"\n## {BY_HAND}\n")
         text = before + "\n## " + after.partition("\n## ")[2] if by_hand else before
         for block in SHELL_BLOCK.findall(text):
@@ -202,7 +207,7 @@ def test_make_format_formats(tmp_path: Path) -> None:
 
 
 def test_make_demo_sends_a_file_of_the_readers(tmp_path: Path) -> None:
-    folder = checkout(tmp_path, *COPIED, "tests", "pyproject.toml")
+    folder = checkout(tmp_path, *COPIED, "tests")
     (folder / "path" / "to").mkdir(parents=True)
     (folder / "path" / "to" / "archive.7z").write_bytes(seven_zip_of(SMALL_MOD))
     demo = subprocess.Popen(
@@ -232,7 +237,8 @@ def test_the_operators_commands_work_as_the_deployment_says(services: Services) 
     function, users = re.subn(r"setpriv .*--init-groups ", "", function)
     config = services.main_dir.parent / "ow_config.py"
     function, files = re.subn(r"/etc/open-workshop/ow_config\.py", str(config), function)
-    assert (users, files) == (1, 1)
+    function, commands = re.subn(r"/opt/open-workshop-storage/", f"{PROJECT}/", function)
+    assert (users, files, commands) == (1, 1, 1)
     assert "ok       MANAGER_URL: answers" in run(f"{function}\now doctor")
     if services.store == "redis":
         assert "Slots: upload" in run(f"{function}\now status")

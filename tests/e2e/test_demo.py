@@ -21,7 +21,8 @@ from tests.support.servers import PROJECT, clean_environment
 pytestmark = pytest.mark.anyio
 
 PATIENCE_SECONDS = 60
-DEMO = [sys.executable, str(PROJECT / "tests" / "demo.py")]
+DEMO = [sys.executable, "-m", "tests.demo"]
+ENVIRONMENT = clean_environment() | {"PYTHONPATH": "src"}
 
 
 @pytest.fixture
@@ -38,8 +39,8 @@ async def running_demo(folder: Path, file: Path) -> AsyncIterator[Process]:
     demo = await asyncio.create_subprocess_exec(
         *DEMO,
         str(file),
-        cwd=folder,
-        env=clean_environment() | {"OW_CONFIG": str(folder / "ow_config.py"), "MAIN_DIR": str(folder / "storage")},
+        cwd=PROJECT,
+        env=ENVIRONMENT | {"OW_CONFIG": str(folder / "ow_config.py"), "MAIN_DIR": str(folder / "storage")},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
@@ -98,6 +99,8 @@ async def test_the_demo_may_be_ended_at_any_time(tmp_path: Path, source: Path) -
 
 
 def test_the_demo_says_so_when_there_is_no_such_file(tmp_path: Path) -> None:
-    ended = subprocess.run([*DEMO, str(tmp_path / "missing.zip")], capture_output=True, text=True)
+    ended = subprocess.run(
+        [*DEMO, str(tmp_path / "missing.zip")], cwd=PROJECT, env=ENVIRONMENT, capture_output=True, text=True
+    )
     assert ended.returncode == 2
     assert "There is no file" in ended.stderr and "make demo FILE=" in ended.stderr

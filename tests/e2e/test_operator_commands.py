@@ -1,4 +1,4 @@
-"""`python -m open_workshop_storage doctor` and `status`, beside running services."""
+"""`open-workshop-storage doctor` and `status`, beside running services."""
 
 from __future__ import annotations
 

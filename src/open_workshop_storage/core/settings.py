@@ -18,9 +18,6 @@ from redis.asyncio.connection import parse_url
 
 from open_workshop_storage.core.storage_types import StorageType
 
-PROJECT_ROOT = Path(__file__).resolve().parents[3]
-"""The folder of `ow_config_sample.py`; relative paths in the configuration start here."""
-
 # A cost of 4 to 31, 22 characters of salt, of which the last holds 2 bits only, and 31 of hash.
 _BCRYPT_HASH = re.compile(r"\$2[abxy]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")
 _URL_PATH = re.compile(r"(/[A-Za-z0-9_-][A-Za-z0-9._~-]*)+/?")
@@ -80,6 +77,16 @@ def _header_value(value: str) -> str:
     if not value.isascii() or not value.isprintable() or value != value.strip():
         raise ValueError
     return value
+
+
+def base_folder() -> Path:
+    """Return where `ow_config.py` is looked for and relative paths start.
+
+    It is the root of the checkout that this module stands in, or the current folder if it stands in none
+    (docs/CONFIGURATION.md, "Where settings come from").
+    """
+    checkout = Path(__file__).resolve().parents[3]
+    return checkout if (checkout / "ow_config_sample.py").is_file() else Path.cwd()
 
 
 def listed(value: str) -> list[str]:
@@ -219,7 +226,7 @@ class Settings(BaseSettings):
     @field_validator("main_dir", mode="after")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
-        return PROJECT_ROOT / value
+        return base_folder() / value
 
     @property
     def callback_url(self) -> str:
@@ -267,7 +274,7 @@ class ConfigModuleSource(PydanticBaseSettingsSource):
             SettingsError: The module cannot be read, or does not run.
         """
         named = os.environ.get("OW_CONFIG")
-        path = PROJECT_ROOT / (named or "ow_config.py")
+        path = base_folder() / (named or "ow_config.py")
         if not named and not path.exists():
             return {}
         try:

@@ -22,7 +22,6 @@ from open_workshop_storage.core.errors import (
     UploadTimedOut,
 )
 
-API_VERSION = "1.0.0"
 LICENCE = {"name": "Mozilla Public License 2.0", "identifier": "MPL-2.0"}
 ABOUT_ANSWERS = (
     "Every refusal is a short plain text that can be shown to people. Scripts of any origin may call, without "

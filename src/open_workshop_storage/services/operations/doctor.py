@@ -1,4 +1,4 @@
-"""Checks a configuration against reality, and says what to do (`python -m open_workshop_storage doctor`)."""
+"""Checks a configuration against reality, and says what to do (`open-workshop-storage doctor`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shows what runs, waits and failed, and which callbacks are pending (`python -m open_workshop_storage status`)."""
+"""Shows what runs, waits and failed, and which callbacks are pending (`open-workshop-storage status`)."""
 
 from __future__ import annotations
 
