@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from open_workshop_storage.core.errors import ArchiveTooLarge, CorruptArchive, NoSpace, RepackFailed, UnsafeArchive
-from open_workshop_storage.services.archives.archives import Inspection
+from open_workshop_storage.services.archives.inspection import Inspection
 from open_workshop_storage.utils.archives.kinds import Kind
 from tests.archives import fake_seven_zip
 from tests.archives.conftest import ArchivesMaker

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from open_workshop_storage.utils.archives.entries import Entries, split_name
-from open_workshop_storage.utils.archives.errors import CorruptData, UnpackedTooLarge, UnsafeEntry
+from open_workshop_storage.utils.archives.faults import CorruptData, UnpackedTooLarge, UnsafeEntry
 
 NAMES = st.text(st.sampled_from("ab.:/\\C\0 "), max_size=12)
 

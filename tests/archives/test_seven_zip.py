@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from open_workshop_storage.utils.archives.seven_zip import Failure, SevenZip, SevenZipError
+from open_workshop_storage.utils.archives.faults import CorruptData, EncryptedData, SevenZipFailed, UnreadableMethod
+from open_workshop_storage.utils.archives.seven_zip import SevenZip
 from tests.archives import fake_seven_zip
 from tests.support.processes import descendants, is_running
 
@@ -82,32 +83,30 @@ async def test_those_that_run_at_once_share_the_cores(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("printed", "failure"),
+    ("printed", "error"),
     [
-        ("ERROR: CRC Failed : a", Failure.BAD_DATA),
-        ("ERROR: Data Error : Unsupported Method", Failure.BAD_DATA),
-        ("Open ERROR: Cannot open the file as [7z] archive", Failure.BAD_DATA),
-        ("ERROR: Unsupported Method : CRC Failed", Failure.UNSUPPORTED),
-        ("ERROR: Data Error in encrypted file. Wrong password? : a", Failure.ENCRYPTED),
-        ("System ERROR:\nerrno=28 : No space left on device", Failure.NO_SPACE),
-        ("ERROR: Data Error : a\nSystem ERROR:\nerrno=28 : No space left on device", Failure.NO_SPACE),
-        ("System ERROR:\nerrno=5 : Input/output error", Failure.OTHER),
+        ("ERROR: CRC Failed : a", CorruptData),
+        ("ERROR: Data Error : Unsupported Method", CorruptData),
+        ("Open ERROR: Cannot open the file as [7z] archive", CorruptData),
+        ("ERROR: Unsupported Method : CRC Failed", UnreadableMethod),
+        ("ERROR: Data Error in encrypted file. Wrong password? : a", EncryptedData),
+        ("System ERROR:\nerrno=28 : No space left on device", OSError),
+        ("ERROR: Data Error : a\nSystem ERROR:\nerrno=28 : No space left on device", OSError),
+        ("System ERROR:\nerrno=5 : Input/output error", SevenZipFailed),
     ],
 )
 async def test_messages_tell_why_it_failed(
-    printed: str, failure: Failure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    printed: str, error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_seven_zip.install(tmp_path, f"echo '{printed}'; exit 2", monkeypatch)
-    with pytest.raises(SevenZipError) as error:
+    with pytest.raises(error):
         await PATIENT.run("t")
-    assert error.value.failure is failure
 
 
 async def test_a_missing_command_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(SevenZipError) as error:
+    with pytest.raises(SevenZipFailed):
         await PATIENT.run("t")
-    assert error.value.failure is Failure.OTHER
 
 
 @pytest.mark.parametrize(
@@ -122,9 +121,8 @@ async def test_one_over_its_time_is_killed_with_its_children(
     script: str, runner: SevenZip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_seven_zip.install(tmp_path, script, monkeypatch)
-    with pytest.raises(SevenZipError) as error:
+    with pytest.raises(SevenZipFailed):
         await runner.run("t", folder=tmp_path)
-    assert error.value.failure is Failure.TIMEOUT
     assert await ended(await appeared(tmp_path / "self"), await appeared(tmp_path / "child"))
 
 
@@ -144,9 +142,8 @@ async def test_a_cancelled_one_is_killed_with_its_children(tmp_path: Path, monke
 
 async def test_a_file_over_the_limit_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_seven_zip.install(tmp_path, "exec dd if=/dev/zero of=large bs=1000 count=1000", monkeypatch)
-    with pytest.raises(SevenZipError) as error:
+    with pytest.raises(CorruptData):
         await PATIENT.run("x", folder=tmp_path, max_file_bytes=100_000)
-    assert error.value.failure is Failure.FILE_LIMIT
     assert (tmp_path / "large").stat().st_size == 100_000
 
 

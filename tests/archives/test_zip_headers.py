@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from open_workshop_storage.utils.archives.errors import EncryptedData
+from open_workshop_storage.utils.archives.faults import EncryptedData
 from open_workshop_storage.utils.archives.zip_headers import refuse_encrypted_start
 from tests.archives.refused import SOUND, TEXT
 from tests.archives.zips import ENCRYPTED, Entry, streamed, zip_from

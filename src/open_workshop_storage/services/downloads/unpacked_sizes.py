@@ -6,7 +6,7 @@ import asyncio
 from collections import OrderedDict
 
 from open_workshop_storage.services.storage.files import StoredFile
-from open_workshop_storage.utils.archives.zip_directory import unpacked_size
+from open_workshop_storage.utils.archives.central_directory import unpacked_size
 
 _MAX_ENTRIES = 10_000
 
@@ -22,8 +22,16 @@ class UnpackedSizes:
         if file in self._sizes:
             self._sizes.move_to_end(file)
             return self._sizes[file]
-        size = await asyncio.to_thread(unpacked_size, file.path)
+        size = await asyncio.to_thread(_unpacked_size, file)
         self._sizes[file] = size
         while len(self._sizes) > _MAX_ENTRIES:
             self._sizes.popitem(last=False)
         return size
+
+
+def _unpacked_size(file: StoredFile) -> int | None:
+    try:
+        with open(file.path, "rb") as opened:
+            return unpacked_size(opened)
+    except OSError:
+        return None

@@ -21,7 +21,8 @@ from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.services.storage.disk import has_space
 from open_workshop_storage.stores.redis_client import redis_client
-from open_workshop_storage.utils.archives.seven_zip import SevenZip, SevenZipError
+from open_workshop_storage.utils.archives.faults import ArchiveFault
+from open_workshop_storage.utils.archives.seven_zip import SevenZip
 from open_workshop_storage.utils.http.dates import parse_date
 
 _PATIENCE_SECONDS = 5.0
@@ -129,7 +130,7 @@ async def _seven_zip(settings: Settings) -> list[Finding]:
     command = SevenZip(_PATIENCE_SECONDS, _PATIENCE_SECONDS)
     try:
         await command.run("i", on_line=lines.append)
-    except SevenZipError as error:
+    except ArchiveFault as error:
         advice = "install 7zip (in Debian 12: p7zip-full)" if shutil.which("7z") is None else "see why it cannot run"
         return [fault("7z", f"{error}; {advice}")]
     version = next(

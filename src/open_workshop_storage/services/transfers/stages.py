@@ -8,8 +8,9 @@ from open_workshop_storage.core.claims import TransferKind
 from open_workshop_storage.core.job import Stage
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import Slot
-from open_workshop_storage.services.archives.archives import Archives, Inspection
+from open_workshop_storage.services.archives.archives import Archives
 from open_workshop_storage.services.archives.errors import as_storage_errors
+from open_workshop_storage.services.archives.inspection import Inspection
 from open_workshop_storage.services.images.images import Images
 from open_workshop_storage.services.storage.workspaces import discard
 from open_workshop_storage.services.transfers.job_run import JobRun

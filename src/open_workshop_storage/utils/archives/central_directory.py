@@ -1,4 +1,4 @@
-"""Reads a ZIP's central directory, and refuses one that two readers could find in two places or read in two ways.
+"""Reads a ZIP's central directory, header by header, and refuses one that two readers could find in two places.
 
 Numbers and names of fields are those of PKWARE's APPNOTE 6.3.10, section 4.
 """
@@ -8,26 +8,50 @@ from __future__ import annotations
 import os
 import re
 import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import BinaryIO, NamedTuple
 
-from open_workshop_storage.utils.archives.errors import CorruptData, UnpackedTooLarge
+from open_workshop_storage.utils.archives.faults import ArchiveFault, CorruptData, EncryptedData, UnpackedTooLarge
 
 CENTRAL_MAGIC, END_MAGIC = b"PK\x01\x02", b"PK\x05\x06"
 _END_64_MAGIC, _LOCATOR_MAGIC = b"PK\x06\x06", b"PK\x06\x07"
 _HEADER = struct.Struct("<4s4xHH4xIIIHHHHHII")
 _END, _LOCATOR, _END_64 = struct.Struct("<4sHHHHIIH"), struct.Struct("<4sIQI"), struct.Struct("<4sQ4xIIQQQQ")
 _MAX_COMMENT_BYTES = 0xFFFF
+_MAX_DIRECTORY_BYTES = 64 * 1024**2
 _HERE_64, _HERE_64_SHORT = 0xFFFFFFFF, 0xFFFF
 """Stand in a field whose number is in the large format's record or extra field instead."""
-_LARGE_FIELD = 0x0001
-UNICODE_PATH_FIELD = 0x7075
+_LARGE_FIELD, _UNICODE_PATH_FIELD = 0x0001, 0x7075
+_ENCRYPTED, _AES_METHOD = 0x0001 | 0x0040 | 0x2000, 99
+"""Traditional or AES encryption, strong encryption, masked headers (section 4.4.4); what AES entries have as method."""
+
+
+class Directory(NamedTuple):
+    """Where a ZIP's directory is.
+
+    Attributes:
+        start, end: Its place in the file.
+        headers: How many there are, or that number's last 16 bits.
+        is_large: Whether that number is whole.
+        ends_file: Whether the file ends with it and its comment.
+    """
+
+    start: int
+    end: int
+    headers: int
+    is_large: bool
+    ends_file: bool
 
 
 @dataclass(frozen=True, slots=True)
 class CentralHeader:
-    """What the directory tells of one entry; numbers of the large format are in their places."""
+    """What the directory tells of one entry; numbers of the large format are in their places.
+
+    Attributes:
+        unicode_name: The name in the Info-ZIP Unicode Path field, if there is one for this very name (section 4.6.9).
+    """
 
     flags: int
     method: int
@@ -38,64 +62,91 @@ class CentralHeader:
     attributes: int
     offset: int
     name: bytes
-    extra: bytes
+    unicode_name: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class Directory:
-    """The whole directory, where it starts, and whether the file ends with it and its comment."""
-
-    headers: list[CentralHeader]
-    start: int
-    ends_file: bool
-
-
-def read_directory(file: BinaryIO, max_entries: int) -> Directory:
-    """Read the directory of a ZIP. Blocks.
-
-    Args:
-        max_entries: The limit on entries; 0 for none.
+def find_directory(file: BinaryIO) -> Directory:
+    """Find the directory of a ZIP. Blocks.
 
     Raises:
-        CorruptData: There is none, or more than one, it is not where or what its end record says, or in several pieces.
-        UnpackedTooLarge: There are more entries than the limit.
+        CorruptData: There is none, or more than one, it is not where its end record says, or in several pieces.
+        UnpackedTooLarge: It takes more than 64 MiB.
     """
-    end_at, end = _end(file)
-    _, disk, first_disk, count_here, count, length, start, comment_bytes = end
+    end_at, numbers, comment_bytes = _end(file)
     ends_file = end_at + _END.size + comment_bytes == os.fstat(file.fileno()).st_size
-    numbers = disk, first_disk, count_here, count, length, start
     large = _large_end(file, end_at)
     if large is not None:
         end_at, large_numbers = large
         for number, large_number in zip(numbers, large_numbers, strict=True):
             if number not in (large_number, _HERE_64, _HERE_64_SHORT):
                 raise CorruptData("two end records that differ")
-        disk, first_disk, count_here, count, length, start = large_numbers
+        numbers = large_numbers
+    disk, first_disk, count_here, count, length, start = numbers
     if disk or first_disk or count_here != count or start + length != end_at:
         raise CorruptData("a piece of an archive in several, or a directory in another place")
-    headers = list(_headers(file, start, end_at, max_entries))
-    # Without the large format the count starts again at 65,536, with writers that know no better.
-    if len(headers) != count and (large is not None or len(headers) & 0xFFFF != count):
-        raise CorruptData("another number of entries")
-    return Directory(headers, start, ends_file)
+    if length > _MAX_DIRECTORY_BYTES:
+        raise UnpackedTooLarge("a directory that is too long")
+    return Directory(start, end_at, count, large is not None, ends_file)
 
 
-def extra_fields(extra: bytes) -> dict[int, bytes]:
-    """Return the data of an extra field by number.
+def read_headers(file: BinaryIO, directory: Directory, max_entries: int) -> Iterator[CentralHeader]:
+    """Yield the headers in a directory. Blocks.
+
+    Args:
+        max_entries: The limit on entries; 0 for none.
 
     Raises:
-        CorruptData: One number stands twice.
+        CorruptData: They do not fill the directory, or are not as many as it says.
+        UnpackedTooLarge: There are more than the limit.
     """
-    fields: dict[int, bytes] = {}
-    position = 0
-    # Less is padding that aligns the data.
-    while len(extra) - position >= 4:
-        number, size = struct.unpack_from("<HH", extra, position)
-        if number in fields and number in (_LARGE_FIELD, UNICODE_PATH_FIELD):
-            raise CorruptData("an extra field that stands twice")
-        fields[number] = extra[position + 4 : position + 4 + size]
-        position += 4 + size
-    return fields
+    position, entries = directory.start, 0
+    file.seek(position)
+    while position < directory.end:
+        entries += 1
+        if 0 < max_entries < entries:
+            raise UnpackedTooLarge("more entries than the limit")
+        fields = file.read(_HEADER.size)
+        if len(fields) < _HEADER.size or not fields.startswith(CENTRAL_MAGIC):
+            raise CorruptData("no header where one should be")
+        _, flags, method, crc, packed, unpacked, *lengths, volume, _, attributes, offset = _HEADER.unpack(fields)
+        name_bytes, extra_bytes, _ = lengths
+        variable = file.read(sum(lengths))
+        position += _HEADER.size + sum(lengths)
+        name, extra = variable[:name_bytes], variable[name_bytes : name_bytes + extra_bytes]
+        unpacked, packed, offset = large_numbers(extra, (unpacked, packed, offset))
+        unicode_name = unicode_path(extra, name)
+        yield CentralHeader(flags, method, crc, packed, unpacked, volume, attributes, offset, name, unicode_name)
+    if position != directory.end:
+        raise CorruptData("a directory that does not end where it should")
+    # Without the large format the count starts again at 65,536, with writers that know no better.
+    if entries != directory.headers and (directory.is_large or entries & 0xFFFF != directory.headers):
+        raise CorruptData("another number of entries")
+
+
+def unpacked_size(file: BinaryIO) -> int | None:
+    """Return the sum of a ZIP's announced unpacked sizes in bytes. Blocks.
+
+    Returns:
+        None if the file cannot be read as a ZIP, or an entry is encrypted.
+    """
+    size = 0
+    try:
+        for header in read_headers(file, find_directory(file), max_entries=0):
+            refuse_encryption(header.flags, header.method)
+            size += header.unpacked_bytes
+    except (ArchiveFault, OSError):
+        return None
+    return size
+
+
+def refuse_encryption(flags: int, method: int) -> None:
+    """Judge the general purpose flags and the method of a header.
+
+    Raises:
+        EncryptedData: The entry is encrypted.
+    """
+    if flags & _ENCRYPTED or method == _AES_METHOD:
+        raise EncryptedData
 
 
 def large_numbers(extra: bytes, numbers: tuple[int, ...]) -> Iterator[int]:
@@ -107,7 +158,7 @@ def large_numbers(extra: bytes, numbers: tuple[int, ...]) -> Iterator[int]:
     Raises:
         CorruptData: A number is in neither place, or a field stands twice.
     """
-    field = extra_fields(extra).get(_LARGE_FIELD, b"") if _HERE_64 in numbers else b""
+    field = _extra_fields(extra).get(_LARGE_FIELD, b"") if _HERE_64 in numbers else b""
     for number in numbers:
         if number == _HERE_64:
             if len(field) < 8:
@@ -116,8 +167,34 @@ def large_numbers(extra: bytes, numbers: tuple[int, ...]) -> Iterator[int]:
         yield number
 
 
-def _end(file: BinaryIO) -> tuple[int, tuple[Any, ...]]:
-    """Return where the end record is, and its fields."""
+def unicode_path(extra: bytes, name: bytes) -> bytes | None:
+    """Return the name in the Info-ZIP Unicode Path field, if there is one for this very name (section 4.6.9).
+
+    Raises:
+        CorruptData: The field stands twice.
+    """
+    data = _extra_fields(extra).get(_UNICODE_PATH_FIELD, b"") if extra else b""
+    if data[:1] == b"\x01" and data[1:5] == struct.pack("<I", zlib.crc32(name)):
+        return data[5:]
+    return None
+
+
+def _extra_fields(extra: bytes) -> dict[int, bytes]:
+    """Return the data of an extra field by number."""
+    fields: dict[int, bytes] = {}
+    position = 0
+    # Less is padding that aligns the data.
+    while len(extra) - position >= 4:
+        number, size = struct.unpack_from("<HH", extra, position)
+        if number in fields and number in (_LARGE_FIELD, _UNICODE_PATH_FIELD):
+            raise CorruptData("an extra field that stands twice")
+        fields[number] = extra[position + 4 : position + 4 + size]
+        position += 4 + size
+    return fields
+
+
+def _end(file: BinaryIO) -> tuple[int, tuple[int, ...], int]:
+    """Return where the end record is, its numbers, and the size of the comment."""
     size = os.fstat(file.fileno()).st_size
     file.seek(max(0, size - _END.size - _MAX_COMMENT_BYTES))
     tail = file.read()
@@ -128,8 +205,8 @@ def _end(file: BinaryIO) -> tuple[int, tuple[Any, ...]]:
     # Some readers take the last one, some the one whose comment ends with the file.
     if any(position + _END.size + fields[-1] == len(tail) for position, fields in others):
         raise CorruptData("two end records")
-    position, fields = last
-    return size - len(tail) + position, fields
+    position, (_, *numbers, comment_bytes) = last
+    return size - len(tail) + position, tuple(numbers), comment_bytes
 
 
 def _large_end(file: BinaryIO, end_at: int) -> tuple[int, tuple[int, ...]] | None:
@@ -147,24 +224,3 @@ def _large_end(file: BinaryIO, end_at: int) -> tuple[int, tuple[int, ...]] | Non
     if magic != _END_64_MAGIC or position + 12 + length != end_at - _LOCATOR.size or disks > 1:
         raise CorruptData("an end record that does not end where it should")
     return position, tuple(numbers)
-
-
-def _headers(file: BinaryIO, start: int, end: int, max_entries: int) -> Iterator[CentralHeader]:
-    position, entries = start, 0
-    file.seek(start)
-    while position < end:
-        entries += 1
-        if 0 < max_entries < entries:
-            raise UnpackedTooLarge("more entries than the limit")
-        fields = file.read(_HEADER.size)
-        if len(fields) < _HEADER.size or not fields.startswith(CENTRAL_MAGIC):
-            raise CorruptData("no header where one should be")
-        _, flags, method, crc, packed, unpacked, *lengths, volume, _, attributes, offset = _HEADER.unpack(fields)
-        name_bytes, extra_bytes, comment_bytes = lengths
-        variable = file.read(sum(lengths))
-        position += _HEADER.size + sum(lengths)
-        name, extra = variable[:name_bytes], variable[name_bytes : name_bytes + extra_bytes]
-        unpacked, packed, offset = large_numbers(extra, (unpacked, packed, offset))
-        yield CentralHeader(flags, method, crc, packed, unpacked, volume, attributes, offset, name, extra)
-    if position != end:
-        raise CorruptData("a directory that does not end where it should")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from open_workshop_storage.utils.archives.errors import CorruptData, UnpackedTooLarge, UnsafeEntry
+from open_workshop_storage.utils.archives.faults import CorruptData, UnpackedTooLarge, UnsafeEntry
 
 # No file system of ours holds longer ones; the path leaves room for the folder that it is unpacked in.
 _NAME_BYTES, _PATH_BYTES = 255, 3072

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from open_workshop_storage.utils.archives.entries import Entries, decode_name
-from open_workshop_storage.utils.archives.errors import CorruptData, EncryptedData, UnsafeEntry
+from open_workshop_storage.utils.archives.faults import CorruptData, EncryptedData, UnsafeEntry
 
 _FIRST_ENTRY = "----------"
 _MODE_LENGTH = len("drwxr-xr-x")
@@ -31,7 +31,7 @@ class Listing:
         """Take the next line.
 
         Raises:
-            ArchiveError: The archive is encrypted, unsafe, in several pieces or too large.
+            ArchiveFault: The archive is encrypted, unsafe, in several pieces or too large.
         """
         if line == _FIRST_ENTRY:
             self.end()
@@ -46,7 +46,7 @@ class Listing:
         """Judge what came since the last path; to be called after the last line too.
 
         Raises:
-            ArchiveError: As for `line`.
+            ArchiveFault: As for `line`.
         """
         fields, self._fields = self._fields, {}
         if fields.get("Encrypted") == "+":

@@ -7,7 +7,7 @@ import stat
 import struct
 from pathlib import Path
 
-from open_workshop_storage.utils.archives.errors import UnsafeEntry
+from open_workshop_storage.utils.archives.faults import UnsafeEntry
 
 _MARK_BYTES = 7
 _HEAD = struct.Struct("<HBHH")

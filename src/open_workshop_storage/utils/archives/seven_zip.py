@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from enum import Enum, auto
+from functools import partial
 from pathlib import Path
 from typing import IO, BinaryIO
 
+from open_workshop_storage.utils.archives.faults import CorruptData, EncryptedData, SevenZipFailed, UnreadableMethod
+from open_workshop_storage.utils.archives.kinds import Kind
 from open_workshop_storage.utils.processes import children
 
 # More than any sane archive's dictionary takes. Only what is really used counts, so that threads cost little.
@@ -23,45 +26,40 @@ _SEPARATORS = re.compile(rb"[\r\n\b]+")
 _PERCENT = re.compile(rb" *(\d{1,3})%")
 
 
-class Failure(Enum):
-    """Why a `7z` command failed."""
+# Naming the type keeps 7z from trying others on what is not what it seems to be.
+TYPE_SWITCHES = {
+    Kind.ZIP: "-tzip",
+    Kind.SEVEN_ZIP: "-t7z",
+    Kind.RAR4: "-trar",
+    Kind.RAR5: "-trar5",
+    Kind.GZIP: "-tgzip",
+    Kind.BZIP2: "-tbzip2",
+    Kind.XZ: "-txz",
+    Kind.ZSTD: "-tzstd",
+}
+READ_SWITCHES = ("-p-", "-sns-")
+"""Some password, so that none is asked for, and no alternate streams."""
 
-    BAD_DATA = auto()
-    ENCRYPTED = auto()
-    UNSUPPORTED = auto()
-    NO_SPACE = auto()
-    FILE_LIMIT = auto()
-    TIMEOUT = auto()
-    OTHER = auto()
-
-
-# 7z ends with status 2 whatever was wrong, so its messages have to tell. They are looked for at the start of a
-# line only, after the archive's own path at most, because names from the archive follow them. The first in this
-# list that was printed decides.
-_MESSAGES = {
-    Failure.NO_SPACE: rb"errno=28 |errno=122 |No space left|Disk quota exceeded",
-    Failure.ENCRYPTED: rb"(?:.* : )?Cannot open encrypted|Wrong password|[A-Za-z ]+ in encrypted (?:file|archive)",
-    Failure.UNSUPPORTED: rb"Unsupported [A-Za-z]+|Can't allocate required memory",
-    Failure.BAD_DATA: rb"(?:.* : )?Cannot open the file as|CRC Failed|Data Error|Headers Error|Unexpected end of"
-    rb"|Unconfirmed start of|There are some data after the end|Unavailable data|Missing volume|Is not archive",
+# 7z ends with status 2 whatever was wrong, so its messages have to tell. They are looked for at the start of a line
+# only, after the archive's own path at most, because names from the archive follow them. The first one in this list
+# that was printed decides.
+_MESSAGES: dict[str, tuple[Callable[[str], Exception], bytes]] = {
+    "no_space": (partial(OSError, errno.ENOSPC), rb"errno=28 |errno=122 |No space left|Disk quota exceeded"),
+    "encrypted": (
+        EncryptedData,
+        rb"(?:.* : )?Cannot open encrypted|Wrong password|[A-Za-z ]+ in encrypted (?:file|archive)",
+    ),
+    "unreadable": (UnreadableMethod, rb"Unsupported [A-Za-z]+|Can't allocate required memory"),
+    "corrupt": (
+        CorruptData,
+        rb"(?:.* : )?Cannot open the file as|CRC Failed|Data Error|Headers Error|Unexpected end of|Unconfirmed start of"
+        rb"|There are some data after the end|Unavailable data|Missing volume|Is not archive",
+    ),
 }
 _MESSAGE = re.compile(
     rb"(?:ERROR: |ERROR = |Open ERROR: )?(?:%b)"
-    % b"|".join(b"(?P<%b>%b)" % (failure.name.encode(), pattern) for failure, pattern in _MESSAGES.items())
+    % b"|".join(b"(?P<%b>%b)" % (name.encode(), pattern) for name, (_, pattern) in _MESSAGES.items())
 )
-
-
-class SevenZipError(Exception):
-    """A `7z` command that did not succeed.
-
-    Args:
-        failure: Why.
-        detail: The message that says so, or what is known instead.
-    """
-
-    def __init__(self, failure: Failure, detail: str) -> None:
-        super().__init__(f"{failure.name}: {detail}")
-        self.failure = failure
 
 
 class SevenZip:
@@ -69,7 +67,7 @@ class SevenZip:
 
     Args:
         total_seconds: How long one command may take.
-        idle_seconds: How long it may go without a word.
+        idle_seconds: How long it may print nothing.
     """
 
     def __init__(self, total_seconds: float, idle_seconds: float) -> None:
@@ -101,7 +99,11 @@ class SevenZip:
             max_file_bytes: The largest file that it may write.
 
         Raises:
-            SevenZipError: The command failed, was too slow, or is not installed.
+            CorruptData: The archive is broken, or a file came out that is larger than `max_file_bytes`.
+            EncryptedData: The archive is encrypted.
+            UnreadableMethod: `7z` cannot unpack it.
+            SevenZipFailed: The command was too slow, is not installed, or failed for another reason.
+            OSError: The disk is full.
         """
         limits = [f"--data={_MEMORY_BYTES}"]
         if max_file_bytes is not None:
@@ -120,14 +122,14 @@ class SevenZip:
                     folder=folder,
                 )
             except OSError as error:
-                raise SevenZipError(Failure.OTHER, str(error)) from error
+                raise SevenZipFailed(str(error)) from error
             finally:
                 if output is not None:
                     output.close()
             listener = _Listener(on_percent, on_line)
             await self._attend(process, listener)
         if process.returncode == -signal.SIGXFSZ:
-            raise SevenZipError(Failure.FILE_LIMIT, f"a file over {max_file_bytes} bytes")
+            raise CorruptData(f"a file over {max_file_bytes} bytes")
         if process.returncode:
             raise listener.error(process.returncode)
         if on_percent is not None:
@@ -149,7 +151,7 @@ class SevenZip:
                 await self._listen(words, listener)
                 await children.status(process)
         except TimeoutError:
-            raise SevenZipError(Failure.TIMEOUT, f"process {process.pid}") from None
+            raise SevenZipFailed(f"process {process.pid} took too long") from None
         finally:
             await children.end(process)
 
@@ -164,14 +166,14 @@ class SevenZip:
 
 
 class _Listener:
-    """Makes sense of what a command prints, piece by piece."""
+    """Reads what a command prints, block by block."""
 
     def __init__(self, on_percent: Callable[[float], None] | None, on_line: Callable[[str], None] | None) -> None:
         self._on_percent = on_percent
         self._on_line = on_line
         self._percent = -1.0
         self._rest = b""
-        self._failures: dict[Failure, bytes] = {}
+        self._messages: dict[str, bytes] = {}
 
     def feed(self, block: bytes) -> None:
         *pieces, self._rest = _SEPARATORS.split(self._rest + block)
@@ -180,7 +182,7 @@ class _Listener:
             if match := _PERCENT.match(piece):
                 self.percent(float(match[1]))
             if (match := _MESSAGE.match(piece)) and match.lastgroup:
-                self._failures.setdefault(Failure[match.lastgroup], piece[:200])
+                self._messages.setdefault(match.lastgroup, piece[:200])
             if self._on_line is not None:
                 self._on_line(piece.decode(errors="surrogateescape"))
 
@@ -189,8 +191,8 @@ class _Listener:
             self._percent = percent
             self._on_percent(percent)
 
-    def error(self, status: int) -> SevenZipError:
-        for failure in _MESSAGES:
-            if failure in self._failures:
-                return SevenZipError(failure, self._failures[failure].decode(errors="replace"))
-        return SevenZipError(Failure.OTHER, f"exit status {status}")
+    def error(self, status: int) -> Exception:
+        for name, (error, _) in _MESSAGES.items():
+            if name in self._messages:
+                return error(self._messages[name].decode(errors="replace"))
+        return SevenZipFailed(f"exit status {status}")

@@ -12,10 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from open_workshop_storage.utils.archives.errors import CutOff
-from open_workshop_storage.utils.archives.groups import without_group
+from open_workshop_storage.utils.archives.faults import ArchiveFault, CutOff
 from open_workshop_storage.utils.archives.kinds import HEAD_BYTES, Kind, kind_of
-from open_workshop_storage.utils.archives.seven_zip import SevenZip, SevenZipError
+from open_workshop_storage.utils.archives.seven_zip import SevenZip
+from open_workshop_storage.utils.processes.groups import without_group
 from open_workshop_storage.utils.processes.threads import run_until_stopped
 
 _SAMPLE_BYTES = 4 * 1024 * 1024
@@ -40,7 +40,7 @@ async def read_decompressed(
         on_percent: Told each rise of the progress.
 
     Raises:
-        SevenZipError: Decompression failed, also for want of a reader if that left early.
+        ArchiveFault: What `SevenZip.run` raises: `SevenZipFailed` also if `read` returned before the stream's end.
         Exception: What `read` raises; `CutOff` only if the stream itself is sound.
     """
 
@@ -49,8 +49,8 @@ async def read_decompressed(
             with output:
                 await run_until_stopped(partial(read, output))
         except CutOff:
-            # Why the stream ended here, 7z knows better.
-            await asyncio.wait([decompressing])
+            # If the stream ends here because the data are broken, 7z says how.
+            await asyncio.shield(decompressing)
             raise
 
     read_end, write_end = os.pipe()
@@ -71,7 +71,7 @@ async def holds_tar(seven_zip: SevenZip, source: Path, type_switch: str) -> bool
     """Tell whether a compressed file begins as a tar does.
 
     Raises:
-        SevenZipError: It breaks off, or turns out to be broken, too early to tell.
+        ArchiveFault: It breaks off, or turns out to be broken, too early to tell.
     """
     is_tar: bool | None = None
 
@@ -88,8 +88,8 @@ async def holds_tar(seven_zip: SevenZip, source: Path, type_switch: str) -> bool
         await read_decompressed(seven_zip, source, type_switch, read)
     except CutOff:
         return False
-    except SevenZipError:
-        # With all that was wanted read, 7z finds nobody to write to.
+    except ArchiveFault:
+        # Once the sample is read, 7z fails because nothing reads its output.
         if is_tar is None:
             raise
     return bool(is_tar)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, TypeVar, cast
 
 from open_workshop_storage.utils.archives.entries import Entries, decode_name
-from open_workshop_storage.utils.archives.errors import CorruptData, CutOff, UnsafeEntry
+from open_workshop_storage.utils.archives.faults import CorruptData, CutOff, UnsafeEntry
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ def read_tar(path: Path, entries: Entries) -> None:
         entries: Takes every entry.
 
     Raises:
-        ArchiveError: It is unsafe, corrupt, cut off or too large.
+        ArchiveFault: It is unsafe, corrupt, cut off or too large.
         OSError: It cannot be read.
     """
     with path.open("rb", buffering=0) as file:
@@ -57,7 +57,7 @@ def unpack_tar(file: BinaryIO, target: Path, entries: Entries, tick: Callable[[]
         tick: Called after each mebibyte at the latest; may raise to end the work.
 
     Raises:
-        ArchiveError: It is unsafe, corrupt, cut off or too large.
+        ArchiveFault: It is unsafe, corrupt, cut off or too large.
         OSError: It cannot be read, or a file cannot be written.
     """
     source = _Source(file, tick)

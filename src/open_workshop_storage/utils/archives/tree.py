@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 
 from open_workshop_storage.utils.archives.entries import decode_name
-from open_workshop_storage.utils.archives.errors import UnsafeEntry
+from open_workshop_storage.utils.archives.faults import UnsafeEntry
 
 
 def size_of_tree(folder: Path) -> int:

@@ -8,27 +8,25 @@ from __future__ import annotations
 
 import stat
 import struct
-import zlib
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from open_workshop_storage.utils.archives.central_directory import (
     CENTRAL_MAGIC,
     END_MAGIC,
-    UNICODE_PATH_FIELD,
     CentralHeader,
-    Directory,
-    extra_fields,
+    find_directory,
     large_numbers,
-    read_directory,
+    read_headers,
+    refuse_encryption,
+    unicode_path,
 )
 from open_workshop_storage.utils.archives.entries import Entries, decode_name, split_name
-from open_workshop_storage.utils.archives.errors import CorruptData, EncryptedData, UnsafeEntry
+from open_workshop_storage.utils.archives.faults import CorruptData, UnsafeEntry
 
 USUAL_METHODS = frozenset({0, 8, 9, 12, 14, 93, 98})
 """Stored, Deflate, Deflate64, BZip2, LZMA, Zstandard and PPMd (docs/API.md, "Archives")."""
 
-_ENCRYPTED, _AES_METHOD = 0x0001 | 0x0040 | 0x2000, 99
 _SIZES_FOLLOW, _UTF8 = 0x0008, 0x0800
 _SINGLE_PIECE = b"PK00"
 """Stands before the first entry of an archive that was to be split and did not need to be (APPNOTE 8.5.4)."""
@@ -63,27 +61,22 @@ def read_zip(path: Path, entries: Entries) -> ZipVerdict:
         entries: Takes every entry.
 
     Raises:
-        ArchiveError: It is encrypted, unsafe, corrupt, in several pieces or too large.
+        ArchiveFault: It is encrypted, unsafe, corrupt, in several pieces or too large.
         OSError: It cannot be read.
     """
     with path.open("rb") as file:
-        directory = read_directory(file, entries.max_entries)
-        for header in directory.headers:
-            _refuse_encryption(header.flags, header.method)
-        for header in directory.headers:
+        directory = find_directory(file)
+        headers = list(read_headers(file, directory, entries.max_entries))
+        for header in headers:
+            refuse_encryption(header.flags, header.method)
+        for header in headers:
             _judge_entry(header, entries)
-        is_tight = _judge_local_headers(file, directory)
-    packed_bytes = sum(header.packed_bytes for header in directory.headers)
+        is_tight = _judge_local_headers(file, headers, directory.start)
+    packed_bytes = sum(header.packed_bytes for header in headers)
     # Deflate takes two bytes for each entry without any.
     saves = entries.unpacked_bytes == 0 or packed_bytes * 100 <= entries.unpacked_bytes * 99
-    keep = (
-        directory.ends_file
-        and is_tight
-        and saves
-        and all(map(_is_usual, directory.headers))
-        and _are_apart(directory.headers)
-    )
-    return ZipVerdict(keep, any(header.flags & _SIZES_FOLLOW for header in directory.headers))
+    keep = directory.ends_file and is_tight and saves and all(map(_is_usual, headers)) and _are_apart(headers)
+    return ZipVerdict(keep, any(header.flags & _SIZES_FOLLOW for header in headers))
 
 
 def refuse_encrypted_start(head: bytes) -> None:
@@ -101,16 +94,11 @@ def refuse_encrypted_start(head: bytes) -> None:
     is_folder = True
     while is_folder and head.startswith(_LOCAL_MAGIC, position) and len(head) >= position + _LOCAL_HEADER.size:
         _, flags, method, _, packed, _, name_bytes, extra_bytes = _LOCAL_HEADER.unpack_from(head, position)
-        _refuse_encryption(flags, method)
+        refuse_encryption(flags, method)
         name_at = position + _LOCAL_HEADER.size
         # The place of the next header is known only behind a folder without data.
         is_folder = head[name_at : name_at + name_bytes].endswith(b"/") and not packed and not flags & _SIZES_FOLLOW
         position = name_at + name_bytes + extra_bytes
-
-
-def _refuse_encryption(flags: int, method: int) -> None:
-    if flags & _ENCRYPTED or method == _AES_METHOD:
-        raise EncryptedData
 
 
 def _is_usual(header: CentralHeader) -> bool:
@@ -119,7 +107,7 @@ def _is_usual(header: CentralHeader) -> bool:
 
 def _are_apart(headers: list[CentralHeader]) -> bool:
     """Tell whether no two entries have one name where Unicode paths are not looked at."""
-    if not any(_unicode_path(header.extra, header.name) for header in headers):
+    if not any(header.unicode_name for header in headers):
         return True
     names = Entries(0, 0)
     try:
@@ -138,29 +126,29 @@ def _judge_entry(header: CentralHeader, entries: Entries) -> None:
         raise UnsafeEntry("a link or special file")
     header_name = _header_name(header)
     split_name(header_name)
-    name = _unicode_path(header.extra, header.name) or header_name
+    name = _decoded(header.unicode_name) if header.unicode_name else header_name
     entries.add(name, header.unpacked_bytes, folder=stat.S_ISDIR(mode))
 
 
-def _judge_local_headers(file: BinaryIO, directory: Directory) -> bool:
+def _judge_local_headers(file: BinaryIO, headers: list[CentralHeader], directory_start: int) -> bool:
     """Return whether the entries are all that a reader who goes by local headers would find."""
     is_tight = True
     end = 0
-    for header in sorted(directory.headers, key=lambda header: header.offset):
+    for header in sorted(headers, key=lambda header: header.offset):
         start = header.offset
         if end == 0 and start not in (0, len(_SINGLE_PIECE)):
             # 7z would take what stands there for the archive.
             raise CorruptData("something before the first entry")
         if start < end:
             raise UnsafeEntry("overlapping entries")
-        if start >= directory.start:
+        if start >= directory_start:
             raise CorruptData("a directory that does not follow its entries")
         is_tight = is_tight and not _hides_header(file, end, start)
         end, sizes_follow = _judge_local_header(file, header)
         is_tight = is_tight and (not sizes_follow or _is_followed(file, end, header))
-    if end > directory.start or (directory.start and not directory.headers):
+    if end > directory_start or (directory_start and not headers):
         raise CorruptData("a directory that does not follow its entries")
-    return is_tight and not _hides_header(file, end, directory.start)
+    return is_tight and not _hides_header(file, end, directory_start)
 
 
 def _judge_local_header(file: BinaryIO, central: CentralHeader) -> tuple[int, bool]:
@@ -170,7 +158,7 @@ def _judge_local_header(file: BinaryIO, central: CentralHeader) -> tuple[int, bo
     if len(header) < _LOCAL_HEADER.size or not header.startswith(_LOCAL_MAGIC):
         raise CorruptData("no local header")
     _, flags, method, crc, packed, unpacked, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(header)
-    _refuse_encryption(flags, method)
+    refuse_encryption(flags, method)
     name, extra = file.read(name_bytes), file.read(extra_bytes)
     if not flags & _SIZES_FOLLOW:
         unpacked, packed = large_numbers(extra, (unpacked, packed))
@@ -178,7 +166,7 @@ def _judge_local_header(file: BinaryIO, central: CentralHeader) -> tuple[int, bo
     for local, wanted in numbers:
         if local != wanted and not (flags & _SIZES_FOLLOW and local in (0, _IN_LARGE_FIELD)):
             raise CorruptData("a size or checksum that differs")
-    paths_differ = _unicode_path(extra, name) not in (None, _unicode_path(central.extra, central.name))
+    paths_differ = unicode_path(extra, name) not in (None, central.unicode_name)
     if name != central.name or paths_differ or method != central.method:
         raise CorruptData("a name or method that differs")
     end = central.offset + len(header) + len(name) + len(extra) + central.packed_bytes
@@ -218,11 +206,3 @@ def _decoded(raw: bytes) -> str:
         return raw.decode()
     except UnicodeDecodeError as error:
         raise CorruptData("a name that is not the UTF-8 it says it is") from error
-
-
-def _unicode_path(extra: bytes, raw_name: bytes) -> str | None:
-    """Return the name in the Info-ZIP Unicode Path field, if there is one for this very name (APPNOTE 4.6.9)."""
-    data = extra_fields(extra).get(UNICODE_PATH_FIELD, b"") if extra else b""
-    if data[:1] == b"\x01" and data[1:5] == struct.pack("<I", zlib.crc32(raw_name)):
-        return _decoded(data[5:])
-    return None

@@ -1,4 +1,4 @@
-"""Tasks side by side, of which the first to fail ends the others and speaks for all."""
+"""Tasks that run beside each other: the first one that fails ends the others."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, NoReturn
 
-from open_workshop_storage.utils.archives.seven_zip import SevenZipError
-
 _PAUSE_SECONDS = 0.5
 _SHARE = 0.02
 """The part of the time that checks may take."""
@@ -16,12 +14,11 @@ _SHARE = 0.02
 
 @contextlib.contextmanager
 def without_group() -> Iterator[None]:
-    """Let one error out of a task group as itself: what `7z` says is wrong, if it says something."""
+    """Let the first error of a task group out as itself."""
     try:
         yield
     except ExceptionGroup as group:
-        said_by_seven_zip = [error for error in group.exceptions if isinstance(error, SevenZipError)]
-        error = (said_by_seven_zip or group.exceptions)[0]
+        error = group.exceptions[0]
         raise error from error.__cause__
 
 
@@ -30,18 +27,18 @@ async def watched(check: Callable[[], None]) -> AsyncIterator[None]:
     """Run the body, and cancel it as soon as a check raises.
 
     Args:
-        check: Called in a thread about twice a second, less often if it takes long.
+        check: Called in a thread about twice a second, or less often, so that it takes 2 % of the time at most.
 
     Raises:
         Exception: What the body or the check raises.
     """
-    async with meanwhile(_watch(check)):
+    async with run_beside(_watch(check)):
         yield
 
 
 @contextlib.asynccontextmanager
-async def meanwhile(work: Coroutine[Any, Any, NoReturn]) -> AsyncIterator[None]:
-    """Run the body, and something beside it that is cancelled with its end.
+async def run_beside(work: Coroutine[Any, Any, NoReturn]) -> AsyncIterator[None]:
+    """Run the body, and work beside it that is cancelled when the body ends.
 
     Raises:
         Exception: What the body raises, or the work, which then cancels the body.

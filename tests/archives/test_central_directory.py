@@ -1,0 +1,37 @@
+"""The reader of ZIP directories, as the distributor uses it."""
+
+from __future__ import annotations
+
+import tempfile
+
+import pytest
+
+from open_workshop_storage.utils.archives.central_directory import unpacked_size
+from tests.archives.refused import SOUND, TEXT
+from tests.archives.zips import ENCRYPTED, Entry, zip_from
+from tests.support.archives import SMALL_MOD, seven_zip_of, zip_of
+
+
+def size_of(content: bytes) -> int | None:
+    with tempfile.TemporaryFile() as file:
+        file.write(content)
+        return unpacked_size(file)
+
+
+@pytest.mark.parametrize(
+    ("content", "size"),
+    [
+        pytest.param(zip_of(SMALL_MOD), sum(map(len, SMALL_MOD.values())), id="a sound zip"),
+        pytest.param(zip_of({}), 0, id="an empty zip"),
+        pytest.param(zip_from([Entry(b"a", TEXT, method=9), SOUND]), 2 * len(TEXT), id="a method that is not known"),
+        pytest.param(zip_from([SOUND, Entry(b"b", TEXT, flags=ENCRYPTED)]), None, id="an encrypted entry"),
+        pytest.param(seven_zip_of({"a": TEXT}, "-tzip", "-psecret", "-mem=AES256"), None, id="AES"),
+        pytest.param(zip_of(SMALL_MOD)[:-1], None, id="a zip that is cut off"),
+        pytest.param(zip_of(SMALL_MOD)[:-30], None, id="a zip without its end"),
+        pytest.param(zip_from([SOUND], count=2), None, id="another number of entries"),
+        pytest.param(seven_zip_of(SMALL_MOD), None, id="a 7z"),
+        pytest.param(b"", None, id="nothing"),
+    ],
+)
+def test_the_unpacked_size_is_the_sum_of_what_the_directory_announces(content: bytes, size: int | None) -> None:
+    assert size_of(content) == size
