@@ -15,6 +15,7 @@ from tests.support.archives import SMALL_MOD, seven_zip_of, zip_of
 def size_of(content: bytes) -> int | None:
     with tempfile.TemporaryFile() as file:
         file.write(content)
+        file.flush()
         return unpacked_size(file)
 
 
