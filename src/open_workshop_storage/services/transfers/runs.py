@@ -15,8 +15,7 @@ from open_workshop_storage.core.store import JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.services.manager.callbacks import Callbacks
 from open_workshop_storage.services.storage.disk import full_disk_is_no_space
-from open_workshop_storage.services.storage.files import Storage
-from open_workshop_storage.services.storage.workspaces import discard_parts, parts_of
+from open_workshop_storage.services.storage.workspaces import Workspaces, discard_parts, parts_of
 from open_workshop_storage.services.transfers.job_run import JobRun
 from open_workshop_storage.services.transfers.tasks import Tasks
 
@@ -47,13 +46,13 @@ class Runs:
         open_sockets: How many progress sockets this worker holds.
     """
 
-    def __init__(self, store: JobStore, storage: Storage, callbacks: Callbacks, tasks: Tasks) -> None:
+    def __init__(self, store: JobStore, workspaces: Workspaces, callbacks: Callbacks, tasks: Tasks) -> None:
         self.tasks = tasks
         self.stopping = asyncio.Event()
         self.told_to_stop = tasks.start(self.stopping.wait())
         self.open_sockets = 0
         self._store = store
-        self._storage = storage
+        self._workspaces = workspaces
         self._callbacks = callbacks
         self._runs: dict[str, JobRun] = {}
         self._attended = 0
@@ -63,7 +62,7 @@ class Runs:
         # This worker may itself have taken a job that it lost while it was asleep.
         if job.job_id in self._runs:
             self._runs[job.job_id].stop(StaleJobError())
-        run = JobRun(self._store, job, self._storage.workspace(job.job_id))
+        run = JobRun(self._store, job, self._workspaces.folder(job.job_id))
         self._runs[job.job_id] = run
         if self.stopping.is_set() and job.origin == "url":
             run.stop(HandOver())
