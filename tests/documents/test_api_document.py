@@ -20,7 +20,8 @@ from open_workshop_storage.api.documents.messages import (
 from open_workshop_storage.core import errors
 from open_workshop_storage.core.callback import callback_of
 from open_workshop_storage.core.claims import TransferClaims, parse_claims
-from open_workshop_storage.core.job import EventKind, Job, Stage, first_event
+from open_workshop_storage.core.events import EventKind, event_of, first_event
+from open_workshop_storage.core.job import Job, Stage
 from tests.support.documents import Operation, operations
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -28,7 +29,13 @@ TEXT = (PROJECT / "docs" / "API.md").read_text()
 JOB = Job(job_id="job-7f3a9c21", claims=TransferClaims(job_id="job-7f3a9c21"), origin="upload", file_name="file")
 OPERATIONS = [operation for app in (distributor.app, loader.app) for operation in operations(app.openapi())]
 
-STATUSES = {JOB.changed(stage=stage).status for stage in Stage} | {JOB.changed(moved_bytes=1).status}
+
+def job(**values: object) -> Job:
+    """Return a record with these values."""
+    return JOB.model_copy(update=values)
+
+
+STATUSES = {job(stage=stage).status for stage in Stage} | {job(moved_bytes=1).status}
 CLAIMS_OF_THE_TOKEN = {"aud": "manager", "iss": "storage", "iat": 1, "exp": 601, "jti": "3f0c5a3e"}
 ERRORS = {
     name: value
@@ -125,16 +132,16 @@ def named_in_table(section: str) -> set[str]:
 
 def test_every_field_of_a_progress_message_is_written_about() -> None:
     section = SECTIONS["ws-transferwsjob_id"]
-    message = JOB.changed(stage=Stage.ERROR, message="Corrupt archive").event_text(EventKind.ERROR)
+    message = event_of(job(stage=Stage.ERROR, message="Corrupt archive"), EventKind.ERROR).text
     assert named_in_table(section) == json.loads(message).keys() == ProgressMessage.model_fields.keys()
     for value in (*Stage, *EventKind, *STATUSES):
         assert f"`{value}`" in section
 
 
 def test_progress_messages_are_as_their_schema_says() -> None:
-    sent = [JOB.changed(stage=stage).event_text(EventKind.STAGE) for stage in Stage]
-    sent += [JOB.changed(message="Corrupt archive").event_text(kind) for kind in EventKind]
-    sent += [JOB.changed(moved_bytes=1).event_text(EventKind.COMPLETE), first_event(None).text]
+    sent = [event_of(job(stage=stage), EventKind.STAGE).text for stage in Stage]
+    sent += [event_of(job(message="Corrupt archive"), kind).text for kind in EventKind]
+    sent += [event_of(job(moved_bytes=1), EventKind.COMPLETE).text, first_event(None).text]
     for text in sent:
         ProgressMessage.model_validate_json(text, strict=True)
     allowed = ProgressMessage.model_json_schema()["properties"]
@@ -143,7 +150,7 @@ def test_progress_messages_are_as_their_schema_says() -> None:
 
 
 def test_every_claim_of_a_callback_is_written_about() -> None:
-    claims = callback_of(JOB.changed(stage=Stage.ERROR)).claims.keys() | CLAIMS_OF_THE_TOKEN.keys()
+    claims = callback_of(job(stage=Stage.ERROR)).claims.keys() | CLAIMS_OF_THE_TOKEN.keys()
     assert named_in_table(SECTIONS["callback"]) == claims == CallbackClaims.model_fields.keys()
 
 
@@ -151,7 +158,7 @@ def test_every_claim_of_a_callback_is_written_about() -> None:
 @pytest.mark.parametrize("stage", [Stage.PACKED, Stage.ERROR])
 def test_callbacks_are_as_their_schema_says(example: dict[str, object], stage: Stage) -> None:
     claims = parse_claims({"job_id": JOB.job_id, "mod_id": 7, "callback_context": {"user": 3}, **example})
-    ended = JOB.changed(claims=claims, stage=stage, reason="corrupt_archive")
+    ended = job(claims=claims, stage=stage, reason="corrupt_archive")
     CallbackClaims.model_validate_json(json.dumps(callback_of(ended).claims | CLAIMS_OF_THE_TOKEN), strict=True)
 
 

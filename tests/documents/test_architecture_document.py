@@ -5,17 +5,24 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from open_workshop_storage.core.job import Stage
+from open_workshop_storage.core.job import NEXT, Inner, Stage
 
 PROJECT = Path(__file__).resolve().parents[2]
 DOCUMENT = (PROJECT / "docs" / "ARCHITECTURE.md").read_text()
 SOURCES = PROJECT / "src" / "open_workshop_storage"
 
 
-def test_the_drawn_states_are_those_of_a_job() -> None:
+def test_the_drawn_steps_are_those_that_the_code_allows() -> None:
     (drawing,) = re.findall(r"```mermaid\nstateDiagram-v2\n(.*?)```", DOCUMENT, re.DOTALL)
-    drawn = set(re.findall(r"^ *(\w+) -->|--> (\w+)", drawing, re.MULTILINE))
-    assert {state for pair in drawn for state in pair if state} == {*Stage, "moved"}
+    drawn = re.findall(r"^ *(\S+) --> (\w+|\[\*\])", drawing, re.MULTILINE)
+    steps = {("[*]" if before is None else before.value, after.value) for before in NEXT for after in NEXT[before]}
+    # The cleanup removes the records of jobs that have ended.
+    assert set(drawn) == steps | {(state.value, "[*]") for state in (Stage.PACKED, Inner.MOVED, Stage.ERROR)}
+    assert len(drawn) == len(set(drawn))
+
+
+def test_the_drawn_states_are_those_of_a_job() -> None:
+    assert {state for state in NEXT if state is not None} == {*Stage, *Inner}
 
 
 def test_the_named_modules_exist() -> None:

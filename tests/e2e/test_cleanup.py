@@ -50,12 +50,12 @@ async def test_what_is_idle_goes_after_its_time_and_what_is_waited_for_stays(
         return
     with another_host(services, tmp_path), redis.Redis.from_url(redis_url, decode_responses=True) as client:
         prefix = f"test-{services.main_dir.parent.name}:"
-        for name in ("leases", "resting"):
+        for name in ("leases", "ended"):
             client.zadd(f"{prefix}{name}", {"job-without-a-record": 0})
         waiting = await clean_up(services, http)
-        stays = {"kept_since", "outbox", "outbox:due", "outbox:since", "resting", f"job:{waiting.job_id}"}
+        stays = {"kept_since", "outbox", "outbox:due", "outbox:since", "ended", f"job:{waiting.job_id}"}
         await until(lambda: {key.removeprefix(prefix) for key in client.keys(f"{prefix}*")} == stays)
-        assert client.zrange(f"{prefix}resting", 0, -1) == [waiting.job_id]
+        assert client.zrange(f"{prefix}ended", 0, -1) == [waiting.job_id]
 
 
 async def clean_up(services: Services, http: httpx.AsyncClient) -> Ticket:

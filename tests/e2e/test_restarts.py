@@ -61,7 +61,7 @@ async def left_by_the_dead(services: Services, redis_url: str) -> AsyncIterator[
     store = RedisJobStore(client, prefix, keep_seconds=60)
 
     async def leave(job: Job) -> None:
-        await store.save(job.changed(owner="a worker that died"), None)
+        await store.save(job.model_copy(update={"owner": "a worker that died"}), None)
         await client.zadd(f"{prefix}:leases", {job.job_id: 0})
 
     yield leave
@@ -77,12 +77,14 @@ async def test_a_job_that_many_workers_died_over_is_not_given_another(
         left_by_the_dead(services, redis_url) as leave,
         running_origin(FileOrigin(MOD, None, whole=True)) as origin,
     ):
-        for deaths in (9, 10):
+        for lost_owners in (9, 10):
             ticket = services.ticket()
             claims = TransferClaims(job_id=ticket.job_id, mod_id=ticket.mod_id, download_url=f"{origin.url}/mod")
-            await leave(Job(job_id=ticket.job_id, claims=claims, origin="url", file_name="mod.zip", deaths=deaths))
+            await leave(
+                Job(job_id=ticket.job_id, claims=claims, origin="url", file_name="mod.zip", lost_owners=lost_owners)
+            )
             (callback,) = await reported(services, ticket)
-            ends[deaths] = callback.claims["status"], callback.claims.get("reason")
+            ends[lost_owners] = callback.claims["status"], callback.claims.get("reason")
     assert ends == {9: ("success", None), 10: ("error", "exception")}
 
 

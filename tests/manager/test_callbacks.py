@@ -16,7 +16,8 @@ import pytest
 
 from open_workshop_storage.core.callback import Callback, callback_of
 from open_workshop_storage.core.claims import parse_claims
-from open_workshop_storage.core.job import EventKind, Job
+from open_workshop_storage.core.events import EventKind
+from open_workshop_storage.core.job import Job
 from open_workshop_storage.services.manager.callbacks import Callbacks
 from open_workshop_storage.stores.memory import MemoryJobStore
 from tests.support.configs import Secrets

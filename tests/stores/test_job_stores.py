@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 import uuid
 from collections.abc import AsyncIterator
 
@@ -11,12 +12,14 @@ import pytest
 
 from open_workshop_storage.core.callback import callback_of
 from open_workshop_storage.core.claims import TransferClaims
-from open_workshop_storage.core.errors import BadRequest
-from open_workshop_storage.core.job import Event, EventKind, Job, Stage
+from open_workshop_storage.core.errors import NewerRecord
+from open_workshop_storage.core.events import Event, EventKind
+from open_workshop_storage.core.job import SCHEMA, Job, Stage
 from open_workshop_storage.core.store import JobStore, Slot, StaleJobError
 from open_workshop_storage.stores.memory import MemoryJobStore
 from open_workshop_storage.stores.redis import RedisJobStore
 from open_workshop_storage.stores.redis_client import redis_client
+from open_workshop_storage.stores.redis_overview import overview
 
 pytestmark = pytest.mark.anyio
 
@@ -43,7 +46,11 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[JobStore]:
 def new_job(**values: object) -> Job:
     job_id = uuid.uuid4().hex
     made = Job(job_id=job_id, claims=TransferClaims(job_id=job_id), origin="upload", file_name="mod.zip")
-    return made.changed(**values)
+    return made.model_copy(update=values)
+
+
+def altered(job: Job, **values: object) -> Job:
+    return job.model_copy(update=values)
 
 
 async def read(events: AsyncIterator[Event], count: int) -> list[Event]:
@@ -57,7 +64,7 @@ async def test_a_saved_job_is_read_back_as_it_was(store: JobStore) -> None:
     assert saved.version == 1
 
 
-async def test_a_job_that_nobody_saved_is_none(store: JobStore) -> None:
+async def test_a_job_that_was_not_saved_is_none(store: JobStore) -> None:
     assert await store.get("no-such-job") is None
 
 
@@ -76,9 +83,9 @@ async def test_a_second_creation_of_a_job_is_stale(store: JobStore) -> None:
 
 async def test_a_change_of_an_old_version_is_stale_and_changes_nothing(store: JobStore) -> None:
     first = await store.save(new_job(owner="first", stage=Stage.UPLOADING), None)
-    second = await store.save(first.changed(owner="second"), None)
+    second = await store.save(altered(first, owner="second"), None)
     with pytest.raises(StaleJobError):
-        await store.save(first.changed(bytes=5), EventKind.PROGRESS)
+        await store.save(altered(first, bytes=5), EventKind.PROGRESS)
     assert await store.get(first.job_id) == second
 
 
@@ -86,13 +93,13 @@ async def test_a_change_of_a_removed_job_is_stale(store: JobStore) -> None:
     job = await store.save(new_job(), None)
     await store.remove(job)
     with pytest.raises(StaleJobError):
-        await store.save(job.changed(bytes=5), None)
+        await store.save(altered(job, bytes=5), None)
     assert await store.get(job.job_id) is None
 
 
 async def test_a_job_that_changed_is_not_removed(store: JobStore) -> None:
     job = await store.save(new_job(), None)
-    changed = await store.save(job.changed(bytes=5), None)
+    changed = await store.save(altered(job, bytes=5), None)
     with pytest.raises(StaleJobError):
         await store.remove(job)
     assert await store.get(job.job_id) == changed
@@ -118,10 +125,75 @@ async def test_a_job_whose_move_was_left_undone_is_taken(store: JobStore) -> Non
     assert [taken.job_id for taken in await store.take("me", 8)] == [job.job_id]
 
 
+async def test_a_paused_upload_is_not_taken_and_has_no_lease(store: JobStore) -> None:
+    uploading = await store.save(new_job(owner="me", stage=Stage.UPLOADING), None)
+    paused = await store.save(altered(uploading, owner=None), EventKind.PROGRESS)
+    assert await store.take("other", 8) == []
+    assert await store.renew([uploading]) == {uploading.job_id}
+    assert await store.idle(0.0, 8) == []
+    assert await store.get(paused.job_id) == paused
+    async with store.watch(paused.job_id) as events:
+        (snapshot,) = await read(events, 1)
+    assert json.loads(snapshot.text)["status"] == "uploading"
+
+
+async def test_paused_uploads_are_found_by_the_time_of_their_last_change(store: JobStore) -> None:
+    first, second, third = [await store.save(new_job(stage=Stage.UPLOADING), None) for _ in range(3)]
+    await store.save(new_job(), None)
+    await asyncio.sleep(0.01)
+    second = await store.save(altered(second, owner="me"), None)
+    await store.remove(third)
+    assert [job.job_id for job in await store.paused(0.0, 8)] == [first.job_id]
+    assert await store.paused(60.0, 8) == []
+    await store.save(altered(second, owner=None, updated_at=time.time()), None)
+    await asyncio.sleep(0.01)
+    assert [job.job_id for job in await store.paused(0.0, 8)] == [first.job_id, second.job_id]
+    assert [job.job_id for job in await store.paused(0.0, 1)] == [first.job_id]
+
+
+async def test_of_several_requests_that_claim_a_paused_upload_one_gets_it(store: JobStore) -> None:
+    paused = await store.save(new_job(stage=Stage.UPLOADING), None)
+    claims = [store.save(altered(paused, owner=f"request {number}"), None) for number in range(8)]
+    outcomes = await asyncio.gather(*claims, return_exceptions=True)
+    (claimed,) = [outcome for outcome in outcomes if isinstance(outcome, Job)]
+    assert sum(isinstance(outcome, StaleJobError) for outcome in outcomes) == 7
+    assert await store.get(paused.job_id) == claimed
+    assert await store.paused(-1.0, 8) == []
+
+
+async def test_a_record_of_a_newer_schema_is_left_alone(redis_url: str) -> None:
+    prefix = f"test-{uuid.uuid4().hex}"
+    async with redis_client(redis_url) as redis:
+        store = RedisJobStore(redis, prefix, keep_seconds=60)
+        newer = {}
+        for values in ({}, {"stage": Stage.UPLOADING}, {"stage": Stage.PACKED}):
+            job = await store.save(new_job(created_at=1.0, updated_at=1.0, **values), None)
+            await redis.hset(f"{prefix}:job:{job.job_id}", mapping={"schema": SCHEMA + 1, "data": "unreadable"})
+            newer[job.job_id] = await redis.hgetall(f"{prefix}:job:{job.job_id}")
+        known = {
+            "take": await store.save(new_job(), None),
+            "paused": await store.save(new_job(stage=Stage.UPLOADING), None),
+            "idle": await store.save(new_job(stage=Stage.ERROR), None),
+        }
+        await asyncio.sleep(0.01)
+        assert [job.job_id for job in await store.take("me", 1)] == [known["take"].job_id]
+        assert await store.take("me", 8) == []
+        assert [job.job_id for job in await store.paused(0.0, 1)] == [known["paused"].job_id]
+        assert [job.job_id for job in await store.idle(0.0, 1)] == [known["idle"].job_id]
+        for job_id, record in newer.items():
+            with pytest.raises(NewerRecord):
+                await store.get(job_id)
+            with pytest.raises(StaleJobError):
+                await store.save(altered(new_job(), job_id=job_id), None)
+            assert await redis.hgetall(f"{prefix}:job:{job_id}") == record
+        shown = await overview(redis, prefix, 8)
+        assert {job.job_id for job in (*shown.unfinished, *shown.ended)} == {job.job_id for job in known.values()}
+
+
 async def test_renewing_tells_which_leases_are_lost(store: JobStore) -> None:
     kept = await store.save(new_job(owner="me", stage=Stage.UPLOADING), None)
     lost = await store.save(new_job(owner="me", stage=Stage.UPLOADING), None)
-    await store.save(lost.changed(owner="other"), None)
+    await store.save(altered(lost, owner="other"), None)
     removed = await store.save(new_job(owner="me", stage=Stage.PACKED), None)
     await store.remove(removed)
     assert await store.renew([kept, lost, removed]) == {lost.job_id, removed.job_id}
@@ -133,16 +205,16 @@ async def test_a_taken_job_is_read_back_as_it_was_taken_and_saved_by_its_owner_a
     assert taken == waiting.model_copy(update={"owner": "me", "version": waiting.version + 1})
     assert await store.get(taken.job_id) == taken
     with pytest.raises(StaleJobError):
-        await store.save(waiting.changed(bytes=5), None)
-    assert (await store.save(taken.changed(bytes=5), None)).owner == "me"
+        await store.save(altered(waiting, bytes=5), None)
+    assert (await store.save(altered(taken, bytes=5), None)).owner == "me"
 
 
-async def test_an_owner_that_handed_its_job_over_does_not_count_as_dead(store: JobStore) -> None:
+async def test_an_owner_that_handed_its_job_over_does_not_count_as_lost(store: JobStore) -> None:
     await store.save(new_job(), None)
     (taken,) = await store.take("first", 8)
-    await store.save(taken.changed(owner=None), None)
+    await store.save(altered(taken, owner=None), None)
     (again,) = await store.take("second", 8)
-    assert (taken.deaths, again.deaths) == (0, 0)
+    assert (taken.lost_owners, again.lost_owners) == (0, 0)
 
 
 async def test_owners_whose_leases_ran_out_lose_their_jobs_and_are_counted(redis_url: str) -> None:
@@ -151,16 +223,16 @@ async def test_owners_whose_leases_ran_out_lose_their_jobs_and_are_counted(redis
         store = RedisJobStore(redis, prefix, keep_seconds=60)
         first = await store.save(new_job(owner="first"), None)
         assert await store.take("second", 8) == []
-        for deaths, owner in enumerate(("second", "third"), 1):
+        for lost_owners, owner in enumerate(("second", "third"), 1):
             await redis.zadd(f"{prefix}:leases", {first.job_id: 0})
             (taken,) = await store.take(owner, 8)
-            assert (taken.owner, taken.deaths) == (owner, deaths)
+            assert (taken.owner, taken.lost_owners) == (owner, lost_owners)
         assert await store.renew([first, taken]) == {first.job_id}
-        assert (await store.save(taken.changed(bytes=5), None)).deaths == 2
+        assert (await store.save(altered(taken, bytes=5), None)).lost_owners == 2
         assert await store.take("fourth", 8) == []
 
 
-async def test_a_job_whose_record_is_gone_is_taken_by_nobody_and_forgotten(redis_url: str) -> None:
+async def test_a_job_whose_record_is_gone_is_not_taken_and_forgotten(redis_url: str) -> None:
     prefix = f"test-{uuid.uuid4().hex}"
     async with redis_client(redis_url) as redis:
         store = RedisJobStore(redis, prefix, keep_seconds=60)
@@ -190,7 +262,7 @@ async def test_a_job_that_redis_lost_is_restored_for_its_owner(redis_url: str) -
             await store.restore(job)
         assert await store.renew([first, second]) == set()
         assert await store.take("another", 8) == []
-        changed = await store.save(first.changed(bytes=1), None)
+        changed = await store.save(altered(first, bytes=1), None)
         await store.remove(changed)
         with pytest.raises(StaleJobError):
             await store.restore(changed)
@@ -206,7 +278,7 @@ async def test_what_workers_leave_in_redis_when_they_die_goes_by_itself(redis_ur
         await store.renew_slots(Slot.UPLOAD, ["holder"])
         keys = [key async for key in redis.scan_iter(f"{prefix}:*")]
         assert len(keys) == 6
-        assert {key for key in keys if await redis.ttl(key) < 0} == {f"{prefix}:resting"}
+        assert {key for key in keys if await redis.ttl(key) < 0} == {f"{prefix}:ended"}
 
 
 async def test_a_slot_in_use_counts_again_after_redis_has_forgotten_it(redis_url: str) -> None:
@@ -237,7 +309,7 @@ async def test_a_watcher_of_no_job_hears_that_it_is_pending_and_then_of_its_even
     async with store.watch(job.job_id) as events:
         (snapshot,) = await read(events, 1)
         assert json.loads(snapshot.text)["status"] == "pending"
-        await store.save(job.changed(stage=Stage.UPLOADING), EventKind.STAGE)
+        await store.save(altered(job, stage=Stage.UPLOADING), EventKind.STAGE)
         (event,) = await read(events, 1)
     assert json.loads(event.text)["event"] == "stage"
     assert json.loads(event.text)["stage"] == "uploading"
@@ -249,8 +321,8 @@ async def test_a_watcher_hears_the_present_state_first_and_every_later_stage_onc
     job = await store.save(new_job(owner="me", stage=Stage.UPLOADING, bytes=3), EventKind.STAGE)
     async with store.watch(job.job_id) as events, store.watch(job.job_id) as others:
         for stage in (Stage.UPLOADED, Stage.EXTRACTING, Stage.REPACKING):
-            job = await store.save(job.changed(stage=stage), EventKind.STAGE)
-        await store.save(job.changed(stage=Stage.PACKED, owner=None), EventKind.COMPLETE)
+            job = await store.save(altered(job, stage=stage), EventKind.STAGE)
+        await store.save(altered(job, stage=Stage.PACKED, owner=None), EventKind.COMPLETE)
         heard = [
             [json.loads(event.text)["stage"] for event in await read(all_events, 5)] for all_events in (events, others)
         ]
@@ -262,8 +334,8 @@ async def test_a_watcher_that_falls_behind_gets_the_latest_of_several_progress_e
     async with store.watch(job.job_id) as events:
         await read(events, 1)
         for count in range(1, 6):
-            job = await store.save(job.changed(bytes=count), EventKind.PROGRESS)
-        await store.save(job.changed(stage=Stage.UPLOADED), EventKind.STAGE)
+            job = await store.save(altered(job, bytes=count), EventKind.PROGRESS)
+        await store.save(altered(job, stage=Stage.UPLOADED), EventKind.STAGE)
         # Until the last event is here, so that all progress events wait together.
         await asyncio.sleep(0.2)
         progress, stage = await read(events, 2)
@@ -272,7 +344,7 @@ async def test_a_watcher_that_falls_behind_gets_the_latest_of_several_progress_e
 
 
 async def test_a_watcher_of_an_ended_job_hears_its_end_first(store: JobStore) -> None:
-    job = await store.save(new_job().failed(BadRequest("No good")), EventKind.ERROR)
+    job = await store.save(new_job(stage=Stage.ERROR, message="No good", reason="exception"), EventKind.ERROR)
     async with store.watch(job.job_id) as events:
         (end,) = await read(events, 1)
     assert end.kind is EventKind.ERROR
@@ -370,7 +442,7 @@ async def test_slots_are_given_up_to_the_limit_and_then_in_order(store: JobStore
     assert not await store.enter(Slot.REPACK, "third", 1, wait=True)
 
 
-async def test_whoever_leaves_the_line_does_not_get_a_slot(store: JobStore) -> None:
+async def test_a_holder_that_leaves_the_queue_does_not_get_a_slot(store: JobStore) -> None:
     assert await store.enter(Slot.REPACK, "first", 1, wait=True)
     assert not await store.enter(Slot.REPACK, "second", 1, wait=True)
     await store.leave(Slot.REPACK, "second", 1)

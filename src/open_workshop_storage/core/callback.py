@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from open_workshop_storage.core.job import Job, Stage
 
@@ -28,7 +27,7 @@ class Callback(BaseModel):
     job_id: str
     claims: dict[str, Any]
     attempts: int = 0
-    created_at: float = Field(default_factory=time.time)
+    created_at: float
     traceparent: str | None = None
 
 
@@ -39,7 +38,7 @@ _CALLER = ("callback_action", "callback_context", "target_path")
 def callback_of(job: Job) -> Callback:
     """Return the report of an attempt that has ended.
 
-    The `jti` derives from the attempt, so the same end gets the same one whoever reports it.
+    The `jti` derives from the attempt, so the same end gets the same one from any worker.
     """
     claims = {name: None for name in _NAMED + _CALLER} | job.claims.carried
     claims |= {
@@ -55,4 +54,4 @@ def callback_of(job: Job) -> Callback:
         claims["reason"] = job.reason
     end = f"{job.job_id}/{job.attempt}/{job.created_at}"
     jti = uuid.uuid5(uuid.NAMESPACE_OID, end).hex
-    return Callback(jti=jti, job_id=job.job_id, claims=claims, traceparent=job.traceparent)
+    return Callback(jti=jti, job_id=job.job_id, claims=claims, created_at=job.updated_at, traceparent=job.traceparent)

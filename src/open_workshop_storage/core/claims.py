@@ -67,6 +67,11 @@ def check_job_id(job_id: object) -> str:
     raise BadRequest("Invalid job id")
 
 
+def clamp_level(level: int) -> int:
+    """Return the Deflate level from 0 to 9 that is nearest to this one."""
+    return min(max(level, 0), 9)
+
+
 def parse_claims(claims: Mapping[str, Any]) -> TransferClaims:
     """Judge the claims of a token whose signature has been checked.
 
@@ -86,7 +91,7 @@ def parse_claims(claims: Mapping[str, Any]) -> TransferClaims:
         pack_format = claims.get("pack_format")
         if pack_format is not None and pack_format != "zip":
             raise UnsupportedFormat
-        level = min(max(_whole_number(claims, "pack_level", 3), 0), 9)
+        level = clamp_level(_whole_number(claims, "pack_level", 3))
         update_only = claims.get("update_only")
         carried |= {
             "pack_format": "zip",
@@ -120,7 +125,7 @@ def _invalid(what: str) -> NoReturn:
 
 
 def _check_storable(claims: Mapping[str, Any]) -> None:
-    # The token's own parser takes what a stored record could not be read with again: NaN, halves of characters, and
+    # The token's own parser accepts what a stored record could not be read with again: NaN, halves of characters, and
     # values in hundreds of others.
     try:
         from_json("[" * _LEVELS_ABOVE + json.dumps(claims) + "]" * _LEVELS_ABOVE, allow_inf_nan=False)

@@ -180,6 +180,10 @@ class ServiceUnavailable(StorageError):
     retry_after = 5
 
 
+class NewerRecord(ServiceUnavailable):
+    """A newer version of this program wrote the job's record; its workers answer for it."""
+
+
 class UploadTimedOut(StorageError):
     """No byte for too long, or not all of them in time."""
 
@@ -189,7 +193,7 @@ class UploadTimedOut(StorageError):
 
 
 class ClientGone(StorageError):
-    """The client went away before the body's end; nobody reads this answer."""
+    """The client went away before the body's end, and does not read this answer."""
 
     status = 400
     message = "Upload interrupted"

@@ -6,15 +6,18 @@ makes a new record, which counts only once a store has accepted it (`core.store.
 
 from __future__ import annotations
 
-import json
 import time
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from open_workshop_storage.core.claims import TransferClaims
-from open_workshop_storage.core.errors import StorageError
+from open_workshop_storage.core.facts import Fact
+
+SCHEMA = 1
+"""Number of the record's form. A change that an older worker would lose by saving the record raises it."""
 
 
 class Stage(StrEnum):
@@ -32,19 +35,38 @@ class Stage(StrEnum):
     ERROR = "error"
 
 
-class EventKind(StrEnum):
-    """What a WebSocket message tells."""
+class Inner(StrEnum):
+    """States that clients see as another stage."""
 
-    PROGRESS = "progress"
-    STAGE = "stage"
-    COMPLETE = "complete"
-    ERROR = "error"
+    PAUSED = "paused"
+    """`uploading` without an owner: an upload that waits for its next request. No worker may take it."""
+    MOVING = "moving"
+    """`packed`, on its way to its permanent place."""
+    MOVED = "moved"
+    """`packed`, and in its permanent place."""
 
-    @property
-    def final(self) -> bool:
-        """Whether nothing follows in this attempt."""
-        return self in (EventKind.COMPLETE, EventKind.ERROR)
 
+State = Stage | Inner
+
+NEXT: Mapping[State | None, frozenset[State]] = {
+    None: frozenset({Stage.PENDING, Stage.UPLOADING, Inner.PAUSED}),
+    Stage.PENDING: frozenset({Stage.DOWNLOADING, Stage.ERROR}),
+    Stage.UPLOADING: frozenset({Stage.UPLOADED, Inner.PAUSED, Stage.ERROR}),
+    Inner.PAUSED: frozenset({Stage.UPLOADING, Stage.ERROR}),
+    Stage.DOWNLOADING: frozenset({Stage.DOWNLOADED, Stage.ERROR}),
+    Stage.UPLOADED: frozenset({Stage.EXTRACTING, Stage.REPACKING, Stage.PROCESSING, Stage.PACKED, Stage.ERROR}),
+    Stage.DOWNLOADED: frozenset(
+        {Stage.EXTRACTING, Stage.REPACKING, Stage.PROCESSING, Stage.PACKED, Stage.DOWNLOADING, Stage.ERROR}
+    ),
+    Stage.EXTRACTING: frozenset({Stage.REPACKING, Stage.DOWNLOADING, Stage.ERROR}),
+    Stage.REPACKING: frozenset({Stage.PACKED, Stage.EXTRACTING, Stage.DOWNLOADING, Stage.ERROR}),
+    Stage.PROCESSING: frozenset({Stage.PACKED, Stage.DOWNLOADING, Stage.ERROR}),
+    Stage.PACKED: frozenset({Inner.MOVING}),
+    Inner.MOVING: frozenset({Inner.MOVED, Stage.PACKED}),
+    Inner.MOVED: frozenset(),
+    Stage.ERROR: frozenset({Stage.UPLOADING, Inner.PAUSED}),
+}
+"""Which states may follow which; `None` is that of a job without a record. A state may always follow itself."""
 
 _STATUS_OF_STAGE = {
     Stage.UPLOADED: "processing",
@@ -52,6 +74,10 @@ _STATUS_OF_STAGE = {
     Stage.EXTRACTING: "processing",
     Stage.REPACKING: "processing",
 }
+
+
+class WrongStep(Exception):
+    """A change that `NEXT` does not allow: a fault of the code that makes it."""
 
 
 class Job(BaseModel):
@@ -64,7 +90,7 @@ class Job(BaseModel):
         origin: Whether the file is pushed to us or fetched.
         file_name: The file's own name, made safe.
         bytes: Bytes received so far.
-        total: Bytes expected, if anyone said so.
+        total: Bytes expected, if they were announced.
         percent: Progress of `extracting` and `repacking`, 0 to 100.
         partial_file: What a fetch writes to, relative to the workspace, until it is complete.
         validator: What the origin must still have for a fetch to go on from there (RFC 9110 section 13.1.5).
@@ -72,8 +98,8 @@ class Job(BaseModel):
         packed_file: The file to move, relative to the workspace.
         move_to: Where it goes or went, relative to the storage root, once a move has begun.
         moved_bytes: Size of the moved file in bytes, once it is in place.
-        owner: The run that works on the job; `None` while it waits for a worker, or has ended.
-        deaths: How many of its owners died of it, or at the same time.
+        owner: The run that works on the job; `None` while it waits for a worker or a request, or has ended.
+        lost_owners: How often a lease ran out while this job was held.
         kept_since: When the store began to keep what it holds now; the store's own clock, milliseconds.
         traceparent: The trace that all work on the job belongs to (W3C Trace Context), `None` without telemetry.
         created_at: Unix time, seconds.
@@ -103,11 +129,18 @@ class Job(BaseModel):
     move_to: str | None = None
     moved_bytes: int | None = None
     owner: str | None = None
-    deaths: int = 0
+    lost_owners: int = 0
     kept_since: int = 0
     traceparent: str | None = None
     created_at: float = Field(default_factory=time.time)
     updated_at: float = Field(default_factory=time.time)
+
+    @property
+    def state(self) -> State:
+        """Where the job stands in `NEXT`."""
+        if self.stage is Stage.PACKED and self.move_to is not None:
+            return Inner.MOVING if self.moved_bytes is None else Inner.MOVED
+        return Inner.PAUSED if self.paused else self.stage
 
     @property
     def status(self) -> str:
@@ -122,66 +155,42 @@ class Job(BaseModel):
         return self.stage in (Stage.PACKED, Stage.ERROR)
 
     @property
+    def paused(self) -> bool:
+        """Whether an upload waits for its next request."""
+        return self.stage is Stage.UPLOADING and self.owner is None
+
+    @property
     def needs_worker(self) -> bool:
-        """Whether some worker has to hold the job's lease, or to take the job up."""
-        return not self.ended or (self.move_to is not None and self.moved_bytes is None)
+        """Whether some worker has to hold the job's lease, or to take the job."""
+        return self.state is Inner.MOVING or not (self.ended or self.paused)
 
-    def changed(self, **changes: Any) -> Job:
-        """Return the record with other values, marked as changed now."""
-        return self.model_copy(update={"updated_at": time.time(), **changes})
+    def changed(self, *facts: Fact, stage: Stage | None = None) -> Job:
+        """Return the record with what these facts say, marked as changed now.
 
-    def failed(self, error: StorageError) -> Job:
-        """Return the record of an attempt that ended with this error."""
-        return self.changed(
-            stage=Stage.ERROR, message=error.message, reason=error.reason, percent=None, owner=None, source_file=None
-        )
+        Args:
+            stage: The stage that begins; its progress begins at 0 where it has one.
 
-    def snapshot_kind(self) -> EventKind:
-        """Return the kind of the first message that a new socket gets."""
-        if self.stage is Stage.ERROR:
-            return EventKind.ERROR
-        return EventKind.COMPLETE if self.stage is Stage.PACKED else EventKind.PROGRESS
-
-    def event_text(self, kind: EventKind) -> str:
-        """Return the WebSocket message of this state (docs/API.md, "WS `/transfer/ws/{job_id}`")."""
-        message = {
-            "event": kind.value,
-            "bytes": self.bytes,
-            "total": self.total,
-            "status": self.status,
-            "stage": self.stage.value,
-            "percent": self.percent,
-        }
-        if kind is EventKind.ERROR:
-            message["message"] = self.message
-        return json.dumps(message, separators=(",", ":"))
+        Raises:
+            WrongStep: The state that comes of it must not follow the present one.
+        """
+        values: dict[str, object] = {"updated_at": time.time()}
+        for fact in facts:
+            values |= vars(fact)
+        if stage is not None:
+            values |= {"stage": stage, "percent": 0.0 if stage in (Stage.EXTRACTING, Stage.REPACKING) else None}
+        job = self.model_copy(update=values)
+        check_step(self.state, job.state)
+        return job
 
 
-class Event(BaseModel):
-    """One change of a job as its sockets hear of it.
+def check_step(before: State | None, after: State) -> None:
+    """Make sure that a state may follow another.
 
-    Attributes:
-        version: Version of the record after the change.
-        text: The WebSocket message, ready to send.
+    Args:
+        before: `None` for a job that has no record yet.
+
+    Raises:
+        WrongStep: `NEXT` does not say so.
     """
-
-    model_config = ConfigDict(frozen=True)
-
-    version: int
-    kind: EventKind
-    text: str
-
-
-def event_of(job: Job, kind: EventKind) -> Event:
-    """Return the event of a job's present state."""
-    return Event(version=job.version, kind=kind, text=job.event_text(kind))
-
-
-_NO_JOB_YET = '{"event":"progress","bytes":0,"total":null,"status":"pending","stage":"pending","percent":null}'
-
-
-def first_event(job: Job | None) -> Event:
-    """Return the first message of a new socket: the present state, or that of a job which is still to come."""
-    if job is None:
-        return Event(version=0, kind=EventKind.PROGRESS, text=_NO_JOB_YET)
-    return event_of(job, job.snapshot_kind())
+    if after != before and after not in NEXT[before]:
+        raise WrongStep(f"{after} after {before}")

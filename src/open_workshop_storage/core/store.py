@@ -1,8 +1,11 @@
 """The contract of a job store, fulfilled by `stores.memory` and `stores.redis`.
 
 A store keeps the jobs' records, hands each change to the sockets that watch the job, knows which worker holds a
-job and which callbacks wait, and counts who holds a concurrency slot. Every method is one atomic step. Methods
+job and which callbacks wait, and counts the holders of concurrency slots. Every method is one atomic step. Methods
 raise `core.errors.ServiceUnavailable` while the store cannot be reached.
+
+A record that a newer version of this program wrote is left alone: `take`, `idle` and `paused` pass over it, and
+`get` and `watch` raise `core.errors.NewerRecord`.
 """
 
 from __future__ import annotations
@@ -13,7 +16,8 @@ from enum import StrEnum
 from typing import Protocol
 
 from open_workshop_storage.core.callback import Callback
-from open_workshop_storage.core.job import Event, EventKind, Job
+from open_workshop_storage.core.events import Event, EventKind
+from open_workshop_storage.core.job import Job
 
 LEASE_SECONDS = 15.0
 """How long a worker holds a job, a callback or a slot without renewing it."""
@@ -22,7 +26,7 @@ RENEW_SECONDS = 5.0
 
 
 class StaleJobError(Exception):
-    """The record is not the one that the store holds: someone else changed, took or removed the job."""
+    """The record is not the one that the store holds: the job was changed, taken or removed meanwhile."""
 
 
 class Slot(StrEnum):
@@ -45,8 +49,9 @@ class JobStore(Protocol):
     async def save(self, job: Job, event: EventKind | None, callback: Callback | None = None) -> Job:
         """Store a changed record, publish the event and put the callback into the outbox, all in one step.
 
-        A job that needs a worker and names an owner gets a lease; one without an owner waits to be taken. The
-        callback is held by the caller for `LEASE_SECONDS`, for its first delivery.
+        A job that needs a worker and names an owner gets a lease; one without an owner waits to be taken. A paused
+        one has no lease and is not taken. The callback is held by the caller for `LEASE_SECONDS`, for its first
+        delivery.
 
         Returns:
             The record as stored, with its new version.
@@ -66,7 +71,7 @@ class JobStore(Protocol):
         """Store the record of a running job again if the store has lost it with all else that it held.
 
         Raises:
-            StaleJobError: The job was removed, after someone else had brought it to its end.
+            StaleJobError: The job was removed, after another run had brought it to its end.
         """
 
     async def take(self, owner: str, limit: int) -> list[Job]:
@@ -76,7 +81,10 @@ class JobStore(Protocol):
         """Renew the leases of jobs; return the ids of those that their owner lost."""
 
     async def idle(self, seconds: float, limit: int) -> Sequence[Job]:
-        """Return jobs that need no worker and have not changed for so many seconds."""
+        """Return jobs that have ended and have not changed for so many seconds, the oldest first."""
+
+    async def paused(self, seconds: float, limit: int) -> Sequence[Job]:
+        """Return paused uploads that have not changed for so many seconds, the oldest first."""
 
     def watch(self, job_id: str) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
         """Follow a job: its state at first, then every later event in order.
@@ -88,7 +96,7 @@ class JobStore(Protocol):
         """Return when a job may wait to be taken, at the latest after so many seconds."""
 
     async def claim_callbacks(self, limit: int) -> list[Callback]:
-        """Return due callbacks, each held for `LEASE_SECONDS`, so that no one else delivers them meanwhile."""
+        """Return due callbacks, each held for `LEASE_SECONDS`, so that no other worker delivers them."""
 
     async def hold_callback(self, callback: Callback) -> None:
         """Hold a claimed callback for another `LEASE_SECONDS`."""
@@ -108,24 +116,21 @@ class JobStore(Protocol):
     async def enter(self, slot: Slot, holder: str, limit: int, *, wait: bool, since: float | None = None) -> bool:
         """Take one of `limit` slots, 0 for any number; return whether the holder has one.
 
-        With `wait`, a holder that finds none gets in line, and keeps its place by asking again within
-        `LEASE_SECONDS`; the first in line gets the next slot that is left.
+        With `wait`, a holder that finds none joins the queue, and keeps its place by asking again within
+        `LEASE_SECONDS`; the first of the queue gets the next slot that is left.
 
         Args:
-            since: Unix time, in seconds, that decides over the place in line; `None` for now.
+            since: Unix time, in seconds, that decides over the place in the queue; `None` for now.
         """
 
     async def slot_granted(self, holder: str, timeout: float) -> None:
         """Return when a slot has been given to this waiting holder, at the latest after so many seconds."""
 
     async def leave(self, slot: Slot, holder: str, limit: int) -> None:
-        """Give a slot, or the place in line, back."""
+        """Give a slot, or the place in the queue, back."""
 
     async def renew_slots(self, slot: Slot, holders: Collection[str]) -> None:
         """Keep slots that are in use for another `LEASE_SECONDS`, those that the store has lost too."""
 
     async def run(self) -> None:
         """Do what the store has to do in the background, until cancelled."""
-
-    async def close(self) -> None:
-        """Close what the store holds open."""

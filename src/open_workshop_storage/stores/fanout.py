@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from open_workshop_storage.core.job import Event, EventKind
+from open_workshop_storage.core.events import Event, EventKind
 
 
 class Watcher(AsyncIterator[Event]):
@@ -61,7 +61,7 @@ class Fanout:
 
     @property
     def job_ids(self) -> list[str]:
-        """The jobs that someone watches."""
+        """The jobs that have watchers."""
         return list(self._watchers)
 
     def add(self, job_id: str) -> Watcher:
@@ -78,6 +78,6 @@ class Fanout:
             del self._watchers[job_id]
 
     def publish(self, job_id: str, event: Event) -> None:
-        """Hand an event to everyone who watches the job."""
+        """Hand an event to all watchers of the job."""
         for watcher in self._watchers.get(job_id, ()):
             watcher.push(event)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 from open_workshop_storage.core.callback import Callback
-from open_workshop_storage.core.job import Event, EventKind, Job, event_of, first_event
+from open_workshop_storage.core.events import Event, EventKind, event_of, first_event
+from open_workshop_storage.core.job import Job
 from open_workshop_storage.core.store import LEASE_SECONDS, Slot, StaleJobError
 from open_workshop_storage.stores.fanout import Fanout
 
@@ -23,7 +24,7 @@ class MemoryJobStore:
         self._outbox: dict[str, Callback] = {}
         self._due: dict[str, float] = {}
         self._held: dict[Slot, set[str]] = {slot: set() for slot in Slot}
-        self._lines: dict[Slot, dict[str, tuple[float, asyncio.Event]]] = {slot: {} for slot in Slot}
+        self._queues: dict[Slot, dict[str, tuple[float, asyncio.Event]]] = {slot: {} for slot in Slot}
 
     async def ping(self) -> None:
         """Return: memory is always there."""
@@ -73,9 +74,17 @@ class MemoryJobStore:
 
     async def idle(self, seconds: float, limit: int) -> Sequence[Job]:
         """See `JobStore.idle`."""
+        return self._unchanged(
+            (job for job in self._jobs.values() if job.ended and not job.needs_worker), seconds, limit
+        )
+
+    async def paused(self, seconds: float, limit: int) -> Sequence[Job]:
+        """See `JobStore.paused`."""
+        return self._unchanged((job for job in self._jobs.values() if job.paused), seconds, limit)
+
+    def _unchanged(self, jobs: Iterable[Job], seconds: float, limit: int) -> Sequence[Job]:
         before = time.time() - seconds
-        jobs = [job for job in self._jobs.values() if not job.needs_worker and job.updated_at < before]
-        return jobs[:limit]
+        return sorted((job for job in jobs if job.updated_at < before), key=lambda job: job.updated_at)[:limit]
 
     @asynccontextmanager
     async def watch(self, job_id: str) -> AsyncIterator[AsyncIterator[Event]]:
@@ -130,43 +139,40 @@ class MemoryJobStore:
 
     async def enter(self, slot: Slot, holder: str, limit: int, *, wait: bool, since: float | None = None) -> bool:
         """See `JobStore.enter`."""
-        held, line = self._held[slot], self._lines[slot]
+        held, queue = self._held[slot], self._queues[slot]
         if holder in held:
             return True
-        if limit == 0 or (len(held) < limit and not line):
+        if limit == 0 or (len(held) < limit and not queue):
             held.add(holder)
             return True
         if wait:
-            line.setdefault(holder, (time.time() if since is None else since, asyncio.Event()))
+            queue.setdefault(holder, (time.time() if since is None else since, asyncio.Event()))
         return False
 
     async def slot_granted(self, holder: str, timeout: float) -> None:
         """See `JobStore.slot_granted`."""
-        for line in self._lines.values():
-            if holder in line:
+        for queue in self._queues.values():
+            if holder in queue:
                 try:
                     async with asyncio.timeout(timeout):
-                        await line[holder][1].wait()
+                        await queue[holder][1].wait()
                 except TimeoutError:
                     pass
                 return
 
     async def leave(self, slot: Slot, holder: str, limit: int) -> None:
         """See `JobStore.leave`."""
-        held, line = self._held[slot], self._lines[slot]
-        line.pop(holder, None)
+        held, queue = self._held[slot], self._queues[slot]
+        queue.pop(holder, None)
         if holder in held:
             held.discard(holder)
-            if line:
-                first = min(line, key=lambda waiting: line[waiting][0])
+            if queue:
+                first = min(queue, key=lambda waiting: queue[waiting][0])
                 held.add(first)
-                line.pop(first)[1].set()
+                queue.pop(first)[1].set()
 
     async def renew_slots(self, slot: Slot, holders: Collection[str]) -> None:
         """See `JobStore.renew_slots`. A holder in this process never dies alone."""
 
     async def run(self) -> None:
         """See `JobStore.run`. There is nothing to do."""
-
-    async def close(self) -> None:
-        """See `JobStore.close`."""

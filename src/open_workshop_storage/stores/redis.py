@@ -1,10 +1,6 @@
 """The job store of loaders that act as one: every worker on every host over one Redis.
 
-Keys, all below `REDIS_PREFIX`: `job:<id>` (hash, see `redis_records`), `kept_since` (when Redis began to hold what it
-holds, so that a removed record can be told from a lost one), `leases` (sorted set: job id by the time when
-its lease ends, past for a job that waits), `resting` (sorted set: ended jobs by their last change), `outbox` (hash: jti
-to callback) with `outbox:due` and `outbox:since` (sorted sets), and for each slot `slots:<slot>:held`, `:line` and
-`:seen` (sorted sets). Channels: `events:<id>`, `work`, `granted`.
+`redis_keys` says what it keeps there under which names.
 """
 
 from __future__ import annotations
@@ -21,12 +17,14 @@ from redis.exceptions import RedisError
 
 from open_workshop_storage.core.callback import Callback
 from open_workshop_storage.core.errors import ServiceUnavailable
-from open_workshop_storage.core.job import Event, EventKind, Job, event_of, first_event
+from open_workshop_storage.core.events import Event, EventKind, event_of, first_event
+from open_workshop_storage.core.job import SCHEMA, Job
 from open_workshop_storage.core.store import LEASE_SECONDS, Slot, StaleJobError
 from open_workshop_storage.observability.tracing import span
 from open_workshop_storage.stores import redis_scripts as scripts
 from open_workshop_storage.stores.fanout import Fanout
 from open_workshop_storage.stores.redis_channels import RedisChannels
+from open_workshop_storage.stores.redis_keys import RedisKeys
 from open_workshop_storage.stores.redis_records import FIELDS, job_of
 
 _LEASE_MS = int(LEASE_SECONDS * 1000)
@@ -44,31 +42,14 @@ class RedisJobStore:
 
     def __init__(self, redis: Redis, prefix: str, keep_seconds: float) -> None:
         self._redis = redis
-        self._prefix = prefix
+        self._keys = RedisKeys(prefix)
         self._keep_ms = int(keep_seconds * 1000)
         self._fanout = Fanout()
         self._work = asyncio.Event()
         self._granted: dict[str, asyncio.Event] = {}
-        self._channels = RedisChannels(
-            redis, [self._key("work"), self._key("granted")], self._on_message, self._on_return
-        )
-        self._kept_since = self._key("kept_since")
-        self._leases, self._resting = self._key("leases"), self._key("resting")
-        self._outbox, self._due = self._key("outbox"), self._key("outbox:due")
-        self._since = self._key("outbox:since")
+        always = [self._keys.work, self._keys.granted]
+        self._channels = RedisChannels(redis, always, self._on_message, self._on_return)
         self._scripts: dict[str, AsyncScript] = {}
-
-    def _key(self, name: str) -> str:
-        return f"{self._prefix}:{name}"
-
-    def _job_key(self, job_id: str) -> str:
-        return self._key(f"job:{job_id}")
-
-    def _channel(self, job_id: str) -> str:
-        return self._key(f"events:{job_id}")
-
-    def _slot_keys(self, slot: Slot) -> list[str]:
-        return [self._key(f"slots:{slot}:{part}") for part in ("held", "line", "seen")]
 
     async def _ask(self, answer: Awaitable[Any]) -> Any:
         try:
@@ -77,7 +58,7 @@ class RedisJobStore:
         except (RedisError, OSError) as error:
             raise ServiceUnavailable from error
 
-    async def _script(self, text: str, keys: list[str], *args: str | int | float) -> Any:
+    async def _script(self, text: str, keys: Sequence[str], *args: str | int | float) -> Any:
         script = self._scripts.get(text)
         if script is None:
             script = self._scripts[text] = self._redis.register_script(text)
@@ -88,16 +69,15 @@ class RedisJobStore:
         await self._channels.run()
 
     def _on_message(self, channel: str, payload: str) -> None:
-        name = channel.removeprefix(self._key(""))
-        if name == "work":
+        if channel == self._keys.work:
             self._work.set()
-        elif name == "granted":
+        elif channel == self._keys.granted:
             if payload in self._granted:
                 self._granted[payload].set()
         else:
             version, kind, text = payload.split(" ", 2)
             event = Event(version=int(version), kind=EventKind(kind), text=text)
-            self._fanout.publish(name.removeprefix("events:"), event)
+            self._fanout.publish(channel.removeprefix(self._keys.events), event)
 
     async def _on_return(self) -> None:
         for job_id in self._fanout.job_ids:
@@ -110,38 +90,36 @@ class RedisJobStore:
 
     async def get(self, job_id: str) -> Job | None:
         """See `JobStore.get`."""
-        values = self._redis.hmget(self._job_key(job_id), FIELDS)
+        values = self._redis.hmget(self._keys.job + job_id, FIELDS)
         return job_of(await self._ask(cast(Awaitable[list[str | None]], values)))
 
     async def save(self, job: Job, event: EventKind | None, callback: Callback | None = None) -> Job:
         """See `JobStore.save`."""
         saved = job.model_copy(update={"version": job.version + 1})
+        keys = self._keys
+        if saved.needs_worker:
+            in_set = keys.leases
+        else:
+            in_set = keys.paused if saved.paused else keys.ended
         kept_since = await self._script(
             scripts.SAVE,
-            [
-                self._job_key(job.job_id),
-                self._kept_since,
-                self._leases,
-                self._resting,
-                self._outbox,
-                self._due,
-                self._since,
-            ],
+            [keys.job + job.job_id, keys.kept_since, keys.outbox, keys.due, keys.since, *keys.sets],
             job.version,
             saved.version,
             saved.model_dump_json(),
             saved.owner or "",
             saved.job_id,
-            int(saved.needs_worker),
+            in_set,
             int(saved.created_at * 1000),
             _LEASE_MS,
             self._keep_ms,
-            self._channel(saved.job_id),
+            keys.events + saved.job_id,
             "" if event is None else f"{saved.version} {event} {event_of(saved, event).text}",
-            self._key("work"),
+            keys.work,
             "" if callback is None else callback.jti,
             "" if callback is None else callback.model_dump_json(),
-            saved.deaths,
+            saved.lost_owners,
+            SCHEMA,
         )
         if kept_since is None:
             raise StaleJobError
@@ -149,44 +127,47 @@ class RedisJobStore:
 
     async def remove(self, job: Job) -> None:
         """See `JobStore.remove`."""
-        keys = [self._job_key(job.job_id), self._leases, self._resting]
+        keys = [self._keys.job + job.job_id, *self._keys.sets]
         if not await self._script(scripts.REMOVE, keys, job.version, job.job_id):
             raise StaleJobError
 
     async def restore(self, job: Job) -> None:
         """See `JobStore.restore`."""
-        keys = [self._job_key(job.job_id), self._kept_since, self._leases]
+        keys = [self._keys.job + job.job_id, self._keys.kept_since, self._keys.leases]
         values = (job.version, job.owner or "", job.model_dump_json(), job.job_id, _LEASE_MS, self._keep_ms)
-        if not await self._script(scripts.RESTORE, keys, *values, job.kept_since, job.deaths):
+        if not await self._script(scripts.RESTORE, keys, *values, job.kept_since, job.lost_owners, SCHEMA):
             raise StaleJobError
 
     async def take(self, owner: str, limit: int) -> list[Job]:
         """See `JobStore.take`."""
-        keys = [self._leases, self._kept_since]
-        values = (self._key("job:"), owner, limit, _LEASE_MS, self._keep_ms)
+        keys = [self._keys.leases, self._keys.kept_since]
+        values = (self._keys.job, owner, limit, _LEASE_MS, self._keep_ms, SCHEMA)
         taken = await self._script(scripts.TAKE, keys, *values, *FIELDS)
         return [job for job in map(job_of, taken) if job]
 
     async def renew(self, jobs: Collection[Job]) -> set[str]:
         """See `JobStore.renew`."""
         pairs = [text for job in jobs for text in (job.job_id, job.owner or "")]
-        return set(await self._script(scripts.RENEW, [self._leases], self._key("job:"), _LEASE_MS, *pairs))
+        return set(await self._script(scripts.RENEW, [self._keys.leases], self._keys.job, _LEASE_MS, *pairs))
 
     async def idle(self, seconds: float, limit: int) -> Sequence[Job]:
         """See `JobStore.idle`."""
-        jobs = []
-        for job_id in await self._script(scripts.IDLE, [self._resting], int(seconds * 1000), limit):
-            job = await self.get(job_id)
-            if job is None:
-                await self._ask(self._redis.zrem(self._resting, job_id))
-            else:
-                jobs.append(job)
-        return jobs
+        return await self._unchanged(self._keys.ended, seconds, limit)
+
+    async def paused(self, seconds: float, limit: int) -> Sequence[Job]:
+        """See `JobStore.paused`."""
+        return await self._unchanged(self._keys.paused, seconds, limit)
+
+    async def _unchanged(self, in_set: str, seconds: float, limit: int) -> Sequence[Job]:
+        answers = await self._script(
+            scripts.UNCHANGED, [in_set], int(seconds * 1000), limit, self._keys.job, SCHEMA, *FIELDS
+        )
+        return [job for job in map(job_of, answers) if job]
 
     @asynccontextmanager
     async def watch(self, job_id: str) -> AsyncIterator[AsyncIterator[Event]]:
         """See `JobStore.watch`."""
-        channel = self._channel(job_id)
+        channel = self._keys.events + job_id
         watcher = self._fanout.add(job_id)
         try:
             await self._channels.subscribe(channel)
@@ -203,37 +184,37 @@ class RedisJobStore:
 
     async def claim_callbacks(self, limit: int) -> list[Callback]:
         """See `JobStore.claim_callbacks`."""
-        names = await self._script(scripts.CLAIM, [self._due], limit, _LEASE_MS)
+        names = await self._script(scripts.CLAIM, [self._keys.due], limit, _LEASE_MS)
         if not names:
             return []
-        texts = await self._ask(cast(Awaitable[list[str | None]], self._redis.hmget(self._outbox, names)))
+        texts = await self._ask(cast(Awaitable[list[str | None]], self._redis.hmget(self._keys.outbox, names)))
         return [Callback.model_validate_json(text) for text in texts if text]
 
     async def hold_callback(self, callback: Callback) -> None:
         """See `JobStore.hold_callback`."""
-        await self._script(scripts.HOLD, [self._due], callback.jti, _LEASE_MS)
+        await self._script(scripts.HOLD, [self._keys.due], callback.jti, _LEASE_MS)
 
     async def retry_callback(self, callback: Callback, delay: float) -> None:
         """See `JobStore.retry_callback`."""
-        keys = [self._outbox, self._due, self._since]
+        keys = [self._keys.outbox, self._keys.due, self._keys.since]
         await self._script(scripts.RETRY, keys, callback.jti, int(delay * 1000), callback.model_dump_json())
 
     async def settle_callback(self, callback: Callback) -> None:
         """See `JobStore.settle_callback`."""
         async with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.hdel(self._outbox, callback.jti)
-            pipeline.zrem(self._due, callback.jti)
-            pipeline.zrem(self._since, callback.jti)
+            pipeline.hdel(self._keys.outbox, callback.jti)
+            pipeline.zrem(self._keys.due, callback.jti)
+            pipeline.zrem(self._keys.since, callback.jti)
             with span("redis MULTI", {"db.system.name": "redis", "db.operation.name": "MULTI"}, SpanKind.CLIENT):
                 await self._ask(pipeline.execute())
 
     async def callback_waits(self, jti: str) -> bool:
         """See `JobStore.callback_waits`."""
-        return bool(await self._ask(self._redis.hexists(self._outbox, jti)))
+        return bool(await self._ask(self._redis.hexists(self._keys.outbox, jti)))
 
     async def pending_callbacks(self) -> tuple[int, float]:
         """See `JobStore.pending_callbacks`."""
-        count, oldest_ms = await self._script(scripts.PENDING, [self._since])
+        count, oldest_ms = await self._script(scripts.PENDING, [self._keys.since])
         return count, oldest_ms / 1000
 
     async def enter(self, slot: Slot, holder: str, limit: int, *, wait: bool, since: float | None = None) -> bool:
@@ -242,7 +223,7 @@ class RedisJobStore:
             self._granted.setdefault(holder, asyncio.Event())
         place = "" if since is None else since * 1000
         entered = await self._script(
-            scripts.ENTER, self._slot_keys(slot), holder, limit, _LEASE_MS, self._key("granted"), int(wait), place
+            scripts.ENTER, self._keys.slot(slot), holder, limit, _LEASE_MS, self._keys.granted, int(wait), place
         )
         if entered:
             self._granted.pop(holder, None)
@@ -256,15 +237,11 @@ class RedisJobStore:
     async def leave(self, slot: Slot, holder: str, limit: int) -> None:
         """See `JobStore.leave`."""
         self._granted.pop(holder, None)
-        await self._script(scripts.LEAVE, self._slot_keys(slot), holder, limit, _LEASE_MS, self._key("granted"))
+        await self._script(scripts.LEAVE, self._keys.slot(slot), holder, limit, _LEASE_MS, self._keys.granted)
 
     async def renew_slots(self, slot: Slot, holders: Collection[str]) -> None:
         """See `JobStore.renew_slots`."""
-        await self._script(scripts.RENEW_SLOT, self._slot_keys(slot)[:1], _LEASE_MS, *holders)
-
-    async def close(self) -> None:
-        """See `JobStore.close`."""
-        await self._redis.aclose()
+        await self._script(scripts.RENEW_SLOT, self._keys.slot(slot)[:1], _LEASE_MS, *holders)
 
 
 async def _wait(event: asyncio.Event, timeout: float) -> None:

@@ -37,9 +37,9 @@ class _TracedRedis(Redis):
 def redis_client(url: str) -> Redis:
     """Return a client that decodes answers. Nothing is connected yet.
 
-    Whoever uses it sets a time limit of its own.
+    Its callers set time limits of their own.
     """
-    # The usual pool fails whoever comes while a hundred connections are in use; with this one they wait.
+    # The usual pool fails callers while a hundred connections are in use; with this one they wait.
     pool = BlockingConnectionPool.from_url(
         url,
         max_connections=_MOST_CONNECTIONS,
@@ -48,7 +48,7 @@ def redis_client(url: str) -> Redis:
         # With it, redis-py calls `asyncio.wait_for`, which before Python 3.12 may lose a cancellation.
         socket_timeout=None,
         socket_connect_timeout=_CONNECT_SECONDS,
-        # Whoever asks knows better whether to ask again: a request answers 503, a running job waits.
+        # The caller knows whether to ask again: a request answers 503, a running job waits.
         retry=Retry(NoBackoff(), 0),
         # With them on, redis-py does not look whether a connection of its pool broke since its last use.
         maint_notifications_config=MaintNotificationsConfig(enabled=False),

@@ -10,7 +10,8 @@ from redis.asyncio import Redis
 from open_workshop_storage.core.callback import Callback
 from open_workshop_storage.core.job import Job
 from open_workshop_storage.core.store import Slot
-from open_workshop_storage.stores.redis_records import FIELDS, job_of
+from open_workshop_storage.stores.redis_keys import RedisKeys
+from open_workshop_storage.stores.redis_records import FIELDS, known_job_of
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,9 @@ class Overview:
     """All that waits, runs or ended a short time ago.
 
     Attributes:
-        unfinished: Jobs that need a worker, with or without one, in the order in which their leases end.
-        ended: Jobs that need none, the latest first.
+        unfinished: Jobs that need a worker, with or without one, in the order in which their leases end; then paused
+            uploads, the latest first.
+        ended: Jobs that have ended, the latest first.
         callbacks: What waits in the outbox, the next to be delivered first, each with the Unix time, in seconds, when
             it comes due.
         slots: How many are held, and how many wait for one.
@@ -37,21 +39,25 @@ async def overview(redis: Redis, prefix: str, limit: int) -> Overview:
     Raises:
         RedisError, OSError: Redis did not answer.
     """
+    keys = RedisKeys(prefix)
     async with redis.pipeline(transaction=True) as asked:
-        asked.zrange(f"{prefix}:leases", 0, limit - 1)
-        asked.zrange(f"{prefix}:resting", 0, limit - 1, desc=True)
-        asked.zrange(f"{prefix}:outbox:due", 0, limit - 1, withscores=True)
+        asked.zrange(keys.leases, 0, limit - 1)
+        asked.zrange(keys.paused, 0, limit - 1, desc=True)
+        asked.zrange(keys.ended, 0, limit - 1, desc=True)
+        asked.zrange(keys.due, 0, limit - 1, withscores=True)
         for slot in Slot:
-            asked.zcard(f"{prefix}:slots:{slot}:held")
-            asked.zcard(f"{prefix}:slots:{slot}:line")
-        unfinished, ended, due, *counts = await asked.execute()
+            held, queue, _ = keys.slot(slot)
+            asked.zcard(held)
+            asked.zcard(queue)
+        leased, paused, ended, due, *counts = await asked.execute()
+    unfinished = [*leased, *paused]
     async with redis.pipeline(transaction=False) as asked:
         for job_id in (*unfinished, *ended):
-            asked.hmget(f"{prefix}:job:{job_id}", FIELDS)
+            asked.hmget(keys.job + job_id, FIELDS)
         for jti, _ in due:
-            asked.hget(f"{prefix}:outbox", jti)
+            asked.hget(keys.outbox, jti)
         answers = await asked.execute()
-    jobs = [job_of(values) for values in answers[: len(unfinished) + len(ended)]]
+    jobs = [known_job_of(values) for values in answers[: len(unfinished) + len(ended)]]
     callbacks = [Callback.model_validate_json(text) if text else None for text in answers[len(jobs) :]]
     return Overview(
         unfinished=[job for job in jobs[: len(unfinished)] if job],

@@ -8,16 +8,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-from open_workshop_storage.core.job import Job
+from open_workshop_storage.core.errors import NewerRecord
+from open_workshop_storage.core.job import SCHEMA, Job
 
-FIELDS = ("data", "version", "owner", "deaths", "kept_since")
+FIELDS = ("data", "schema", "version", "owner", "lost_owners", "kept_since")
 """What `job_of` reads, in this order."""
 
 
 def job_of(values: Sequence[str | None]) -> Job | None:
-    """Return the job whose `FIELDS` these are, `None` if there is none."""
+    """Return the job whose `FIELDS` these are, `None` if there is none.
+
+    Raises:
+        NewerRecord: This version of the program does not know its schema.
+    """
     if values[0] is None:
         return None
-    data, version, owner, deaths, kept_since = cast(Sequence[str], values)
-    beside = {"version": int(version), "owner": owner or None, "deaths": int(deaths), "kept_since": int(kept_since)}
+    data, schema, version, owner, lost_owners, kept_since = cast(Sequence[str], values)
+    if int(schema) > SCHEMA:
+        raise NewerRecord
+    beside = {
+        "version": int(version),
+        "owner": owner or None,
+        "lost_owners": int(lost_owners),
+        "kept_since": int(kept_since),
+    }
     return Job.model_validate_json(data).model_copy(update=beside)
+
+
+def known_job_of(values: Sequence[str | None]) -> Job | None:
+    """Return the job whose `FIELDS` these are, `None` also for a record that a newer version wrote."""
+    try:
+        return job_of(values)
+    except NewerRecord:
+        return None

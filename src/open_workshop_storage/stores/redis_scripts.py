@@ -17,28 +17,30 @@ end
 """
 
 SAVE = _NOW + _KEPT_SINCE + """
-local job, since, leases, resting, outbox, due, waiting = unpack(KEYS)
+local job, since, outbox, due, waiting, leases, paused, ended = unpack(KEYS)
 local expected, version, data, owner, id = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local needs_worker, created, lease, keep = ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9]
+local set, created, lease, keep = ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9]
 local channel, event, work = ARGV[10], ARGV[11], ARGV[12]
-local jti, callback, deaths = ARGV[13], ARGV[14], ARGV[15]
+local jti, callback, lost_owners, schema = ARGV[13], ARGV[14], ARGV[15], ARGV[16]
 if (redis.call('HGET', job, 'version') or '0') ~= expected then
     return false
 end
 local kept = kept_since(since, keep)
-redis.call('HSET', job, 'data', data, 'version', version, 'owner', owner, 'deaths', deaths, 'kept_since', kept)
+redis.call('HSET', job, 'data', data, 'schema', schema, 'version', version, 'owner', owner,
+    'lost_owners', lost_owners, 'kept_since', kept)
 redis.call('PEXPIRE', job, keep)
-if needs_worker == '1' then
-    redis.call('ZREM', resting, id)
-    if owner == '' then
-        redis.call('ZADD', leases, math.min(created, now), id)
-        redis.call('PUBLISH', work, id)
-    else
-        redis.call('ZADD', leases, now + lease, id)
+for _, other in ipairs({leases, paused, ended}) do
+    if other ~= set then
+        redis.call('ZREM', other, id)
     end
+end
+if set ~= leases then
+    redis.call('ZADD', set, now, id)
+elseif owner ~= '' then
+    redis.call('ZADD', leases, now + lease, id)
 else
-    redis.call('ZREM', leases, id)
-    redis.call('ZADD', resting, now, id)
+    redis.call('ZADD', leases, math.min(created, now), id)
+    redis.call('PUBLISH', work, id)
 end
 if jti ~= '' then
     redis.call('HSET', outbox, jti, callback)
@@ -60,46 +62,54 @@ local kept = kept_since(since, ARGV[6])
 if kept == ARGV[7] then
     return 0
 end
-redis.call('HSET', job, 'data', ARGV[3], 'version', ARGV[1], 'owner', ARGV[2], 'deaths', ARGV[8], 'kept_since', kept)
+redis.call('HSET', job, 'data', ARGV[3], 'schema', ARGV[9], 'version', ARGV[1], 'owner', ARGV[2],
+    'lost_owners', ARGV[8], 'kept_since', kept)
 redis.call('PEXPIRE', job, ARGV[6])
 redis.call('ZADD', leases, now + tonumber(ARGV[5]), ARGV[4])
 return 1
 """
 
 REMOVE = """
-local job, leases, resting = unpack(KEYS)
-if (redis.call('HGET', job, 'version') or '0') ~= ARGV[1] then
+if (redis.call('HGET', KEYS[1], 'version') or '0') ~= ARGV[1] then
     return 0
 end
-redis.call('DEL', job)
-redis.call('ZREM', leases, ARGV[2])
-redis.call('ZREM', resting, ARGV[2])
+redis.call('DEL', KEYS[1])
+for i = 2, #KEYS do
+    redis.call('ZREM', KEYS[i], ARGV[2])
+end
 return 1
 """
 
-# Whoever is handed a job here is the only one until the lease runs out again; whom the record names until then is dead.
+# The run that gets a job here is the only one until the lease runs out again; the owner that the record names until
+# then is lost. Records of a newer schema are passed over.
 TAKE = _NOW + _KEPT_SINCE + """
 local leases, since = unpack(KEYS)
-local jobs, owner, limit, lease, keep = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
-local taken = {}
-for _, id in ipairs(redis.call('ZRANGE', leases, '-inf', now, 'BYSCORE', 'LIMIT', 0, limit)) do
-    local job = jobs .. id
-    local before = redis.call('HGET', job, 'owner')
-    if before then
-        redis.call('HINCRBY', job, 'version', 1)
-        redis.call('HINCRBY', job, 'deaths', before == '' and 0 or 1)
-        redis.call('HSET', job, 'owner', owner, 'kept_since', kept_since(since, keep))
-        redis.call('PEXPIRE', job, keep)
-        redis.call('ZADD', leases, now + lease, id)
-        table.insert(taken, redis.call('HMGET', job, unpack(ARGV, 6)))
-    else
-        redis.call('ZREM', leases, id)
+local jobs, owner, limit, lease, keep = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+local schema = tonumber(ARGV[6])
+local taken, newer = {}, 0
+repeat
+    local ids = redis.call('ZRANGE', leases, '-inf', now, 'BYSCORE', 'LIMIT', newer, limit - #taken)
+    for _, id in ipairs(ids) do
+        local job = jobs .. id
+        local before, written_by = unpack(redis.call('HMGET', job, 'owner', 'schema'))
+        if not before then
+            redis.call('ZREM', leases, id)
+        elseif tonumber(written_by) > schema then
+            newer = newer + 1
+        else
+            redis.call('HINCRBY', job, 'version', 1)
+            redis.call('HINCRBY', job, 'lost_owners', before == '' and 0 or 1)
+            redis.call('HSET', job, 'owner', owner, 'kept_since', kept_since(since, keep))
+            redis.call('PEXPIRE', job, keep)
+            redis.call('ZADD', leases, now + lease, id)
+            table.insert(taken, redis.call('HMGET', job, unpack(ARGV, 7)))
+        end
     end
-end
+until #taken == limit or #ids == 0
 return taken
 """
 
-# Whoever is handed an id here is the only one to hear of it until the lease runs out again.
+# The worker that gets an id here is the only one to hear of it until the lease runs out again.
 CLAIM = _NOW + """
 local ids = redis.call('ZRANGE', KEYS[1], '-inf', now, 'BYSCORE', 'LIMIT', 0, ARGV[1])
 for _, id in ipairs(ids) do
@@ -136,22 +146,39 @@ local oldest = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
 return {redis.call('ZCARD', KEYS[1]), oldest[2] and now - tonumber(oldest[2]) or 0}
 """
 
-IDLE = _NOW + """
-return redis.call('ZRANGE', KEYS[1], '-inf', now - tonumber(ARGV[1]), 'BYSCORE', 'LIMIT', 0, ARGV[2])
+# What is left of a record that went by itself goes too; records of a newer schema are passed over.
+UNCHANGED = _NOW + """
+local jobs, found, passed = ARGV[3], {}, 0
+local limit, schema, before = tonumber(ARGV[2]), tonumber(ARGV[4]), now - tonumber(ARGV[1])
+repeat
+    local ids = redis.call('ZRANGE', KEYS[1], '-inf', before, 'BYSCORE', 'LIMIT', passed, limit - #found)
+    for _, id in ipairs(ids) do
+        local written_by = redis.call('HGET', jobs .. id, 'schema')
+        if not written_by then
+            redis.call('ZREM', KEYS[1], id)
+        else
+            passed = passed + 1
+            if tonumber(written_by) <= schema then
+                table.insert(found, redis.call('HMGET', jobs .. id, unpack(ARGV, 5)))
+            end
+        end
+    end
+until #found == limit or #ids == 0
+return found
 """
 
 # Holders and waiters that were not renewed are gone with their worker; their slots and places go on.
 _GRANT = """
-local held, line, seen = unpack(KEYS)
+local held, queue, seen = unpack(KEYS)
 local holder, limit, lease, granted = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 redis.call('ZREMRANGEBYSCORE', held, '-inf', now)
 for _, gone in ipairs(redis.call('ZRANGE', seen, '-inf', now, 'BYSCORE')) do
-    redis.call('ZREM', line, gone)
+    redis.call('ZREM', queue, gone)
     redis.call('ZREM', seen, gone)
 end
 local function grant()
     while limit == 0 or redis.call('ZCARD', held) < limit do
-        local first = redis.call('ZPOPMIN', line)[1]
+        local first = redis.call('ZPOPMIN', queue)[1]
         if not first then
             break
         end
@@ -171,14 +198,14 @@ if redis.call('ZSCORE', held, holder) then
     grant()
     return 1
 end
-redis.call('ZADD', line, 'NX', tonumber(ARGV[6]) or now + time[2] % 1000 / 1000, holder)
+redis.call('ZADD', queue, 'NX', tonumber(ARGV[6]) or now + time[2] % 1000 / 1000, holder)
 redis.call('ZADD', seen, now + lease, holder)
 grant()
 if redis.call('ZSCORE', held, holder) then
     return 1
 end
 if ARGV[5] == '0' then
-    redis.call('ZREM', line, holder)
+    redis.call('ZREM', queue, holder)
     redis.call('ZREM', seen, holder)
 end
 return 0
@@ -186,12 +213,12 @@ return 0
 
 LEAVE = _NOW + _GRANT + """
 redis.call('ZREM', held, holder)
-redis.call('ZREM', line, holder)
+redis.call('ZREM', queue, holder)
 redis.call('ZREM', seen, holder)
 grant()
 """
 
-# Who uses a slot is counted again if Redis was away for so long that it forgot.
+# A holder is counted again if Redis was away for so long that it forgot it.
 RENEW_SLOT = _NOW + """
 for i = 2, #ARGV do
     redis.call('ZADD', KEYS[1], now + tonumber(ARGV[1]), ARGV[i])

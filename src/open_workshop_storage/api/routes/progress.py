@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from open_workshop_storage.api.dependencies import read_claims
 from open_workshop_storage.core.errors import ServiceUnavailable, StorageError
-from open_workshop_storage.core.job import Event
+from open_workshop_storage.core.events import Event
 from open_workshop_storage.core.store import JobStore
 from open_workshop_storage.observability.telemetry import name_route
 from open_workshop_storage.services.runtime import Runtime
@@ -45,8 +45,8 @@ class ProgressEndpoint:
             await send({"type": "websocket.close", "code": status.WS_1008_POLICY_VIOLATION})
             return
         limit = runtime.settings.transfer_max_sockets
-        is_full = limit and runtime.runs.open_sockets >= limit
-        with runtime.runs.holding_socket():
+        is_full = limit and runtime.lifetime.open_sockets >= limit
+        with runtime.lifetime.holding_socket():
             await send({"type": "websocket.accept"})
             # Before the handshake a refusal could have no other code than that of a wrong token.
             code = status.WS_1013_TRY_AGAIN_LATER if is_full else await _send_until_end(receive, send, runtime, job_id)
@@ -69,7 +69,7 @@ async def _send_until_end(receive: Receive, send: Send, runtime: Runtime, job_id
     receiving = asyncio.ensure_future(receive())
     try:
         while True:
-            awaited = (sending, receiving, runtime.runs.told_to_stop)
+            awaited = (sending, receiving, runtime.lifetime.told_to_stop)
             await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
             if sending.done():
                 return sending.result()

@@ -35,7 +35,7 @@ from open_workshop_storage.api.documents.transfers import (
     TransferStarted,
 )
 from open_workshop_storage.core import errors
-from open_workshop_storage.core.claims import check_job_id
+from open_workshop_storage.core.claims import check_job_id, clamp_level
 from open_workshop_storage.services.manager.form_tokens import FormToken
 
 router = APIRouter(tags=["transfers"])
@@ -171,7 +171,7 @@ async def upload(request: Request, runtime: RuntimeDep, bearer: Bearer = None) -
     hints = (headers.get("content-length"), query.get("size"), headers.get("x-file-size"), headers.get("x-upload-size"))
     announced = next((int(hint) for hint in hints if hint and re.fullmatch("[0-9]{1,18}", hint)), None)
     await runtime.readiness.require("storage", "7z")
-    with runtime.runs.attending():
+    with runtime.lifetime.attending():
         job = await runtime.transfers.upload(claims, body_chunks(request), name, announced)
     return TransferReceived(job_id=job.job_id, bytes=job.bytes, total=job.bytes)
 
@@ -219,7 +219,7 @@ async def repack(runtime: RuntimeDep, form: SmallForm) -> TransferRepacked:
     return TransferRepacked(
         job_id=job_id,
         packed_bytes=job.packed_bytes,
-        packed_path=runtime.workspaces.name(runtime.workspaces.folder(job_id) / job.packed_file),
+        packed_path=runtime.storage.relative(runtime.storage.workspace(job_id) / job.packed_file),
         unpacked_bytes=job.unpacked_bytes,
     )
 
@@ -229,7 +229,7 @@ def _level(text: str | None) -> int | None:
         return None
     if not re.fullmatch(r"[+-]?[0-9]{1,9}", text):
         raise errors.BadRequest("Invalid compression level")
-    return min(max(int(text), 0), 9)
+    return clamp_level(int(text))
 
 
 @router.post(

@@ -11,12 +11,13 @@ from urllib.parse import quote
 
 from starlette.types import Receive, Scope, Send
 
+from open_workshop_storage.core.errors import FileMissing
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.services.downloads.access import AccessService, raw_cookies
 from open_workshop_storage.services.downloads.blocks import BlockSender
 from open_workshop_storage.services.downloads.plan import Plan, hand_over, plan_answer
 from open_workshop_storage.services.downloads.unpacked_sizes import UnpackedSizes
-from open_workshop_storage.services.storage.files import Files, StoredFile
+from open_workshop_storage.services.storage.files import Storage, StoredFile
 
 _COOKIE = "cookie"
 _IF_NONE_MATCH = "if-none-match"
@@ -46,16 +47,16 @@ class Downloads:
     the page cache has.
 
     Args:
-        files: What it gives out.
+        storage: Where the files are.
         access: Who may have the protected ones.
     """
 
-    def __init__(self, files: Files, access: AccessService, settings: Settings) -> None:
-        self._files = files
+    def __init__(self, storage: Storage, access: AccessService, settings: Settings) -> None:
+        self._storage = storage
         self._access = access
         self._cache_control = settings.cache_control
         self._accel_redirect_prefix = settings.accel_redirect_prefix
-        self._unpacked_sizes = UnpackedSizes(files)
+        self._unpacked_sizes = UnpackedSizes()
         self._blocks = BlockSender()
         self._remembered_plan = lru_cache(_REMEMBERED_PLANS)(self._usual_plan)
 
@@ -76,7 +77,7 @@ class Downloads:
             StorageError: It is protected, and the access service gives no decision.
             OSError: As in `send_file`.
         """
-        file = await self._files.find(storage_type, path)
+        file = self._storage.find(storage_type, path)
         requested = _requested(scope)
         cookies = requested.pop(_COOKIE, "")
         if file.mod_id is not None:
@@ -105,7 +106,7 @@ class Downloads:
         """
         known = requested.get(_IF_NONE_MATCH, "")
         is_usual = scope["method"] == "GET" and requested.keys() <= {_IF_NONE_MATCH} and len(known) < _USUAL_CHARACTERS
-        if is_usual and file.modified_ns < time.time_ns():
+        if is_usual and file.mtime_ns < time.time_ns():
             plan = self._remembered_plan(file, filename, known)
         else:
             plan = self._plan(scope["method"], requested, file, filename)
@@ -141,12 +142,19 @@ class Downloads:
         receive: Receive,
         send: Send,
     ) -> None:
-        async with self._files.open(file) as opened:
+        try:
+            descriptor = os.open(file.path, os.O_RDONLY)
+        except FileNotFoundError:
+            raise FileMissing from None
+        try:
             # Replaced since it was looked up? Parts and validators must be those of one version.
-            if opened.file is not file:
-                plan = self._plan("GET", requested, opened.file, filename)
+            opened = file.now(os.fstat(descriptor))
+            if opened is not file:
+                plan = self._plan("GET", requested, opened, filename)
             await _start(send, plan)
-            await self._blocks.send(opened, plan.pieces, receive, send)
+            await self._blocks.send(descriptor, plan.pieces, receive, send)
+        finally:
+            os.close(descriptor)
 
 
 def _requested(scope: Scope) -> dict[str, str]:

@@ -3,36 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
+from collections import OrderedDict
 
-from cachetools import LRUCache
-
-from open_workshop_storage.services.storage.files import Files, StoredFile
+from open_workshop_storage.services.storage.files import StoredFile
 from open_workshop_storage.utils.archives.central_directory import unpacked_size
 
-_MOST_FILES = 10_000
+_MAX_ENTRIES = 10_000
 
 
 class UnpackedSizes:
     """A bounded memory of unpacked sizes, one entry for each version of a file."""
 
-    def __init__(self, files: Files) -> None:
-        self._files = files
-        self._sizes: LRUCache[StoredFile, int | None] = LRUCache(_MOST_FILES)
+    def __init__(self) -> None:
+        self._sizes: OrderedDict[StoredFile, int | None] = OrderedDict()
 
     async def get(self, file: StoredFile) -> int | None:
         """Return the sum of a ZIP's unpacked sizes in bytes, or None if it is encrypted or cannot be read."""
-        try:
+        if file in self._sizes:
+            self._sizes.move_to_end(file)
             return self._sizes[file]
-        except KeyError:
-            async with self._files.local_copy(file) as path:
-                size = self._sizes[file] = await asyncio.to_thread(_unpacked_size, path)
-            return size
+        size = await asyncio.to_thread(_unpacked_size, file)
+        self._sizes[file] = size
+        while len(self._sizes) > _MAX_ENTRIES:
+            self._sizes.popitem(last=False)
+        return size
 
 
-def _unpacked_size(path: Path) -> int | None:
+def _unpacked_size(file: StoredFile) -> int | None:
     try:
-        with path.open("rb") as file:
-            return unpacked_size(file)
+        with open(file.path, "rb") as opened:
+            return unpacked_size(opened)
     except OSError:
         return None

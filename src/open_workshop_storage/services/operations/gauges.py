@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from contextlib import suppress
 
 from open_workshop_storage.core.errors import ServiceUnavailable
+from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import JobStore
 from open_workshop_storage.observability import metrics
-from open_workshop_storage.services.storage.workspaces import Workspaces
-from open_workshop_storage.services.transfers.runs import Runs
+from open_workshop_storage.services.transfers.lifetime import Lifetime
 from open_workshop_storage.services.transfers.slots import Slots
 
 _PAUSE_SECONDS = 10.0
@@ -18,10 +19,10 @@ _PAUSE_SECONDS = 10.0
 class Gauges:
     """What a loader's worker knows of itself and of what all share."""
 
-    def __init__(self, workspaces: Workspaces, store: JobStore, runs: Runs, slots: Slots) -> None:
-        self._workspaces = workspaces
+    def __init__(self, settings: Settings, store: JobStore, lifetime: Lifetime, slots: Slots) -> None:
+        self._settings = settings
         self._store = store
-        self._runs = runs
+        self._lifetime = lifetime
         self._slots = slots
 
     async def run(self) -> None:
@@ -34,11 +35,12 @@ class Gauges:
         for slot, (used, waiting) in self._slots.counts().items():
             metrics.SLOTS_USED.set(used, {"slot": slot})
             metrics.JOBS_WAITING.set(waiting, {"slot": slot})
-        metrics.OPEN_SOCKETS.set(self._runs.open_sockets)
+        metrics.OPEN_SOCKETS.set(self._lifetime.open_sockets)
         # A figure that is missing says that it could not be had.
         with suppress(ServiceUnavailable):
             pending, oldest_seconds = await self._store.pending_callbacks()
             metrics.CALLBACKS_PENDING.set(pending)
             metrics.OLDEST_CALLBACK.set(oldest_seconds)
         with suppress(OSError):
-            metrics.DISK_FREE.set(await self._workspaces.free_bytes())
+            usage = await asyncio.to_thread(shutil.disk_usage, self._settings.main_dir)
+            metrics.DISK_FREE.set(usage.free)

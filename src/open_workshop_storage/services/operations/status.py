@@ -45,6 +45,8 @@ def _state(job: Job) -> tuple[str, str]:
         return "moved", f"to {job.move_to}"
     if job.stage is Stage.PACKED:
         return ("runs", f"moves to {job.move_to}") if job.move_to else ("packed", "waits for the Manager to move it")
+    if job.paused:
+        return "paused", "waits for the rest of the upload"
     if job.owner is None:
         return "waits", "for a worker"
     if job.stage is Stage.PENDING:

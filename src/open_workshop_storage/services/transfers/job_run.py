@@ -8,11 +8,12 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
 
 from open_workshop_storage.core.callback import Callback, callback_of
-from open_workshop_storage.core.errors import ServiceUnavailable, StorageError
-from open_workshop_storage.core.job import EventKind, Job, Stage
+from open_workshop_storage.core.errors import NewerRecord, ServiceUnavailable, StorageError
+from open_workshop_storage.core.events import EventKind
+from open_workshop_storage.core.facts import Fact, Failed, Moved, MoveUndone, Owned, Packed, Received, Secured
+from open_workshop_storage.core.job import Job, Stage
 from open_workshop_storage.core.store import JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.observability.metrics import BYTES, STAGE_DURATION, TRANSFERS
@@ -45,9 +46,9 @@ class JobRun:
         self.workspace = workspace
         self.folder = workspace / job.owner
         self._store = store
-        self._owner = job.owner
+        self.owner = job.owner
         self._saving = asyncio.Lock()
-        self._progress: dict[str, Any] = {}
+        self._progress: dict[type[Fact], Fact] = {}
         self._news = asyncio.Event()
         self._last_event = time.monotonic()
         self._stopped: BaseException | None = None
@@ -76,9 +77,9 @@ class JobRun:
         self._stopped = error
         self._news.set()
 
-    def progress(self, **changes: Any) -> None:
+    def progress(self, fact: Fact) -> None:
         """Note progress, which goes out with the next message, at most one every 250 ms."""
-        self._progress |= changes
+        self._progress[type(fact)] = fact
         self._news.set()
 
     @contextmanager
@@ -91,11 +92,10 @@ class JobRun:
         """End the present stage's span, since this run does nothing more."""
         self._spans.end()
 
-    async def stage(self, stage: Stage, **changes: Any) -> None:
+    async def stage(self, stage: Stage, *facts: Fact) -> None:
         """Enter a stage."""
-        percent = 0.0 if stage in (Stage.EXTRACTING, Stage.REPACKING) else None
         left = self.job
-        await self._save(EventKind.STAGE, stage=stage, percent=percent, **changes)
+        await self._save(EventKind.STAGE, *facts, stage=stage)
         self._left(left)
         self._spans.enter(stage)
         self._log.info("%s, %d bytes", stage, self.job.bytes)
@@ -107,8 +107,8 @@ class JobRun:
             size: The file's, in bytes.
             is_on_disk: Whether the disk has taken the file in; else `securing_source` has to see to that.
         """
+        await self.stage(stage, Received(size, size, self.within(source) if is_on_disk else None))
         self._source = source
-        await self.stage(stage, bytes=size, total=size, source_file=self.within(source) if is_on_disk else None)
 
     @asynccontextmanager
     async def securing_source(self) -> AsyncIterator[None]:
@@ -128,32 +128,25 @@ class JobRun:
     async def _secure_source(self) -> None:
         if self.job.source_file is None:
             await run_to_end(sync, self.source)
-            await self._save(None, source_file=self.within(self.source))
+            await self._save(None, Secured(self.within(self.source)))
 
-    async def finish(self, **changes: Any) -> Callback:
-        """End the attempt well; return the callback to deliver, which this worker holds."""
-        ended = {"stage": Stage.PACKED, "percent": None, "owner": None, **changes}
-        callback = callback_of(self.job.changed(**ended))
+    async def end(self, outcome: Packed | StorageError) -> Callback:
+        """End the attempt, well or with an error; return the callback to deliver, which this worker holds."""
         left = self.job
-        await self._save(EventKind.COMPLETE, callback, **ended)
+        if isinstance(outcome, StorageError):
+            result = outcome.reason
+            await self._save(EventKind.ERROR, Failed(outcome.message, outcome.reason), stage=Stage.ERROR)
+            self._spans.end(outcome.reason)
+        else:
+            result = "success"
+            await self._save(EventKind.COMPLETE, outcome, stage=Stage.PACKED)
+            self._spans.end()
+            BYTES.add(self.job.bytes, {"step": "received"})
+            BYTES.add(outcome.packed_bytes, {"step": "packed"})
+            self._log.info("packed, %d bytes", outcome.packed_bytes)
         self._left(left)
-        self._spans.end()
-        self._count("success")
-        BYTES.add(self.job.bytes, {"step": "received"})
-        BYTES.add(self.job.packed_bytes or 0, {"step": "packed"})
-        self._log.info("packed, %d bytes", self.job.packed_bytes)
-        return callback
-
-    async def fail(self, error: StorageError) -> Callback:
-        """End the attempt with an error; return the callback to deliver, which this worker holds."""
-        ended = self.job.changed(**self._progress).failed(error)
-        callback = callback_of(ended)
-        left = self.job
-        await self._save(EventKind.ERROR, callback, **ended.model_dump(include=_ENDING))
-        self._left(left)
-        self._spans.end(error.reason)
-        self._count(error.reason)
-        return callback
+        TRANSFERS.add(1, {"kind": left.claims.transfer_kind, "origin": left.origin, "outcome": result})
+        return callback_of(self.job)
 
     def _left(self, left: Job) -> None:
         """Count the time that this run spent in a stage."""
@@ -161,29 +154,27 @@ class JobRun:
         STAGE_DURATION.record(now - self._stage_began, {"stage": left.stage, "kind": left.claims.transfer_kind})
         self._stage_began = now
 
-    def _count(self, outcome: str) -> None:
-        TRANSFERS.add(1, {"kind": self.job.claims.transfer_kind, "origin": self.job.origin, "outcome": outcome})
-
     async def moved(self, moved_bytes: int) -> None:
         """End the job with its file in place."""
-        await self._save(None, moved_bytes=moved_bytes, owner=None)
+        await self._save(None, Moved(moved_bytes))
         BYTES.add(moved_bytes, {"step": "moved"})
 
     async def undo_move(self) -> None:
         """Take back the beginning of a move that could not be carried out."""
-        await self._save(None, move_to=None, owner=None)
+        await self._save(None, MoveUndone())
 
     async def hand_over(self) -> None:
         """Leave the job to whichever worker takes it next."""
         if self.is_received:
             await self._secure_source()
-        await self._save(None, owner=None)
+        await self._save(None, Owned(None))
 
-    async def _save(self, event: EventKind | None, callback: Callback | None = None, **changes: Any) -> None:
+    async def _save(self, event: EventKind | None, *facts: Fact, stage: Stage | None = None) -> None:
         async with self._saving:
             progress, self._progress = self._progress, {}
             try:
-                wanted = self.job.changed(**{**progress, **changes})
+                wanted = self.job.changed(*progress.values(), *facts, stage=stage)
+                callback = callback_of(wanted) if wanted.ended and not self.job.ended else None
                 self.job = await self._store_for_sure(wanted, event, callback)
             except BaseException:
                 # A message that is given up must not take with it what the attempt's end has to tell.
@@ -204,7 +195,10 @@ class JobRun:
         try:
             return await self._store.save(wanted, event, callback)
         except StaleJobError:
-            held = await self._store.get(wanted.job_id)
+            try:
+                held = await self._store.get(wanted.job_id)
+            except NewerRecord:
+                raise StaleJobError from None
             if held is None:
                 # Redis has lost its data; this worker still knows the job.
                 await self._store.restore(self.job)
@@ -212,8 +206,8 @@ class JobRun:
             # Only the answer to an earlier try may have been lost.
             if held == wanted.model_copy(update={"version": wanted.version + 1}):
                 return held
-            # So may the answer to an earlier save that was given up; nobody but this run has its name.
-            if held.owner == self._owner:
+            # So may the answer to an earlier save that was given up; no other run has this one's name.
+            if held.owner == self.owner:
                 return await self._store.save(wanted.model_copy(update={"version": held.version}), event, callback)
             raise
 
@@ -268,6 +262,3 @@ class JobRun:
             await asyncio.sleep(self._last_event + _PROGRESS_SECONDS - time.monotonic())
             if self._progress:
                 await self._save(EventKind.PROGRESS)
-
-
-_ENDING = {"stage", "message", "reason", "percent", "owner", "source_file", "bytes", "total"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+import os
 
 from open_workshop_storage.core.claims import TransferKind
 from open_workshop_storage.core.errors import (
@@ -18,17 +18,17 @@ from open_workshop_storage.core.errors import (
     UnsupportedFormat,
     UploadInProgress,
 )
-from open_workshop_storage.core.job import Job, Stage
-from open_workshop_storage.core.settings import Settings
-from open_workshop_storage.core.store import JobStore, Slot, StaleJobError
+from open_workshop_storage.core.facts import MoveBegun, Packed
+from open_workshop_storage.core.job import Inner, Job, Stage
+from open_workshop_storage.core.store import JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.observability.tracing import job_span
-from open_workshop_storage.services.archives.archives import Archives
-from open_workshop_storage.services.storage.files import Files
-from open_workshop_storage.services.storage.workspaces import Workspaces, discard, discard_holding
+from open_workshop_storage.services.storage.files import Storage
+from open_workshop_storage.services.storage.workspaces import discard, discard_holding
 from open_workshop_storage.services.transfers.job_run import JobRun
 from open_workshop_storage.services.transfers.runs import Runs, new_owner
-from open_workshop_storage.services.transfers.slots import Slots
+from open_workshop_storage.services.transfers.stages import Stages
+from open_workshop_storage.services.transfers.tasks import Tasks
 
 _logger = logging.getLogger(__name__)
 
@@ -38,28 +38,17 @@ _WAIT_FOR_OTHER_SECONDS = 0.1
 class Moves:
     """Moves and repacks packed files."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        store: JobStore,
-        files: Files,
-        workspaces: Workspaces,
-        runs: Runs,
-        slots: Slots,
-        archives: Archives,
-    ) -> None:
-        self._settings = settings
+    def __init__(self, store: JobStore, storage: Storage, runs: Runs, stages: Stages, tasks: Tasks) -> None:
         self._store = store
-        self._files = files
-        self._workspaces = workspaces
+        self._storage = storage
         self._runs = runs
-        self._slots = slots
-        self._archives = archives
+        self._stages = stages
+        self._tasks = tasks
 
     async def move(self, job_id: str, storage_type: str, path: str) -> Job:
         """Move a job's packed file to its permanent place and end the job; return it with its receipt.
 
-        Said twice with the same target, it gives the same job. Two at once give one move: the second waits.
+        A second call with the same target gives the same job. Of two at once the second waits for the first.
 
         Raises:
             InvalidType: No such storage type.
@@ -68,18 +57,19 @@ class Moves:
             PackedMissing: It has no packed file, or went somewhere else.
             NoSpace: The disk is full.
         """
-        final = await self._files.resolve(storage_type, path)
+        target = await asyncio.to_thread(self._storage.resolve, storage_type, path)
+        final = self._storage.relative(target)
         while True:
             job = await self._store.get(job_id)
             if job is None:
                 raise JobMissing
             if job.stage is not Stage.PACKED or job.move_to not in (None, final):
                 raise PackedMissing
-            if job.moved_bytes is not None:
+            if job.state is Inner.MOVED:
                 return job
-            if job.move_to is None:
+            if job.state is Stage.PACKED:
                 try:
-                    moving = await self._store.save(job.changed(move_to=final, owner=new_owner()), None)
+                    moving = await self._store.save(job.changed(MoveBegun(final, new_owner())), None)
                 except StaleJobError:
                     continue
                 return await self.finish(self._runs.hold(moving), taken_over=False)
@@ -104,37 +94,23 @@ class Moves:
             finally:
                 self._runs.release(run)
             if source := await discard_holding(run.workspace, run.source):
-                self._runs.tasks.start(asyncio.to_thread(source.close))
+                self._tasks.start(asyncio.to_thread(source.close))
             job_log(_logger, run.job.job_id).info("moved to %s, %d bytes", run.job.move_to, run.job.moved_bytes)
             return run.job
 
     async def _place(self, run: JobRun, taken_over: bool) -> int:
         assert run.job.move_to is not None and run.job.packed_file is not None
+        target = self._storage.main_dir / run.job.move_to
         try:
             try:
-                return await self._files.put(run.workspace / run.job.packed_file, run.job.move_to)
+                return await self._storage.install(run.workspace / run.job.packed_file, target)
             except FileMissing:
                 if not taken_over:
                     raise PackedMissing from None
-                return await self._size_if_moved(run.job)
+                return await asyncio.to_thread(_size_if_moved, target, run.job.packed_bytes)
         except (StorageError, OSError):
             await run.undo_move()
             raise
-
-    async def _size_if_moved(self, job: Job) -> int:
-        """Return the size of the file in place, if it is the one that was to be moved there.
-
-        Raises:
-            PackedMissing: It is not.
-        """
-        assert job.move_to is not None
-        try:
-            size = await self._files.size(job.move_to)
-        except FileMissing:
-            raise PackedMissing from None
-        if size != job.packed_bytes:
-            raise PackedMissing
-        return size
 
     async def repack(self, job_id: str, level: int | None) -> Job:
         """Pack the received file of a packed job again, with another Deflate level; return the changed job.
@@ -147,34 +123,21 @@ class Moves:
             StorageError: The archive is refused, or packing failed.
         """
         job = await self._repackable(job_id)
+        assert job.source_file is not None
+        workspace = self._storage.workspace(job_id)
+        folder = workspace / new_owner()
+        level = job.claims.pack_level if level is None else level
         with job_span("repack", job_id, job.traceparent):
-            job = await self._repack(job, level)
+            try:
+                packed = await self._stages.repack(workspace / job.source_file, folder, job.file_name, level)
+                job = await self._save_repacked(job, packed)
+            except Exception as error:
+                await discard(folder)
+                if isinstance(error, StorageError):
+                    raise
+                raise RepackFailed from error
             job_log(_logger, job_id).info("packed again, %d bytes", job.packed_bytes)
             return job
-
-    async def _repack(self, job: Job, level: int | None) -> Job:
-        assert job.source_file is not None
-        workspace = self._workspaces.folder(job.job_id)
-        folder = workspace / new_owner()
-        source, packed = workspace / job.source_file, folder / "packed.zip"
-        limit = self._settings.transfer_max_unpacked_bytes
-        try:
-            async with self._slots.in_turn(Slot.REPACK, folder.name):
-                inspection = await self._archives.inspect(source, limit)
-                unpacked = await self._archives.extract(
-                    source, inspection, folder / "extracted", job.file_name, limit, lambda percent: None
-                )
-                level = job.claims.pack_level if level is None else level
-                size = await self._archives.pack(folder / "extracted", packed, level, lambda percent: None)
-            await discard(folder / "extracted")
-            name = packed.relative_to(workspace).as_posix()
-            return await self._save_repacked(job, packed_file=name, packed_bytes=size, unpacked_bytes=unpacked)
-        except StorageError:
-            await discard(folder)
-            raise
-        except Exception as error:
-            await discard(folder)
-            raise RepackFailed from error
 
     async def _repackable(self, job_id: str) -> Job:
         job = await self._store.get(job_id)
@@ -186,16 +149,31 @@ class Moves:
             raise UploadInProgress
         if job.claims.transfer_kind is TransferKind.IMAGE:
             raise UnsupportedFormat
-        if not await asyncio.to_thread((self._workspaces.folder(job_id) / job.source_file).exists):
+        if not await asyncio.to_thread((self._storage.workspace(job_id) / job.source_file).exists):
             raise SourceMissing
         return job
 
-    async def _save_repacked(self, job: Job, **changes: Any) -> Job:
-        """Store what came of a repack, whoever else repacked the same file meanwhile."""
+    async def _save_repacked(self, job: Job, packed: Packed) -> Job:
+        """Store what came of a repack, also if the same file was repacked by another request meanwhile."""
         while True:
             try:
-                return await self._store.save(job.changed(**changes), None)
+                return await self._store.save(job.changed(packed), None)
             except StaleJobError:
                 source, job = job.source_file, await self._repackable(job.job_id)
                 if job.source_file != source:
                     raise SourceMissing from None
+
+
+def _size_if_moved(target: os.PathLike[str], packed_bytes: int | None) -> int:
+    """Return the size of a file in place, if it is the one that was to be moved there.
+
+    Raises:
+        PackedMissing: It is not.
+    """
+    try:
+        size = os.stat(target).st_size
+    except OSError:
+        raise PackedMissing from None
+    if size != packed_bytes:
+        raise PackedMissing
+    return size

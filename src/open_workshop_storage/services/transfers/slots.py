@@ -11,7 +11,7 @@ from open_workshop_storage.core.store import RENEW_SECONDS, JobStore, Slot
 
 
 class Slots:
-    """The slots that this worker holds."""
+    """The slots that this worker holds, each in the name of the run that uses it."""
 
     def __init__(self, store: JobStore, settings: Settings) -> None:
         self._store = store
@@ -43,10 +43,10 @@ class Slots:
 
     @asynccontextmanager
     async def in_turn(self, slot: Slot, holder: str, since: float | None = None) -> AsyncIterator[None]:
-        """Hold a slot, after a wait in line if all are taken, or for the store to come back.
+        """Hold a slot, after a wait in the queue if all are taken, or for the store to come back.
 
         Args:
-            since: Unix time, in seconds, that decides over the place in line; `None` for now.
+            since: Unix time, in seconds, that decides over the place in the queue; `None` for now.
         """
         async with self._holding(slot, holder):
             self._waiting[slot].add(holder)
@@ -73,11 +73,11 @@ class Slots:
             try:
                 await self._store.leave(slot, holder, self._limits[slot])
             except ServiceUnavailable:
-                # It runs out by itself, since nobody renews it any more.
+                # It runs out by itself, since it is not renewed any more.
                 pass
 
     async def renew(self) -> None:
-        """Keep the slots that this worker uses for another lease; who waits asks again by itself."""
+        """Keep the slots that this worker uses for another lease; waiting runs ask again by themselves."""
         for slot, held in self._held.items():
             users = held - self._waiting[slot]
             if not users:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Protocol
 
 from open_workshop_storage.core.claims import TransferKind
+from open_workshop_storage.core.facts import Advanced, Fact, Packed, Unpacked
 from open_workshop_storage.core.job import Stage
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import Slot
@@ -21,11 +23,21 @@ from open_workshop_storage.utils.archives.zip_headers import refuse_encrypted_st
 from open_workshop_storage.utils.processes.threads import run_to_end
 
 
+class Listener(Protocol):
+    """Hears how far a repack is. A `JobRun` is one."""
+
+    async def stage(self, stage: Stage, *facts: Fact) -> None:
+        """A stage begins."""
+
+    def progress(self, fact: Fact) -> None:
+        """Something has been done in it."""
+
+
 class Stages:
     """Turns received files into packed ones."""
 
     def __init__(self, settings: Settings, archives: Archives, images: Images, slots: Slots, tasks: Tasks) -> None:
-        self._settings = settings
+        self._max_unpacked_bytes = settings.transfer_max_unpacked_bytes
         self._archives = archives
         self._images = images
         self._slots = slots
@@ -41,58 +53,74 @@ class Stages:
             with as_storage_errors():
                 refuse_encrypted_start(block)
 
-    async def prepare(self, run: JobRun) -> dict[str, Any]:
-        """Make the packed file; return what the job's record then says of it.
+    async def prepare(self, run: JobRun) -> Packed:
+        """Make the packed file.
 
         Raises:
             StorageError: The file is refused, or could not be packed.
         """
         if run.job.claims.transfer_kind is TransferKind.IMAGE:
-            return await self._prepare_image(run)
-        return await self._prepare_archive(run)
-
-    async def _prepare_image(self, run: JobRun) -> dict[str, Any]:
-        await run.stage(Stage.PROCESSING)
-        packed = run.folder / "packed.webp"
-        await run_to_end(packed.parent.mkdir, parents=True, exist_ok=True)
-        async with run.securing_source():
-            size = await self._images.normalise(run.source, packed)
-        return {"packed_file": run.within(packed), "packed_bytes": size, "unpacked_bytes": size}
-
-    async def _prepare_archive(self, run: JobRun) -> dict[str, Any]:
-        inspection = await self._archives.inspect(run.source, self._settings.transfer_max_unpacked_bytes)
+            await run.stage(Stage.PROCESSING)
+            packed = run.folder / "packed.webp"
+            await run_to_end(packed.parent.mkdir, parents=True, exist_ok=True)
+            async with run.securing_source():
+                size = await self._images.normalise(run.source, packed)
+            return Packed(run.within(packed), size, size)
+        inspection = await self._archives.inspect(run.source, self._max_unpacked_bytes)
         # What its headers do not refuse, the disk takes in while 7z works on it.
         async with run.securing_source():
-            return await (self._keep(run, inspection) if inspection.keep else self._repack(run, inspection))
+            if inspection.keep:
+                await self._archives.test(run.source, inspection, lambda percent: None)
+                return Packed(run.within(run.source), run.source.stat().st_size, inspection.unpacked_bytes)
+            return await self._repack(
+                run.source, inspection, run.folder, run.job.file_name, run.job.claims.pack_level, run
+            )
 
-    async def _keep(self, run: JobRun, inspection: Inspection) -> dict[str, Any]:
-        await self._archives.test(run.source, inspection, lambda percent: None)
-        return {
-            "packed_file": run.within(run.source),
-            "packed_bytes": run.source.stat().st_size,
-            "unpacked_bytes": inspection.unpacked_bytes,
-        }
+    async def repack(self, source: Path, folder: Path, file_name: str, level: int) -> Packed:
+        """Pack a received file again, waiting for a repack slot.
 
-    async def _repack(self, run: JobRun, inspection: Inspection) -> dict[str, Any]:
-        packed = run.folder / "packed.zip"
-        async with self._slots.in_turn(Slot.REPACK, f"{run.job.job_id}/{run.job.owner}"):
-            folder = run.folder / "extracted"
+        Args:
+            folder: Belongs to this repack alone, in the job's workspace; its name is unique.
+            file_name: The name that a file which is no archive gets in the ZIP.
+            level: 0 (fastest) to 9 (smallest).
+
+        Raises:
+            StorageError: The file is refused, or could not be packed.
+        """
+        inspection = await self._archives.inspect(source, self._max_unpacked_bytes)
+        return await self._repack(source, inspection, folder, file_name, level, _Deaf())
+
+    async def _repack(
+        self, source: Path, inspection: Inspection, folder: Path, file_name: str, level: int, listener: Listener
+    ) -> Packed:
+        extracted, packed = folder / "extracted", folder / "packed.zip"
+        async with self._slots.in_turn(Slot.REPACK, folder.name):
             if inspection.kind is not Kind.PLAIN:
-                await run.stage(Stage.EXTRACTING)
+                await listener.stage(Stage.EXTRACTING)
             try:
                 unpacked = await self._archives.extract(
-                    run.source,
+                    source,
                     inspection,
-                    folder,
-                    run.job.file_name,
-                    self._settings.transfer_max_unpacked_bytes,
-                    lambda percent: run.progress(percent=percent),
+                    extracted,
+                    file_name,
+                    self._max_unpacked_bytes,
+                    lambda percent: listener.progress(Advanced(percent)),
                 )
-                await run.stage(Stage.REPACKING, unpacked_bytes=unpacked)
+                await listener.stage(Stage.REPACKING, Unpacked(unpacked))
                 size = await self._archives.pack(
-                    folder, packed, run.job.claims.pack_level, lambda percent: run.progress(percent=percent)
+                    extracted, packed, level, lambda percent: listener.progress(Advanced(percent))
                 )
             finally:
-                # Nobody waits for that; what of it is left when the worker dies goes with the job's folder.
-                self._tasks.start(discard(folder))
-        return {"packed_file": run.within(packed), "packed_bytes": size, "unpacked_bytes": unpacked}
+                # What is left of it when the worker dies goes with the job's folder.
+                self._tasks.start(discard(extracted))
+        return Packed(packed.relative_to(folder.parent).as_posix(), size, unpacked)
+
+
+class _Deaf:
+    """Listens to nothing."""
+
+    async def stage(self, stage: Stage, *facts: Fact) -> None:
+        pass
+
+    def progress(self, fact: Fact) -> None:
+        pass

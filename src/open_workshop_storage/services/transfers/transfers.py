@@ -9,21 +9,20 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
-from open_workshop_storage.core.callback import Callback
-from open_workshop_storage.core.claims import TransferClaims, TransferKind
+from open_workshop_storage.core.claims import TransferClaims
 from open_workshop_storage.core.errors import (
     BadRequest,
     DownloadFailed,
     DownloadTimedOut,
-    ImagePreparationFailed,
-    RepackFailed,
     ServiceUnavailable,
     StorageError,
     UploadFailed,
     UploadFinished,
     UploadInProgress,
 )
-from open_workshop_storage.core.job import EventKind, Job, Stage
+from open_workshop_storage.core.events import EventKind
+from open_workshop_storage.core.facts import Counted, Opened, Packed, Resumed
+from open_workshop_storage.core.job import Job, Stage, check_step
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import JobStore, Slot, StaleJobError
 from open_workshop_storage.observability.logs import job_log
@@ -31,20 +30,21 @@ from open_workshop_storage.observability.tracing import joined, traceparent
 from open_workshop_storage.services.intake.fetch import Fetcher
 from open_workshop_storage.services.intake.receive import ReceiveLimits, fetch_limits, receive, upload_limits
 from open_workshop_storage.services.intake.urls import parse_url
-from open_workshop_storage.services.manager.callbacks import Callbacks
 from open_workshop_storage.services.storage.disk import has_space
 from open_workshop_storage.services.transfers.job_run import JobRun
+from open_workshop_storage.services.transfers.lifetime import Lifetime
 from open_workshop_storage.services.transfers.moves import Moves
 from open_workshop_storage.services.transfers.runs import Runs, new_owner
 from open_workshop_storage.services.transfers.slots import Slots
 from open_workshop_storage.services.transfers.stages import Stages
+from open_workshop_storage.services.transfers.tasks import Tasks
 from open_workshop_storage.utils.files.names import safe_file_name
 from open_workshop_storage.utils.processes.threads import run_to_end
 
 _logger = logging.getLogger(__name__)
 
 _SOURCE = "source"
-_MOST_DEATHS = 10
+_MOST_LOST_OWNERS = 10
 
 
 class Transfers:
@@ -55,23 +55,25 @@ class Transfers:
         settings: Settings,
         store: JobStore,
         runs: Runs,
+        lifetime: Lifetime,
         slots: Slots,
         stages: Stages,
         fetcher: Fetcher,
-        callbacks: Callbacks,
         moves: Moves,
+        tasks: Tasks,
     ) -> None:
         self._settings = settings
         self._store = store
         self._runs = runs
+        self._lifetime = lifetime
         self._slots = slots
         self._stages = stages
         self._fetcher = fetcher
-        self._callbacks = callbacks
         self._moves = moves
+        self._tasks = tasks
 
     async def start(self, claims: TransferClaims) -> str:
-        """Put a URL transfer in line for any worker; return `started`, or the status of a job that is there.
+        """Queue a URL transfer for any worker; return `started`, or the status of a job that is there.
 
         Raises:
             BadRequest: The token names no URL, or one that cannot be fetched.
@@ -95,7 +97,7 @@ class Transfers:
                 if known is not None:
                     return known.status
             else:
-                job_log(_logger, job.job_id).info("put in line to be fetched")
+                job_log(_logger, job.job_id).info("queued to be fetched")
                 return "started"
 
     async def upload(
@@ -107,47 +109,35 @@ class Transfers:
             announced: The body's size in bytes, if the client said it.
 
         Raises:
-            UploadInProgress: Someone works on the job.
+            UploadInProgress: Another request, or a worker, works on the job.
             UploadFinished: It has its file.
             StorageBusy: Too many uploads run.
             ServiceUnavailable: The store is away, or another worker took the job over.
             StorageError: The attempt ended with this error, and the Manager is told.
         """
-        if self._runs.stopping.is_set():
+        if self._lifetime.stopping.is_set():
             raise ServiceUnavailable
-        previous = await self._store.get(claims.job_id)
-        if previous is not None and previous.stage is not Stage.ERROR:
-            raise UploadFinished if previous.ended else UploadInProgress
-        job = Job(
-            job_id=claims.job_id,
-            claims=claims,
-            origin="upload",
-            file_name=safe_file_name(file_name),
-            version=previous.version if previous else 0,
-            attempt=previous.attempt + 1 if previous else 1,
-            stage=Stage.UPLOADING,
-            total=announced,
-            owner=new_owner(),
-            traceparent=traceparent(),
-        )
-        async with AsyncExitStack() as slot:
-            await slot.enter_async_context(self._slots.at_once(Slot.UPLOAD, f"{job.job_id}/{job.owner}"))
+        job = _uploading(claims, file_name, announced, await self._store.get(claims.job_id))
+        assert job.owner is not None
+        async with AsyncExitStack() as entered:
+            await entered.enter_async_context(self._slots.at_once(Slot.UPLOAD, job.owner))
             try:
                 job = await self._store.save(job, EventKind.STAGE)
             except StaleJobError:
                 raise UploadInProgress from None
-            job_log(_logger, job.job_id).info("uploading, attempt %d", job.attempt)
-            run = self._runs.hold(job)
-            limits = upload_limits(self._settings, self._max_bytes(job))
+            slot = entered.pop_all()
+        job_log(_logger, job.job_id).info("uploading, attempt %d", job.attempt)
+        run = self._runs.hold(job)
+        work = self._receive_and_pack(run, chunks, slot)
+        # Once it has begun, the transfer goes on to its end, whether or not the client waits for it.
+        return await asyncio.shield(self._tasks.start(self._runs.attempt(run, work)))
 
-            async def receiving() -> None:
-                # A client that hears of a failure and comes back at once should find the slot free.
-                async with slot:
-                    await self._receive(run, chunks, limits, announced, Stage.UPLOADED)
-
-            await self._runs.guard(run, receiving(), UploadFailed)
-        # Once the file is here the transfer goes on to its end, whether or not the client waits for it.
-        return await asyncio.shield(self._runs.tasks.start(self._finish(run)))
+    async def _receive_and_pack(self, run: JobRun, chunks: AsyncIterator[bytes], slot: AsyncExitStack) -> Packed:
+        limits = upload_limits(self._settings, self._max_bytes(run.job))
+        # A client that hears of a failure and comes back at once finds the slot free.
+        async with slot:
+            await self._receive(run, chunks, limits, run.job.total, Stage.UPLOADED)
+        return await self._stages.prepare(run)
 
     async def resume(self, job: Job) -> None:
         """Go on with a job that was taken from the store, from its last finished stage to its end.
@@ -155,52 +145,46 @@ class Transfers:
         The stages are those of the table in docs/ARCHITECTURE.md, "A job".
         """
         run = self._runs.hold(job)
-        # Why it failed has been told by then.
+        # Failures are logged and reported where they end the attempt.
         with joined(job.traceparent), suppress(StorageError):
-            job_log(_logger, job.job_id).info("taken up at %s", job.stage)
-            if job.deaths > _MOST_DEATHS and not job.ended:
-                # It may be what they die of.
-                await self._runs.fail(run, DownloadFailed() if job.origin == "url" else UploadFailed())
+            job_log(_logger, job.job_id).info("taken at %s", job.stage)
             if job.stage is Stage.PACKED:
                 await self._moves.finish(run, taken_over=True)
-            elif run.is_received:
-                await self._finish(run)
-            elif job.origin == "url":
-                await self._runs.guard(run, self._fetch(run), DownloadFailed)
-                await self._finish(run)
             else:
+                await self._runs.attempt(run, self._go_on(run))
+
+    async def _go_on(self, run: JobRun) -> Packed:
+        is_upload = run.job.origin == "upload"
+        if run.job.lost_owners > _MOST_LOST_OWNERS:
+            # The job itself may be what ends its workers.
+            raise UploadFailed if is_upload else DownloadFailed
+        if not run.is_received:
+            if is_upload:
                 # The body went to a worker that is gone, and cannot be had again.
-                await self._runs.fail(run, UploadFailed())
-
-    async def _finish(self, run: JobRun) -> Job:
-        is_image = run.job.claims.transfer_kind is TransferKind.IMAGE
-        unexpected = ImagePreparationFailed if is_image else RepackFailed
-        callback = await self._runs.guard(run, self._pack(run), unexpected)
-        self._runs.release(run)
-        await self._callbacks.deliver(callback)
-        return run.job
-
-    async def _pack(self, run: JobRun) -> Callback:
-        return await run.finish(**await self._stages.prepare(run))
+                raise UploadFailed
+            await self._fetch(run)
+        return await self._stages.prepare(run)
 
     async def _fetch(self, run: JobRun) -> None:
         claims = run.job.claims
         assert claims.download_url is not None
         limits = fetch_limits(self._settings, self._max_bytes(run.job))
         # By the time of the start, since several workers may take jobs up at the same moment.
-        async with self._slots.in_turn(Slot.DOWNLOAD, f"{run.job.job_id}/{run.job.owner}", run.job.created_at):
+        async with self._slots.in_turn(Slot.DOWNLOAD, run.owner, run.job.created_at):
             kept = await self._keep_partial(run)
-            await run.stage(Stage.DOWNLOADING, bytes=kept, total=run.job.total if kept else None)
+            await run.stage(Stage.DOWNLOADING, Resumed(kept, run.job.total if kept else None))
             try:
                 # The time limit holds for connecting and redirects too.
                 async with asyncio.timeout(self._settings.transfer_download_timeout_seconds or None):
                     fetching = self._fetcher.open(claims.download_url, offset=kept, validator=run.job.validator)
                     async with fetching as response:
                         run.progress(
-                            total=response.total,
-                            validator=response.validator,
-                            partial_file=run.within(run.folder / _SOURCE),
-                            file_name=safe_file_name(claims.filename or response.filename or ""),
+                            Opened(
+                                total=response.total,
+                                validator=response.validator,
+                                partial_file=run.within(run.folder / _SOURCE),
+                                file_name=safe_file_name(claims.filename or response.filename or ""),
+                            )
                         )
                         await self._receive(
                             run, response.chunks(), limits, response.total, Stage.DOWNLOADED, response.offset
@@ -235,7 +219,7 @@ class Transfers:
             source,
             limits,
             expected,
-            lambda count: run.progress(bytes=count),
+            lambda count: run.progress(Counted(count)),
             offset,
             lambda block: self._stages.judge_start(run, block),
         )
@@ -244,6 +228,31 @@ class Transfers:
     def _max_bytes(self, job: Job) -> int:
         limit = job.claims.max_bytes
         return self._settings.transfer_max_bytes if limit is None else limit
+
+
+def _uploading(claims: TransferClaims, file_name: str, announced: int | None, previous: Job | None) -> Job:
+    """Return the record of a new attempt.
+
+    Raises:
+        UploadInProgress: The attempt before it has not ended.
+        UploadFinished: It has its file.
+    """
+    if previous is not None and previous.stage is not Stage.ERROR:
+        raise UploadFinished if previous.ended else UploadInProgress
+    job = Job(
+        job_id=claims.job_id,
+        claims=claims,
+        origin="upload",
+        file_name=safe_file_name(file_name),
+        version=previous.version if previous else 0,
+        attempt=previous.attempt + 1 if previous else 1,
+        stage=Stage.UPLOADING,
+        total=announced,
+        owner=new_owner(),
+        traceparent=traceparent(),
+    )
+    check_step(previous.state if previous else None, job.state)
+    return job
 
 
 def _copy(source: Path, target: Path, reserve_bytes: int) -> int:

@@ -12,8 +12,10 @@ from open_workshop_storage.core.job import Job
 from open_workshop_storage.core.store import LEASE_SECONDS, RENEW_SECONDS, JobStore
 from open_workshop_storage.services.manager.callbacks import Callbacks
 from open_workshop_storage.services.transfers.cleanup import Cleanup
+from open_workshop_storage.services.transfers.lifetime import Lifetime
 from open_workshop_storage.services.transfers.runs import Runs, new_owner
 from open_workshop_storage.services.transfers.slots import Slots
+from open_workshop_storage.services.transfers.tasks import Tasks
 from open_workshop_storage.services.transfers.transfers import Transfers
 
 _logger = logging.getLogger(__name__)
@@ -26,23 +28,27 @@ _RENEWALS_SECONDS = 2 * RENEW_SECONDS
 
 
 class Worker:
-    """Takes up jobs that wait, renews what this process holds, delivers callbacks and cleans up."""
+    """Takes jobs that wait, renews what this process holds, delivers callbacks and cleans up."""
 
     def __init__(
         self,
         store: JobStore,
         transfers: Transfers,
         runs: Runs,
+        lifetime: Lifetime,
         slots: Slots,
         callbacks: Callbacks,
         cleanup: Cleanup,
+        tasks: Tasks,
     ) -> None:
         self._store = store
         self._transfers = transfers
         self._runs = runs
+        self._lifetime = lifetime
         self._slots = slots
         self._callbacks = callbacks
         self._cleanup = cleanup
+        self._tasks = tasks
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -55,7 +61,7 @@ class Worker:
             group.create_task(self._keep_doing(self._cleanup.run))
 
     async def _keep_doing(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do work, and again when it fails: without it this process would live on and hold jobs that nobody tends."""
+        """Do work, and again when it fails: without it this process would hold jobs and not work on them."""
         while True:
             try:
                 return await work()
@@ -65,7 +71,7 @@ class Worker:
 
     async def _take_jobs(self) -> None:
         looked = time.monotonic()
-        while not self._runs.stopping.is_set():
+        while not self._lifetime.stopping.is_set():
             # If this worker was asleep, the whole host may have been, and others have not lost their jobs either.
             jobs = None if time.monotonic() > looked + LEASE_SECONDS else await self._taken()
             if jobs is None:
@@ -73,19 +79,19 @@ class Worker:
                 jobs = []
             looked = time.monotonic()
             for job in jobs:
-                self._runs.tasks.start(self._transfers.resume(job))
+                self._tasks.start(self._transfers.resume(job))
             if len(jobs) < _TAKE_AT_ONCE:
                 await self._store.wait_for_work(_POLL_SECONDS)
 
     async def _taken(self) -> list[Job] | None:
-        """Take up jobs that wait; return `None` if Redis is away."""
+        """Take jobs that wait; return `None` if Redis is away."""
         try:
             return await self._store.take(new_owner(), _TAKE_AT_ONCE)
         except ServiceUnavailable:
             return None
 
     async def _wait_for_renewals(self) -> None:
-        """Return once Redis is there, and workers that are alive have renewed leases that ran out meanwhile."""
+        """Return once Redis is there, and living workers have had the time to renew leases that ran out meanwhile."""
         returned = None
         while returned is None or time.monotonic() < returned + _RENEWALS_SECONDS:
             await asyncio.sleep(_POLL_SECONDS)

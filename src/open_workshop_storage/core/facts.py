@@ -1,0 +1,128 @@
+"""What steps of a transfer add to its record, in fields of the record's own names (`core.job.Job`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Owned:
+    """Another run works on the job, or none does."""
+
+    owner: str | None
+
+
+@dataclass(frozen=True)
+class Counted:
+    """So many bytes have come."""
+
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """A fetch begins, with what an earlier one left."""
+
+    bytes: int
+    total: int | None
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The origin has begun to answer."""
+
+    total: int | None
+    validator: str | None
+    partial_file: str
+    file_name: str
+
+
+@dataclass(frozen=True)
+class Received:
+    """All bytes have come; `source_file` only if the disk has taken them in."""
+
+    bytes: int
+    total: int
+    source_file: str | None
+
+
+@dataclass(frozen=True)
+class Secured:
+    """The disk has taken the received file in."""
+
+    source_file: str
+
+
+@dataclass(frozen=True)
+class Advanced:
+    """So much of a stage is done, 0 to 100."""
+
+    percent: float
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """The archive is extracted."""
+
+    unpacked_bytes: int
+
+
+@dataclass(frozen=True)
+class Packed:
+    """The packed file is complete."""
+
+    packed_file: str
+    packed_bytes: int
+    unpacked_bytes: int
+    owner: None = None
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The attempt came to nothing."""
+
+    message: str
+    reason: str
+    source_file: None = None
+    owner: None = None
+
+
+@dataclass(frozen=True)
+class MoveBegun:
+    """A run has begun to move the packed file."""
+
+    move_to: str
+    owner: str
+
+
+@dataclass(frozen=True)
+class MoveUndone:
+    """The packed file could not be moved."""
+
+    move_to: None = None
+    owner: None = None
+
+
+@dataclass(frozen=True)
+class Moved:
+    """The file is in its permanent place."""
+
+    moved_bytes: int
+    owner: None = None
+
+
+Fact = (
+    Owned
+    | Counted
+    | Resumed
+    | Opened
+    | Received
+    | Secured
+    | Advanced
+    | Unpacked
+    | Packed
+    | Failed
+    | MoveBegun
+    | MoveUndone
+    | Moved
+)

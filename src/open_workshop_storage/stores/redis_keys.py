@@ -1,0 +1,48 @@
+"""The names of all that the job store keeps in Redis (docs/ARCHITECTURE.md, "Redis keys")."""
+
+from __future__ import annotations
+
+from open_workshop_storage.core.store import Slot
+
+
+class RedisKeys:
+    """Names of keys and channels, all below `REDIS_PREFIX`.
+
+    Attributes:
+        job: What the key of a job's hash begins with; its id follows.
+        kept_since: When Redis began to hold what it holds, so that a removed record can be told from a lost one.
+        leases: Sorted set: jobs that need a worker, by the end of their lease; the past for those that wait.
+        paused: Sorted set: uploads that wait for their next request, by their last change.
+        ended: Sorted set: ended jobs, by their last change.
+        sets: Those three; each job is in one of them.
+        outbox: Hash: callbacks by `jti`.
+        due: Sorted set: when they come due.
+        since: Sorted set: since when they have waited.
+        events: What the channel of a job's events begins with; its id follows.
+        work: Channel: a job waits to be taken.
+        granted: Channel: a slot was given to a holder that waited.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self.job = f"{prefix}:job:"
+        self.kept_since = f"{prefix}:kept_since"
+        self.leases = f"{prefix}:leases"
+        self.paused = f"{prefix}:paused"
+        self.ended = f"{prefix}:ended"
+        self.sets = self.leases, self.paused, self.ended
+        self.outbox = f"{prefix}:outbox"
+        self.due = f"{prefix}:outbox:due"
+        self.since = f"{prefix}:outbox:since"
+        self.events = f"{prefix}:events:"
+        self.work = f"{prefix}:work"
+        self.granted = f"{prefix}:granted"
+
+    def slot(self, slot: Slot) -> tuple[str, str, str]:
+        """Return the keys of a slot's sorted sets, which all expire.
+
+        They hold the holders, by the end of their hold; the queue, in its order; and the same waiting holders, by the
+        time until which they keep their places.
+        """
+        held, queue, seen = (f"{self._prefix}:slots:{slot}:{part}" for part in ("held", "queue", "seen"))
+        return held, queue, seen

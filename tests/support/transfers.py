@@ -1,0 +1,146 @@
+"""The parts of a loader that work on transfers, in the test's own process and over a memory store."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from open_workshop_storage.core.claims import parse_claims
+from open_workshop_storage.core.errors import StorageError
+from open_workshop_storage.core.job import Job
+from open_workshop_storage.core.settings import Settings
+from open_workshop_storage.services.archives.archives import Archives
+from open_workshop_storage.services.images.images import Images
+from open_workshop_storage.services.intake.fetch import Fetcher
+from open_workshop_storage.services.manager.callbacks import Callbacks
+from open_workshop_storage.services.storage.files import Storage
+from open_workshop_storage.services.transfers.cleanup import Cleanup
+from open_workshop_storage.services.transfers.lifetime import Lifetime
+from open_workshop_storage.services.transfers.moves import Moves
+from open_workshop_storage.services.transfers.runs import Runs
+from open_workshop_storage.services.transfers.slots import Slots
+from open_workshop_storage.services.transfers.stages import Stages
+from open_workshop_storage.services.transfers.tasks import Tasks
+from open_workshop_storage.services.transfers.transfers import Transfers
+from open_workshop_storage.services.transfers.worker import Worker
+from open_workshop_storage.stores.memory import MemoryJobStore
+from tests.support.configs import Secrets
+from tests.support.in_process import make_settings
+from tests.support.origins import LOOPBACK, Answer, Origin, reply, running_origin
+
+PATIENCE_SECONDS = 20
+
+
+@dataclass(frozen=True)
+class Bench:
+    """All that works on transfers, and a Manager that takes their reports with 200 unless told otherwise."""
+
+    settings: Settings
+    manager: Origin
+    store: MemoryJobStore
+    storage: Storage
+    tasks: Tasks
+    lifetime: Lifetime
+    runs: Runs
+    slots: Slots
+    stages: Stages
+    moves: Moves
+    transfers: Transfers
+    worker: Worker
+    cleanup: Cleanup
+
+    async def upload(self, content: bytes | AsyncIterator[bytes], **claims: object) -> Job:
+        """Send a file as a browser would, and return its job."""
+        chunks = pieces(content) if isinstance(content, bytes) else content
+        announced = len(content) if isinstance(content, bytes) else None
+        return await self.transfers.upload(parse_claims(claims), chunks, "mod.zip", announced)
+
+    async def job(self, job_id: str) -> Job:
+        """Return the record of a job that is there."""
+        job = await self.store.get(job_id)
+        assert job is not None
+        return job
+
+    async def stages_of(self, job_id: str, work: asyncio.Task[object]) -> Sequence[str]:
+        """Return the stages that a socket hears of until the job ends."""
+        heard: list[str] = []
+        async with self.store.watch(job_id) as events, asyncio.timeout(PATIENCE_SECONDS):
+            async for event in events:
+                stage = json.loads(event.text)["stage"]
+                if stage not in heard[-1:]:
+                    heard.append(stage)
+                if event.kind.final:
+                    return heard
+        return heard
+
+
+async def pieces(content: bytes, size: int = 64 * 1024) -> AsyncIterator[bytes]:
+    """Send a body in pieces."""
+    for start in range(0, len(content), size):
+        yield content[start : start + size]
+        await asyncio.sleep(0)
+
+
+async def eventually(is_true: Callable[[], object]) -> None:
+    """Return when something has become true.
+
+    Raises:
+        TimeoutError: It did not within `PATIENCE_SECONDS`.
+    """
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not is_true():
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def bench(folder: Path, answer: Answer = reply(200), **changes: object) -> AsyncIterator[Bench]:
+    """Build the parts, in a folder of their own, until the block ends.
+
+    Args:
+        answer: The Manager's to each report.
+        changes: Settings other than the usual ones.
+    """
+    async with (
+        running_origin(answer) as manager,
+        httpx.AsyncClient(trust_env=False, timeout=None) as http,
+        aclosing(Images()) as images,
+        Tasks() as tasks,
+    ):
+        usual: dict[str, object] = {"manager_url": manager.url, "transfer_allowed_networks": LOOPBACK}
+        settings = make_settings(folder, Secrets(), **(usual | changes))
+        store, storage = MemoryJobStore(), Storage(settings.main_dir, settings.storage_reserve_bytes)
+        slots, lifetime = Slots(store, settings), Lifetime(tasks)
+        callbacks = Callbacks(settings, store, http)
+        runs = Runs(store, storage, callbacks, tasks, lifetime)
+        stages = Stages(settings, Archives(settings), images, slots, tasks)
+        moves = Moves(store, storage, runs, stages, tasks)
+        transfers = Transfers(settings, store, runs, lifetime, slots, stages, Fetcher(settings), moves, tasks)
+        cleanup = Cleanup(settings, store, storage)
+        worker = Worker(store, transfers, runs, lifetime, slots, callbacks, cleanup, tasks)
+        yield Bench(
+            settings,
+            manager,
+            store,
+            storage,
+            tasks,
+            lifetime,
+            runs,
+            slots,
+            stages,
+            moves,
+            transfers,
+            worker,
+            cleanup,
+        )
+
+
+def refused(error: BaseException | None) -> tuple[int, str, str]:
+    """Return what a refusal tells the client and the Manager."""
+    assert isinstance(error, StorageError)
+    return error.status, error.message, error.reason

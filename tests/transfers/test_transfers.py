@@ -1,0 +1,235 @@
+"""Uploads and URL transfers from their beginning to their end, in one process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from open_workshop_storage.core.claims import parse_claims
+from open_workshop_storage.core.errors import (
+    BadRequest,
+    ClientGone,
+    ServiceUnavailable,
+    StorageBusy,
+    StorageError,
+    UploadFailed,
+    UploadFinished,
+    UploadInProgress,
+)
+from open_workshop_storage.core.job import Inner, Stage
+from open_workshop_storage.core.store import Slot
+from tests.support.archives import SMALL_MOD, entries_of, seven_zip_of, tar_of, zip_of
+from tests.support.images import saved
+from tests.support.jobs import job_in, new_job
+from tests.support.origins import reply, running_origin
+from tests.support.transfers import Bench, bench, eventually, pieces
+
+pytestmark = pytest.mark.anyio
+
+JOB_ID = "job-12345678"
+MOD = zip_of(SMALL_MOD)
+
+
+async def waiting_body(go_on: asyncio.Event, error: Exception | None = None) -> AsyncIterator[bytes]:
+    yield MOD[:100]
+    await go_on.wait()
+    if error is not None:
+        raise error
+    yield MOD[100:]
+
+
+async def test_an_upload_is_packed_and_reported_before_it_is_answered(tmp_path: Path) -> None:
+    async with bench(tmp_path) as parts:
+        job = await parts.upload(MOD, job_id=JOB_ID)
+        assert (job.stage, job.bytes, job.total, job.owner) == (Stage.PACKED, len(MOD), len(MOD), None)
+        assert job.packed_file is not None
+        assert entries_of((parts.storage.workspace(JOB_ID) / job.packed_file).read_bytes()) == SMALL_MOD
+        assert len(parts.manager.requests) == 1
+        assert await parts.store.pending_callbacks() == (0, 0)
+        assert await parts.store.get(JOB_ID) == job
+
+
+async def test_a_transfer_from_a_url_is_fetched_packed_and_reported(tmp_path: Path) -> None:
+    async with bench(tmp_path) as parts, running_origin(reply(200, body=tar_of(SMALL_MOD))) as origin:
+        claims = parse_claims({"job_id": JOB_ID, "download_url": f"{origin.url}/mod.tar"})
+        assert await parts.transfers.start(claims) == "started"
+        assert await parts.transfers.start(claims) == "pending"
+        (job,) = await parts.store.take("me", 1)
+        resuming = asyncio.create_task(parts.transfers.resume(job))
+        heard = await parts.stages_of(JOB_ID, resuming)
+        await resuming
+        assert heard == ["pending", "downloading", "downloaded", "extracting", "repacking", "packed"]
+        ended = await parts.job(JOB_ID)
+        assert (ended.file_name, ended.owner) == ("mod.tar", None)
+        assert len(origin.requests) == len(parts.manager.requests) == 1
+
+
+@pytest.mark.parametrize("url", [None, "", "ftp://127.0.0.1/mod.zip"])
+async def test_a_transfer_without_a_url_that_can_be_fetched_does_not_begin(tmp_path: Path, url: str | None) -> None:
+    async with bench(tmp_path) as parts:
+        with pytest.raises(BadRequest):
+            await parts.transfers.start(parse_claims({"job_id": JOB_ID, "download_url": url}))
+        assert await parts.store.get(JOB_ID) is None
+
+
+async def test_a_refused_upload_ends_its_attempt_and_may_be_sent_again(tmp_path: Path) -> None:
+    async with bench(tmp_path) as parts:
+        with pytest.raises(StorageError) as refusal:
+            await parts.upload(MOD[:-30], job_id=JOB_ID)
+        failed = await parts.job(JOB_ID)
+        assert (failed.stage, failed.message) == (Stage.ERROR, refusal.value.message) == ("error", "Corrupt archive")
+        assert not parts.storage.workspace(JOB_ID).exists()
+        again = await parts.upload(MOD, job_id=JOB_ID)
+        assert (again.stage, again.attempt) == (Stage.PACKED, 2)
+        await eventually(lambda: len(parts.manager.requests) == 2)
+
+
+async def test_a_client_that_leaves_ends_its_attempt_and_frees_its_slot(tmp_path: Path) -> None:
+    async with bench(tmp_path, transfer_upload_concurrency=1) as parts:
+        go_on = asyncio.Event()
+        uploading = asyncio.create_task(parts.upload(waiting_body(go_on, ClientGone()), job_id=JOB_ID))
+        await eventually(lambda: parts.slots.counts()[Slot.UPLOAD] == (1, 0))
+        go_on.set()
+        with pytest.raises(ClientGone):
+            await uploading
+        assert parts.slots.counts()[Slot.UPLOAD] == (0, 0)
+        assert (await parts.job(JOB_ID)).reason == "exception"
+
+
+async def test_an_upload_goes_on_when_its_request_is_cancelled(tmp_path: Path) -> None:
+    async with bench(tmp_path) as parts:
+        go_on = asyncio.Event()
+        uploading = asyncio.create_task(parts.upload(waiting_body(go_on), job_id=JOB_ID))
+        await eventually(lambda: parts.slots.counts()[Slot.UPLOAD] == (1, 0))
+        uploading.cancel()
+        await asyncio.wait([uploading])
+        go_on.set()
+        await eventually(lambda: parts.manager.requests)
+        assert (await parts.job(JOB_ID)).stage is Stage.PACKED
+
+
+async def test_a_second_upload_of_a_job_is_refused_while_the_first_runs_and_after_it(tmp_path: Path) -> None:
+    async with bench(tmp_path) as parts:
+        go_on = asyncio.Event()
+        uploading = asyncio.create_task(parts.upload(waiting_body(go_on), job_id=JOB_ID))
+        await eventually(lambda: parts.slots.counts()[Slot.UPLOAD] == (1, 0))
+        with pytest.raises(UploadInProgress):
+            await parts.upload(MOD, job_id=JOB_ID)
+        go_on.set()
+        await uploading
+        with pytest.raises(UploadFinished):
+            await parts.upload(MOD, job_id=JOB_ID)
+        assert len(parts.manager.requests) == 1
+
+
+async def test_of_two_uploads_that_begin_at_once_one_is_refused(tmp_path: Path) -> None:
+    async with bench(tmp_path) as parts:
+        sending = [parts.upload(MOD, job_id=JOB_ID) for _ in range(2)]
+        first, second = await asyncio.gather(*sending, return_exceptions=True)
+        assert {type(first), type(second)} > {UploadInProgress}
+        assert (await parts.job(JOB_ID)).attempt == 1
+
+
+async def test_an_upload_for_which_no_slot_is_free_leaves_no_job(tmp_path: Path) -> None:
+    async with bench(tmp_path, transfer_upload_concurrency=1) as parts:
+        async with parts.slots.at_once(Slot.UPLOAD, "another"):
+            with pytest.raises(StorageBusy):
+                await parts.upload(MOD, job_id=JOB_ID)
+        assert await parts.store.get(JOB_ID) is None
+        assert (await parts.upload(MOD, job_id=JOB_ID)).stage is Stage.PACKED
+
+
+async def test_a_worker_that_is_about_to_go_takes_no_upload(tmp_path: Path) -> None:
+    async with bench(tmp_path) as parts:
+        parts.lifetime.stopping.set()
+        with pytest.raises(ServiceUnavailable):
+            await parts.upload(MOD, job_id=JOB_ID)
+        assert await parts.store.get(JOB_ID) is None
+
+
+async def left_in(parts: Bench, stage: Stage, **values: object) -> str:
+    """Store a job as a worker leaves it that dies, and return its id."""
+    job = new_job(stage=stage, **values)
+    folder = parts.storage.workspace(job.job_id) / "dead"
+    folder.mkdir(parents=True)
+    (folder / "source").write_bytes(seven_zip_of(SMALL_MOD))
+    await parts.store.save(job.model_copy(update={"owner": "dead"}), None)
+    return job.job_id
+
+
+@pytest.mark.parametrize("stage", [Stage.UPLOADED, Stage.EXTRACTING, Stage.REPACKING])
+async def test_a_received_file_is_packed_by_the_worker_that_takes_its_job_over(tmp_path: Path, stage: Stage) -> None:
+    async with bench(tmp_path) as parts:
+        job_id = await left_in(parts, stage, source_file="dead/source")
+        job = (await parts.job(job_id)).model_copy(update={"owner": "me"})
+        await parts.transfers.resume(await parts.store.save(job, None))
+        ended = await parts.job(job_id)
+        assert (ended.stage, ended.packed_file) == (Stage.PACKED, "me/packed.zip")
+        await eventually(lambda: parts.manager.requests)
+
+
+async def test_an_image_is_normalised_again_by_the_worker_that_takes_its_job_over(tmp_path: Path) -> None:
+    async with bench(tmp_path) as parts:
+        job = new_job({"transfer_kind": "img", "storage_type": "avatar"}, stage=Stage.PROCESSING)
+        folder = parts.storage.workspace(job.job_id) / "dead"
+        folder.mkdir(parents=True)
+        (folder / "source").write_bytes(saved(Image.new("RGB", (8, 8)), "PNG"))
+        job = job.model_copy(update={"owner": "me", "source_file": "dead/source"})
+        await parts.transfers.resume(await parts.store.save(job, None))
+        assert (await parts.job(job.job_id)).packed_file == "me/packed.webp"
+
+
+@pytest.mark.parametrize("stage", [Stage.UPLOADING, Stage.UPLOADED])
+async def test_an_upload_whose_worker_died_before_the_file_was_on_the_disk_ends(tmp_path: Path, stage: Stage) -> None:
+    async with bench(tmp_path) as parts:
+        job_id = await left_in(parts, stage)
+        await parts.transfers.resume(await parts.job(job_id))
+        ended = await parts.job(job_id)
+        assert (ended.stage, ended.message, ended.reason) == (Stage.ERROR, UploadFailed.message, "exception")
+
+
+@pytest.mark.parametrize("stage", [Stage.PENDING, Stage.DOWNLOADING, Stage.DOWNLOADED, Stage.EXTRACTING])
+async def test_a_file_that_may_not_be_on_the_disk_is_fetched_again(tmp_path: Path, stage: Stage) -> None:
+    async with bench(tmp_path) as parts, running_origin(reply(200, body=MOD)) as origin:
+        job_id = await left_in(parts, stage, origin="url")
+        claims = parse_claims({"job_id": job_id, "download_url": f"{origin.url}/mod.zip"})
+        job = (await parts.job(job_id)).model_copy(update={"claims": claims, "owner": "me"})
+        await parts.transfers.resume(await parts.store.save(job, None))
+        assert (await parts.job(job_id)).stage is Stage.PACKED
+        assert len(origin.requests) == 1
+
+
+async def test_a_fetch_is_continued_from_a_copy_of_what_the_dead_worker_left(tmp_path: Path) -> None:
+    partial = reply(206, 'ETag: "1"', f"Content-Range: bytes 100-{len(MOD) - 1}/{len(MOD)}", body=MOD[100:])
+    async with bench(tmp_path) as parts, running_origin(partial) as origin:
+        url = f"{origin.url}/mod.zip"
+        job = new_job({"download_url": url}, origin="url", stage=Stage.DOWNLOADING, owner="me", total=len(MOD))
+        job = job.model_copy(update={"partial_file": "dead/source", "validator": '"1"', "bytes": 100})
+        folder = parts.storage.workspace(job.job_id) / "dead"
+        folder.mkdir(parents=True)
+        (folder / "source").write_bytes(MOD[:100])
+        await parts.transfers.resume(await parts.store.save(job, None))
+        ended = await parts.job(job.job_id)
+        assert (ended.stage, ended.bytes) == (Stage.PACKED, len(MOD))
+        assert origin.requests[0].headers["range"] == "bytes=100-"
+        assert (parts.storage.workspace(job.job_id) / str(ended.packed_file)).read_bytes() == MOD
+
+
+async def test_a_job_that_lost_too_many_owners_is_not_tried_again(tmp_path: Path) -> None:
+    async with bench(tmp_path) as parts, running_origin(reply(200, body=MOD)) as origin:
+        job = new_job({"download_url": f"{origin.url}/mod.zip"}, origin="url", owner="me", lost_owners=11)
+        await parts.transfers.resume(await parts.store.save(job, None))
+        assert (await parts.job(job.job_id)).stage is Stage.ERROR
+        assert origin.requests == []
+
+
+async def test_a_paused_upload_is_in_progress_to_other_uploads(tmp_path: Path) -> None:
+    async with bench(tmp_path) as parts:
+        paused = await parts.store.save(job_in(Inner.PAUSED), None)
+        with pytest.raises(UploadInProgress):
+            await parts.transfers.upload(paused.claims, pieces(MOD), "mod.zip", None)
+        assert await parts.store.get(paused.job_id) == paused
