@@ -18,7 +18,7 @@ from open_workshop_storage.api.routes.downloads import DownloadEndpoint
 from open_workshop_storage.distributor import app
 from open_workshop_storage.service_factory import Service, create_app
 from open_workshop_storage.services.runtime import Runtime, open_runtime
-from open_workshop_storage.services.storage.files import Storage
+from open_workshop_storage.services.storage.local import LocalFiles
 from tests.support.configs import Secrets
 from tests.support.in_process import make_settings
 
@@ -59,19 +59,19 @@ async def _profile(folder: Path, access_service_url: str) -> str:
         target = settings.main_dir / name
         target.parent.mkdir(parents=True)
         target.write_bytes(secrets.token_bytes(20_000))
-    storage = Storage(settings.main_dir)
+    files = LocalFiles(settings.main_dir)
     framework = create_app(
         Service("Nothing", "", "", [], loads=False, health_prefixes=[], shortcuts=[Middleware(_Nothing)])
     )
     async with open_runtime(settings, loads=False) as runtime:
-        parts: list[tuple[str, Callable[[], Awaitable[None]]]] = [
+        parts: list[tuple[str, Callable[[], Awaitable[object]]]] = [
             ("an app that only path-sends", lambda: _call(_Nothing(app), runtime)),
             ("the same within FastAPI's outer layers and CORS", lambda: _call(framework, runtime)),
             ("`DownloadEndpoint` alone", lambda: _call(DownloadEndpoint(app), runtime)),
             ("the distributor", lambda: _call(app, runtime)),
-            ("of these, `Storage.find`", lambda: _find(storage, "resource", "covers/7.webp")),
+            ("of these, `LocalFiles.find`", lambda: files.find("resource", "covers/7.webp")),
             ("the distributor, permission remembered", lambda: _call(app, runtime, _PROTECTED, _COOKIE)),
-            ("of these, `Storage.find`", lambda: _find(storage, "archive", "mods/7/main.zip")),
+            ("of these, `LocalFiles.find`", lambda: files.find("archive", "mods/7/main.zip")),
         ]
         lines = [f"- {name}: {await _microseconds(work):.1f} µs" for name, work in parts]
         profiler = cProfile.Profile()
@@ -85,7 +85,7 @@ async def _profile(folder: Path, access_service_url: str) -> str:
     return "\n".join(lines) + f"\n\nWhere the protected one spends its time:\n\n```\n{shown}\n```"
 
 
-async def _microseconds(work: Callable[[], Awaitable[None]]) -> float:
+async def _microseconds(work: Callable[[], Awaitable[object]]) -> float:
     best = float("inf")
     for _ in range(_ROUNDS):
         started = time.process_time()
@@ -93,10 +93,6 @@ async def _microseconds(work: Callable[[], Awaitable[None]]) -> float:
             await work()
         best = min(best, time.process_time() - started)
     return best / _CALLS * 1e6
-
-
-async def _find(storage: Storage, storage_type: str, path: str) -> None:
-    storage.find(storage_type, path)
 
 
 async def _call(app: ASGIApp, runtime: Runtime, path: str = _PUBLIC, *headers: tuple[bytes, bytes]) -> None:

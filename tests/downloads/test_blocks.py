@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from starlette.types import Message
 
 from open_workshop_storage.services.downloads.blocks import BlockSender
+from open_workshop_storage.services.storage.files import OpenedFile
+from open_workshop_storage.services.storage.local import LocalFiles
 
 pytestmark = pytest.mark.anyio
 
@@ -77,19 +79,19 @@ class Client:
 
 
 @pytest.fixture
-def descriptor(tmp_path: Path) -> Iterator[int]:
+async def opened(tmp_path: Path) -> AsyncIterator[OpenedFile]:
     """A file without content, but with a length."""
-    target = tmp_path / "large.bin"
-    target.touch()
-    os.truncate(target, FILE_BYTES)
-    descriptor = os.open(target, os.O_RDONLY)
-    yield descriptor
-    os.close(descriptor)
+    (tmp_path / "resource").mkdir()
+    (tmp_path / "resource/large.bin").touch()
+    os.truncate(tmp_path / "resource/large.bin", FILE_BYTES)
+    files = LocalFiles(tmp_path)
+    async with files.open(await files.find("resource", "large.bin")) as opened:
+        yield opened
 
 
-async def stuck(sender: BlockSender, descriptor: int, client: Client) -> asyncio.Task[None]:
+async def stuck(sender: BlockSender, opened: OpenedFile, client: Client) -> asyncio.Task[None]:
     """Return what sends to a client that does not take all of it."""
-    task = asyncio.create_task(sender.send(descriptor, [range(FILE_BYTES)], client.receive, client.send))
+    task = asyncio.create_task(sender.send(opened, [range(FILE_BYTES)], client.receive, client.send))
     await client.is_stuck.wait()
     return task
 
@@ -101,31 +103,31 @@ async def leave(tasks: list[asyncio.Task[None]]) -> None:
 
 
 @pytest.mark.parametrize("reads", [0, 4 << 20], ids=["nothing", "what the kernel takes"])
-async def test_clients_that_stop_reading_hold_little_memory_together(reads: int, descriptor: int) -> None:
+async def test_clients_that_stop_reading_hold_little_memory_together(reads: int, opened: OpenedFile) -> None:
     sender = BlockSender()
     clients = [Client(reads) for _ in range(200)]
-    tasks = [await stuck(sender, descriptor, client) for client in clients]
+    tasks = [await stuck(sender, opened, client) for client in clients]
     assert clients[0].blocks[0] == 256 * 1024
     assert sum(client.held for client in clients) < 85e6
     await leave(tasks)
 
 
-async def test_clients_that_leave_make_room_for_others(descriptor: int) -> None:
+async def test_clients_that_leave_make_room_for_others(opened: OpenedFile) -> None:
     sender = BlockSender()
-    tasks = [await stuck(sender, descriptor, Client()) for _ in range(100)]
+    tasks = [await stuck(sender, opened, Client()) for _ in range(100)]
     late = Client()
-    tasks.append(await stuck(sender, descriptor, late))
+    tasks.append(await stuck(sender, opened, late))
     assert late.blocks[0] < 16 * 1024
     await leave(tasks)
     next_one = Client()
-    await leave([await stuck(sender, descriptor, next_one)])
+    await leave([await stuck(sender, opened, next_one)])
     assert next_one.blocks[0] == 256 * 1024
 
 
-async def test_a_client_that_keeps_the_server_waiting_makes_room_and_may_have_it_again(descriptor: int) -> None:
+async def test_a_client_that_keeps_the_server_waiting_makes_room_and_may_have_it_again(opened: OpenedFile) -> None:
     sender = BlockSender()
     resting = Client(reads=32 << 20, pause_seconds=0.3)
-    task = await stuck(sender, descriptor, resting)
+    task = await stuck(sender, opened, resting)
     pause = next(index for index, length in enumerate(resting.blocks) if length != resting.blocks[0])
     after = resting.blocks[pause:]
     assert set(resting.blocks[:pause]) == {256 * 1024}
@@ -135,16 +137,17 @@ async def test_a_client_that_keeps_the_server_waiting_makes_room_and_may_have_it
 
 async def test_blocks_of_any_size_make_up_the_pieces(tmp_path: Path) -> None:
     content = secrets.token_bytes(3 << 20)
-    (tmp_path / "x").write_bytes(content)
-    descriptor = os.open(tmp_path / "x", os.O_RDONLY)
+    (tmp_path / "resource").mkdir()
+    (tmp_path / "resource/x").write_bytes(content)
+    files = LocalFiles(tmp_path)
     client = Client(reads=1 << 40)
     pieces: list[bytes | range] = [b"head", range(5, 2_000_000), b"", range(2_900_000, 3_000_000), b"tail"]
-    await BlockSender().send(descriptor, pieces, client.receive, client.send)
-    os.close(descriptor)
+    async with files.open(await files.find("resource", "x")) as opened:
+        await BlockSender().send(opened, pieces, client.receive, client.send)
     assert bytes(client.content) == b"head" + content[5:2_000_000] + content[2_900_000:3_000_000] + b"tail"
 
 
-async def test_a_file_that_ends_too_early_is_an_error(descriptor: int) -> None:
+async def test_a_file_that_ends_too_early_is_an_error(opened: OpenedFile) -> None:
     client = Client(reads=1 << 40)
     with pytest.raises(OSError, match="shorter"):
-        await BlockSender().send(descriptor, [range(FILE_BYTES - 10, FILE_BYTES + 10)], client.receive, client.send)
+        await BlockSender().send(opened, [range(FILE_BYTES - 10, FILE_BYTES + 10)], client.receive, client.send)

@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from open_workshop_storage.services.downloads.access import AccessService
 from open_workshop_storage.services.downloads.downloads import Downloads
-from open_workshop_storage.services.storage.files import Storage
+from open_workshop_storage.services.storage.local import LocalFiles
 from open_workshop_storage.utils.files.paths import partial_path
 from open_workshop_storage.utils.http.dates import parse_date
 from tests.conftest import ServiceStarter
@@ -403,8 +403,8 @@ async def test_a_file_replaced_between_look_up_and_answer_is_sent_in_its_new_ver
     settings = make_settings(tmp_path, Secrets())
     target = tmp_path / "resource" / "x.txt"
     target.write_bytes(b"old")
-    storage = Storage(tmp_path)
-    found = storage.find("resource", "x.txt")
+    files = LocalFiles(tmp_path)
+    found = await files.find("resource", "x.txt")
     (tmp_path / "new").write_bytes(b"the new version")
     (tmp_path / "new").rename(target)
 
@@ -414,7 +414,7 @@ async def test_a_file_replaced_between_look_up_and_answer_is_sent_in_its_new_ver
 
     transport = httpx.ASGITransport(answer)
     async with httpx.AsyncClient(transport=transport, base_url="http://storage") as client:
-        downloads = Downloads(storage, AccessService(client, "http://storage", 1), settings)
+        downloads = Downloads(files, AccessService(client, "http://storage", 1), settings)
         whole = await client.get("/")
         part = await client.get("/", headers={"Range": "bytes=-7"})
     assert (whole.status_code, whole.content) == (200, b"the new version")

@@ -23,7 +23,7 @@ from open_workshop_storage.api.routes.blurhashes import MAX_PATHS, router
 from open_workshop_storage.services.images.blurhashes import Blurhashes
 from open_workshop_storage.services.images.cache import NO_IMAGE
 from open_workshop_storage.services.images.images import Images
-from open_workshop_storage.services.storage.files import Storage
+from open_workshop_storage.services.storage.local import LocalFiles
 from tests.support.configs import Secrets
 from tests.support.in_process import make_settings, serving
 from tests.support.servers import free_port
@@ -104,7 +104,7 @@ async def worker(
         def run(redis: Redis | None = None, **changes: object) -> tuple[Blurhashes, CountingImages]:
             settings, images = make_settings(main_dir, shared_secrets, **changes), CountingImages()
             stack.push_async_callback(images.aclose)
-            return Blurhashes(Storage(settings.main_dir), images, settings, redis), images
+            return Blurhashes(LocalFiles(settings.main_dir), images, settings, redis), images
 
         yield run
 

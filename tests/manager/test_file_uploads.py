@@ -25,7 +25,8 @@ from open_workshop_storage.core.errors import (
 from open_workshop_storage.services.images.images import Images
 from open_workshop_storage.services.manager.file_uploads import FileUploads
 from open_workshop_storage.services.manager.form_tokens import FormTokens
-from open_workshop_storage.services.storage.files import Storage
+from open_workshop_storage.services.storage.local import LocalFiles
+from open_workshop_storage.services.storage.workspaces import Workspaces
 from tests.support.configs import Secrets
 from tests.support.in_process import make_settings
 
@@ -45,7 +46,7 @@ async def images() -> AsyncIterator[Images]:
 
 def uploads(folder: Path, images: Images, **settings: object) -> FileUploads:
     configured = make_settings(folder, SECRETS, **settings)
-    return FileUploads(configured, Storage(folder), images, FormTokens(configured))
+    return FileUploads(configured, LocalFiles(folder), Workspaces(folder), images, FormTokens(configured))
 
 
 def field(name: str, value: bytes, file_name: str = "") -> bytes:

@@ -19,7 +19,8 @@ from open_workshop_storage.services.images.images import Images
 from open_workshop_storage.services.manager.file_uploads import FileUploads
 from open_workshop_storage.services.manager.form_tokens import FormTokens
 from open_workshop_storage.services.operations.readiness import Readiness
-from open_workshop_storage.services.storage.files import Storage
+from open_workshop_storage.services.storage.local import LocalFiles
+from open_workshop_storage.services.storage.workspaces import Workspaces
 from open_workshop_storage.stores.memory import MemoryJobStore
 from tests.support.configs import Secrets
 
@@ -43,7 +44,7 @@ class Parts:
     """What of a runtime the routes of single files and images use; to build a whole one takes its time."""
 
     settings: Settings
-    storage: Storage
+    files: LocalFiles
     file_uploads: FileUploads
     blurhashes: Blurhashes
     form_tokens: FormTokens
@@ -55,12 +56,13 @@ async def serving(
     router: APIRouter, settings: Settings, redis: Redis | None = None
 ) -> AsyncIterator[tuple[FastAPI, httpx.AsyncClient]]:
     """Serve some routes until the block ends; give the app, and a client for it."""
-    storage, images = Storage(settings.main_dir), Images()
-    blurhashes = Blurhashes(storage, images, settings, redis)
-    readiness = Readiness(settings, MemoryJobStore(), loads=True)
+    files, images = LocalFiles(settings.main_dir), Images()
+    workspaces = Workspaces(settings.main_dir, settings.storage_reserve_bytes)
+    blurhashes = Blurhashes(files, images, settings, redis)
+    readiness = Readiness(files, workspaces, MemoryJobStore(), loads=True)
     form_tokens = FormTokens(settings)
-    uploads = FileUploads(settings, storage, images, form_tokens)
-    parts = Parts(settings, storage, uploads, blurhashes, form_tokens, readiness)
+    uploads = FileUploads(settings, files, workspaces, images, form_tokens)
+    parts = Parts(settings, files, uploads, blurhashes, form_tokens, readiness)
     app = FastAPI(exception_handlers=EXCEPTION_HANDLERS)
     app.include_router(router)
     app.dependency_overrides[get_runtime] = lambda: parts

@@ -19,7 +19,8 @@ from open_workshop_storage.services.archives.archives import Archives
 from open_workshop_storage.services.images.images import Images
 from open_workshop_storage.services.intake.fetch import Fetcher
 from open_workshop_storage.services.manager.callbacks import Callbacks
-from open_workshop_storage.services.storage.files import Storage
+from open_workshop_storage.services.storage.local import LocalFiles
+from open_workshop_storage.services.storage.workspaces import Workspaces
 from open_workshop_storage.services.transfers.cleanup import Cleanup
 from open_workshop_storage.services.transfers.lifetime import Lifetime
 from open_workshop_storage.services.transfers.moves import Moves
@@ -44,7 +45,8 @@ class Bench:
     settings: Settings
     manager: Origin
     store: MemoryJobStore
-    storage: Storage
+    files: LocalFiles
+    workspaces: Workspaces
     tasks: Tasks
     lifetime: Lifetime
     runs: Runs
@@ -114,20 +116,23 @@ async def bench(folder: Path, answer: Answer = reply(200), **changes: object) ->
     ):
         usual: dict[str, object] = {"manager_url": manager.url, "transfer_allowed_networks": LOOPBACK}
         settings = make_settings(folder, Secrets(), **(usual | changes))
-        store, storage = MemoryJobStore(), Storage(settings.main_dir, settings.storage_reserve_bytes)
+        store = MemoryJobStore()
+        files = LocalFiles(settings.main_dir, settings.storage_reserve_bytes)
+        workspaces = Workspaces(settings.main_dir, settings.storage_reserve_bytes)
         slots, lifetime = Slots(store, settings), Lifetime(tasks)
         callbacks = Callbacks(settings, store, http)
-        runs = Runs(store, storage, callbacks, tasks, lifetime)
+        runs = Runs(store, workspaces, callbacks, tasks, lifetime)
         stages = Stages(settings, Archives(settings), images, slots, tasks)
-        moves = Moves(store, storage, runs, stages, tasks)
+        moves = Moves(store, files, workspaces, runs, stages, tasks)
         transfers = Transfers(settings, store, runs, lifetime, slots, stages, Fetcher(settings), moves, tasks)
-        cleanup = Cleanup(settings, store, storage)
+        cleanup = Cleanup(settings, store, files, workspaces)
         worker = Worker(store, transfers, runs, lifetime, slots, callbacks, cleanup, tasks)
         yield Bench(
             settings,
             manager,
             store,
-            storage,
+            files,
+            workspaces,
             tasks,
             lifetime,
             runs,

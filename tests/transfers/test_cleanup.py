@@ -9,7 +9,8 @@ import pytest
 
 from open_workshop_storage.core.claims import TransferClaims
 from open_workshop_storage.core.job import Job, Stage
-from open_workshop_storage.services.storage.files import Storage
+from open_workshop_storage.services.storage.local import LocalFiles
+from open_workshop_storage.services.storage.workspaces import Workspaces
 from open_workshop_storage.services.transfers.cleanup import Cleanup
 from open_workshop_storage.stores.memory import MemoryJobStore
 from tests.support.configs import Secrets
@@ -44,8 +45,8 @@ class Store(MemoryJobStore):
 
 @pytest.mark.parametrize("stray", [True, False])
 async def test_files_of_a_job_that_begins_while_an_old_one_is_forgotten_stay(stray: bool, tmp_path: Path) -> None:
-    storage = Storage(tmp_path)
-    workspace = storage.workspace(JOB_ID)
+    workspaces = Workspaces(tmp_path)
+    workspace = workspaces.folder(JOB_ID)
     settings = make_settings(tmp_path, Secrets(), job_ttl_seconds=60)
     old = workspace / "old-run"
     old.mkdir(parents=True)
@@ -59,5 +60,5 @@ async def test_files_of_a_job_that_begins_while_an_old_one_is_forgotten_stay(str
     else:
         for path in (workspace / "file", old, workspace):
             os.utime(path, (1, 1))
-    await Cleanup(settings, store, storage).clean()
+    await Cleanup(settings, store, LocalFiles(tmp_path), workspaces).clean()
     assert [path.relative_to(workspace).as_posix() for path in workspace.rglob("*")] == ["new-run", "new-run/source"]

@@ -47,7 +47,7 @@ async def test_an_upload_is_packed_and_reported_before_it_is_answered(tmp_path: 
         job = await parts.upload(MOD, job_id=JOB_ID)
         assert (job.stage, job.bytes, job.total, job.owner) == (Stage.PACKED, len(MOD), len(MOD), None)
         assert job.packed_file is not None
-        assert entries_of((parts.storage.workspace(JOB_ID) / job.packed_file).read_bytes()) == SMALL_MOD
+        assert entries_of((parts.workspaces.folder(JOB_ID) / job.packed_file).read_bytes()) == SMALL_MOD
         assert len(parts.manager.requests) == 1
         assert await parts.store.pending_callbacks() == (0, 0)
         assert await parts.store.get(JOB_ID) == job
@@ -82,7 +82,7 @@ async def test_a_refused_upload_ends_its_attempt_and_may_be_sent_again(tmp_path:
             await parts.upload(MOD[:-30], job_id=JOB_ID)
         failed = await parts.job(JOB_ID)
         assert (failed.stage, failed.message) == (Stage.ERROR, refusal.value.message) == ("error", "Corrupt archive")
-        assert not parts.storage.workspace(JOB_ID).exists()
+        assert not parts.workspaces.folder(JOB_ID).exists()
         again = await parts.upload(MOD, job_id=JOB_ID)
         assert (again.stage, again.attempt) == (Stage.PACKED, 2)
         await eventually(lambda: len(parts.manager.requests) == 2)
@@ -154,7 +154,7 @@ async def test_a_worker_that_is_about_to_go_takes_no_upload(tmp_path: Path) -> N
 async def left_in(parts: Bench, stage: Stage, **values: object) -> str:
     """Store a job as a worker leaves it that dies, and return its id."""
     job = new_job(stage=stage, **values)
-    folder = parts.storage.workspace(job.job_id) / "dead"
+    folder = parts.workspaces.folder(job.job_id) / "dead"
     folder.mkdir(parents=True)
     (folder / "source").write_bytes(seven_zip_of(SMALL_MOD))
     await parts.store.save(job.model_copy(update={"owner": "dead"}), None)
@@ -175,7 +175,7 @@ async def test_a_received_file_is_packed_by_the_worker_that_takes_its_job_over(t
 async def test_an_image_is_normalised_again_by_the_worker_that_takes_its_job_over(tmp_path: Path) -> None:
     async with bench(tmp_path) as parts:
         job = new_job({"transfer_kind": "img", "storage_type": "avatar"}, stage=Stage.PROCESSING)
-        folder = parts.storage.workspace(job.job_id) / "dead"
+        folder = parts.workspaces.folder(job.job_id) / "dead"
         folder.mkdir(parents=True)
         (folder / "source").write_bytes(saved(Image.new("RGB", (8, 8)), "PNG"))
         job = job.model_copy(update={"owner": "me", "source_file": "dead/source"})
@@ -209,14 +209,14 @@ async def test_a_fetch_is_continued_from_a_copy_of_what_the_dead_worker_left(tmp
         url = f"{origin.url}/mod.zip"
         job = new_job({"download_url": url}, origin="url", stage=Stage.DOWNLOADING, owner="me", total=len(MOD))
         job = job.model_copy(update={"partial_file": "dead/source", "validator": '"1"', "bytes": 100})
-        folder = parts.storage.workspace(job.job_id) / "dead"
+        folder = parts.workspaces.folder(job.job_id) / "dead"
         folder.mkdir(parents=True)
         (folder / "source").write_bytes(MOD[:100])
         await parts.transfers.resume(await parts.store.save(job, None))
         ended = await parts.job(job.job_id)
         assert (ended.stage, ended.bytes) == (Stage.PACKED, len(MOD))
         assert origin.requests[0].headers["range"] == "bytes=100-"
-        assert (parts.storage.workspace(job.job_id) / str(ended.packed_file)).read_bytes() == MOD
+        assert (parts.workspaces.folder(job.job_id) / str(ended.packed_file)).read_bytes() == MOD
 
 
 async def test_a_job_that_lost_too_many_owners_is_not_tried_again(tmp_path: Path) -> None:

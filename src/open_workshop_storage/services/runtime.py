@@ -24,7 +24,9 @@ from open_workshop_storage.services.operations.connections import drop_silent_pe
 from open_workshop_storage.services.operations.gauges import Gauges
 from open_workshop_storage.services.operations.readiness import Readiness
 from open_workshop_storage.services.operations.shutdown import follow_server, stop_in_order
-from open_workshop_storage.services.storage.files import Storage
+from open_workshop_storage.services.storage.files import Files
+from open_workshop_storage.services.storage.local import LocalFiles
+from open_workshop_storage.services.storage.workspaces import Workspaces
 from open_workshop_storage.services.transfers.cleanup import Cleanup
 from open_workshop_storage.services.transfers.lifetime import Lifetime
 from open_workshop_storage.services.transfers.moves import Moves
@@ -46,7 +48,8 @@ class Runtime:
     """What routes use."""
 
     settings: Settings
-    storage: Storage
+    files: Files
+    workspaces: Workspaces
     access: AccessService
     downloads: Downloads
     file_uploads: FileUploads
@@ -74,7 +77,8 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
         images = Images(settings.storage_reserve_bytes)
         stack.push_async_callback(images.aclose)
         tasks = await stack.enter_async_context(Tasks())
-        storage = Storage(settings.main_dir, settings.storage_reserve_bytes)
+        files = LocalFiles(settings.main_dir, settings.storage_reserve_bytes)
+        workspaces = Workspaces(settings.main_dir, settings.storage_reserve_bytes)
         access = AccessService(
             access_http,
             settings.access_service_url,
@@ -87,32 +91,33 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
         slots = Slots(store, settings)
         callbacks = Callbacks(settings, store, manager_http)
         lifetime = Lifetime(tasks)
-        runs = Runs(store, storage, callbacks, tasks, lifetime)
+        runs = Runs(store, workspaces, callbacks, tasks, lifetime)
         stages = Stages(settings, archives, images, slots, tasks)
-        moves = Moves(store, storage, runs, stages, tasks)
+        moves = Moves(store, files, workspaces, runs, stages, tasks)
         transfers = Transfers(settings, store, runs, lifetime, slots, stages, Fetcher(settings), moves, tasks)
         if loads:
-            cleanup = Cleanup(settings, store, storage)
+            cleanup = Cleanup(settings, store, files, workspaces)
             tasks.start(Worker(store, transfers, runs, lifetime, slots, callbacks, cleanup, tasks).run())
             if settings.uptrace_dsn:
-                tasks.start(Gauges(settings, store, lifetime, slots).run())
+                tasks.start(Gauges(workspaces, store, lifetime, slots).run())
             tasks.start(stop_in_order(runs, settings.shutdown_grace_seconds))
         tasks.start(drop_stalled_peers(settings.client_stall_timeout_seconds))
         tasks.start(drop_silent_peers())
         tasks.start(follow_server())
         yield Runtime(
             settings=settings,
-            storage=storage,
+            files=files,
+            workspaces=workspaces,
             access=access,
-            downloads=Downloads(storage, access, settings),
-            file_uploads=FileUploads(settings, storage, images, form_tokens),
-            blurhashes=Blurhashes(storage, images, settings, redis),
+            downloads=Downloads(files, access, settings),
+            file_uploads=FileUploads(settings, files, workspaces, images, form_tokens),
+            blurhashes=Blurhashes(files, images, settings, redis),
             form_tokens=form_tokens,
             store=store,
             lifetime=lifetime,
             transfers=transfers,
             moves=moves,
-            readiness=Readiness(settings, store, loads=loads),
+            readiness=Readiness(files, workspaces, store, loads=loads),
         )
 
 

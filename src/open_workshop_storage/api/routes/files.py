@@ -126,12 +126,12 @@ async def delete(form: SmallForm, runtime: RuntimeDep) -> str:
     if not path:
         raise errors.BadRequest("Path missing")
     try:
-        target = runtime.storage.resolve(form.get("type", ""), path)
+        name = await runtime.files.resolve(form.get("type", ""), path)
     except errors.PathOutsideStorage:
         raise errors.AccessDenied from None
     except errors.BadRequest:
         # No file can have that name.
         raise errors.FileMissing from None
     await runtime.readiness.require("storage")
-    await runtime.storage.delete(target)
+    await runtime.files.delete(name)
     return "File deleted"

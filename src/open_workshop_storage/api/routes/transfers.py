@@ -219,7 +219,7 @@ async def repack(runtime: RuntimeDep, form: SmallForm) -> TransferRepacked:
     return TransferRepacked(
         job_id=job_id,
         packed_bytes=job.packed_bytes,
-        packed_path=runtime.storage.relative(runtime.storage.workspace(job_id) / job.packed_file),
+        packed_path=runtime.workspaces.name(runtime.workspaces.folder(job_id) / job.packed_file),
         unpacked_bytes=job.unpacked_bytes,
     )
 

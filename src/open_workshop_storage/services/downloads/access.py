@@ -6,12 +6,12 @@ import asyncio
 import hashlib
 import json
 import time
-from collections import OrderedDict
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
 import httpx
+from cachetools import TLRUCache
 from opentelemetry.trace import SpanKind
 
 from open_workshop_storage.core.errors import (
@@ -53,7 +53,10 @@ class AccessService:
         self._http = http
         self._base_url = base_url
         self._timeout_seconds = timeout_seconds
-        self._permissions = _Permissions(ttl_seconds)
+        # Each permission with the time of its question, on the monotonic clock.
+        self._permissions: TLRUCache[_Question, float] = TLRUCache(
+            MAX_PERMISSIONS, lambda _, asked, now: asked + ttl_seconds, time.monotonic
+        )
         self._questions: SingleFlight[_Question, StorageError | None] = SingleFlight()
 
     async def check(self, mod_id: str, cookies: Mapping[str, str]) -> None:
@@ -89,7 +92,7 @@ class AccessService:
             return AccessServiceUnavailable()
         except StorageError as refusal:
             return refusal
-        self._permissions.add(question, asked)
+        self._permissions[question] = asked
         return None
 
     async def _ask(self, mod_id: str, passed: bytes) -> tuple[int, bytes]:
@@ -122,26 +125,6 @@ class AccessService:
                 return response.status_code, body
             finally:
                 await response.aclose()
-
-
-class _Permissions:
-    """Questions that were answered with yes, each until its time is over."""
-
-    def __init__(self, ttl_seconds: float) -> None:
-        self._ttl_seconds = ttl_seconds
-        # In the order of their ends, since all live equally long.
-        self._ends: OrderedDict[_Question, float] = OrderedDict()
-
-    def __contains__(self, question: _Question) -> bool:
-        return self._ends.get(question, 0.0) > time.monotonic()
-
-    def add(self, question: _Question, asked: float) -> None:
-        """Remember a yes to what was asked at this time, on the monotonic clock."""
-        if self._ttl_seconds > 0:
-            self._ends.pop(question, None)
-            self._ends[question] = asked + self._ttl_seconds
-            while len(self._ends) > MAX_PERMISSIONS:
-                self._ends.popitem(last=False)
 
 
 def raw_cookies(header: str) -> dict[str, str]:

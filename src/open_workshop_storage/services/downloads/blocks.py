@@ -1,4 +1,4 @@
-"""Sends parts of files over ASGI, in blocks of our own."""
+"""Sends parts of stored files over ASGI, in blocks."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from starlette.types import Message, Receive, Send
 
 from open_workshop_storage.services.downloads.plan import Piece
-from open_workshop_storage.utils.files.blocks import BlockReader
+from open_workshop_storage.services.storage.files import MOST_READ_BYTES, OpenedFile
 
 # Small blocks cost several times as much per byte. Larger ones cost more too: they leave the core's cache between one
 # copy and the next, and the budget has none left for the seventh client.
-_MOST_BLOCK_BYTES = 256 * 1024
+_MOST_BLOCK_BYTES = MOST_READ_BYTES
 _LEAST_BLOCK_BYTES = 8 * 1024
 # What granian takes ahead of a client: its writer collects 400 KiB, four blocks wait for that, one in `send`, and the
 # writer goes over its mark by up to one.
@@ -36,20 +36,19 @@ class BlockSender:
     """
 
     def __init__(self) -> None:
-        self._reader = BlockReader(_MOST_BLOCK_BYTES)
         self._budget = _Budget()
 
-    async def send(self, descriptor: int, pieces: Sequence[Piece], receive: Receive, send: Send) -> None:
+    async def send(self, file: OpenedFile, pieces: Sequence[Piece], receive: Receive, send: Send) -> None:
         """Send the body of an answer whose head has been sent; returns early if the client leaves.
 
         Args:
-            descriptor: The open file whose bytes the ranges among the pieces are.
+            file: The open file whose bytes the ranges among the pieces are.
 
         Raises:
             OSError: The file cannot be read, or became shorter meanwhile.
         """
         if len(pieces) == 1 and isinstance(pieces[0], range) and len(pieces[0]) <= _MOST_BLOCK_BYTES:
-            block = await self._reader.read(descriptor, pieces[0].start, len(pieces[0]))
+            block = await file.read(pieces[0].start, len(pieces[0]))
             if len(block) == len(pieces[0]):
                 await send({"type": "http.response.body", "body": block})
                 return
@@ -62,7 +61,7 @@ class BlockSender:
                     continue
                 offset = piece.start
                 while offset < piece.stop:
-                    block = await self._reader.read(descriptor, offset, min(share.block_bytes, piece.stop - offset))
+                    block = await file.read(offset, min(share.block_bytes, piece.stop - offset))
                     length = len(block)
                     if not length:
                         raise OSError(errno.EIO, "the file became shorter while it was sent")

@@ -11,13 +11,12 @@ from urllib.parse import quote
 
 from starlette.types import Receive, Scope, Send
 
-from open_workshop_storage.core.errors import FileMissing
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.services.downloads.access import AccessService, raw_cookies
 from open_workshop_storage.services.downloads.blocks import BlockSender
 from open_workshop_storage.services.downloads.plan import Plan, hand_over, plan_answer
 from open_workshop_storage.services.downloads.unpacked_sizes import UnpackedSizes
-from open_workshop_storage.services.storage.files import Storage, StoredFile
+from open_workshop_storage.services.storage.files import Files, StoredFile
 
 _COOKIE = "cookie"
 _IF_NONE_MATCH = "if-none-match"
@@ -47,16 +46,16 @@ class Downloads:
     the page cache has.
 
     Args:
-        storage: Where the files are.
+        files: What it gives out.
         access: Who may have the protected ones.
     """
 
-    def __init__(self, storage: Storage, access: AccessService, settings: Settings) -> None:
-        self._storage = storage
+    def __init__(self, files: Files, access: AccessService, settings: Settings) -> None:
+        self._files = files
         self._access = access
         self._cache_control = settings.cache_control
         self._accel_redirect_prefix = settings.accel_redirect_prefix
-        self._unpacked_sizes = UnpackedSizes()
+        self._unpacked_sizes = UnpackedSizes(files)
         self._blocks = BlockSender()
         self._remembered_plan = lru_cache(_REMEMBERED_PLANS)(self._usual_plan)
 
@@ -77,7 +76,7 @@ class Downloads:
             StorageError: It is protected, and the access service gives no decision.
             OSError: As in `send_file`.
         """
-        file = self._storage.find(storage_type, path)
+        file = await self._files.find(storage_type, path)
         requested = _requested(scope)
         cookies = requested.pop(_COOKIE, "")
         if file.mod_id is not None:
@@ -106,7 +105,7 @@ class Downloads:
         """
         known = requested.get(_IF_NONE_MATCH, "")
         is_usual = scope["method"] == "GET" and requested.keys() <= {_IF_NONE_MATCH} and len(known) < _USUAL_CHARACTERS
-        if is_usual and file.mtime_ns < time.time_ns():
+        if is_usual and file.modified_ns < time.time_ns():
             plan = self._remembered_plan(file, filename, known)
         else:
             plan = self._plan(scope["method"], requested, file, filename)
@@ -142,19 +141,12 @@ class Downloads:
         receive: Receive,
         send: Send,
     ) -> None:
-        try:
-            descriptor = os.open(file.path, os.O_RDONLY)
-        except FileNotFoundError:
-            raise FileMissing from None
-        try:
+        async with self._files.open(file) as opened:
             # Replaced since it was looked up? Parts and validators must be those of one version.
-            opened = file.now(os.fstat(descriptor))
-            if opened is not file:
-                plan = self._plan("GET", requested, opened, filename)
+            if opened.file is not file:
+                plan = self._plan("GET", requested, opened.file, filename)
             await _start(send, plan)
-            await self._blocks.send(descriptor, plan.pieces, receive, send)
-        finally:
-            os.close(descriptor)
+            await self._blocks.send(opened, plan.pieces, receive, send)
 
 
 def _requested(scope: Scope) -> dict[str, str]:

@@ -73,9 +73,9 @@ def plan_answer(
         except RangeNotSatisfiable:
             headers.append((b"content-range", f"bytes */{file.size}".encode()))
             return _refusal(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, headers, RANGE_NOT_SATISFIABLE)
-    if disposition := content_disposition(filename, file.path):
+    if disposition := content_disposition(filename, file.name):
         headers.append((b"content-disposition", disposition.encode()))
-    content_type = media_type(file.path)
+    content_type = media_type(file.name)
     pieces: list[Piece] = [range(file.size)]
     if ranges is not None and len(ranges) == 1:
         headers.append((b"content-range", _content_range(ranges[0], file.size).encode()))
@@ -109,8 +109,8 @@ def hand_over(plan: Plan, requested: Mapping[str, str], uri: str) -> Plan:
 
 def _validators(file: StoredFile) -> Validators:
     # A date in the future is not allowed (RFC 9110, section 8.8.2.1).
-    last_modified = min(file.mtime_ns // 10**9, int(time.time()))
-    return Validators(f'"{file.mtime_ns:x}-{file.size:x}-{file.inode:x}"', last_modified)
+    last_modified = min(file.modified_ns // 10**9, int(time.time()))
+    return Validators(f'"{file.version}"', last_modified)
 
 
 def _refusal(status: HTTPStatus, headers: list[Header], message: str) -> Plan:

@@ -3,35 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from pathlib import Path
 
-from open_workshop_storage.services.storage.files import StoredFile
+from cachetools import LRUCache
+
+from open_workshop_storage.services.storage.files import Files, StoredFile
 from open_workshop_storage.utils.archives.central_directory import unpacked_size
 
-_MAX_ENTRIES = 10_000
+_MOST_FILES = 10_000
 
 
 class UnpackedSizes:
     """A bounded memory of unpacked sizes, one entry for each version of a file."""
 
-    def __init__(self) -> None:
-        self._sizes: OrderedDict[StoredFile, int | None] = OrderedDict()
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self._sizes: LRUCache[StoredFile, int | None] = LRUCache(_MOST_FILES)
 
     async def get(self, file: StoredFile) -> int | None:
         """Return the sum of a ZIP's unpacked sizes in bytes, or None if it is encrypted or cannot be read."""
-        if file in self._sizes:
-            self._sizes.move_to_end(file)
+        try:
             return self._sizes[file]
-        size = await asyncio.to_thread(_unpacked_size, file)
-        self._sizes[file] = size
-        while len(self._sizes) > _MAX_ENTRIES:
-            self._sizes.popitem(last=False)
-        return size
+        except KeyError:
+            async with self._files.local_copy(file) as path:
+                size = self._sizes[file] = await asyncio.to_thread(_unpacked_size, path)
+            return size
 
 
-def _unpacked_size(file: StoredFile) -> int | None:
+def _unpacked_size(path: Path) -> int | None:
     try:
-        with open(file.path, "rb") as opened:
-            return unpacked_size(opened)
+        with path.open("rb") as file:
+            return unpacked_size(file)
     except OSError:
         return None

@@ -6,13 +6,14 @@ import asyncio
 import hashlib
 import math
 import time
-from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
+from cachetools import TLRUCache
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
+
+from open_workshop_storage.services.storage.files import StoredFile
 
 _NEGATIVE_SECONDS = 60.0
 _PATIENCE_SECONDS = 1.0
@@ -37,43 +38,13 @@ NO_IMAGE = Blurhash(None, None, None)
 """A file that is no image. It is remembered for a minute only."""
 
 
-class FileVersion(NamedTuple):
-    """A version of a file: its real path, its last change in nanoseconds, its size in bytes."""
+def recent_blurhashes(size: int) -> TLRUCache[StoredFile, Blurhash]:
+    """Return a memory of so many entries that keeps what was used last; one of none raises ValueError."""
 
-    path: str
-    mtime_ns: int
-    size: int
+    def expires(file: StoredFile, blurhash: Blurhash, now: float) -> float:
+        return now + _NEGATIVE_SECONDS if blurhash == NO_IMAGE else math.inf
 
-
-class RecentBlurhashes:
-    """A memory that keeps what was used last.
-
-    Args:
-        size: How many entries it keeps.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._entries: OrderedDict[FileVersion, tuple[Blurhash, float]] = OrderedDict()
-
-    def get(self, version: FileVersion) -> Blurhash | None:
-        """Return what is known of a file, or `None` if nothing is."""
-        blurhash, expires = self._entries.get(version, (None, 0.0))
-        if blurhash is None:
-            return None
-        if expires <= time.monotonic():
-            del self._entries[version]
-            return None
-        self._entries.move_to_end(version)
-        return blurhash
-
-    def put(self, version: FileVersion, blurhash: Blurhash) -> None:
-        """Remember what is known of a file."""
-        expires = time.monotonic() + _NEGATIVE_SECONDS if blurhash == NO_IMAGE else math.inf
-        self._entries[version] = blurhash, expires
-        self._entries.move_to_end(version)
-        while len(self._entries) > self._size:
-            self._entries.popitem(last=False)
+    return TLRUCache(size, expires, time.monotonic)
 
 
 class SharedBlurhashes:
@@ -90,29 +61,29 @@ class SharedBlurhashes:
         self._prefix = prefix
         self._ttl_seconds = ttl_seconds
 
-    async def get(self, versions: Collection[FileVersion]) -> dict[FileVersion, Blurhash]:
+    async def get(self, files: Collection[StoredFile]) -> dict[StoredFile, Blurhash]:
         """Return what is known of these files, in one round trip."""
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
-                values = await self._redis.mget([self._key(version) for version in versions])
+                values = await self._redis.mget([self._key(file) for file in files])
         except (RedisError, OSError):
             return {}
-        found = zip(versions, map(_read, values), strict=True)
-        return {version: blurhash for version, blurhash in found if blurhash is not None}
+        found = zip(files, map(_read, values), strict=True)
+        return {file: blurhash for file, blurhash in found if blurhash is not None}
 
-    async def put(self, blurhashes: Mapping[FileVersion, Blurhash]) -> None:
+    async def put(self, blurhashes: Mapping[StoredFile, Blurhash]) -> None:
         """Remember what is known of these files, in one round trip."""
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS), self._redis.pipeline(transaction=False) as pipeline:
-                for version, blurhash in blurhashes.items():
+                for file, blurhash in blurhashes.items():
                     seconds = _NEGATIVE_SECONDS if blurhash == NO_IMAGE else self._ttl_seconds
-                    pipeline.set(self._key(version), _written(blurhash), px=math.ceil(seconds * 1000))
+                    pipeline.set(self._key(file), _written(blurhash), px=math.ceil(seconds * 1000))
                 await pipeline.execute()
         except (RedisError, OSError):
             pass
 
-    def _key(self, version: FileVersion) -> str:
-        content = "\0".join(map(str, version)).encode(errors="surrogateescape")
+    def _key(self, file: StoredFile) -> str:
+        content = f"{file.name}\0{file.version}".encode(errors="surrogateescape")
         return f"{self._prefix}:blurhash:{hashlib.blake2b(content, digest_size=16).hexdigest()}"
 
 

@@ -12,8 +12,8 @@ from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.services.images.images import Images
 from open_workshop_storage.services.intake.receive import receive, upload_limits
 from open_workshop_storage.services.manager.form_tokens import FormToken, FormTokens
-from open_workshop_storage.services.storage.files import Storage
-from open_workshop_storage.services.storage.workspaces import discard
+from open_workshop_storage.services.storage.files import Files
+from open_workshop_storage.services.storage.workspaces import Workspaces, discard
 from open_workshop_storage.utils.http.forms import FormError, MultipartReader
 
 UPLOADABLE = (StorageType.RESOURCE, StorageType.AVATAR)
@@ -26,9 +26,12 @@ _FORM_OVERHEAD_BYTES = 64 * 1024
 class FileUploads:
     """Receives forms with a file, and puts the file in its place."""
 
-    def __init__(self, settings: Settings, storage: Storage, images: Images, form_tokens: FormTokens) -> None:
+    def __init__(
+        self, settings: Settings, files: Files, workspaces: Workspaces, images: Images, form_tokens: FormTokens
+    ) -> None:
         self._settings = settings
-        self._storage = storage
+        self._files = files
+        self._workspaces = workspaces
         self._images = images
         self._form_tokens = form_tokens
         # Bytes of the file that came before the form's token.
@@ -63,18 +66,18 @@ class FileUploads:
         if limit and announced is not None and announced > limit + _FORM_OVERHEAD_BYTES:
             raise FileTooLarge
         # Cleanup removes a left-over folder of this name as the workspace of a job that is gone.
-        workspace = self._storage.temp / f"upload-{secrets.token_hex(16)}"
+        workspace = self._workspaces.folder(f"upload-{secrets.token_hex(16)}")
         received, image = workspace / "file", workspace / "image.webp"
         try:
             form = await self._receive(boundary, chunks, received)
-            target = self._target(form.fields)
+            name = await self._name(form.fields)
             if not form.has_file:
                 raise BadRequest("File missing")
             if form.fields.get("file_kind") == "img":
                 await self._images.normalise(received, image)
-                await self._storage.install(image, target)
+                await self._files.put(image, name)
             else:
-                await self._storage.install(received, target)
+                await self._files.put(received, name)
         finally:
             await discard(workspace)
         return form.fields["path"]
@@ -117,7 +120,7 @@ class FileUploads:
         if limit and sum(self._untrusted.values()) > limit:
             raise ServiceUnavailable
 
-    def _target(self, fields: Mapping[str, str]) -> Path:
+    async def _name(self, fields: Mapping[str, str]) -> str:
         storage_type, kind, path = fields.get("type", ""), fields.get("file_kind") or "bin", fields.get("path", "")
         if storage_type not in UPLOADABLE:
             raise InvalidType
@@ -127,4 +130,4 @@ class FileUploads:
             raise BadRequest("Avatar requires image file kind")
         if kind == "img" and not path.endswith(".webp"):
             raise BadRequest("Image storage path must end with .webp")
-        return self._storage.resolve(storage_type, path, UPLOADABLE)
+        return await self._files.resolve(storage_type, path, UPLOADABLE)

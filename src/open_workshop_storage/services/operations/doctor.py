@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import shutil
-import stat
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from enum import StrEnum
-from pathlib import Path
 from resource import RLIMIT_NOFILE, getrlimit
 from typing import NamedTuple
 
@@ -18,8 +15,8 @@ import httpx
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
 from open_workshop_storage.core.settings import Settings
-from open_workshop_storage.core.storage_types import StorageType
-from open_workshop_storage.services.storage.disk import has_space
+from open_workshop_storage.services.storage.local import LocalFiles
+from open_workshop_storage.services.storage.workspaces import Workspaces
 from open_workshop_storage.stores.redis_client import redis_client
 from open_workshop_storage.utils.archives.faults import ArchiveFault
 from open_workshop_storage.utils.archives.seven_zip import SevenZip
@@ -99,30 +96,17 @@ async def _secrets(settings: Settings) -> list[Finding]:
 
 
 async def _storage(settings: Settings) -> list[Finding]:
-    return await asyncio.to_thread(_look_at_storage, settings.main_dir, settings.storage_reserve_bytes)
-
-
-def _look_at_storage(root: Path, reserve_bytes: int) -> list[Finding]:
-    if not os.path.isdir(root):
-        text = f"{root} is no folder that this user can see; make or mount it, owned by the services' user"
-        return [fault("MAIN_DIR", text)]
-    findings = []
-    folders = [path for path in (root, root / "temp", *map(root.joinpath, StorageType)) if os.path.isdir(path)]
-    for path in folders:
-        if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-            text = f"{path} cannot be written by this user; chown -R it to the services' user, and run this as that one"
-            findings.append(fault("MAIN_DIR", text))
-    if root.stat().st_mode & stat.S_IWOTH:
-        findings.append(warning("MAIN_DIR", f"anybody may write to {root}; chmod o-w"))
-    free = shutil.disk_usage(root).free
-    if not has_space(root, 0, reserve_bytes):
-        text = f"{_size(free)} free, less than STORAGE_RESERVE_BYTES; transfers are refused: make room, or lower it"
+    complaints = await LocalFiles(settings.main_dir).complaints()
+    findings = [(fault if is_fault else warning)("MAIN_DIR", text) for is_fault, text in complaints]
+    workspaces = Workspaces(settings.main_dir, settings.storage_reserve_bytes)
+    try:
+        free = _size(await workspaces.free_bytes())
+    except OSError:
+        return findings
+    if not await workspaces.has_space():
+        text = f"{free} free, less than STORAGE_RESERVE_BYTES; transfers are refused: make room, or lower it"
         findings.append(fault("disk", text))
-    if len({path.stat().st_dev for path in folders}) > 1:
-        findings.append(
-            warning("MAIN_DIR", "its folders are on several file systems; a move copies each file, which takes time")
-        )
-    return findings or [ok("storage", f"{root}, {_size(free)} free")]
+    return findings or [ok("storage", f"{settings.main_dir}, {free} free")]
 
 
 async def _seven_zip(settings: Settings) -> list[Finding]:

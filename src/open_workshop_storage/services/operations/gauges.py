@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from contextlib import suppress
 
 from open_workshop_storage.core.errors import ServiceUnavailable
-from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import JobStore
 from open_workshop_storage.observability import metrics
+from open_workshop_storage.services.storage.workspaces import Workspaces
 from open_workshop_storage.services.transfers.lifetime import Lifetime
 from open_workshop_storage.services.transfers.slots import Slots
 
@@ -19,8 +18,8 @@ _PAUSE_SECONDS = 10.0
 class Gauges:
     """What a loader's worker knows of itself and of what all share."""
 
-    def __init__(self, settings: Settings, store: JobStore, lifetime: Lifetime, slots: Slots) -> None:
-        self._settings = settings
+    def __init__(self, workspaces: Workspaces, store: JobStore, lifetime: Lifetime, slots: Slots) -> None:
+        self._workspaces = workspaces
         self._store = store
         self._lifetime = lifetime
         self._slots = slots
@@ -42,5 +41,4 @@ class Gauges:
             metrics.CALLBACKS_PENDING.set(pending)
             metrics.OLDEST_CALLBACK.set(oldest_seconds)
         with suppress(OSError):
-            usage = await asyncio.to_thread(shutil.disk_usage, self._settings.main_dir)
-            metrics.DISK_FREE.set(usage.free)
+            metrics.DISK_FREE.set(await self._workspaces.free_bytes())

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 from typing import Literal
 
 from open_workshop_storage.core.errors import ServiceUnavailable
-from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import JobStore
-from open_workshop_storage.services.storage.disk import has_space
+from open_workshop_storage.services.storage.files import Files
+from open_workshop_storage.services.storage.workspaces import Workspaces
 
 Missing = Literal["redis", "storage", "7z", "disk"]
 """What a service may have to wait for."""
@@ -24,15 +23,16 @@ class Readiness:
         loads: Whether the service takes files in, and so needs more than to read them.
     """
 
-    def __init__(self, settings: Settings, store: JobStore, *, loads: bool) -> None:
-        self._settings = settings
+    def __init__(self, files: Files, workspaces: Workspaces, store: JobStore, *, loads: bool) -> None:
+        self._files = files
+        self._workspaces = workspaces
         self._store = store
         self._loads = loads
 
     async def missing(self) -> list[Missing]:
         """Return the names of what is missing."""
         redis: list[Missing] = [] if await self._redis_answers() else ["redis"]
-        return redis + await asyncio.to_thread(self._missing_here)
+        return redis + await self._missing_here()
 
     async def require(self, *names: Missing) -> None:
         """Return if what a call needs is there.
@@ -43,7 +43,7 @@ class Readiness:
         Raises:
             ServiceUnavailable: Some of it is missing.
         """
-        if set(names).intersection(await asyncio.to_thread(self._missing_here)):
+        if set(names).intersection(await self._missing_here()):
             raise ServiceUnavailable
 
     async def _redis_answers(self) -> bool:
@@ -53,13 +53,10 @@ class Readiness:
             return False
         return True
 
-    def _missing_here(self) -> list[Missing]:
-        root = self._settings.main_dir
-        if not self._loads:
-            return [] if root.is_dir() else ["storage"]
-        missing: list[Missing] = [] if root.is_dir() and os.access(root, os.W_OK | os.X_OK) else ["storage"]
-        if shutil.which("7z") is None:
+    async def _missing_here(self) -> list[Missing]:
+        missing: list[Missing] = [] if await self._files.is_available(for_writing=self._loads) else ["storage"]
+        if self._loads and await asyncio.to_thread(shutil.which, "7z") is None:
             missing.append("7z")
-        if root.is_dir() and not has_space(root, 0, self._settings.storage_reserve_bytes):
+        if self._loads and not await self._workspaces.has_space():
             missing.append("disk")
         return missing

@@ -1,14 +1,71 @@
-"""What is in the workspaces of jobs, and how it goes."""
+"""The folders of jobs' unfinished files, and how they go."""
 
 from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+from open_workshop_storage.core.claims import JOB_ID
+from open_workshop_storage.core.errors import BadRequest
+from open_workshop_storage.services.storage.disk import has_space
 from open_workshop_storage.utils.processes.threads import run_to_end
+
+TEMP = "temp"
+"""The folder of the storage root that holds all workspaces."""
+
+
+class Workspaces:
+    """The workspaces of this host.
+
+    Args:
+        main_dir: The storage root, an absolute path. It need not exist yet.
+        reserve_bytes: Disk space that transfers leave free.
+    """
+
+    def __init__(self, main_dir: Path, reserve_bytes: int = 0) -> None:
+        self._main_dir = main_dir
+        self._reserve_bytes = reserve_bytes
+
+    def folder(self, job_id: str) -> Path:
+        """Return the folder of a job's unfinished files, which need not exist.
+
+        Raises:
+            BadRequest: The id does not have the form that docs/API.md, "Transfer tokens" gives.
+        """
+        if not JOB_ID.fullmatch(job_id):
+            raise BadRequest("Invalid job id")
+        return self._main_dir / TEMP / job_id
+
+    def name(self, path: Path) -> str:
+        """Return a path in a workspace relative to the storage root, as `temp/job-12345/packed.zip`."""
+        return path.relative_to(self._main_dir).as_posix()
+
+    async def idle(self, seconds: float) -> list[Path]:
+        """Return the workspaces in which nothing has changed for so long."""
+        return await asyncio.to_thread(_idle, self._main_dir / TEMP, time.time() - seconds)
+
+    async def free_bytes(self) -> int:
+        """Return the free space of the disk that workspaces are on.
+
+        Raises:
+            OSError: It cannot be asked.
+        """
+        return (await asyncio.to_thread(shutil.disk_usage, self._main_dir)).free
+
+    async def has_space(self) -> bool:
+        """Return whether the disk that workspaces are on has its reserve; true where there is none.
+
+        Raises:
+            OSError: It cannot be asked.
+        """
+        try:
+            return await asyncio.to_thread(has_space, self._main_dir, 0, self._reserve_bytes)
+        except FileNotFoundError:
+            return True
 
 
 async def parts_of(workspace: Path) -> list[Path]:
@@ -24,7 +81,7 @@ async def discard(path: Path) -> None:
 async def discard_holding(folder: Path, file: Path) -> IO[bytes] | None:
     """Remove a folder with all that is in it; return a large file of it still open, if it was there.
 
-    The file system takes its blocks back when it is closed, which takes a while that nobody should have to wait for.
+    The file system takes its blocks back when it is closed, which takes a while that no caller should have to wait for.
     """
     return await run_to_end(_discard_holding, folder, file)
 
@@ -35,6 +92,21 @@ async def discard_parts(workspace: Path, parts: list[Path]) -> None:
         await discard(part)
     with suppress(OSError):
         await run_to_end(workspace.rmdir)
+
+
+def _idle(temp: Path, before: float) -> list[Path]:
+    try:
+        folders = [entry for entry in temp.iterdir() if entry.is_dir()]
+    except FileNotFoundError:
+        return []
+    return [folder for folder in folders if _last_change(folder) <= before]
+
+
+def _last_change(folder: Path) -> float:
+    try:
+        return max(entry.lstat().st_mtime for entry in (folder, *folder.iterdir()))
+    except FileNotFoundError:
+        return 0.0
 
 
 def _parts_of(workspace: Path) -> list[Path]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from contextlib import suppress
-from pathlib import Path
 
 from open_workshop_storage.core.callback import callback_of
 from open_workshop_storage.core.errors import NewerRecord, ServiceUnavailable
@@ -14,8 +12,8 @@ from open_workshop_storage.core.job import Job, Stage
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
-from open_workshop_storage.services.storage.files import Storage
-from open_workshop_storage.services.storage.workspaces import discard, discard_parts, parts_of
+from open_workshop_storage.services.storage.files import Files
+from open_workshop_storage.services.storage.workspaces import Workspaces, discard, discard_parts, parts_of
 
 _logger = logging.getLogger(__name__)
 
@@ -25,10 +23,11 @@ _AT_ONCE = 100
 class Cleanup:
     """Cleans up again and again; several at once do each other no harm."""
 
-    def __init__(self, settings: Settings, store: JobStore, storage: Storage) -> None:
+    def __init__(self, settings: Settings, store: JobStore, files: Files, workspaces: Workspaces) -> None:
         self._settings = settings
         self._store = store
-        self._storage = storage
+        self._files = files
+        self._workspaces = workspaces
 
     async def run(self) -> None:
         """Clean up every `CLEANUP_INTERVAL_SECONDS` until cancelled."""
@@ -49,20 +48,20 @@ class Cleanup:
         for job in await self._store.idle(ttl, _AT_ONCE):
             with suppress(StaleJobError):
                 await self._forget(job)
-        for workspace in await asyncio.to_thread(_older_than, self._storage.temp, ttl):
+        for workspace in await self._workspaces.idle(ttl):
             parts = await parts_of(workspace)
             with suppress(NewerRecord):
                 if await self._store.get(workspace.name) is None:
                     job_log(_logger, workspace.name).info("stray workspace removed")
                     await discard_parts(workspace, parts)
-        await self._storage.remove_leftovers(ttl)
+        await self._files.remove_leftovers(ttl)
 
     async def _forget(self, job: Job) -> None:
         """Forget an idle job, unless the Manager still has to hear of it and to ask for its file, perhaps again."""
         if job.stage is Stage.PACKED and await self._store.callback_waits(callback_of(job).jti):
             await self._store.save(job.changed(), None)
             return
-        workspace = self._storage.workspace(job.job_id)
+        workspace = self._workspaces.folder(job.job_id)
         # A new job of this name may begin as soon as this one is forgotten.
         parts = await parts_of(workspace)
         await self._store.remove(job)
@@ -71,22 +70,5 @@ class Cleanup:
 
     async def _clear_workspaces(self) -> None:
         """Remove all workspaces: without Redis the jobs that they belonged to went with the last process."""
-        for folder in await asyncio.to_thread(_older_than, self._storage.temp, 0.0):
+        for folder in await self._workspaces.idle(0):
             await discard(folder)
-
-
-def _older_than(temp: Path, seconds: float) -> list[Path]:
-    """Return the workspaces in which nothing has changed for so long."""
-    limit = time.time() - seconds
-    try:
-        folders = [entry for entry in temp.iterdir() if entry.is_dir()]
-    except FileNotFoundError:
-        return []
-    return [folder for folder in folders if _last_change(folder) <= limit]
-
-
-def _last_change(folder: Path) -> float:
-    try:
-        return max(entry.lstat().st_mtime for entry in (folder, *folder.iterdir()))
-    except FileNotFoundError:
-        return 0.0

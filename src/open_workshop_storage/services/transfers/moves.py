@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 
 from open_workshop_storage.core.claims import TransferKind
 from open_workshop_storage.core.errors import (
@@ -23,8 +22,8 @@ from open_workshop_storage.core.job import Inner, Job, Stage
 from open_workshop_storage.core.store import JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.observability.tracing import job_span
-from open_workshop_storage.services.storage.files import Storage
-from open_workshop_storage.services.storage.workspaces import discard, discard_holding
+from open_workshop_storage.services.storage.files import Files
+from open_workshop_storage.services.storage.workspaces import Workspaces, discard, discard_holding
 from open_workshop_storage.services.transfers.job_run import JobRun
 from open_workshop_storage.services.transfers.runs import Runs, new_owner
 from open_workshop_storage.services.transfers.stages import Stages
@@ -38,9 +37,12 @@ _WAIT_FOR_OTHER_SECONDS = 0.1
 class Moves:
     """Moves and repacks packed files."""
 
-    def __init__(self, store: JobStore, storage: Storage, runs: Runs, stages: Stages, tasks: Tasks) -> None:
+    def __init__(
+        self, store: JobStore, files: Files, workspaces: Workspaces, runs: Runs, stages: Stages, tasks: Tasks
+    ) -> None:
         self._store = store
-        self._storage = storage
+        self._files = files
+        self._workspaces = workspaces
         self._runs = runs
         self._stages = stages
         self._tasks = tasks
@@ -57,8 +59,7 @@ class Moves:
             PackedMissing: It has no packed file, or went somewhere else.
             NoSpace: The disk is full.
         """
-        target = await asyncio.to_thread(self._storage.resolve, storage_type, path)
-        final = self._storage.relative(target)
+        final = await self._files.resolve(storage_type, path)
         while True:
             job = await self._store.get(job_id)
             if job is None:
@@ -100,17 +101,31 @@ class Moves:
 
     async def _place(self, run: JobRun, taken_over: bool) -> int:
         assert run.job.move_to is not None and run.job.packed_file is not None
-        target = self._storage.main_dir / run.job.move_to
         try:
             try:
-                return await self._storage.install(run.workspace / run.job.packed_file, target)
+                return await self._files.put(run.workspace / run.job.packed_file, run.job.move_to)
             except FileMissing:
                 if not taken_over:
                     raise PackedMissing from None
-                return await asyncio.to_thread(_size_if_moved, target, run.job.packed_bytes)
+                return await self._size_if_moved(run.job)
         except (StorageError, OSError):
             await run.undo_move()
             raise
+
+    async def _size_if_moved(self, job: Job) -> int:
+        """Return the size of the file in place, if it is the one that was to be moved there.
+
+        Raises:
+            PackedMissing: It is not.
+        """
+        assert job.move_to is not None
+        try:
+            size = await self._files.size(job.move_to)
+        except FileMissing:
+            raise PackedMissing from None
+        if size != job.packed_bytes:
+            raise PackedMissing
+        return size
 
     async def repack(self, job_id: str, level: int | None) -> Job:
         """Pack the received file of a packed job again, with another Deflate level; return the changed job.
@@ -124,7 +139,7 @@ class Moves:
         """
         job = await self._repackable(job_id)
         assert job.source_file is not None
-        workspace = self._storage.workspace(job_id)
+        workspace = self._workspaces.folder(job_id)
         folder = workspace / new_owner()
         level = job.claims.pack_level if level is None else level
         with job_span("repack", job_id, job.traceparent):
@@ -149,7 +164,7 @@ class Moves:
             raise UploadInProgress
         if job.claims.transfer_kind is TransferKind.IMAGE:
             raise UnsupportedFormat
-        if not await asyncio.to_thread((self._storage.workspace(job_id) / job.source_file).exists):
+        if not await asyncio.to_thread((self._workspaces.folder(job_id) / job.source_file).exists):
             raise SourceMissing
         return job
 
@@ -162,18 +177,3 @@ class Moves:
                 source, job = job.source_file, await self._repackable(job.job_id)
                 if job.source_file != source:
                     raise SourceMissing from None
-
-
-def _size_if_moved(target: os.PathLike[str], packed_bytes: int | None) -> int:
-    """Return the size of a file in place, if it is the one that was to be moved there.
-
-    Raises:
-        PackedMissing: It is not.
-    """
-    try:
-        size = os.stat(target).st_size
-    except OSError:
-        raise PackedMissing from None
-    if size != packed_bytes:
-        raise PackedMissing
-    return size

@@ -26,8 +26,7 @@ from open_workshop_storage.core.store import JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.services.manager.callbacks import Callbacks
 from open_workshop_storage.services.storage.disk import full_disk_is_no_space
-from open_workshop_storage.services.storage.files import Storage
-from open_workshop_storage.services.storage.workspaces import discard_parts, parts_of
+from open_workshop_storage.services.storage.workspaces import Workspaces, discard_parts, parts_of
 from open_workshop_storage.services.transfers.job_run import JobRun
 from open_workshop_storage.services.transfers.lifetime import Lifetime
 from open_workshop_storage.services.transfers.tasks import Tasks
@@ -51,10 +50,10 @@ class Runs:
     """Holds jobs for this worker, renews their leases and sees each attempt to its end."""
 
     def __init__(
-        self, store: JobStore, storage: Storage, callbacks: Callbacks, tasks: Tasks, lifetime: Lifetime
+        self, store: JobStore, workspaces: Workspaces, callbacks: Callbacks, tasks: Tasks, lifetime: Lifetime
     ) -> None:
         self._store = store
-        self._storage = storage
+        self._workspaces = workspaces
         self._callbacks = callbacks
         self._tasks = tasks
         self._lifetime = lifetime
@@ -65,7 +64,7 @@ class Runs:
         # This worker may itself have taken a job that it lost while it was asleep.
         if job.job_id in self._runs:
             self._runs[job.job_id].stop(StaleJobError())
-        run = JobRun(self._store, job, self._storage.workspace(job.job_id))
+        run = JobRun(self._store, job, self._workspaces.folder(job.job_id))
         self._runs[job.job_id] = run
         if self._lifetime.stopping.is_set() and job.origin == "url":
             run.stop(HandOver())

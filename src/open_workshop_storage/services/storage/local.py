@@ -1,0 +1,281 @@
+"""Permanent files on a disk, below the storage root."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import math
+import os
+import re
+import stat
+import threading
+import time
+from collections.abc import AsyncIterator, Collection, Coroutine
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from open_workshop_storage.core.errors import (
+    BadRequest,
+    FileMissing,
+    InvalidType,
+    PathOutsideStorage,
+    ServiceUnavailable,
+    StorageError,
+)
+from open_workshop_storage.core.storage_types import StorageType
+from open_workshop_storage.services.storage.files import MOST_READ_BYTES, Address, Complaint, StoredFile
+from open_workshop_storage.services.storage.local_changes import place, remove, remove_leftovers
+from open_workshop_storage.services.storage.workspaces import TEMP
+from open_workshop_storage.utils.files.blocks import BlockReader
+from open_workshop_storage.utils.files.paths import (
+    PathEscapes,
+    PathUnusable,
+    find_inside,
+    is_inside,
+    resolve_inside,
+)
+from open_workshop_storage.utils.processes.threads import run_to_end, run_until_stopped
+
+_ALL_TYPES = tuple(StorageType)
+_TYPES_BY_NAME = {str(storage_type): storage_type for storage_type in StorageType}
+_MODS = f"{StorageType.ARCHIVE}/mods"
+_MOD_ID = re.compile(r"[0-9]+")
+_NO_SUCH_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG}
+_LINKS_SECONDS = 1.0
+
+
+class LocalFiles:
+    """The files below a storage root; an implementation of `Files`.
+
+    Args:
+        main_dir: An absolute path. It need not exist yet, and may be reached through symbolic links.
+        reserve_bytes: Disk space that files from another file system leave free.
+    """
+
+    def __init__(self, main_dir: Path, reserve_bytes: int = 0) -> None:
+        self._main_dir = main_dir
+        self._root = str(main_dir)
+        self._reserve_bytes = reserve_bytes
+        self._reader = BlockReader(MOST_READ_BYTES)
+        self._real_folders: dict[str, str] = {}
+        self._mods = ""
+        self._mods_expire = -math.inf
+
+    async def resolve(self, storage_type: str, path: str, allowed: Collection[StorageType] = _ALL_TYPES) -> str:
+        """Return the name of the real path that a type and a path lead to; raises as `Files.resolve`."""
+        if storage_type not in allowed:
+            raise InvalidType
+        return await asyncio.to_thread(self._resolve, storage_type, path)
+
+    async def find(self, storage_type: str, path: str) -> StoredFile:
+        """Look a file up by its real path, found here once; raises as `Files.find`.
+
+        This reads a few directory entries, which takes microseconds and is meant to be done on the event loop,
+        as nginx does it: a thread would cost more than the rest of a small download.
+        """
+        return self._find(storage_type, path)
+
+    async def find_all(self, addresses: Collection[Address]) -> dict[Address, StoredFile]:
+        """Look up many files in a thread; raises as `Files.find_all`."""
+        return await asyncio.to_thread(self._find_all, addresses)
+
+    def open(self, file: StoredFile) -> _Opened:
+        """Open a file while the block runs; raises as `Files.open`."""
+        return _Opened(self._path(file.name), file, self._reader)
+
+    @asynccontextmanager
+    async def local_copy(self, file: StoredFile) -> AsyncIterator[Path]:
+        """Give the path of the file itself."""
+        yield Path(self._path(file.name))
+
+    async def size(self, name: str) -> int:
+        """Return the size of a file in bytes; raises as `Files.size`."""
+        try:
+            return (await asyncio.to_thread(os.stat, self._path(name))).st_size
+        except OSError:
+            raise FileMissing from None
+
+    async def put(self, source: Path, name: str) -> int:
+        """Rename a file to its place, or copy it there from another file system; raises as `Files.put`."""
+        return await run_until_stopped(partial(self._put, source, name))
+
+    async def delete(self, name: str) -> None:
+        """Remove a file and the folders that it leaves empty; raises as `Files.delete`."""
+        await run_to_end(self._delete, name)
+
+    async def is_available(self, *, for_writing: bool) -> bool:
+        """Return whether the storage root is a folder and, if asked for, can be written."""
+        return await asyncio.to_thread(_is_available, self._main_dir, for_writing)
+
+    async def complaints(self) -> list[Complaint]:
+        """Return what is wrong with the folders below the storage root."""
+        return await asyncio.to_thread(_complaints, self._main_dir)
+
+    async def remove_leftovers(self, older_than_seconds: float) -> None:
+        """Remove partial files that copies of `put` left beside their targets when their process died."""
+        await run_to_end(remove_leftovers, self._main_dir / TEMP, time.time() - older_than_seconds)
+
+    def _resolve(self, storage_type: str, path: str) -> str:
+        folder = self._real_folder(storage_type)
+        try:
+            return storage_type + str(resolve_inside(folder, path))[len(folder) :]
+        except PathEscapes:
+            raise PathOutsideStorage from None
+        except PathUnusable:
+            raise BadRequest("Invalid path") from None
+
+    def _find(self, storage_type: str, path: str) -> StoredFile:
+        known_type = _TYPES_BY_NAME.get(storage_type)
+        if known_type is None:
+            raise InvalidType
+        try:
+            folder = self._real_folder(known_type)
+            real_path, status = find_inside(folder, path)
+        except PathEscapes:
+            raise PathOutsideStorage from None
+        except PathUnusable:
+            raise FileMissing from None
+        except OSError as error:
+            if error.errno in _NO_SUCH_FILE and self._main_dir.is_dir():
+                raise FileMissing from None
+            raise ServiceUnavailable from None
+        if not stat.S_ISREG(status.st_mode):
+            raise FileMissing
+        return StoredFile(
+            known_type + real_path[len(folder) :],
+            known_type,
+            status.st_size,
+            status.st_mtime_ns,
+            _version(status),
+            self._protected_mod(real_path, known_type, folder),
+        )
+
+    def _find_all(self, addresses: Collection[Address]) -> dict[Address, StoredFile]:
+        found = {}
+        for address in addresses:
+            with suppress(StorageError):
+                found[address] = self._find(*address)
+        if not self._main_dir.is_dir():
+            raise ServiceUnavailable
+        return found
+
+    def _protected_mod(self, real_path: str, storage_type: StorageType, folder: str) -> str | None:
+        """Return the id of the mod that a resolved path belongs to, or None if it is outside `archive/mods/`.
+
+        Args:
+            folder: The real path of the type's folder. What is really below its `mods` is so by no link.
+
+        Raises:
+            FileMissing: The path is inside, but not below a folder named by ASCII digits.
+        """
+        mods = f"{folder}/mods"
+        if storage_type is not StorageType.ARCHIVE or not real_path.startswith(f"{mods}/"):
+            mods = self._mods
+            if storage_type is StorageType.ARCHIVE or self._mods_expire < time.monotonic():
+                # Only by links of the operator's can files of another type be among the mods, so it is enough there to
+                # notice a new one soon.
+                mods = self._mods = self._real_folder(_MODS)
+                self._mods_expire = time.monotonic() + _LINKS_SECONDS
+        if not is_inside(real_path, mods):
+            return None
+        mod_id, _, below = real_path[len(mods) + 1 :].partition("/")
+        if not below or not _MOD_ID.fullmatch(mod_id):
+            raise FileMissing
+        return mod_id
+
+    def _path(self, name: str) -> str:
+        storage_type, _, below = name.partition("/")
+        return f"{self._real_folder(storage_type)}/{below}"
+
+    def _real_folder(self, name: str) -> str:
+        # One look-up, or two, tell whether the real path found last still is that folder's; to find it takes ten
+        # times as long, too long for every download.
+        folder = f"{self._root}/{name}"
+        known = self._real_folders.get(name)
+        if known == folder:
+            try:
+                if stat.S_ISDIR(os.lstat(folder).st_mode):
+                    return known
+            except FileNotFoundError:
+                return known
+        elif known is not None:
+            with suppress(OSError):
+                if os.path.samestat(os.stat(folder), os.lstat(known)):
+                    return known
+        self._real_folders[name] = os.path.realpath(folder)
+        return self._real_folders[name]
+
+    def _put(self, source: Path, name: str, stop: threading.Event) -> int:
+        if not self._main_dir.is_dir():
+            raise ServiceUnavailable
+        return place(source, Path(self._path(name)), self._main_dir / TEMP, self._reserve_bytes, stop)
+
+    def _delete(self, name: str) -> None:
+        storage_type, _, below = name.partition("/")
+        root = Path(self._real_folder(storage_type))
+        remove(root / below, root)
+
+
+class _Opened:
+    """An open descriptor of a file; an implementation of `OpenedFile`."""
+
+    def __init__(self, path: str, file: StoredFile, reader: BlockReader) -> None:
+        self.file = file
+        self._path = path
+        self._reader = reader
+        self._descriptor = -1
+
+    async def __aenter__(self) -> _Opened:
+        try:
+            self._descriptor = os.open(self._path, os.O_RDONLY)
+        except FileNotFoundError:
+            raise FileMissing from None
+        status = os.fstat(self._descriptor)
+        version = _version(status)
+        if version != self.file.version:
+            self.file = self.file._replace(size=status.st_size, modified_ns=status.st_mtime_ns, version=version)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._descriptor)
+
+    def read(self, offset: int, length: int) -> Coroutine[Any, Any, bytes | bytearray]:
+        """Read from the page cache at once, else in a thread; raises as `OpenedFile.read`."""
+        return self._reader.read(self._descriptor, offset, length)
+
+
+def _version(status: os.stat_result) -> str:
+    return f"{status.st_mtime_ns:x}-{status.st_size:x}-{status.st_ino:x}"
+
+
+def _is_available(main_dir: Path, for_writing: bool) -> bool:
+    return main_dir.is_dir() and (not for_writing or os.access(main_dir, os.W_OK | os.X_OK))
+
+
+def _complaints(main_dir: Path) -> list[Complaint]:
+    if not os.path.isdir(main_dir):
+        return [
+            Complaint(
+                True, f"{main_dir} is no folder that this user can see; make or mount it, owned by the services' user"
+            )
+        ]
+    folders = [path for path in (main_dir, main_dir / TEMP, *map(main_dir.joinpath, _ALL_TYPES)) if path.is_dir()]
+    complaints = [
+        Complaint(
+            True,
+            f"{path} cannot be written by this user; chown -R it to the services' user, and run this as that user",
+        )
+        for path in folders
+        if not os.access(path, os.R_OK | os.W_OK | os.X_OK)
+    ]
+    if main_dir.stat().st_mode & stat.S_IWOTH:
+        complaints.append(Complaint(False, f"every user may write to {main_dir}; chmod o-w"))
+    if len({path.stat().st_dev for path in folders}) > 1:
+        text = "its folders are on several file systems; a move copies each file, which takes time"
+        complaints.append(Complaint(False, text))
+    return complaints
