@@ -110,7 +110,7 @@ def hand_over(plan: Plan, requested: Mapping[str, str], uri: str) -> Plan:
 def _validators(file: StoredFile) -> Validators:
     # A date in the future is not allowed (RFC 9110, section 8.8.2.1).
     last_modified = min(file.modified_ns // 10**9, int(time.time()))
-    return Validators(f'"{file.version}"', last_modified)
+    return Validators(f'"{file.tag}"', last_modified)
 
 
 def _refusal(status: HTTPStatus, headers: list[Header], message: str) -> Plan:

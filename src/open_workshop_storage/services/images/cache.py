@@ -83,7 +83,7 @@ class SharedBlurhashes:
             pass
 
     def _key(self, file: StoredFile) -> str:
-        content = f"{file.name}\0{file.version}".encode(errors="surrogateescape")
+        content = f"{file.name}\0{file.tag}".encode(errors="surrogateescape")
         return f"{self._prefix}:blurhash:{hashlib.blake2b(content, digest_size=16).hexdigest()}"
 
 

@@ -27,7 +27,7 @@ class StoredFile(NamedTuple):
         storage_type: The first part of the name.
         size: Bytes.
         modified_ns: Time of the last change, nanoseconds since the epoch.
-        version: Differs from that of every other file and version; fit for an entity tag.
+        version: Differs from that of every other version of the file; what is in it is the store's own.
         mod_id: The mod that decides which clients may have it; None if all may (docs/API.md,
             "GET `/download/{type}/{path}`").
     """
@@ -36,8 +36,13 @@ class StoredFile(NamedTuple):
     storage_type: StorageType
     size: int
     modified_ns: int
-    version: str
+    version: tuple[int | str, ...]
     mod_id: str | None
+
+    @property
+    def tag(self) -> str:
+        """The version as text, fit for an entity tag."""
+        return "-".join(part if isinstance(part, str) else f"{part:x}" for part in self.version)
 
 
 class OpenedFile(Protocol):

@@ -84,7 +84,9 @@ class LocalFiles:
 
     def open(self, file: StoredFile) -> _Opened:
         """Open a file while the block runs; raises as `Files.open`."""
-        return _Opened(self._path(file.name), file, self._reader)
+        # Looking the file up has just found its folder; to do so again would take longer than to open the file.
+        folder = self._real_folders[file.storage_type]
+        return _Opened(folder + file.name[len(file.storage_type) :], file, self._reader)
 
     @asynccontextmanager
     async def local_copy(self, file: StoredFile) -> AsyncIterator[Path]:
@@ -249,8 +251,8 @@ class _Opened:
         return self._reader.read(self._descriptor, offset, length)
 
 
-def _version(status: os.stat_result) -> str:
-    return f"{status.st_mtime_ns:x}-{status.st_size:x}-{status.st_ino:x}"
+def _version(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def _is_available(main_dir: Path, for_writing: bool) -> bool:
