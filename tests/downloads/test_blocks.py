@@ -43,7 +43,7 @@ class Client:
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
-        """Copy a block, as granian does, and wait once nobody reads and all places are taken."""
+        """Copy a block, as granian does, and wait once the client does not read and all places are taken."""
         body = message.get("body", b"")
         self.blocks.append(len(body))
         if sum(self.blocks) <= self._reads:

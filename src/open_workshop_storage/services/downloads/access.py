@@ -1,4 +1,4 @@
-"""Asks the access service who may download a mod (docs/API.md, "GET `/download/{type}/{path}`")."""
+"""Asks the access service whether a client may download a mod (docs/API.md, "GET `/download/{type}/{path}`")."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class AccessService:
             AccessServiceConfused: Its answer is neither a decision nor an error.
         """
         passed = "; ".join(f"{name}={cookies[name]}" for name in PASSED_COOKIES if name in cookies).encode("latin-1")
-        # The cookies themselves are nobody's business once the question is answered.
+        # A digest is enough to remember an answer by, and no cookies are kept.
         question = mod_id, hashlib.blake2b(passed, digest_size=32).digest()
         if question in self._permissions:
             return
@@ -82,7 +82,7 @@ class AccessService:
             raise refusal
 
     async def _judge(self, question: _Question, passed: bytes) -> StorageError | None:
-        """Ask, and return why not, as those who wait for the answer can raise it too."""
+        """Ask; return the refusal, which each caller that waits for the answer raises itself, or None."""
         asked = time.monotonic()
         try:
             async with asyncio.timeout(self._timeout_seconds):

@@ -45,7 +45,7 @@ class BlockSender:
             file: The open file whose bytes the ranges among the pieces are.
 
         Raises:
-            OSError: The file cannot be read, or became shorter meanwhile.
+            OSError: The file cannot be read, or became shorter while it was sent.
         """
         if len(pieces) == 1 and isinstance(pieces[0], range) and len(pieces[0]) <= _MOST_BLOCK_BYTES:
             block = await file.read(pieces[0].start, len(pieces[0]))
@@ -70,7 +70,7 @@ class BlockSender:
                     share.took(length, time.monotonic() - began)
                     offset += length
                     # When the client has left, granian's `send` returns at once and for ever: without a pause
-                    # nobody else would run, nor would the news of it arrive.
+                    # no other task would run, nor would the news of it arrive.
                     await asyncio.sleep(0)
                     if gone.done():
                         return

@@ -39,15 +39,15 @@ _USUAL_CHARACTERS = 100
 
 
 class Downloads:
-    """Decides who gets which file, and sends it.
+    """Decides which client gets which file, and sends it.
 
-    An nginx in front of it sends the files, if there is one; otherwise they are read and sent here. The server's own
+    With `ACCEL_REDIRECT_PREFIX` nginx sends the files; otherwise they are read and sent here. The server's own
     path-send takes twice as long for a small file, and more for a large one: it opens and reads in threads whatever
     the page cache has.
 
     Args:
         files: What it gives out.
-        access: Who may have the protected ones.
+        access: Asked for protected files.
     """
 
     def __init__(self, files: Files, access: AccessService, settings: Settings) -> None:
@@ -101,7 +101,7 @@ class Downloads:
 
         Raises:
             FileMissing: The file went away before the answer began.
-            OSError: It cannot be read, or became shorter meanwhile; the server then breaks the connection off.
+            OSError: It cannot be read, or became shorter while it was sent; the server then breaks the connection off.
         """
         known = requested.get(_IF_NONE_MATCH, "")
         is_usual = scope["method"] == "GET" and requested.keys() <= {_IF_NONE_MATCH} and len(known) < _USUAL_CHARACTERS

@@ -46,7 +46,7 @@ class StoredFile(NamedTuple):
 
 
 class OpenedFile(Protocol):
-    """One version of a stored file, open for reading whatever takes its place meanwhile.
+    """One version of a stored file, open for reading even after another takes its place.
 
     Attributes:
         file: What was opened: the file that was looked up, or one that has replaced it since.

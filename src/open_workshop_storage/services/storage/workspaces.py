@@ -87,7 +87,7 @@ async def discard_holding(folder: Path, file: Path) -> IO[bytes] | None:
 
 
 async def discard_parts(workspace: Path, parts: list[Path]) -> None:
-    """Remove some of what is in a workspace, and itself unless a new attempt has put something there meanwhile."""
+    """Remove some of what is in a workspace, and itself unless a new attempt has put something there since."""
     for part in parts:
         await discard(part)
     with suppress(OSError):
@@ -113,7 +113,7 @@ def _parts_of(workspace: Path) -> list[Path]:
     try:
         return list(workspace.iterdir())
     except OSError:
-        # Whatever has become of the storage root, the attempt has to have its end.
+        # The attempt has to end even if the storage root is gone.
         return []
 
 

@@ -27,7 +27,7 @@ class BlockReader:
 
         Returns:
             At least one byte, unless the file ends at `offset`; fewer than asked for is no sign of its end. They may
-            change with the next read, so whoever keeps them beyond an `await` has to copy them.
+            change with the next read, so a caller that keeps them beyond an `await` has to copy them.
         """
         view = memoryview(self._buffer)[:length]
         try:
@@ -36,7 +36,7 @@ class BlockReader:
             # EAGAIN: not cached. EOPNOTSUPP: a file system that cannot tell.
             if error.errno not in (errno.EAGAIN, errno.EOPNOTSUPP):
                 raise
-            # Whoever is cancelled here closes the file.
+            # A caller that is cancelled here closes the file.
             reading = asyncio.get_running_loop().run_in_executor(None, os.pread, descriptor, length, offset)
             return await finished(reading)
         return self._buffer if count == len(self._buffer) else bytes(view[:count])

@@ -94,6 +94,6 @@ def copy_beside(source: Path, target: Path, partial: Path, stop: threading.Event
 
 def _rename_durably(source: Path, target: Path) -> None:
     os.rename(source, target)
-    # Whoever removes the file again at once may take its folder too.
+    # Another process may remove the file again at once, and its folder with it.
     with suppress(FileNotFoundError):
         sync(target.parent)

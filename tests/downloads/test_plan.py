@@ -1,0 +1,92 @@
+"""Decisions on answers to download requests, without any file (RFC 9110, sections 13 to 15)."""
+
+from __future__ import annotations
+
+import time
+from http import HTTPStatus
+
+import pytest
+
+from open_workshop_storage.core.storage_types import StorageType
+from open_workshop_storage.services.downloads.plan import Plan, hand_over, plan_answer
+from open_workshop_storage.services.storage.files import StoredFile
+from open_workshop_storage.utils.http.dates import parse_date
+
+MODIFIED = 784111777
+FILE = StoredFile("archive/a/x.zip", StorageType.ARCHIVE, 100, MODIFIED * 10**9, (16, "tag"), None)
+ETAG = '"10-tag"'
+
+
+def plan(requested: dict[str, str], method: str = "GET", filename: str | None = None) -> Plan:
+    return plan_answer(method, requested, FILE, filename, "no-cache")
+
+
+def test_a_whole_file_comes_with_all_that_describes_it() -> None:
+    answer = plan({}, filename="my_mod")
+    assert (answer.status, answer.pieces) == (HTTPStatus.OK, [range(100)])
+    assert dict(answer.headers) == {
+        b"content-security-policy": b"default-src 'none'; sandbox",
+        b"cache-control": b"no-cache",
+        b"etag": ETAG.encode(),
+        b"last-modified": b"Sun, 06 Nov 1994 08:49:37 GMT",
+        b"accept-ranges": b"bytes",
+        b"content-disposition": b'attachment; filename="my_mod.zip"',
+        b"content-type": b"application/zip",
+        b"content-length": b"100",
+    }
+
+
+def test_head_has_the_headers_of_get_and_no_body_and_ignores_ranges() -> None:
+    assert plan({}, "HEAD") == plan({})._replace(pieces=[])
+    assert plan({"range": "bytes=0-9"}, "HEAD") == plan({}, "HEAD")
+
+
+@pytest.mark.parametrize(
+    ("requested", "status"),
+    [
+        ({"if-none-match": ETAG}, HTTPStatus.NOT_MODIFIED),
+        ({"if-match": '"other"'}, HTTPStatus.PRECONDITION_FAILED),
+        ({"range": "bytes=100-"}, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE),
+        ({"range": "bytes=0-9", "if-range": '"other"'}, HTTPStatus.OK),
+        ({"range": "bytes=0-9", "if-range": ETAG}, HTTPStatus.PARTIAL_CONTENT),
+    ],
+)
+def test_conditions_decide_before_ranges(requested: dict[str, str], status: HTTPStatus) -> None:
+    assert plan(requested).status is status
+
+
+def test_the_length_of_several_parts_is_that_of_all_pieces() -> None:
+    answer = plan({"range": "bytes=0-9,20-29"})
+    assert [piece for piece in answer.pieces if isinstance(piece, range)] == [range(0, 10), range(20, 30)]
+    assert dict(answer.headers)[b"content-length"] == str(sum(map(len, answer.pieces))).encode()
+
+
+def test_a_time_of_the_future_is_told_as_now() -> None:
+    answer = plan_answer("GET", {}, FILE._replace(modified_ns=(int(time.time()) + 3600) * 10**9), None, "")
+    told = parse_date(dict(answer.headers)[b"last-modified"].decode())
+    assert told is not None and told <= time.time()
+    assert b"cache-control" not in dict(answer.headers)
+
+
+@pytest.mark.parametrize(
+    ("requested", "is_handed_over"),
+    [
+        ({}, True),
+        ({"range": "bytes=0-9"}, True),
+        ({"range": "bytes=0-9", "if-range": ETAG}, True),
+        ({"range": "bytes=0-9,20-29"}, False),
+        ({"range": "items=0-9"}, False),
+        ({"range": "bytes=100-"}, False),
+        ({"if-none-match": ETAG}, False),
+        ({"if-match": ETAG}, False),
+        ({"if-unmodified-since": "Sun, 06 Nov 1994 08:49:37 GMT"}, False),
+    ],
+)
+def test_nginx_gets_only_what_it_sends_as_we_would(requested: dict[str, str], is_handed_over: bool) -> None:
+    planned = plan(requested)
+    answer = hand_over(planned, requested, "/stored/x.zip")
+    assert (answer == planned) is not is_handed_over
+    if is_handed_over:
+        assert answer.status is HTTPStatus.OK and not answer.pieces
+        assert dict(answer.headers)[b"x-accel-redirect"] == b"/stored/x.zip"
+        assert dict(answer.headers)[b"content-length"] == b"0"
