@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from open_workshop_storage.core.settings import SettingsError, load_settings
+from open_workshop_storage.utils.processes.granian import end_server
 
 
 class SettingsMiddleware:
@@ -28,17 +25,6 @@ class SettingsMiddleware:
             except SettingsError as error:
                 await receive()
                 await send({"type": "lifespan.startup.failed", "message": str(error)})
-                _end_server()
+                end_server()
                 return
         await self._app(scope, receive, send)
-
-
-def _end_server() -> None:
-    """End the server that would otherwise start this worker again.
-
-    With `--respawn-failed-workers` granian gives up only if the same worker fails twice in a row, which several
-    workers that fail in turn never do. Its own signals would have it end with status 0.
-    """
-    server = multiprocessing.parent_process()
-    if server is not None and server.pid == os.getppid():
-        os.kill(os.getppid(), signal.SIGUSR1)

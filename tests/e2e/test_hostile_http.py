@@ -13,7 +13,6 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from open_workshop_storage.services.operations.connections import drop_silent_peers
 from tests.conftest import ServiceStarter
 from tests.e2e.under_way import eventually
 from tests.support.client import PATIENCE_SECONDS, statuses, watching
@@ -109,28 +108,6 @@ async def test_a_connection_without_a_whole_request_is_closed(app: str, start_se
         with silent_connections(services.servers[app], 1, sent) as (connection,):
             while connection.recv(65536):
                 pass
-
-
-async def test_a_silent_connection_is_closed_whatever_the_server_is_told_and_others_are_not() -> None:
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if await reader.readline():
-            writer.write(b"answer")
-        writer.close()
-
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
-        dropping = asyncio.create_task(drop_silent_peers(0.1))
-        address = server.sockets[0].getsockname()
-        silent, unused = await asyncio.open_connection(*address)
-        asking, writer = await asyncio.open_connection(*address)
-        writer.write(b"GET / HTTP/1.0 and so on")
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            assert await silent.read() == b""
-        writer.write(b"\n")
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            assert await asking.read() == b"answer"
-        dropping.cancel()
-        writer.close()
-        unused.close()
 
 
 @pytest.mark.parametrize("app", SERVICES)

@@ -53,9 +53,24 @@ def test_the_doctor_finds_running_services_well(services: Services) -> None:
     result = run("doctor", config_of(services))
     found = verdicts(result.stdout)
     assert (result.returncode, result.stderr) == (0, "")
-    assert {found[name] for name in ("storage", "7z", "MANAGER_URL", "ACCESS_SERVICE_URL")} == {"ok"}
+    assert {found[name] for name in ("storage", "7z", "MANAGER_URL", "ACCESS_SERVICE_URL", "granian")} == {"ok"}
     # Those of the tests are cheap, and their Redis keeps nothing.
     assert {found[name] for name in ("upload_file", "delete_file", "storage_manage_token", "Redis")} == {"warning"}
+
+
+def test_the_doctor_names_servers_that_keep_silent_connections(tmp_path: Path) -> None:
+    settings = {
+        "MAIN_DIR": str(tmp_path),
+        "MANAGER_URL": "http://127.0.0.1:9",
+        "ACCESS_SERVICE_URL": "http://127.0.0.1:9",
+    }
+    config = write_config(tmp_path, settings | Secrets().settings())
+    # Its command line is all that the doctor sees of a server.
+    command = [sys.executable, "-c", "input()", "granian", "--http", "auto", "open_workshop_storage.loader:app"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as server:
+        printed = run("doctor", config).stdout
+        server.communicate(b"\n")
+    assert f"FAULT    granian: process {server.pid} was started without --http 1" in printed
 
 
 def test_the_doctor_names_every_fault_and_what_to_do(tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""Child processes, threads and tasks."""
+"""Child processes, threads, tasks and the server."""

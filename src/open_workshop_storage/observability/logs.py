@@ -12,9 +12,10 @@ from urllib.parse import unquote_plus
 
 from opentelemetry import trace
 
+from open_workshop_storage.utils.processes import granian
+
 # What would end a line or act on a terminal, and what cannot be encoded; all of it may come from outside, in names.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_SERVER_LOGGERS = ("_granian", "granian.access")
 # Access logs may hold query strings and headers, as the operator likes. The names of all tokens end alike: `token`,
 # `accessToken`; a name in a query string may be percent-encoded. No name is tried from its middle on, so that a long
 # line takes no longer than its length.
@@ -39,7 +40,7 @@ def configure_logging(form: Literal["text", "json"]) -> None:
         handler = _StandardError()
         root.addHandler(handler)
     handler.setFormatter(formatter)
-    for name in _SERVER_LOGGERS:
+    for name in granian.LOGGERS:
         for server_handler in logging.getLogger(name).handlers:
             server_handler.setFormatter(formatter)
     logging.getLogger("open_workshop_storage").setLevel(logging.INFO)
@@ -92,7 +93,7 @@ class JsonFormatter(logging.Formatter):
 
 def _message(record: logging.LogRecord) -> str:
     text = record.getMessage()
-    if record.name in _SERVER_LOGGERS:
+    if record.name in granian.LOGGERS:
         text = _CREDENTIALS.sub(r"\1 ...", _PARAMETER.sub(_without_token, text))
     return text
 

@@ -1,4 +1,4 @@
-"""Turns telemetry on where there is a DSN, and sees what it still holds off at the end."""
+"""Turns telemetry on where there is a DSN, and sends what is left of it at the end."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
-from fastapi.telemetry._api import _route_selected
 from opentelemetry import _logs, metrics, trace
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from open_workshop_storage.core.settings import Settings, listed
+from open_workshop_storage.observability.fastapi_telemetry import instruct
 
 _logger = logging.getLogger(__name__)
 
@@ -35,12 +35,12 @@ async def open_telemetry(app: FastAPI, settings: Settings) -> AsyncIterator[None
     Called once in each process, after it was forked: exporters have threads and connections of their own.
     """
     if not settings.uptrace_dsn:
-        _instruct(app, _OFF)
+        instruct(app, _OFF)
         yield
         return
     # gRPC's hooks for forks may crash the child while an export is under way; no child of ours calls gRPC.
     os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
-    # gRPC takes its time and memory; who has no telemetry shall not pay for it.
+    # gRPC takes time and memory at import, which services without telemetry need not pay.
     from open_workshop_storage.observability.exporters import start_exporting
 
     start_exporting(settings)
@@ -50,16 +50,11 @@ async def open_telemetry(app: FastAPI, settings: Settings) -> AsyncIterator[None
         "operation_spans": "operation" not in listed(settings.uptrace_fastapi_exclude_spans),
         "exclude": _excluder(listed(settings.uptrace_fastapi_excluded_urls)),
     }
-    _instruct(app, chosen)
+    instruct(app, chosen)
     try:
         yield
     finally:
         await _close()
-
-
-def _instruct(app: FastAPI, config: TelemetryConfig) -> None:
-    # FastAPI wants to know this when the app is made, which is at import; the settings are known only now.
-    app._telemetry.update(config)
 
 
 def _excluder(patterns: list[str]) -> Callable[[Scope], bool] | None:
@@ -76,7 +71,7 @@ def _excluder(patterns: list[str]) -> Callable[[Scope], bool] | None:
 
 
 async def _close() -> None:
-    """Send what is left; give up after `_CLOSING_SECONDS`, should nobody take it."""
+    """Send what is left; give up after `_CLOSING_SECONDS` if the receiver does not take it."""
     providers: tuple[Any, ...] = (
         trace.get_tracer_provider(),
         metrics.get_meter_provider(),
@@ -91,14 +86,3 @@ async def _close() -> None:
             _logger.warning("the last telemetry was not taken in time, and is lost")
             return
         await asyncio.sleep(0.05)
-
-
-def name_route(scope: Scope, route: str) -> None:
-    """Name the span and the figures of a request that is answered before FastAPI's routing.
-
-    Args:
-        route: As the router would write it, such as `/download/{type}/{path}`.
-    """
-    if "fastapi.telemetry" in scope:
-        # What FastAPI's router calls; the route has no other way into the figures.
-        _route_selected(scope=scope, path=route)

@@ -20,7 +20,7 @@ from open_workshop_storage.services.intake.fetch import Fetcher
 from open_workshop_storage.services.manager.callbacks import Callbacks
 from open_workshop_storage.services.manager.file_uploads import FileUploads
 from open_workshop_storage.services.manager.form_tokens import FormTokens
-from open_workshop_storage.services.operations.connections import drop_silent_peers, drop_stalled_peers
+from open_workshop_storage.services.operations.connections import drop_stalled_connections
 from open_workshop_storage.services.operations.gauges import Gauges
 from open_workshop_storage.services.operations.readiness import Readiness
 from open_workshop_storage.services.operations.shutdown import follow_server, stop_in_order
@@ -101,8 +101,7 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
             if settings.uptrace_dsn:
                 tasks.start(Gauges(workspaces, store, lifetime, slots).run())
             tasks.start(stop_in_order(runs, settings.shutdown_grace_seconds))
-        tasks.start(drop_stalled_peers(settings.client_stall_timeout_seconds))
-        tasks.start(drop_silent_peers())
+        tasks.start(drop_stalled_connections(settings.client_stall_timeout_seconds))
         tasks.start(follow_server())
         yield Runtime(
             settings=settings,

@@ -21,7 +21,7 @@ from open_workshop_storage.core.errors import (
     StorageError,
 )
 from open_workshop_storage.core.storage_types import StorageType
-from open_workshop_storage.observability.telemetry import name_route
+from open_workshop_storage.observability.fastapi_telemetry import name_route
 from open_workshop_storage.services.downloads.plan import PRECONDITION_FAILED, RANGE_NOT_SATISFIABLE
 from open_workshop_storage.services.runtime import Runtime
 from open_workshop_storage.utils.http.media_types import DEFAULT_MEDIA_TYPE, SAFE_MEDIA_TYPES

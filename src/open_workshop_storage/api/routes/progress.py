@@ -13,7 +13,7 @@ from open_workshop_storage.api.dependencies import read_claims
 from open_workshop_storage.core.errors import ServiceUnavailable, StorageError
 from open_workshop_storage.core.events import Event
 from open_workshop_storage.core.store import JobStore
-from open_workshop_storage.observability.telemetry import name_route
+from open_workshop_storage.observability.fastapi_telemetry import name_route
 from open_workshop_storage.services.runtime import Runtime
 
 _PREFIX = "/transfer/ws/"

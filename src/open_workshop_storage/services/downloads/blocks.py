@@ -11,15 +11,12 @@ from starlette.types import Message, Receive, Send
 
 from open_workshop_storage.services.downloads.plan import Piece
 from open_workshop_storage.services.storage.files import MOST_READ_BYTES, OpenedFile
+from open_workshop_storage.utils.processes.granian import WAITING_BLOCKS, WRITER_BYTES
 
 # Small blocks cost several times as much per byte. Larger ones cost more too: they leave the core's cache between one
 # copy and the next, and the budget has none left for the seventh client.
 _MOST_BLOCK_BYTES = MOST_READ_BYTES
 _LEAST_BLOCK_BYTES = 8 * 1024
-# What granian takes ahead of a client: its writer collects 400 KiB, four blocks wait for that, one in `send`, and the
-# writer goes over its mark by up to one.
-_WRITER_BYTES = 400 * 1024
-_WAITING_BLOCKS = 6
 _BUDGET_BYTES = 40 * 1024 * 1024
 # No client gets more than one of so many shares of what is left.
 _SHARES = 6
@@ -89,7 +86,7 @@ class _Budget:
 
     def reserve(self) -> tuple[int, int]:
         """Return how large blocks may be for a share of what is left, and the bytes of that share; 0 if it is none."""
-        block_bytes = min((self._left_bytes // _SHARES - _WRITER_BYTES) // _WAITING_BLOCKS, _MOST_BLOCK_BYTES)
+        block_bytes = min((self._left_bytes // _SHARES - WRITER_BYTES) // WAITING_BLOCKS, _MOST_BLOCK_BYTES)
         if block_bytes <= _LEAST_BLOCK_BYTES:
             return _LEAST_BLOCK_BYTES, 0
         reserved_bytes = _ahead(block_bytes)
@@ -137,7 +134,7 @@ class _Share:
 
 
 def _ahead(block_bytes: int) -> int:
-    return _WRITER_BYTES + _WAITING_BLOCKS * block_bytes
+    return WRITER_BYTES + WAITING_BLOCKS * block_bytes
 
 
 async def _disconnection(receive: Receive) -> None:

@@ -21,6 +21,7 @@ from open_workshop_storage.stores.redis_client import redis_client
 from open_workshop_storage.utils.archives.faults import ArchiveFault
 from open_workshop_storage.utils.archives.seven_zip import SevenZip
 from open_workshop_storage.utils.http.dates import parse_date
+from open_workshop_storage.utils.processes import granian
 
 _PATIENCE_SECONDS = 5.0
 _MOST_SKEW_SECONDS = 10.0
@@ -78,6 +79,7 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
         _redis,
         _neighbours,
         _limits,
+        _servers,
     ]
     for check in checks:
         for finding in await check(settings):
@@ -198,6 +200,17 @@ async def _limits(settings: Settings) -> list[Finding]:
     if most < _LEAST_OPEN_FILES:
         return [warning("open files", f"at most {most} for this user; raise LimitNOFILE for many downloads at once")]
     return [ok("open files", f"{most} allowed")]
+
+
+async def _servers(settings: Settings) -> list[Finding]:
+    found = dict(await asyncio.to_thread(lambda: [*granian.servers()]))
+    if not found:
+        return [ok("granian", "no service of this user runs here; start each with --http 1")]
+    text = "was started without --http 1, and keeps connections that send nothing; add the option to its command"
+    faults = [
+        fault("granian", f"process {pid} {text}") for pid, speaks_http1_only in found.items() if not speaks_http1_only
+    ]
+    return faults or [ok("granian", f"{len(found)} processes, all with --http 1")]
 
 
 def _size(count: int) -> str:
