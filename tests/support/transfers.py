@@ -12,7 +12,6 @@ from pathlib import Path
 import httpx
 
 from open_workshop_storage.core.claims import parse_claims
-from open_workshop_storage.core.errors import StorageError
 from open_workshop_storage.core.job import Job
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.services.archives.archives import Archives
@@ -22,6 +21,7 @@ from open_workshop_storage.services.manager.callbacks import Callbacks
 from open_workshop_storage.services.storage.local import LocalFiles
 from open_workshop_storage.services.storage.workspaces import Workspaces
 from open_workshop_storage.services.transfers.cleanup import Cleanup
+from open_workshop_storage.services.transfers.job_run import JobRun
 from open_workshop_storage.services.transfers.lifetime import Lifetime
 from open_workshop_storage.services.transfers.moves import Moves
 from open_workshop_storage.services.transfers.runs import Runs
@@ -63,13 +63,22 @@ class Bench:
         announced = len(content) if isinstance(content, bytes) else None
         return await self.transfers.upload(parse_claims(claims), chunks, "mod.zip", announced)
 
+    async def run_in(self, job: Job, content: bytes) -> JobRun:
+        """Store a job, and begin a run at it that has received a file."""
+        owner = job.owner or "me"
+        job = await self.store.save(job.model_copy(update={"owner": owner, "source_file": f"{owner}/source"}), None)
+        run = self.runs.hold(job)
+        run.folder.mkdir(parents=True)
+        run.source.write_bytes(content)
+        return run
+
     async def job(self, job_id: str) -> Job:
         """Return the record of a job that is there."""
         job = await self.store.get(job_id)
         assert job is not None
         return job
 
-    async def stages_of(self, job_id: str, work: asyncio.Task[object]) -> Sequence[str]:
+    async def stages_of(self, job_id: str) -> Sequence[str]:
         """Return the stages that a socket hears of until the job ends."""
         heard: list[str] = []
         async with self.store.watch(job_id) as events, asyncio.timeout(PATIENCE_SECONDS):
@@ -78,7 +87,7 @@ class Bench:
                 if stage not in heard[-1:]:
                     heard.append(stage)
                 if event.kind.final:
-                    return heard
+                    break
         return heard
 
 
@@ -110,7 +119,7 @@ async def bench(folder: Path, answer: Answer = reply(200), **changes: object) ->
     """
     async with (
         running_origin(answer) as manager,
-        httpx.AsyncClient(trust_env=False, timeout=None) as http,
+        httpx.AsyncClient(trust_env=False, timeout=None, verify=False) as http,
         aclosing(Images()) as images,
         Tasks() as tasks,
     ):
@@ -143,9 +152,3 @@ async def bench(folder: Path, answer: Answer = reply(200), **changes: object) ->
             worker,
             cleanup,
         )
-
-
-def refused(error: BaseException | None) -> tuple[int, str, str]:
-    """Return what a refusal tells the client and the Manager."""
-    assert isinstance(error, StorageError)
-    return error.status, error.message, error.reason

@@ -60,7 +60,7 @@ async def test_a_transfer_from_a_url_is_fetched_packed_and_reported(tmp_path: Pa
         assert await parts.transfers.start(claims) == "pending"
         (job,) = await parts.store.take("me", 1)
         resuming = asyncio.create_task(parts.transfers.resume(job))
-        heard = await parts.stages_of(JOB_ID, resuming)
+        heard = await parts.stages_of(JOB_ID)
         await resuming
         assert heard == ["pending", "downloading", "downloaded", "extracting", "repacking", "packed"]
         ended = await parts.job(JOB_ID)

@@ -1,0 +1,168 @@
+"""What the Manager does with packed files."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from open_workshop_storage.core.errors import (
+    InvalidType,
+    JobMissing,
+    NoSpace,
+    PackedMissing,
+    PathOutsideStorage,
+    SourceMissing,
+    UnsupportedFormat,
+    UploadInProgress,
+)
+from open_workshop_storage.core.facts import MoveBegun
+from open_workshop_storage.core.job import Inner, Job, Stage
+from tests.support.archives import SMALL_MOD, entries_of, zip_of
+from tests.support.jobs import job_in, new_job
+from tests.support.transfers import Bench, bench, eventually
+
+pytestmark = pytest.mark.anyio
+
+MOD = zip_of(SMALL_MOD)
+FINAL = "archive/mods/7/main.zip"
+
+
+async def packed(parts: Bench, **values: object) -> Job:
+    """Store a packed job, with its file in the workspace."""
+    job = new_job(stage=Stage.PACKED, packed_file="run/source", source_file="run/source", **values)
+    folder = parts.workspaces.folder(job.job_id) / "run"
+    folder.mkdir(parents=True)
+    (folder / "source").write_bytes(MOD)
+    sizes = {"packed_bytes": len(MOD), "unpacked_bytes": 9}
+    return await parts.store.save(job.model_copy(update=sizes), None)
+
+
+async def test_a_move_puts_the_file_in_its_place_and_is_answered_again(tmp_path: Path) -> None:
+    async with bench(tmp_path) as parts:
+        job = await packed(parts)
+        moved = await parts.moves.move(job.job_id, "archive", "mods/7/main.zip")
+        assert (moved.state, moved.move_to, moved.moved_bytes, moved.owner) == (Inner.MOVED, FINAL, len(MOD), None)
+        assert (tmp_path / FINAL).read_bytes() == MOD
+        assert not parts.workspaces.folder(job.job_id).exists()
+        assert await parts.moves.move(job.job_id, "archive", "mods/7/main.zip") == moved
+        with pytest.raises(PackedMissing):
+            await parts.moves.move(job.job_id, "archive", "mods/8/main.zip")
+
+
+async def test_of_two_moves_at_once_one_moves_and_the_other_waits(tmp_path: Path) -> None:
+    async with bench(tmp_path) as parts:
+        job = await packed(parts)
+        moves = [parts.moves.move(job.job_id, "archive", "mods/7/main.zip") for _ in range(2)]
+        first, second = await asyncio.gather(*moves)
+        assert first == second == await parts.store.get(job.job_id)
+        assert first.version == job.version + 2
+
+
+@pytest.mark.parametrize("state", [*Stage, Inner.PAUSED])
+async def test_only_a_packed_job_is_moved(tmp_path: Path, state: Stage | Inner) -> None:
+    if state is Stage.PACKED:
+        return
+    async with bench(tmp_path) as parts:
+        job = await parts.store.save(job_in(state), None)
+        with pytest.raises(PackedMissing):
+            await parts.moves.move(job.job_id, "archive", "mods/7/main.zip")
+        assert await parts.store.get(job.job_id) == job
+
+
+async def test_a_move_of_no_job_or_to_no_place_is_refused(tmp_path: Path) -> None:
+    async with bench(tmp_path) as parts:
+        job = await packed(parts)
+        with pytest.raises(JobMissing):
+            await parts.moves.move("job-unknown", "archive", "mods/7/main.zip")
+        with pytest.raises(InvalidType):
+            await parts.moves.move(job.job_id, "temp", "main.zip")
+        with pytest.raises(PathOutsideStorage):
+            await parts.moves.move(job.job_id, "archive", "../../main.zip")
+        assert await parts.store.get(job.job_id) == job
+
+
+async def test_a_move_that_fails_is_undone_and_may_be_said_again(tmp_path: Path) -> None:
+    async with bench(tmp_path) as parts:
+        job = await packed(parts)
+        file = parts.workspaces.folder(job.job_id) / "run" / "source"
+        file.rename(tmp_path / "away")
+        with pytest.raises(PackedMissing):
+            await parts.moves.move(job.job_id, "archive", "mods/7/main.zip")
+        undone = await parts.job(job.job_id)
+        assert (undone.state, undone.move_to, undone.owner) == (Stage.PACKED, None, None)
+        (tmp_path / "away").rename(file)
+        assert (await parts.moves.move(job.job_id, "archive", "mods/8/main.zip")).state is Inner.MOVED
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+async def test_a_move_that_a_dead_worker_began_is_carried_out_or_found_to_have_been(
+    tmp_path: Path, in_place: bool
+) -> None:
+    async with bench(tmp_path) as parts:
+        job = await packed(parts)
+        moving = await parts.store.save(job.changed(MoveBegun(FINAL, "dead")), None)
+        if in_place:
+            (tmp_path / FINAL).parent.mkdir(parents=True)
+            (parts.workspaces.folder(job.job_id) / "run" / "source").rename(tmp_path / FINAL)
+        await parts.transfers.resume(await parts.store.save(moving.model_copy(update={"owner": "me"}), None))
+        moved = await parts.job(job.job_id)
+        assert (moved.state, moved.moved_bytes) == (Inner.MOVED, len(MOD))
+        assert (tmp_path / FINAL).read_bytes() == MOD
+
+
+async def test_another_file_in_the_place_is_not_taken_for_a_moved_one(tmp_path: Path) -> None:
+    async with bench(tmp_path) as parts:
+        job = await packed(parts)
+        moving = await parts.store.save(job.changed(MoveBegun(FINAL, "me")), None)
+        (parts.workspaces.folder(job.job_id) / "run" / "source").unlink()
+        (tmp_path / FINAL).parent.mkdir(parents=True)
+        (tmp_path / FINAL).write_bytes(b"another")
+        await parts.transfers.resume(moving)
+        assert (await parts.job(job.job_id)).state is Stage.PACKED
+
+
+async def test_a_repack_takes_the_place_of_the_packed_file(tmp_path: Path) -> None:
+    async with bench(tmp_path) as parts:
+        job = await packed(parts)
+        again = await parts.moves.repack(job.job_id, 0)
+        assert again.packed_file != job.packed_file
+        file = parts.workspaces.folder(job.job_id) / str(again.packed_file)
+        assert entries_of(file.read_bytes()) == SMALL_MOD
+        assert again.unpacked_bytes == sum(map(len, SMALL_MOD.values()))
+        assert again.packed_bytes == file.stat().st_size
+        await eventually(lambda: list(file.parent.iterdir()) == [file])
+        assert parts.manager.requests == []
+
+
+async def test_of_two_repacks_of_one_file_the_last_one_counts(tmp_path: Path) -> None:
+    async with bench(tmp_path) as parts:
+        job = await packed(parts)
+        await asyncio.gather(*(parts.moves.repack(job.job_id, level) for level in (0, 9)))
+        kept = await parts.job(job.job_id)
+        assert (parts.workspaces.folder(job.job_id) / str(kept.packed_file)).stat().st_size == kept.packed_bytes
+
+
+async def test_what_cannot_be_repacked_is_refused(tmp_path: Path) -> None:
+    async with bench(tmp_path) as parts:
+        with pytest.raises(JobMissing):
+            await parts.moves.repack("job-unknown", None)
+        busy = await parts.store.save(job_in(Stage.UPLOADED).model_copy(update={"source_file": "me/source"}), None)
+        with pytest.raises(UploadInProgress):
+            await parts.moves.repack(busy.job_id, None)
+        moved = await parts.store.save(job_in(Inner.MOVED), None)
+        with pytest.raises(SourceMissing):
+            await parts.moves.repack(moved.job_id, None)
+        image = await packed(parts, claims=new_job({"transfer_kind": "img", "storage_type": "avatar"}).claims)
+        with pytest.raises(UnsupportedFormat):
+            await parts.moves.repack(image.job_id, None)
+
+
+async def test_a_repack_that_fails_leaves_the_job_and_no_files(tmp_path: Path) -> None:
+    async with bench(tmp_path, storage_reserve_bytes=2**60) as parts:
+        job = await packed(parts)
+        with pytest.raises(NoSpace):
+            await parts.moves.repack(job.job_id, None)
+        assert await parts.store.get(job.job_id) == job
+        assert [folder.name for folder in parts.workspaces.folder(job.job_id).iterdir()] == ["run"]

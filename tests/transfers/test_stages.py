@@ -1,0 +1,98 @@
+"""What becomes of received files, with a real `7z`."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from open_workshop_storage.core.errors import CorruptArchive, EncryptedArchive, ImageExpected
+from open_workshop_storage.core.facts import Packed
+from open_workshop_storage.core.job import Stage
+from open_workshop_storage.core.store import Slot
+from tests.support.archives import SMALL_MOD, entries_of, seven_zip_of, tar_of, zip_of
+from tests.support.images import saved
+from tests.support.jobs import job_in, new_job
+from tests.support.transfers import bench, eventually
+
+pytestmark = pytest.mark.anyio
+
+UPLOADED = job_in(Stage.UPLOADED)
+UNPACKED_BYTES = sum(map(len, SMALL_MOD.values()))
+IMAGE = {"transfer_kind": "img", "storage_type": "avatar"}
+
+
+@pytest.mark.parametrize(
+    ("content", "stages"),
+    [
+        (zip_of(SMALL_MOD), ["uploaded", "packed"]),
+        (zip_of(SMALL_MOD, 0), ["uploaded", "extracting", "repacking", "packed"]),
+        (seven_zip_of(SMALL_MOD), ["uploaded", "extracting", "repacking", "packed"]),
+        (tar_of(SMALL_MOD), ["uploaded", "extracting", "repacking", "packed"]),
+        (b"a plain text", ["uploaded", "repacking", "packed"]),
+    ],
+    ids=["kept ZIP", "stored ZIP", "7z", "tar", "plain file"],
+)
+async def test_each_kind_of_file_goes_through_its_stages(tmp_path: Path, content: bytes, stages: list[str]) -> None:
+    async with bench(tmp_path) as parts:
+        run = await parts.run_in(UPLOADED, content)
+        listening = asyncio.create_task(parts.stages_of(UPLOADED.job_id))
+        await asyncio.sleep(0)
+        job = await parts.runs.attempt(run, parts.stages.prepare(run))
+        assert await listening == stages
+        packed = parts.workspaces.folder(job.job_id) / str(job.packed_file)
+        assert job.packed_bytes == packed.stat().st_size
+        expected = {"mod.zip": content} if content == b"a plain text" else SMALL_MOD
+        assert entries_of(packed.read_bytes()) == expected
+        assert job.unpacked_bytes == sum(map(len, expected.values()))
+        await eventually(lambda: not (run.folder / "extracted").exists())
+
+
+async def test_an_image_becomes_a_webp(tmp_path: Path) -> None:
+    async with bench(tmp_path) as parts:
+        run = await parts.run_in(new_job(IMAGE, stage=Stage.UPLOADED), saved(Image.new("RGB", (8, 8)), "PNG"))
+        packed = await parts.stages.prepare(run)
+        assert packed == Packed("me/packed.webp", (run.folder / "packed.webp").stat().st_size, packed.packed_bytes)
+        assert run.job.stage is Stage.PROCESSING
+
+
+async def test_what_is_no_image_or_a_broken_archive_is_refused(tmp_path: Path) -> None:
+    async with bench(tmp_path) as parts:
+        with pytest.raises(ImageExpected):
+            await parts.stages.prepare(await parts.run_in(new_job(IMAGE, stage=Stage.UPLOADED), b"text"))
+        with pytest.raises(CorruptArchive):
+            await parts.stages.prepare(await parts.run_in(new_job(stage=Stage.UPLOADED), zip_of(SMALL_MOD)[:-30]))
+
+
+async def test_a_received_file_is_named_by_the_record_once_the_disk_has_it(tmp_path: Path) -> None:
+    async with bench(tmp_path) as parts:
+        job = await parts.store.save(job_in(Stage.UPLOADING), None)
+        run = parts.runs.hold(job)
+        run.folder.mkdir(parents=True)
+        source = run.folder / "source"
+        source.write_bytes(zip_of(SMALL_MOD))
+        await run.received(source, Stage.UPLOADED, source.stat().st_size, is_on_disk=False)
+        assert run.job.source_file is None
+        await parts.stages.prepare(run)
+        assert (await parts.job(job.job_id)).source_file == "me/source"
+
+
+async def test_a_repack_waits_for_a_slot_and_gives_it_back(tmp_path: Path) -> None:
+    async with bench(tmp_path, transfer_repack_concurrency=1) as parts:
+        run = await parts.run_in(UPLOADED, seven_zip_of(SMALL_MOD))
+        async with parts.slots.at_once(Slot.REPACK, "another"):
+            preparing = asyncio.create_task(parts.stages.prepare(run))
+            await eventually(lambda: parts.slots.counts()[Slot.REPACK] == (1, 1))
+            assert (await parts.job(UPLOADED.job_id)).stage is Stage.UPLOADED
+        await preparing
+        assert parts.slots.counts()[Slot.REPACK] == (0, 0)
+
+
+async def test_an_encrypted_start_is_refused_of_archives_only(tmp_path: Path) -> None:
+    encrypted = b"PK\x03\x04\x14\x00\x01\x00" + bytes(22)
+    async with bench(tmp_path) as parts:
+        with pytest.raises(EncryptedArchive):
+            parts.stages.judge_start(await parts.run_in(UPLOADED, b""), encrypted)
+        parts.stages.judge_start(await parts.run_in(new_job(IMAGE, stage=Stage.UPLOADED), b""), encrypted)

@@ -1,0 +1,93 @@
+"""What a loader's process does besides answering requests, over a memory store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from open_workshop_storage.core.callback import callback_of
+from open_workshop_storage.core.claims import parse_claims
+from open_workshop_storage.core.events import EventKind
+from open_workshop_storage.core.job import Inner, Job, Stage
+from open_workshop_storage.services.transfers import worker
+from tests.support.archives import SMALL_MOD, zip_of
+from tests.support.jobs import job_in, new_job
+from tests.support.origins import reply, running_origin
+from tests.support.transfers import Bench, bench, eventually
+
+pytestmark = pytest.mark.anyio
+
+JOB_ID = "job-12345678"
+
+
+@asynccontextmanager
+async def working(parts: Bench) -> AsyncIterator[None]:
+    """Have the worker work while the block runs."""
+    task = asyncio.create_task(parts.worker.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def ended(parts: Bench, job_id: str) -> Job:
+    while not (job := await parts.job(job_id)).ended:
+        await asyncio.sleep(0.01)
+    return job
+
+
+async def test_a_queued_job_is_taken_at_once(tmp_path: Path) -> None:
+    async with bench(tmp_path) as parts, running_origin(reply(200, body=zip_of(SMALL_MOD))) as origin:
+        async with working(parts):
+            await parts.transfers.start(parse_claims({"job_id": JOB_ID, "download_url": f"{origin.url}/mod.zip"}))
+            async with asyncio.timeout(20):
+                assert (await ended(parts, JOB_ID)).stage is Stage.PACKED
+
+
+async def test_paused_uploads_and_jobs_of_others_are_left_alone(tmp_path: Path) -> None:
+    async with bench(tmp_path) as parts, running_origin(reply(200, body=zip_of(SMALL_MOD))) as origin:
+        left = [await parts.store.save(job_in(state), None) for state in (Inner.PAUSED, Stage.UPLOADING)]
+        async with working(parts):
+            await parts.transfers.start(parse_claims({"job_id": JOB_ID, "download_url": f"{origin.url}/mod.zip"}))
+            async with asyncio.timeout(20):
+                await ended(parts, JOB_ID)
+        assert [await parts.store.get(job.job_id) for job in left] == left
+
+
+async def test_a_worker_that_is_about_to_go_takes_no_job(tmp_path: Path) -> None:
+    async with bench(tmp_path) as parts:
+        parts.lifetime.stopping.set()
+        job = await parts.store.save(new_job({"download_url": "http://127.0.0.1:9/"}, origin="url"), None)
+        async with working(parts):
+            await asyncio.sleep(0.05)
+        assert await parts.store.get(job.job_id) == job
+
+
+async def test_callbacks_that_come_due_are_delivered(tmp_path: Path) -> None:
+    async with bench(tmp_path) as parts:
+        job = job_in(Stage.PACKED)
+        callback = callback_of(job)
+        await parts.store.save(job, EventKind.COMPLETE, callback)
+        await parts.store.retry_callback(callback, 0.0)
+        async with working(parts):
+            await eventually(lambda: parts.manager.requests)
+
+
+async def test_background_work_that_fails_begins_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "_POLL_SECONDS", 0.01)
+    failures = 0
+
+    async def fail() -> None:
+        nonlocal failures
+        failures += 1
+        raise RuntimeError("unforeseen")
+
+    async with bench(tmp_path) as parts:
+        monkeypatch.setattr(parts.store, "run", fail)
+        async with working(parts):
+            await eventually(lambda: failures > 1)
