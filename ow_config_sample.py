@@ -88,6 +88,9 @@ TRANSFER_DOWNLOAD_TIMEOUT_SECONDS = 3600
 # How long either may go without a byte; 0 = no limit.
 TRANSFER_IDLE_TIMEOUT_SECONDS = 60
 
+# Average rate in bytes per second that either must keep after its first minute, or it times out; 0 = any rate.
+TRANSFER_MIN_BYTES_PER_SECOND = 1024
+
 # How long one 7z command may run in all, and without output.
 SEVEN_ZIP_TIMEOUT_SECONDS = 3600
 SEVEN_ZIP_IDLE_TIMEOUT_SECONDS = 60

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -68,3 +70,32 @@ def test_the_boundary_stands_in_the_content_type() -> None:
     assert multipart_boundary(URLENCODED) is None
     with pytest.raises(FormError):
         multipart_boundary("multipart/form-data; boundary=")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"".join(part(str(number), bytes(10_000)) for number in range(7)),
+        part("field", bytes(17_000)),
+        part("n" * 70_000, b""),
+        b"--b\r\n" + b"X: y\r\nContent-Disposition: form-data; name=a\r\n" * 2000,
+        b"--b\r\n" + b"h" * 70_000,
+        b"--b\r\nContent-Disposition: form-data; name=" + b"h" * 70_000,
+    ],
+)
+def test_all_of_a_form_but_its_file_is_bounded_together(body: bytes) -> None:
+    reader = MultipartReader(b"b", "file")
+    reader.feed(part("file", bytes(1_000_000)) + part("a", bytes(16_000)) + part("b", bytes(16_000)))
+    with pytest.raises(FormError):
+        MultipartReader(b"b", "file").feed(body)
+
+
+def test_a_field_of_wide_characters_takes_no_more_memory_than_it_has_bytes() -> None:
+    body = part("field", b"a" * 15_000 + "😀".encode()) + b"--b--\r\n"
+    reader = MultipartReader(b"b", "file")
+    tracemalloc.start()
+    reader.feed(body)
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 20_000
+    assert reader.text("field") == "a" * 15_000 + "😀"

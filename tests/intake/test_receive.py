@@ -6,18 +6,21 @@ import asyncio
 import os
 import random
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from open_workshop_storage.core.errors import FileTooLarge, NoSpace, UploadTimedOut
+from open_workshop_storage.core.errors import ClientGone, FileTooLarge, NoSpace, UploadTimedOut
 from open_workshop_storage.services.intake.receive import BLOCK_BYTES, ReceiveLimits, receive
 from tests.support.mounts import skipping_if_refused
 from tests.support.standing_disk import standing_disk, waiting_threads
 
 pytestmark = pytest.mark.anyio
 
-UNLIMITED = ReceiveLimits(max_bytes=0, total_seconds=0, idle_seconds=0, reserve_bytes=0, timed_out=UploadTimedOut)
+UNLIMITED = ReceiveLimits(
+    max_bytes=0, total_seconds=0, idle_seconds=0, min_bytes_per_second=0, reserve_bytes=0, timed_out=UploadTimedOut
+)
 BLOCK = random.Random(8).randbytes(3_000_000)
 
 
@@ -68,22 +71,63 @@ async def test_the_first_block_of_a_large_file_is_judged_before_it_is_written(
     assert all(BLOCK.startswith(block) and len(block) >= BLOCK_BYTES for block in judged)
 
 
-async def test_announced_space_is_set_aside_at_once_and_given_back_if_less_comes(tmp_path: Path) -> None:
+async def test_no_space_is_set_aside_for_what_was_only_announced(tmp_path: Path) -> None:
     target = tmp_path / "file"
-    announced = 50_000_000
     seen: list[tuple[int, int]] = []
 
     async def body() -> AsyncIterator[bytes]:
-        state = target.stat()
-        seen.append((state.st_size, state.st_blocks * 512))
-        yield b"all"
+        yield BLOCK[:600_000]
+        seen.append((target.stat().st_size, target.stat().st_blocks * 512))
+        yield BLOCK[600_000:]
 
-    await receive(body(), target, UNLIMITED, announced, lambda count: None)
-    ((size, reserved),) = seen
-    assert size == 0, "a file that is not complete must not look so"
-    assert reserved >= announced
-    assert target.read_bytes() == b"all"
-    assert target.stat().st_blocks * 512 < 100_000
+    await receive(body(), target, UNLIMITED, len(BLOCK), lambda count: None)
+    ((size, blocks),) = seen
+    assert size <= 600_000, "a file that is not complete must not look so"
+    assert blocks < 1_000_000
+
+
+async def test_less_than_was_announced_is_an_interruption(tmp_path: Path) -> None:
+    with pytest.raises(ClientGone, match="^Upload interrupted$"):
+        await receive(sent([BLOCK[:600_000]]), tmp_path / "file", UNLIMITED, 600_001, lambda count: None)
+    received = await receive(sent([BLOCK]), tmp_path / "file", UNLIMITED, 600_001, lambda count: None)
+    assert received.size == len(BLOCK), "a hint may say too little"
+
+
+async def test_less_than_a_block_takes_no_disk_space_before_its_end(tmp_path: Path) -> None:
+    seen: list[bool] = []
+
+    async def body() -> AsyncIterator[bytes]:
+        yield BLOCK[:500_000]
+        seen.append((tmp_path / "new").exists())
+
+    await receive(body(), tmp_path / "new" / "file", UNLIMITED, None, lambda count: None)
+    assert seen == [False]
+    assert (tmp_path / "new" / "file").read_bytes() == BLOCK[:500_000]
+
+
+def test_a_sender_must_keep_its_average_rate_after_a_minute() -> None:
+    limits = replace(UNLIMITED, min_bytes_per_second=1000)
+    assert limits.patience(0, 0, 0) == 60
+    assert limits.patience(59, 59, 1) == 1
+    assert limits.patience(100, 100, 120_000) == 20
+    assert limits.patience(500, 10, 0) == 50, "a slow disk is not the sender's fault"
+    with pytest.raises(UploadTimedOut):
+        limits.patience(61, 61, 60_999)
+    assert replace(limits, idle_seconds=5, total_seconds=70).patience(66, 66, 90_000) == 4
+    assert UNLIMITED.patience(10**6, 10**6, 1) is None
+
+
+async def test_a_sender_below_its_rate_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("open_workshop_storage.services.intake.receive._FIRST_SECONDS", 0.1)
+
+    async def dripping() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x"
+            await asyncio.sleep(0.01)
+
+    with pytest.raises(UploadTimedOut):
+        limits = replace(UNLIMITED, min_bytes_per_second=10_000)
+        await receive(dripping(), tmp_path / "file", limits, None, lambda count: None)
 
 
 async def test_more_than_the_disk_has_is_refused_before_anything_comes(tmp_path: Path) -> None:
@@ -92,7 +136,7 @@ async def test_more_than_the_disk_has_is_refused_before_anything_comes(tmp_path:
 
 
 async def test_a_body_larger_than_announced_or_allowed_ends(tmp_path: Path) -> None:
-    limits = ReceiveLimits(max_bytes=10, total_seconds=0, idle_seconds=0, reserve_bytes=0, timed_out=UploadTimedOut)
+    limits = replace(UNLIMITED, max_bytes=10)
     with pytest.raises(FileTooLarge):
         await receive(sent([bytes(6), bytes(6)]), tmp_path / "file", limits, 5, lambda count: None)
 
@@ -103,9 +147,7 @@ async def test_a_sender_who_falls_silent_or_takes_too_long_is_given_up(tmp_path:
         await asyncio.Event().wait()
 
     for total, idle in ((0, 0.05), (0.05, 0)):
-        limits = ReceiveLimits(
-            max_bytes=0, total_seconds=total, idle_seconds=idle, reserve_bytes=0, timed_out=UploadTimedOut
-        )
+        limits = replace(UNLIMITED, total_seconds=total, idle_seconds=idle)
         with pytest.raises(UploadTimedOut):
             await receive(silent(), tmp_path / "file", limits, None, lambda count: None)
 
@@ -119,7 +161,7 @@ async def test_a_body_that_is_given_up_ends_no_sooner_than_what_is_being_written
             yield b"rest"
 
         target = disk.folder / "file"
-        receiving = asyncio.create_task(receive(body(), target, UNLIMITED, None, lambda count: None))
+        receiving = asyncio.create_task(receive(body(), target, UNLIMITED, 4, lambda count: None))
         while not target.exists():
             await asyncio.sleep(0.01)
         with disk.standing_still():

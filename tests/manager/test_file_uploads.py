@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from io import BytesIO
@@ -131,23 +132,36 @@ async def test_a_file_over_the_limit_is_refused_announced_or_not(tmp_path: Path,
     await receiver.store(BOUNDARY, pieces(form(FIELDS, bytes(1000))), None)
 
 
-async def test_files_whose_tokens_have_not_come_share_a_limit(tmp_path: Path, images: Images) -> None:
-    receiver = uploads(tmp_path, images, upload_untrusted_max_bytes=1_000_000)
-    begun = asyncio.Event()
+async def unfinished(begun: asyncio.Event, size: int) -> AsyncIterator[bytes]:
+    """Send so much of a file, and then nothing more."""
+    yield form(FIELDS, bytes(size + 100))[:size]
+    begun.set()
+    await asyncio.Event().wait()
 
-    async def unfinished() -> AsyncIterator[bytes]:
-        yield form(FIELDS, bytes(700_000))[:700_000]
-        begun.set()
-        await asyncio.Event().wait()
 
-    waiting = asyncio.create_task(receiver.store(BOUNDARY, unfinished(), None))
+async def test_files_without_tokens_share_a_limit_and_the_silent_one_makes_room(tmp_path: Path, images: Images) -> None:
+    receiver, begun = uploads(tmp_path, images, upload_untrusted_max_bytes=1_000_000), asyncio.Event()
+    silent = asyncio.create_task(receiver.store(BOUNDARY, unfinished(begun, 700_000), None))
     await begun.wait()
+    await send(receiver, form(FIELDS, bytes(900_000), file_first=False))
+    assert not silent.done(), "a token that comes first takes nothing from the others"
+    await send(receiver, form(FIELDS, bytes(900_000)))
     with pytest.raises(ServiceUnavailable):
-        await send(receiver, form(FIELDS, bytes(500_000)))
-    await send(receiver, form(FIELDS, bytes(500_000), file_first=False))
-    waiting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
+        await silent
     with pytest.raises(FileTooLarge):
         await send(receiver, form(FIELDS, bytes(2_000_000)))
-    await send(receiver, form(FIELDS, bytes(500_000)))
+    assert not any((tmp_path / "temp").iterdir())
+
+
+async def test_unfinished_forms_without_tokens_take_no_thread_and_no_file(tmp_path: Path, images: Images) -> None:
+    receiver = uploads(tmp_path, images)
+    threads = threading.active_count()
+    begun = [asyncio.Event() for _ in range(100)]
+    waiting = [asyncio.create_task(receiver.store(BOUNDARY, unfinished(event, 100_000), None)) for event in begun]
+    for event in begun:
+        await event.wait()
+    assert threading.active_count() <= threads
+    assert not any((tmp_path / "temp").iterdir())
+    for task in waiting:
+        task.cancel()
+    await asyncio.wait(waiting)

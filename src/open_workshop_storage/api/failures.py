@@ -20,6 +20,7 @@ from open_workshop_storage.core.errors import BadRequest, StorageError
 
 _LINGER_SECONDS = 20.0
 _LINGER_IDLE_SECONDS = 5.0
+_LINGER_MESSAGES = 16384
 
 
 async def answer_storage_error(request: Request, error: StorageError) -> Response:
@@ -47,11 +48,11 @@ class _PatientAnswer(PlainTextResponse):
         await super().__call__(scope, receive, send)
         with suppress(TimeoutError):
             async with asyncio.timeout(_LINGER_SECONDS):
-                more = True
-                while more:
+                for _ in range(_LINGER_MESSAGES):
                     async with asyncio.timeout(_LINGER_IDLE_SECONDS):
                         # Once all of the body is there, the server says that the client has gone.
-                        more = (await receive()).get("more_body", False)
+                        if not (await receive()).get("more_body", False):
+                            break
 
 
 async def answer_http_error(request: Request, error: HTTPException) -> Response:

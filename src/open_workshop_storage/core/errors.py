@@ -193,10 +193,17 @@ class UploadTimedOut(StorageError):
 
 
 class ClientGone(StorageError):
-    """The client went away before the body's end, and does not read this answer."""
+    """The client left before the body's end, or sent fewer bytes than it announced."""
 
     status = 400
     message = "Upload interrupted"
+
+
+class TooManyPieces(StorageError):
+    """A body in so many small pieces that reading it would take seconds of CPU time."""
+
+    status = 400
+    message = "Body in too many small pieces"
 
 
 class UploadFailed(StorageError):

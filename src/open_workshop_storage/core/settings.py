@@ -174,6 +174,7 @@ class Settings(BaseSettings):
     transfer_upload_timeout_seconds: OptionalSeconds = Field(3600, description=_OPTIONAL_SECONDS)
     transfer_download_timeout_seconds: OptionalSeconds = Field(3600, description=_OPTIONAL_SECONDS)
     transfer_idle_timeout_seconds: OptionalSeconds = Field(60, description=_OPTIONAL_SECONDS)
+    transfer_min_bytes_per_second: Count = Field(1024, description="a whole number of bytes, 0 for any rate")
     transfer_allowed_networks: Annotated[str, AfterValidator(_networks)] = Field(
         "", description="CIDR networks separated by commas, such as 10.0.0.0/8,fd00::/8, or empty"
     )

@@ -18,6 +18,7 @@ from open_workshop_storage.core.errors import (
     PathOutsideStorage,
     StorageError,
     TokenMissing,
+    TooManyPieces,
     UnsupportedFormat,
     UploadTimedOut,
 )
@@ -34,7 +35,13 @@ ABOUT_ANSWERS = (
 Responses = dict[int | str, dict[str, Any]]
 """What FastAPI takes as `responses` of a route."""
 
-FORM_ERRORS = (BadRequest("Malformed form"), BadRequest("Request body too large"), ClientGone, UploadTimedOut)
+FORM_ERRORS = (
+    BadRequest("Malformed form"),
+    BadRequest("Request body too large"),
+    TooManyPieces,
+    ClientGone,
+    UploadTimedOut,
+)
 """What reading a form may end in."""
 
 PATH_ERRORS = (

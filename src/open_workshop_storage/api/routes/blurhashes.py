@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, ValidationError
 from open_workshop_storage.api.bodies import whole_body
 from open_workshop_storage.api.dependencies import RuntimeDep
 from open_workshop_storage.api.documents.openapi import json_example, plain_text_responses
-from open_workshop_storage.core.errors import BadRequest, ClientGone, ServiceUnavailable, UploadTimedOut
+from open_workshop_storage.core.errors import BadRequest, ClientGone, ServiceUnavailable, TooManyPieces, UploadTimedOut
 
 MAX_PATHS = 1000
 
@@ -71,6 +71,7 @@ _EXAMPLE = BlurhashItem(
         **plain_text_responses(
             BadRequest(_INVALID_BODY),
             BadRequest("Request body too large"),
+            TooManyPieces,
             ClientGone,
             UploadTimedOut,
             ServiceUnavailable,

@@ -142,6 +142,7 @@ async def _start(runtime: RuntimeDep, token: str | None) -> TransferStarted:
         200: json_example(RECEIVED),
         **plain_text_responses(
             *TRANSFER_TOKEN_ERRORS,
+            errors.TooManyPieces,
             errors.ClientGone,
             *_ARCHIVE_ERRORS,
             errors.ImageExpected,

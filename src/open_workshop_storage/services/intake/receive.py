@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from asyncio import wrap_future
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from open_workshop_storage.core.errors import DownloadTimedOut, FileTooLarge, StorageError, UploadTimedOut
+from open_workshop_storage.core.errors import ClientGone, DownloadTimedOut, FileTooLarge, StorageError, UploadTimedOut
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.services.storage.disk import full_disk_is_no_space, require_space
-from open_workshop_storage.utils.files.disk_space import reserve
 from open_workshop_storage.utils.processes.threads import finished
+
+T = TypeVar("T")
 
 # Smaller writes spend more on switching threads; larger ones hold more memory and are no faster.
 BLOCK_BYTES = 512 * 1024
 """A smaller body is written at its end, in one piece."""
+_FIRST_SECONDS = 60.0
+"""How long a sender may be slower than its minimum rate."""
 _MOST_CHUNKS = os.sysconf("SC_IOV_MAX")
 
 
@@ -31,6 +35,7 @@ class ReceiveLimits:
         max_bytes: Size limit in bytes; 0 for none.
         total_seconds: Time limit for the whole body; 0 for none.
         idle_seconds: Time limit for each wait without a byte; 0 for none.
+        min_bytes_per_second: Average rate that the sender must keep after its first minute; 0 for any.
         reserve_bytes: Disk space to leave free.
         timed_out: The error that a passed time limit raises.
     """
@@ -38,8 +43,29 @@ class ReceiveLimits:
     max_bytes: int
     total_seconds: float
     idle_seconds: float
+    min_bytes_per_second: int
     reserve_bytes: int
     timed_out: type[StorageError]
+
+    def patience(self, elapsed: float, waited: float, received: int) -> float | None:
+        """Return how many seconds the sender may take for its next byte; `None` for any time.
+
+        Args:
+            elapsed: Seconds since the body began.
+            waited: Those of them in which the sender was waited for, and not our disk.
+            received: Bytes that the sender has sent.
+
+        Raises:
+            StorageError: `timed_out`, if it is too late already.
+        """
+        seconds = self.idle_seconds or math.inf
+        if self.total_seconds:
+            seconds = min(seconds, self.total_seconds - elapsed)
+        if self.min_bytes_per_second:
+            seconds = min(seconds, max(_FIRST_SECONDS, received / self.min_bytes_per_second) - waited)
+        if seconds <= 0:
+            raise self.timed_out
+        return None if seconds == math.inf else seconds
 
 
 def upload_limits(settings: Settings, max_bytes: int) -> ReceiveLimits:
@@ -48,6 +74,7 @@ def upload_limits(settings: Settings, max_bytes: int) -> ReceiveLimits:
         max_bytes=max_bytes,
         total_seconds=settings.transfer_upload_timeout_seconds,
         idle_seconds=settings.transfer_idle_timeout_seconds,
+        min_bytes_per_second=settings.transfer_min_bytes_per_second,
         reserve_bytes=settings.storage_reserve_bytes,
         timed_out=UploadTimedOut,
     )
@@ -59,6 +86,7 @@ def fetch_limits(settings: Settings, max_bytes: int) -> ReceiveLimits:
         max_bytes=max_bytes,
         total_seconds=0,
         idle_seconds=settings.transfer_idle_timeout_seconds,
+        min_bytes_per_second=settings.transfer_min_bytes_per_second,
         reserve_bytes=settings.storage_reserve_bytes,
         timed_out=DownloadTimedOut,
     )
@@ -98,28 +126,35 @@ async def receive(
 
     Raises:
         FileTooLarge: More than `max_bytes` came or were announced.
+        ClientGone: Fewer bytes came than were announced.
         NoSpace: The disk is full, or would be down to its reserve.
         StorageError: `limits.timed_out`, when a time limit has passed.
     """
     if limits.max_bytes and expected is not None and expected > limits.max_bytes:
         raise FileTooLarge
     # What goes on from an offset has been judged where it began.
-    writer = _Writer(target, limits.reserve_bytes, on_start if offset == 0 else lambda block: None)
+    writer = _Writer(target, offset, limits.reserve_bytes, on_start if offset == 0 else lambda block: None)
     received = offset
+    clock = asyncio.get_running_loop().time
+    began, waited = clock(), 0.0
     try:
         with full_disk_is_no_space():
-            await writer.open(offset, (expected or 0) - offset)
-            async with asyncio.timeout(limits.total_seconds or None):
-                while True:
-                    async with asyncio.timeout(limits.idle_seconds or None):
-                        chunk = await anext(chunks, None)
-                    if chunk is None:
-                        break
-                    received += len(chunk)
-                    if limits.max_bytes and received > limits.max_bytes:
-                        raise FileTooLarge
-                    await writer.add(chunk)
-                    on_bytes(received)
+            if expected is not None:
+                await writer.require_space(expected - offset)
+            while True:
+                asked = clock()
+                async with asyncio.timeout(limits.patience(asked - began, waited, received - offset)):
+                    chunk = await anext(chunks, None)
+                if chunk is None:
+                    break
+                waited += clock() - asked
+                received += len(chunk)
+                if limits.max_bytes and received > limits.max_bytes:
+                    raise FileTooLarge
+                await writer.add(chunk)
+                on_bytes(received)
+            if expected is not None and received < expected:
+                raise ClientGone
             await writer.finish()
     except TimeoutError:
         raise limits.timed_out from None
@@ -131,12 +166,14 @@ async def receive(
 class _Writer:
     """Writes a file in a thread of its own, one step after the other, also when a waiting caller is cancelled.
 
-    A slow or blocked disk therefore occupies no thread of a shared pool.
+    A slow or blocked disk therefore occupies no thread of a shared pool. There is neither a thread nor a file before
+    the first block is complete.
     """
 
-    def __init__(self, target: Path, reserve_bytes: int, on_start: Callable[[bytes], None]) -> None:
+    def __init__(self, target: Path, offset: int, reserve_bytes: int, on_start: Callable[[bytes], None]) -> None:
         self.is_on_disk = False
         self._target = target
+        self._offset = offset
         self._reserve_bytes = reserve_bytes
         self._on_start = on_start
         self._thread = ThreadPoolExecutor(1, "receive")
@@ -144,23 +181,28 @@ class _Writer:
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         self._writing: Future[None] | None = None
+        self._is_used = False
 
-    async def open(self, offset: int, missing: int) -> None:
-        await wrap_future(self._thread.submit(self._open, offset, missing))
+    def _submit(self, work: Callable[[T], None], argument: T) -> Future[None]:
+        self._is_used = True
+        return self._thread.submit(work, argument)
 
-    def _open(self, offset: int, missing: int) -> None:
+    async def require_space(self, missing: int) -> None:
+        """Open the file, and make sure that the disk has room for so many bytes; they are not set aside."""
+        await wrap_future(self._submit(self._require_space, missing))
+
+    def _require_space(self, missing: int) -> None:
+        self._open()
+        require_space(self._descriptor, missing, self._reserve_bytes)
+
+    def _open(self) -> None:
         self._target.parent.mkdir(parents=True, exist_ok=True)
         self._descriptor = os.open(self._target, os.O_WRONLY | os.O_CREAT, 0o644)
-        os.truncate(self._descriptor, offset)
-        os.lseek(self._descriptor, offset, os.SEEK_SET)
-        self._check_space(missing)
-        if missing > 0:
-            reserve(self._descriptor, offset, missing)
-
-    def _check_space(self, wanted: int = 0) -> None:
-        require_space(self._descriptor, wanted, self._reserve_bytes)
+        os.truncate(self._descriptor, self._offset)
+        os.lseek(self._descriptor, self._offset, os.SEEK_SET)
 
     async def add(self, chunk: bytes) -> None:
+        """Take the next bytes, and wait if the block before theirs is still being written."""
         self._waiting.append(chunk)
         self._waiting_bytes += len(chunk)
         if self._waiting_bytes >= BLOCK_BYTES or len(self._waiting) == _MOST_CHUNKS:
@@ -168,36 +210,39 @@ class _Writer:
             chunks, self._waiting, self._waiting_bytes = self._waiting, [], 0
             if self._writing is None:
                 self._on_start(b"".join(chunks))
-            self._writing = self._thread.submit(self._write, chunks)
+            self._writing = self._submit(self._write, chunks)
 
     async def _written(self) -> None:
         if self._writing is not None:
             await wrap_future(self._writing)
 
     def _write(self, chunks: list[bytes]) -> None:
+        if self._descriptor < 0:
+            self._open()
         size = sum(map(len, chunks))
         written = os.writev(self._descriptor, chunks)
         if written < size:
             rest = memoryview(b"".join(chunks))[written:]
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]
-        self._check_space()
+        require_space(self._descriptor, 0, self._reserve_bytes)
 
     async def finish(self) -> None:
+        """Write the rest."""
         await self._written()
-        await wrap_future(self._thread.submit(self._write_rest))
+        await wrap_future(self._submit(self._write_rest, self._waiting))
 
-    def _write_rest(self) -> None:
-        self._write(self._waiting)
-        # More space may have been announced, and reserved, than was needed.
-        os.truncate(self._descriptor, os.lseek(self._descriptor, 0, os.SEEK_CUR))
+    def _write_rest(self, chunks: list[bytes]) -> None:
+        self._write(chunks)
         if self._writing is None:
             # At most one block: syncing it here is faster than starting another thread for it.
             os.fsync(self._descriptor)
             self.is_on_disk = True
 
     async def close(self) -> None:
-        await finished(wrap_future(self._thread.submit(self._close)))
+        """Wait for the step that runs, and close the file."""
+        if self._is_used:
+            await finished(wrap_future(self._thread.submit(self._close)))
         self._thread.shutdown()
 
     def _close(self) -> None:

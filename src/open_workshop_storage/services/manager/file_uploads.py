@@ -6,12 +6,13 @@ import secrets
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
-from open_workshop_storage.core.errors import BadRequest, FileTooLarge, InvalidType, ServiceUnavailable
+from open_workshop_storage.core.errors import BadRequest, FileTooLarge, InvalidType
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.services.images.images import Images
 from open_workshop_storage.services.intake.receive import receive, upload_limits
 from open_workshop_storage.services.manager.form_tokens import FormToken, FormTokens
+from open_workshop_storage.services.manager.untrusted_forms import UntrustedForm, UntrustedForms
 from open_workshop_storage.services.storage.files import Files
 from open_workshop_storage.services.storage.workspaces import Workspaces, discard
 from open_workshop_storage.utils.http.forms import FormError, MultipartReader
@@ -34,14 +35,13 @@ class FileUploads:
         self._workspaces = workspaces
         self._images = images
         self._form_tokens = form_tokens
-        # Bytes of the file that came before the form's token.
-        self._untrusted: dict[MultipartReader, int] = {}
+        self._untrusted = UntrustedForms(settings.upload_untrusted_max_bytes)
 
     async def store(self, boundary: bytes, chunks: AsyncIterator[bytes], announced: int | None) -> str:
         """Receive a multipart form, store its file, normalised if it is an image, and return the path as given.
 
-        The fields may come in any order; a token is judged as soon as it is complete. Files whose tokens have not
-        come yet may take `UPLOAD_UNTRUSTED_MAX_BYTES` together.
+        The fields may come in any order; a token is judged as soon as it is complete. Until then the bounds of
+        `UntrustedForms` hold, and less than half a MiB of a file starts no thread and takes no disk space.
 
         Args:
             boundary: Separates the form's fields.
@@ -60,7 +60,7 @@ class FileUploads:
             ImagePreparationFailed: The image could not be normalised.
             UploadTimedOut: The form does not come in time.
             NoSpace: The disk is full, or would be down to its reserve.
-            ServiceUnavailable: Files whose tokens have not come yet take too many bytes.
+            ServiceUnavailable: Too many forms, or too much of their files, came without tokens.
         """
         limit = self._settings.upload_max_bytes
         if limit and announced is not None and announced > limit + _FORM_OVERHEAD_BYTES:
@@ -69,56 +69,52 @@ class FileUploads:
         workspace = self._workspaces.folder(f"upload-{secrets.token_hex(16)}")
         received, image = workspace / "file", workspace / "image.webp"
         try:
-            form = await self._receive(boundary, chunks, received)
-            name = await self._name(form.fields)
+            form = MultipartReader(boundary, "file")
+        except FormError:
+            raise BadRequest("Malformed form") from None
+        try:
+            fields = await self._receive(form, chunks, received)
+            name = await self._name(fields)
             if not form.has_file:
                 raise BadRequest("File missing")
-            if form.fields.get("file_kind") == "img":
+            if fields.get("file_kind") == "img":
                 await self._images.normalise(received, image)
                 await self._files.put(image, name)
             else:
                 await self._files.put(received, name)
         finally:
             await discard(workspace)
-        return form.fields["path"]
+        return fields["path"]
 
-    async def _receive(self, boundary: bytes, chunks: AsyncIterator[bytes], target: Path) -> MultipartReader:
+    async def _receive(self, form: MultipartReader, chunks: AsyncIterator[bytes], target: Path) -> dict[str, str]:
         limits = upload_limits(self._settings, self._settings.upload_max_bytes)
         try:
-            form = MultipartReader(boundary, "file")
-        except FormError:
-            raise BadRequest("Malformed form") from None
-        self._untrusted[form] = 0
-        try:
-            # No disk space is reserved before the token is judged.
-            await receive(self._file(form, chunks), target, limits, None, lambda received: None)
+            async with self._untrusted.admitted() as untrusted:
+                file = self._file(form, untrusted, chunks)
+                # The form's size was announced, not the file's.
+                await receive(file, target, limits, None, lambda received: None)
             if not form.complete:
                 raise FormError
+            return form.texts()
         except FormError:
             raise BadRequest("Malformed form") from None
-        finally:
-            self._untrusted.pop(form, None)
-        return form
 
-    async def _file(self, form: MultipartReader, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async def _file(
+        self, form: MultipartReader, untrusted: UntrustedForm, chunks: AsyncIterator[bytes]
+    ) -> AsyncIterator[bytes]:
+        is_trusted = False
         async for chunk in chunks:
             pieces = form.feed(chunk)
-            if form in self._untrusted:
-                if form.complete or "token" in form.fields:
-                    await self._form_tokens.check(FormToken.UPLOAD_FILE, form.fields.get("token"))
-                    del self._untrusted[form]
+            if not is_trusted:
+                token = form.text("token")
+                if form.complete or token is not None:
+                    await self._form_tokens.check(FormToken.UPLOAD_FILE, token)
+                    self._untrusted.trust(untrusted)
+                    is_trusted = True
                 else:
-                    self._untrusted[form] += sum(map(len, pieces))
-                    self._bound_untrusted(form)
+                    self._untrusted.add(untrusted, sum(map(len, pieces)))
             for piece in pieces:
                 yield piece
-
-    def _bound_untrusted(self, form: MultipartReader) -> None:
-        limit = self._settings.upload_untrusted_max_bytes
-        if limit and self._untrusted[form] > limit:
-            raise FileTooLarge
-        if limit and sum(self._untrusted.values()) > limit:
-            raise ServiceUnavailable
 
     async def _name(self, fields: Mapping[str, str]) -> str:
         storage_type, kind, path = fields.get("type", ""), fields.get("file_kind") or "bin", fields.get("path", "")
