@@ -16,7 +16,7 @@ from open_workshop_storage.api.documents import webhooks
 from open_workshop_storage.api.documents.messages import CallbackClaims, ProgressMessage, TransferTokenClaims
 from open_workshop_storage.api.documents.openapi import ABOUT_ANSWERS, LICENCE, DocumentedApp, operation_id
 from open_workshop_storage.api.documents.swagger import swagger_routes
-from open_workshop_storage.api.failures import EXCEPTION_HANDLERS
+from open_workshop_storage.api.failures import FRAMEWORK_HANDLERS, FailureMiddleware
 from open_workshop_storage.api.header_limit import HeaderLimit
 from open_workshop_storage.api.routes import health
 from open_workshop_storage.observability.logs import configure_logging
@@ -77,10 +77,11 @@ def create_app(service: Service) -> FastAPI:
         middleware=[
             Middleware(SettingsMiddleware),
             Middleware(BrowserMiddleware),
+            Middleware(FailureMiddleware),
             Middleware(HeaderLimit),
             *service.shortcuts,
         ],
-        exception_handlers=EXCEPTION_HANDLERS,
+        exception_handlers=FRAMEWORK_HANDLERS,
         # Settings decide, not the variables that FastAPI would read.
         telemetry={"auto_configure": False},
         webhooks=webhooks.router if service.loads else None,

@@ -19,7 +19,8 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from open_workshop_storage.api.routes.blurhashes import MAX_PATHS, router
+from open_workshop_storage.api.documents.blurhashes import MAX_PATHS
+from open_workshop_storage.api.routes.blurhashes import router
 from open_workshop_storage.services.images.blurhashes import Blurhashes
 from open_workshop_storage.services.images.cache import NO_IMAGE
 from open_workshop_storage.services.images.images import Images

@@ -10,9 +10,10 @@ from pathlib import Path
 import httpx
 from fastapi import APIRouter, FastAPI
 from redis.asyncio import Redis
+from starlette.middleware import Middleware
 
 from open_workshop_storage.api.dependencies import get_runtime
-from open_workshop_storage.api.failures import EXCEPTION_HANDLERS
+from open_workshop_storage.api.failures import FRAMEWORK_HANDLERS, FailureMiddleware
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.services.images.blurhashes import Blurhashes
 from open_workshop_storage.services.images.images import Images
@@ -63,7 +64,7 @@ async def serving(
     form_tokens = FormTokens(settings)
     uploads = FileUploads(settings, files, workspaces, images, form_tokens)
     parts = Parts(settings, files, uploads, blurhashes, form_tokens, readiness)
-    app = FastAPI(exception_handlers=EXCEPTION_HANDLERS)
+    app = FastAPI(middleware=[Middleware(FailureMiddleware)], exception_handlers=FRAMEWORK_HANDLERS)
     app.include_router(router)
     app.dependency_overrides[get_runtime] = lambda: parts
     async with (

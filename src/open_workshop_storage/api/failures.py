@@ -1,4 +1,4 @@
-"""Turns everything that is raised into a short plain-text answer (docs/API.md, "Answers")."""
+"""Turns all errors, ours and the framework's, into short plain-text answers (docs/API.md, "Answers")."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Match
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from open_workshop_storage.api.browsers import COMMON_HEADERS, METHODS
 from open_workshop_storage.core.errors import BadRequest, StorageError
@@ -23,8 +23,27 @@ _LINGER_IDLE_SECONDS = 5.0
 _LINGER_MESSAGES = 16384
 
 
-async def answer_storage_error(request: Request, error: StorageError) -> Response:
-    """Answer with the error's own status and message."""
+class FailureMiddleware:
+    """Answers the errors of this project that requests end in, with their own status and message.
+
+    It stands outside of the shortcuts, which are asked before FastAPI's routing and handlers.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass everything on, and answer what is raised before an answer has begun."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            await self._app(scope, receive, send)
+        except StorageError as error:
+            await _answer(Request(scope), error)(scope, receive, send)
+
+
+def _answer(request: Request, error: StorageError) -> Response:
     headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
     return _plain_text(request, error.message, error.status, headers)
 
@@ -40,8 +59,8 @@ def _plain_text(request: Request, text: str, status: int, headers: Mapping[str, 
 class _PatientAnswer(PlainTextResponse):
     """An answer that may leave before the request's body has come in.
 
-    A connection that is closed while its client still sends is reset, and with it most clients lose the answer, so
-    what comes of the body is taken in for a while, and dropped (RFC 9112 section 9.6).
+    A connection that is closed while its client still sends is reset, and most clients then lose the answer. So the
+    rest of the body is read for a while, and dropped (RFC 9112, section 9.6).
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,7 +69,7 @@ class _PatientAnswer(PlainTextResponse):
             async with asyncio.timeout(_LINGER_SECONDS):
                 for _ in range(_LINGER_MESSAGES):
                     async with asyncio.timeout(_LINGER_IDLE_SECONDS):
-                        # Once all of the body is there, the server says that the client has gone.
+                        # After the whole body, the server reports a disconnect.
                         if not (await receive()).get("more_body", False):
                             break
 
@@ -75,19 +94,18 @@ def _allowed_methods(request: Request) -> str:
 async def answer_invalid_request(request: Request, error: RequestValidationError) -> Response:
     """Answer a parameter or body of the wrong form with its name."""
     location = [str(part) for part in error.errors()[0]["loc"][1:] if isinstance(part, str)]
-    return await answer_storage_error(request, BadRequest(f"Invalid {' '.join(location) or 'request body'}"))
+    return _answer(request, BadRequest(f"Invalid {' '.join(location) or 'request body'}"))
 
 
 async def answer_unexpected(request: Request, error: Exception) -> Response:
-    """Answer a fault of our own; the server logs it.
+    """Answer any other exception, which the server logs.
 
-    This is the outermost handler, so no middleware adds the common headers to its answer.
+    This handler stands outside of all middleware, so it adds the common headers itself.
     """
     return PlainTextResponse("Internal server error", 500, COMMON_HEADERS)
 
 
-EXCEPTION_HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Any]] = {
-    StorageError: answer_storage_error,
+FRAMEWORK_HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Any]] = {
     HTTPException: answer_http_error,
     RequestValidationError: answer_invalid_request,
     Exception: answer_unexpected,

@@ -1,11 +1,9 @@
-"""Refuses requests with more headers than anyone needs."""
+"""Refuses requests whose headers are too large."""
 
 from __future__ import annotations
 
-from fastapi import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from open_workshop_storage.api.failures import answer_storage_error
 from open_workshop_storage.core.errors import HeadersTooLarge
 
 # What nginx takes by default.
@@ -13,9 +11,9 @@ _MAX_BYTES = 32 * 1024
 
 
 class HeaderLimit:
-    """Answers 431 to a request whose header fields have more than 32 KiB together.
+    """Refuses requests whose header fields have more than 32 KiB together.
 
-    The server takes ten times as much, and to read so long a list of ranges, cookies or parameters takes up to a second
+    The server takes ten times as much, and a list of ranges, cookies or parameters of that length takes up to a second
     of the event loop.
     """
 
@@ -23,13 +21,15 @@ class HeaderLimit:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on everything else."""
+        """Pass everything else on.
+
+        Raises:
+            HeadersTooLarge: The header fields have more bytes than that.
+        """
         if scope["type"] == "http":
             size = 0
             for name, value in scope["headers"]:
                 size += len(name) + len(value)
             if size > _MAX_BYTES:
-                response = await answer_storage_error(Request(scope), HeadersTooLarge())
-                await response(scope, receive, send)
-                return
+                raise HeadersTooLarge
         await self._app(scope, receive, send)

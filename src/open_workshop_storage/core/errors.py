@@ -1,8 +1,8 @@
 """Every refusal and failure that leaves this project, in one list.
 
 Each class carries the HTTP status and the plain-text message that a client sees, and the `reason` that the
-Manager is told when the failure ends a transfer (docs/API.md, "Reasons"). Routes raise them, services
-raise them, and `service_factory` turns them into answers in one place.
+Manager is told when the failure ends a transfer (docs/API.md, "Reasons"). Routes and services raise them, and
+`api/failures.py` turns them into answers.
 """
 
 from __future__ import annotations
@@ -256,7 +256,11 @@ class DownloadFailed(StorageError):
 # Archives
 
 
-class EncryptedArchive(StorageError):
+class ArchiveRefused(StorageError):
+    """An archive that does not become a packed ZIP; its subclasses say why."""
+
+
+class EncryptedArchive(ArchiveRefused):
     """An archive with an encrypted entry or header."""
 
     status = 400
@@ -264,7 +268,7 @@ class EncryptedArchive(StorageError):
     reason = "encrypted_zip"
 
 
-class UnsafeArchive(StorageError):
+class UnsafeArchive(ArchiveRefused):
     """An archive with a link, a special file, or a name that escapes or stands twice."""
 
     status = 400
@@ -272,7 +276,7 @@ class UnsafeArchive(StorageError):
     reason = "unsafe_archive"
 
 
-class CorruptArchive(StorageError):
+class CorruptArchive(ArchiveRefused):
     """An archive that is cut off, or fails its integrity test."""
 
     status = 400
@@ -280,7 +284,7 @@ class CorruptArchive(StorageError):
     reason = "corrupt_archive"
 
 
-class ArchiveTooLarge(StorageError):
+class ArchiveTooLarge(ArchiveRefused):
     """More unpacked bytes than the limit, for its size too many, or too many entries."""
 
     status = 413
@@ -288,7 +292,7 @@ class ArchiveTooLarge(StorageError):
     reason = "unpacked_size_limit"
 
 
-class UnsupportedFormat(StorageError):
+class UnsupportedFormat(ArchiveRefused):
     """An archive that `7z` cannot unpack, or a target format other than ZIP."""
 
     status = 400
@@ -296,7 +300,7 @@ class UnsupportedFormat(StorageError):
     reason = "unsupported_format"
 
 
-class RepackFailed(StorageError):
+class RepackFailed(ArchiveRefused):
     """`7z` failed for a reason that is not the archive's."""
 
     status = 500
@@ -307,7 +311,11 @@ class RepackFailed(StorageError):
 # Images
 
 
-class ImageExpected(StorageError):
+class ImageRefused(StorageError):
+    """A file that does not become a WebP; its subclasses say why."""
+
+
+class ImageExpected(ImageRefused):
     """The file is no image of a known format."""
 
     status = 400
@@ -315,7 +323,7 @@ class ImageExpected(StorageError):
     reason = "not_image"
 
 
-class ImageTooLarge(StorageError):
+class ImageTooLarge(ImageRefused):
     """More pixels than the limit, or a side that WebP cannot hold."""
 
     status = 413
@@ -323,7 +331,7 @@ class ImageTooLarge(StorageError):
     reason = "size_limit"
 
 
-class ImagePreparationFailed(StorageError):
+class ImagePreparationFailed(ImageRefused):
     """Encoding failed for a reason that is not the image's."""
 
     status = 500

@@ -1,10 +1,10 @@
-"""What the routes say about themselves in the OpenAPI documents, where it is the same for several of them."""
+"""What the OpenAPI documents are made of: what all operations share, and the parts of a route's own description."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Required, TypedDict
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
@@ -35,6 +35,17 @@ ABOUT_ANSWERS = (
 Responses = dict[int | str, dict[str, Any]]
 """What FastAPI takes as `responses` of a route."""
 
+
+class RouteDocument(TypedDict, total=False):
+    """What a route's decorator takes for the document alone; the description is the function's docstring."""
+
+    summary: Required[str]
+    operation_id: str
+    response_description: str
+    responses: Required[Responses]
+    openapi_extra: dict[str, Any]
+
+
 FORM_ERRORS = (
     BadRequest("Malformed form"),
     BadRequest("Request body too large"),
@@ -43,6 +54,9 @@ FORM_ERRORS = (
     UploadTimedOut,
 )
 """What reading a form may end in."""
+
+FORM_TOKEN_ERRORS = (*FORM_ERRORS, TokenMissing, AccessDenied)
+"""What reading a form and judging its token may end in."""
 
 PATH_ERRORS = (
     PathOutsideStorage,
@@ -134,19 +148,26 @@ def header(name: str, description: str, example: str | int) -> dict[str, Any]:
     return {name: {"description": description, "schema": {"type": kind}, "example": example}}
 
 
-def parameter(place: str, name: str, description: str, example: str | int, required: bool = False) -> dict[str, Any]:
+def parameter(
+    place: str,
+    name: str,
+    description: str,
+    example: str | int,
+    required: bool = False,
+    choices: Iterable[str] = (),
+) -> dict[str, Any]:
     """Describe what a route reads by itself, for `parameters` in its `openapi_extra`.
 
     The example stands in the schema, where Swagger UI shows it but does not send it unasked.
+
+    Args:
+        place: `path`, `query`, `header` or `cookie`.
+        choices: The only values, if there are so few.
     """
-    kind = "integer" if isinstance(example, int) else "string"
-    return {
-        "in": place,
-        "name": name,
-        "required": required,
-        "description": description,
-        "schema": {"type": kind, "examples": [example]},
-    }
+    schema: dict[str, Any] = {"type": "integer" if isinstance(example, int) else "string", "examples": [example]}
+    if values := [*choices]:
+        schema["enum"] = values
+    return {"in": place, "name": name, "required": required, "description": description, "schema": schema}
 
 
 def json_example(answer: BaseModel) -> dict[str, Any]:

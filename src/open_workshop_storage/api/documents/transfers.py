@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
 from open_workshop_storage.api.documents.messages import JobId, Status
-from open_workshop_storage.api.documents.openapi import form_body, form_token
+from open_workshop_storage.api.documents.openapi import (
+    FORM_ERRORS,
+    FORM_TOKEN_ERRORS,
+    PATH_ERRORS,
+    TRANSFER_TOKEN_ERRORS,
+    RouteDocument,
+    form_body,
+    form_token,
+    json_example,
+    parameter,
+    plain_text_responses,
+)
+from open_workshop_storage.core import errors
 from open_workshop_storage.core.claims import JOB_ID
 from open_workshop_storage.core.storage_types import StorageType
 
 TRANSFER_TOKEN = "Transfer token: a JWT with `TransferTokenClaims` that the Manager signed."
-TRANSFER_TOKEN_EXAMPLE = "eyJhbGciOiJIUzI1NiJ9.e30.signature"
+_TRANSFER_TOKEN_EXAMPLE = "eyJhbGciOiJIUzI1NiJ9.e30.signature"
 _MANAGE_TOKEN = form_token("storage_manage_token")
 _JOB_ID = {
     "type": "string",
@@ -20,10 +32,10 @@ _JOB_ID = {
     "description": "The transfer's name.",
     "examples": ["job-7f3a9c21"],
 }
-START_FORM = form_body(
-    {"token": {"type": "string", "description": TRANSFER_TOKEN, "examples": [TRANSFER_TOKEN_EXAMPLE]}}, []
+_START_FORM = form_body(
+    {"token": {"type": "string", "description": TRANSFER_TOKEN, "examples": [_TRANSFER_TOKEN_EXAMPLE]}}, []
 )
-REPACK_FORM = form_body(
+_REPACK_FORM = form_body(
     {
         "token": _MANAGE_TOKEN,
         "job_id": _JOB_ID,
@@ -36,7 +48,7 @@ REPACK_FORM = form_body(
     },
     ["token", "job_id"],
 )
-MOVE_FORM = form_body(
+_MOVE_FORM = form_body(
     {
         "token": _MANAGE_TOKEN,
         "job_id": _JOB_ID,
@@ -83,14 +95,130 @@ class TransferMoved(BaseModel):
     unpacked_bytes: Annotated[int, Field(description="Bytes in all its entries; of an image, its size.")]
 
 
-STARTED = TransferStarted(job_id="job-7f3a9c21", status="started", ws_url="/transfer/ws/job-7f3a9c21")
-RECEIVED = TransferReceived(job_id="job-7f3a9c21", bytes=52428800, total=52428800)
-REPACKED = TransferRepacked(
+_STARTED = TransferStarted(job_id="job-7f3a9c21", status="started", ws_url="/transfer/ws/job-7f3a9c21")
+_RECEIVED = TransferReceived(job_id="job-7f3a9c21", bytes=52428800, total=52428800)
+_REPACKED = TransferRepacked(
     job_id="job-7f3a9c21",
     packed_bytes=31457280,
     packed_path="temp/job-7f3a9c21/5b0c8e1f/packed.zip",
     unpacked_bytes=73400320,
 )
-MOVED = TransferMoved(
+_MOVED = TransferMoved(
     job_id="job-7f3a9c21", final_path="archive/mods/7/main.zip", final_bytes=31457280, unpacked_bytes=73400320
 )
+
+
+def _token_parameter(required: bool) -> dict[str, Any]:
+    return parameter("query", "token", TRANSFER_TOKEN, _TRANSFER_TOKEN_EXAMPLE, required)
+
+
+START_BY_QUERY: RouteDocument = {
+    "summary": "Start a transfer from a URL",
+    "operation_id": "start_transfer_by_query",
+    "response_description": "The transfer goes on in the background.",
+    "openapi_extra": {"parameters": [_token_parameter(required=True)]},
+    "responses": {
+        200: json_example(_STARTED),
+        **plain_text_responses(
+            *TRANSFER_TOKEN_ERRORS, errors.BadRequest("Download URL missing"), errors.ServiceUnavailable
+        ),
+    },
+}
+START_BY_FORM: RouteDocument = {
+    "summary": "Start a transfer from a URL",
+    "operation_id": "start_transfer_by_form",
+    "response_description": "The transfer goes on in the background.",
+    "openapi_extra": _START_FORM | {"parameters": [_token_parameter(required=False)]},
+    "responses": {
+        200: json_example(_STARTED),
+        **plain_text_responses(
+            *TRANSFER_TOKEN_ERRORS,
+            errors.BadRequest("Download URL missing"),
+            *FORM_ERRORS,
+            errors.ServiceUnavailable,
+        ),
+    },
+}
+UPLOAD: RouteDocument = {
+    "summary": "Upload a file as the raw body",
+    "operation_id": "upload_transfer",
+    "response_description": "The file is packed, and the Manager has been told or will be.",
+    "openapi_extra": {
+        # The token may stand in the query instead.
+        "security": [{}],
+        "parameters": [
+            _token_parameter(required=False),
+            parameter("query", "filename", "The file's name.", "my_mod.zip"),
+            parameter("header", "X-File-Name", "In place of `filename`; may be percent-encoded.", "my%20mod.zip"),
+            parameter("query", "size", "The file's size in bytes, where there is no `Content-Length`.", 52428800),
+            parameter("header", "X-File-Size", "In place of `size`.", 52428800),
+            parameter("header", "X-Upload-Size", "In place of `size`.", 52428800),
+        ],
+        "requestBody": {
+            "required": False,
+            "description": "The file's bytes, as they are. No body is an empty file.",
+            "content": {
+                "application/octet-stream": {
+                    "schema": {"type": "string", "format": "binary", "examples": ["a plain text, packed as one file"]}
+                }
+            },
+        },
+    },
+    "responses": {
+        200: json_example(_RECEIVED),
+        **plain_text_responses(
+            *TRANSFER_TOKEN_ERRORS,
+            errors.ClientGone,
+            *errors.ArchiveRefused.__subclasses__(),
+            errors.NoSpace,
+            *errors.ImageRefused.__subclasses__(),
+            errors.FileTooLarge,
+            errors.TooManyPieces,
+            errors.UploadTimedOut,
+            errors.UploadInProgress,
+            errors.UploadFinished,
+            errors.UploadFailed,
+            errors.StorageBusy,
+            errors.ServiceUnavailable,
+        ),
+    },
+}
+REPACK: RouteDocument = {
+    "summary": "Pack a received file again",
+    "operation_id": "repack_transfer",
+    "response_description": "The new packed file took the place of the old one.",
+    "openapi_extra": _REPACK_FORM,
+    "responses": {
+        200: json_example(_REPACKED),
+        **plain_text_responses(
+            *FORM_TOKEN_ERRORS,
+            errors.BadRequest("Invalid job id"),
+            errors.BadRequest("Invalid compression level"),
+            *errors.ArchiveRefused.__subclasses__(),
+            errors.NoSpace,
+            errors.JobMissing,
+            errors.SourceMissing,
+            errors.UploadInProgress,
+            errors.ServiceUnavailable,
+        ),
+    },
+}
+MOVE: RouteDocument = {
+    "summary": "Move a packed file to its place",
+    "operation_id": "move_transfer",
+    "response_description": "The file is in its place.",
+    "openapi_extra": _MOVE_FORM,
+    "responses": {
+        200: json_example(_MOVED),
+        **plain_text_responses(
+            *FORM_TOKEN_ERRORS,
+            errors.BadRequest("Invalid job id"),
+            errors.InvalidType,
+            *PATH_ERRORS,
+            errors.JobMissing,
+            errors.PackedMissing,
+            errors.NoSpace,
+            errors.ServiceUnavailable,
+        ),
+    },
+}

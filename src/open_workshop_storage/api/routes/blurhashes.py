@@ -2,82 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import ValidationError
 
 from open_workshop_storage.api.bodies import whole_body
 from open_workshop_storage.api.dependencies import RuntimeDep
-from open_workshop_storage.api.documents.openapi import json_example, plain_text_responses
-from open_workshop_storage.core.errors import BadRequest, ClientGone, ServiceUnavailable, TooManyPieces, UploadTimedOut
+from open_workshop_storage.api.documents.blurhashes import (
+    BLURHASHES,
+    INVALID_BODY,
+    BlurhashAnswer,
+    BlurhashItem,
+    BlurhashRequest,
+)
+from open_workshop_storage.core.errors import BadRequest
 
-MAX_PATHS = 1000
-
-# Almost four hundred for each path. Each of thousands of clients may leave so much here, and a chunk as large, and say
+# Almost four hundred for each path. Thousands of clients may each leave this much here, and a chunk as large, and send
 # no more.
 _MAX_BODY_BYTES = 384 * 1024
-_INVALID_BODY = f"Invalid body: a list of at most {MAX_PATHS} paths expected"
 
 router = APIRouter(tags=["blurhashes"])
 
 
-class BlurhashRequest(BaseModel):
-    """Images to be previewed."""
-
-    paths: Annotated[
-        list[str],
-        Field(
-            max_length=MAX_PATHS,
-            description="Download addresses, as full URLs or relative: `[/]download/<type>/<path>`.",
-            examples=[["/download/resource/covers/7.webp", "https://storage.example/download/avatar/3.webp"]],
-        ),
-    ]
-
-
-class BlurhashItem(BaseModel):
-    """What is known of one image; all null if there is none that anybody may see."""
-
-    path: Annotated[str, Field(description="As it was asked for.")]
-    blurhash: Annotated[str | None, Field(description="4×3 components.")]
-    width: Annotated[int | None, Field(description="Pixels of the stored image.")]
-    height: Annotated[int | None, Field(description="Pixels of the stored image.")]
-
-
-class BlurhashAnswer(BaseModel):
-    """What is known of the images, in the order of the request."""
-
-    items: list[BlurhashItem]
-
-
-_EXAMPLE = BlurhashItem(
-    path="/download/resource/covers/7.webp", blurhash="LEHV6nWB2yk8pyo0adR*.7kCMdnj", width=1280, height=720
-)
-
-
-@router.post(
-    "/blurhashes",
-    summary="Previews of images",
-    operation_id="compute_blurhashes",
-    response_description="What is known of each image, in the order of the request.",
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": BlurhashRequest.model_json_schema()}},
-        }
-    },
-    responses={
-        200: json_example(BlurhashAnswer(items=[_EXAMPLE])),
-        **plain_text_responses(
-            BadRequest(_INVALID_BODY),
-            BadRequest("Request body too large"),
-            TooManyPieces,
-            ClientGone,
-            UploadTimedOut,
-            ServiceUnavailable,
-        ),
-    },
-)
+@router.post("/blurhashes", **BLURHASHES)
 async def blurhashes(request: Request, runtime: RuntimeDep) -> BlurhashAnswer:
     """Return the BlurHash and the size of each image.
 
@@ -87,7 +33,7 @@ async def blurhashes(request: Request, runtime: RuntimeDep) -> BlurhashAnswer:
     try:
         paths = BlurhashRequest.model_validate_json(body).paths
     except ValidationError:
-        raise BadRequest(_INVALID_BODY) from None
+        raise BadRequest(INVALID_BODY) from None
     known = await runtime.blurhashes.compute(paths)
     items = [
         BlurhashItem(path=path, blurhash=image.blurhash, width=image.width, height=image.height)

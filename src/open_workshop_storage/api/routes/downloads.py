@@ -2,170 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated
 from urllib.parse import parse_qsl
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from open_workshop_storage.api.documents.openapi import Responses, header, parameter, plain_text_responses, text_example
-from open_workshop_storage.api.failures import answer_storage_error
-from open_workshop_storage.core.errors import (
-    AccessDenied,
-    AccessServiceConfused,
-    AccessServiceUnavailable,
-    FileMissing,
-    InvalidType,
-    PathOutsideStorage,
-    ServiceUnavailable,
-    StorageError,
-)
-from open_workshop_storage.core.storage_types import StorageType
+from open_workshop_storage.api.documents.downloads import GET_DOWNLOAD, HEAD_DOWNLOAD
 from open_workshop_storage.observability.fastapi_telemetry import name_route
-from open_workshop_storage.services.downloads.plan import PRECONDITION_FAILED, RANGE_NOT_SATISFIABLE
 from open_workshop_storage.services.runtime import Runtime
-from open_workshop_storage.utils.http.media_types import DEFAULT_MEDIA_TYPE, SAFE_MEDIA_TYPES
 
 router = APIRouter(tags=["downloads"])
 
 _PREFIX = "/download/"
 _ROUTE = "/download/{type}/{path}"
 
-_VALIDATORS = header("ETag", "Strong tag of this version of the file.", '"18c5a2f0d3b1a400-4e20-1a"') | header(
-    "Last-Modified", "When the file was stored.", "Tue, 06 Jan 2026 12:00:00 GMT"
-)
-_CACHE_CONTROL = header(
-    "Cache-Control", "By kind of file; `private, no-cache` below `archive/mods/`.", "public, max-age=300"
-)
-_ACCEPT_RANGES = header("Accept-Ranges", "Always `bytes`.", "bytes")
-_POLICY = header("Content-Security-Policy", "Keeps the file from running as a page.", "default-src 'none'; sandbox")
-_FILE_HEADERS = (
-    _VALIDATORS
-    | _CACHE_CONTROL
-    | _POLICY
-    | _ACCEPT_RANGES
-    | header("Content-Length", "Bytes of the body.", 20000)
-    | header("Content-Disposition", "Only if `filename` was usable.", 'attachment; filename="my_mod.zip"')
-)
-_CONTENT_RANGE = header("Content-Range", "Which bytes these are; absent if there are several parts.", "bytes 0-9/20000")
-_UNPACKED_BYTES = header(
-    "X-Unpacked-Bytes", "For an archive below `archive/mods/`: bytes when unpacked, if that can be told.", 65536
-)
-_ACCEL_REDIRECT = header(
-    "X-Accel-Redirect",
-    "Only with `ACCEL_REDIRECT_PREFIX` set, and never seen by clients: where nginx finds the file, which it sends in "
-    "place of this answer. That has no body then, and some of the other headers are left to nginx.",
-    "/stored-files/archive/mods/7/main.zip",
-)
 
-
-def _files(*media_types: str) -> dict[str, object]:
-    """Describe bodies of these types, the most common first: some generators of clients look no further."""
-    body = {"schema": {"type": "string", "format": "binary"}, "example": "the bytes of the file"}
-    return dict.fromkeys(media_types, body)
-
-
-_STORED = (DEFAULT_MEDIA_TYPE, *sorted({kind.partition(";")[0] for kind in SAFE_MEDIA_TYPES.values()}))
-_FOR_BOTH: Responses = {
-    304: {"description": "The client has this version already.", "headers": _VALIDATORS | _CACHE_CONTROL | _POLICY},
-    **plain_text_responses(
-        InvalidType,
-        AccessDenied,
-        AccessDenied("The reason that the access service gave"),
-        FileMissing,
-        PathOutsideStorage,
-        AccessServiceConfused,
-        AccessServiceUnavailable,
-        ServiceUnavailable,
-    ),
-    412: {
-        "description": "The file is not the version that `If-Match` or `If-Unmodified-Since` asks for.",
-        **text_example(PRECONDITION_FAILED),
-        "headers": _CACHE_CONTROL | _POLICY,
-    },
-    "default": {
-        "description": "Any other error of the access service, passed on with its status and its message.",
-        **text_example("Unauthorized"),
-    },
-}
-_FOR_GET: Responses = {
-    200: {
-        "description": "The whole file.",
-        "content": _files(*_STORED),
-        "headers": _FILE_HEADERS | _ACCEL_REDIRECT,
-    },
-    206: {
-        "description": "The parts that `Range` asks for; several come as `multipart/byteranges`.",
-        "content": _files(*_STORED, "multipart/byteranges"),
-        "headers": _FILE_HEADERS | _CONTENT_RANGE,
-    },
-    416: {
-        "description": "The file has none of the bytes that `Range` asks for.",
-        **text_example(RANGE_NOT_SATISFIABLE),
-        "headers": _VALIDATORS
-        | _CACHE_CONTROL
-        | _POLICY
-        | _ACCEPT_RANGES
-        | header("Content-Range", "The file's size.", "bytes */20000"),
-    },
-    **_FOR_BOTH,
-}
-_FOR_HEAD: Responses = {
-    200: {"description": "The file exists.", "headers": _FILE_HEADERS | _UNPACKED_BYTES},
-    **_FOR_BOTH,
-}
-
-
-# FastAPI does not read these, so it cannot find them in the function's parameters.
-_PARAMETERS = [
-    parameter(
-        "query",
-        "filename",
-        "Name to save the file as, without extension; ignored unless it matches `[A-Za-z0-9_-]+`.",
-        "my_mod",
-    ),
-    parameter("cookie", "accessToken", "Passed on to the access service.", "eyJhbGciOiJIUzI1NiJ9.e30.x"),
-    parameter("cookie", "refreshToken", "Passed on to the access service.", "eyJhbGciOiJIUzI1NiJ9.e30.y"),
-    parameter("header", "If-None-Match", "Send only if the version is another.", '"18c5a2f0d3b1a400-4e20-1a"'),
-    parameter("header", "If-Modified-Since", "Send only if newer.", "Tue, 06 Jan 2026 12:00:00 GMT"),
-    parameter("header", "If-Match", "Send only this version.", '"18c5a2f0d3b1a400-4e20-1a"'),
-    parameter("header", "If-Unmodified-Since", "Send only if not newer.", "Tue, 06 Jan 2026 12:00:00 GMT"),
-]
-_RANGES = [
-    parameter("header", "Range", "Which bytes to send.", "bytes=0-9,-5"),
-    parameter("header", "If-Range", "Obey `Range` only for this version.", '"18c5a2f0d3b1a400-4e20-1a"'),
-]
-
-
-@router.head(
-    "/download/{type}/{path:path}",
-    summary="Look at a file",
-    operation_id="head_file",
-    response_class=Response,
-    responses=_FOR_HEAD,
-    openapi_extra={"parameters": _PARAMETERS},
-)
-@router.get(
-    "/download/{type}/{path:path}",
-    summary="Download a file",
-    operation_id="download_file",
-    response_class=Response,
-    responses=_FOR_GET,
-    openapi_extra={"parameters": [*_PARAMETERS, *_RANGES]},
-)
-async def download(
-    type: Annotated[
-        str,
-        Path(description="Kind of file.", json_schema_extra={"enum": [*StorageType]}, examples=["archive"]),
-    ],
-    path: Annotated[
-        str,
-        Path(
-            description="Path below the type's folder. Its slashes may be sent as they are, or as `%2F`.",
-            examples=["mods/7/main.zip"],
-        ),
-    ],
-) -> Response:
+@router.head("/download/{type}/{path:path}", response_class=Response, **HEAD_DOWNLOAD)
+@router.get("/download/{type}/{path:path}", response_class=Response, **GET_DOWNLOAD)
+async def download() -> Response:
     """Give out a stored file, with ranges and conditions as in RFC 9110.
 
     Files below `archive/mods/<id>/` go only to clients whose cookies `accessToken` and `refreshToken` satisfy
@@ -199,8 +53,4 @@ class DownloadEndpoint:
         query = scope["query_string"].decode("latin-1")
         filename = dict(parse_qsl(query)).get("filename") if query else None
         runtime: Runtime = scope["state"]["runtime"]
-        try:
-            await runtime.downloads.answer(storage_type, name, filename, scope, receive, send)
-        except StorageError as error:
-            response = await answer_storage_error(Request(scope), error)
-            await response(scope, receive, send)
+        await runtime.downloads.answer(storage_type, name, filename, scope, receive, send)

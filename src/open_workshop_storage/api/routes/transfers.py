@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import unquote_to_bytes
 
 from fastapi import APIRouter, Request, Security
@@ -11,24 +11,9 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from open_workshop_storage.api.bodies import SmallForm, body_chunks
 from open_workshop_storage.api.dependencies import RuntimeDep, read_claims
-from open_workshop_storage.api.documents.openapi import (
-    FORM_ERRORS,
-    PATH_ERRORS,
-    TRANSFER_TOKEN_ERRORS,
-    json_example,
-    parameter,
-    plain_text_responses,
-)
+from open_workshop_storage.api.documents import transfers
 from open_workshop_storage.api.documents.transfers import (
-    MOVE_FORM,
-    MOVED,
-    RECEIVED,
-    REPACK_FORM,
-    REPACKED,
-    START_FORM,
-    STARTED,
     TRANSFER_TOKEN,
-    TRANSFER_TOKEN_EXAMPLE,
     TransferMoved,
     TransferReceived,
     TransferRepacked,
@@ -51,55 +36,15 @@ Bearer = Annotated[
         )
     ),
 ]
-_ARCHIVE_ERRORS = (
-    errors.EncryptedArchive,
-    errors.UnsafeArchive,
-    errors.CorruptArchive,
-    errors.UnsupportedFormat,
-    errors.ArchiveTooLarge,
-    errors.RepackFailed,
-    errors.NoSpace,
-)
 
 
-def _token_parameter(required: bool) -> dict[str, Any]:
-    return parameter("query", "token", TRANSFER_TOKEN, TRANSFER_TOKEN_EXAMPLE, required)
-
-
-@router.get(
-    "/transfer/start",
-    summary="Start a transfer from a URL",
-    operation_id="start_transfer_by_query",
-    response_description="The transfer goes on in the background.",
-    openapi_extra={"parameters": [_token_parameter(required=True)]},
-    responses={
-        200: json_example(STARTED),
-        **plain_text_responses(
-            *TRANSFER_TOKEN_ERRORS, errors.BadRequest("Download URL missing"), errors.ServiceUnavailable
-        ),
-    },
-)
+@router.get("/transfer/start", **transfers.START_BY_QUERY)
 async def start_by_query(request: Request, runtime: RuntimeDep) -> TransferStarted:
     """Begin to fetch the token's `download_url` in the background."""
     return await _start(runtime, request.query_params.get("token"))
 
 
-@router.post(
-    "/transfer/start",
-    summary="Start a transfer from a URL",
-    operation_id="start_transfer_by_form",
-    response_description="The transfer goes on in the background.",
-    openapi_extra=START_FORM | {"parameters": [_token_parameter(required=False)]},
-    responses={
-        200: json_example(STARTED),
-        **plain_text_responses(
-            *TRANSFER_TOKEN_ERRORS,
-            errors.BadRequest("Download URL missing"),
-            *FORM_ERRORS,
-            errors.ServiceUnavailable,
-        ),
-    },
-)
+@router.post("/transfer/start", **transfers.START_BY_FORM)
 async def start_by_form(request: Request, runtime: RuntimeDep, form: SmallForm) -> TransferStarted:
     """Begin to fetch the token's `download_url` in the background; the token is in the query or in the form."""
     return await _start(runtime, request.query_params.get("token") or form.get("token"))
@@ -112,52 +57,7 @@ async def _start(runtime: RuntimeDep, token: str | None) -> TransferStarted:
     return TransferStarted(job_id=claims.job_id, status=status, ws_url=f"/transfer/ws/{claims.job_id}")
 
 
-@router.post(
-    "/transfer/upload",
-    summary="Upload a file as the raw body",
-    operation_id="upload_transfer",
-    response_description="The file is packed, and the Manager has been told or will be.",
-    openapi_extra={
-        # The token may stand in the query instead.
-        "security": [{}],
-        "parameters": [
-            _token_parameter(required=False),
-            parameter("query", "filename", "The file's name.", "my_mod.zip"),
-            parameter("header", "X-File-Name", "In place of `filename`; may be percent-encoded.", "my%20mod.zip"),
-            parameter("query", "size", "The file's size in bytes, where there is no `Content-Length`.", 52428800),
-            parameter("header", "X-File-Size", "In place of `size`.", 52428800),
-            parameter("header", "X-Upload-Size", "In place of `size`.", 52428800),
-        ],
-        "requestBody": {
-            "required": False,
-            "description": "The file's bytes, as they are. No body is an empty file.",
-            "content": {
-                "application/octet-stream": {
-                    "schema": {"type": "string", "format": "binary", "examples": ["a plain text, packed as one file"]}
-                }
-            },
-        },
-    },
-    responses={
-        200: json_example(RECEIVED),
-        **plain_text_responses(
-            *TRANSFER_TOKEN_ERRORS,
-            errors.TooManyPieces,
-            errors.ClientGone,
-            *_ARCHIVE_ERRORS,
-            errors.ImageExpected,
-            errors.ImageTooLarge,
-            errors.ImagePreparationFailed,
-            errors.FileTooLarge,
-            errors.UploadTimedOut,
-            errors.UploadInProgress,
-            errors.UploadFinished,
-            errors.UploadFailed,
-            errors.StorageBusy,
-            errors.ServiceUnavailable,
-        ),
-    },
-)
+@router.post("/transfer/upload", **transfers.UPLOAD)
 async def upload(request: Request, runtime: RuntimeDep, bearer: Bearer = None) -> TransferReceived:
     """Receive a file, pack it, report it to the Manager, and only then answer.
 
@@ -186,28 +86,7 @@ def _header_name(value: str) -> str:
         return name.decode("latin-1")
 
 
-@router.post(
-    "/transfer/repack",
-    summary="Pack a received file again",
-    operation_id="repack_transfer",
-    response_description="The new packed file took the place of the old one.",
-    openapi_extra=REPACK_FORM,
-    responses={
-        200: json_example(REPACKED),
-        **plain_text_responses(
-            *FORM_ERRORS,
-            errors.TokenMissing,
-            errors.AccessDenied,
-            errors.BadRequest("Invalid job id"),
-            errors.BadRequest("Invalid compression level"),
-            *_ARCHIVE_ERRORS,
-            errors.JobMissing,
-            errors.SourceMissing,
-            errors.UploadInProgress,
-            errors.ServiceUnavailable,
-        ),
-    },
-)
+@router.post("/transfer/repack", **transfers.REPACK)
 async def repack(runtime: RuntimeDep, form: SmallForm) -> TransferRepacked:
     """Pack the received file once more, with another compression level; nothing is reported to the Manager."""
     await runtime.form_tokens.check(FormToken.STORAGE_MANAGE, form.get("token"))
@@ -233,28 +112,7 @@ def _level(text: str | None) -> int | None:
     return clamp_level(int(text))
 
 
-@router.post(
-    "/transfer/move",
-    summary="Move a packed file to its place",
-    operation_id="move_transfer",
-    response_description="The file is in its place.",
-    openapi_extra=MOVE_FORM,
-    responses={
-        200: json_example(MOVED),
-        **plain_text_responses(
-            *FORM_ERRORS,
-            errors.TokenMissing,
-            errors.AccessDenied,
-            errors.BadRequest("Invalid job id"),
-            errors.InvalidType,
-            *PATH_ERRORS,
-            errors.JobMissing,
-            errors.PackedMissing,
-            errors.NoSpace,
-            errors.ServiceUnavailable,
-        ),
-    },
-)
+@router.post("/transfer/move", **transfers.MOVE)
 async def move(runtime: RuntimeDep, form: SmallForm) -> TransferMoved:
     """Put the packed file where it stays and end the job; saying it again gives the same answer."""
     await runtime.form_tokens.check(FormToken.STORAGE_MANAGE, form.get("token"))
