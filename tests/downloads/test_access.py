@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from types import FunctionType, ModuleType
 
 import httpx
@@ -19,6 +20,7 @@ from open_workshop_storage.core.errors import (
     StorageError,
 )
 from open_workshop_storage.services.downloads.access import MAX_PERMISSIONS, AccessService, raw_cookies
+from open_workshop_storage.utils.net.connections import Connections
 
 pytestmark = pytest.mark.anyio
 
@@ -72,19 +74,19 @@ async def url(service: Service) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def client() -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(timeout=None, follow_redirects=True) as http:
-        yield http
+async def connections() -> AsyncIterator[Connections]:
+    async with aclosing(Connections(2, most_waiting=3)) as connections:
+        yield connections
 
 
 @pytest.fixture
-def access(url: str, client: httpx.AsyncClient) -> AccessService:
-    return AccessService(client, url, 0.5)
+def access(url: str, connections: Connections) -> AccessService:
+    return AccessService(connections, url, 0.5)
 
 
 @pytest.fixture
-def remembering_access(url: str, client: httpx.AsyncClient) -> AccessService:
-    return AccessService(client, url, 0.5, ttl_seconds=3600)
+def remembering_access(url: str, connections: Connections) -> AccessService:
+    return AccessService(connections, url, 0.5, ttl_seconds=3600)
 
 
 async def test_the_question_names_the_mod_and_carries_nothing_of_the_client_but_two_raw_cookies(
@@ -230,10 +232,9 @@ async def test_a_pooled_connection_that_the_service_has_given_up_is_replaced(
     assert service.connections == 2
 
 
-async def test_a_service_that_is_not_there_is_unavailable() -> None:
-    async with httpx.AsyncClient() as http:
-        with pytest.raises(AccessServiceUnavailable) as raised:
-            await AccessService(http, "http://127.0.0.1:1", 5).check("1", {})
+async def test_a_service_that_is_not_there_is_unavailable(connections: Connections) -> None:
+    with pytest.raises(AccessServiceUnavailable) as raised:
+        await AccessService(connections, "http://127.0.0.1:1", 5).check("1", {})
     assert isinstance(raised.value, StorageError) and raised.value.retry_after
 
 
@@ -305,12 +306,29 @@ async def test_permissions_are_remembered_for_the_same_cookies_and_mod_and_refus
             await remembering_access.check(mod_id, cookies)
 
 
-async def test_a_permission_ends_with_its_time(service: Service, client: httpx.AsyncClient, url: str) -> None:
-    access = AccessService(client, url, 5, ttl_seconds=1e-9)
+async def test_a_permission_ends_with_its_time(service: Service, connections: Connections, url: str) -> None:
+    access = AccessService(connections, url, 5, ttl_seconds=1e-9)
     service.answers = [answer("200 OK", ALLOWED)] * 2
     await access.check("1", {})
     await access.check("1", {})
     assert len(service.requests) == 2
+
+
+async def test_checks_over_those_that_may_wait_are_refused_at_once_and_the_others_are_answered(
+    service: Service, url: str, connections: Connections
+) -> None:
+    access = AccessService(connections, url, 60)
+    service.answers = [None, None]
+    checks = [asyncio.create_task(access.check(str(number), {})) for number in range(5)]
+    while len(service.requests) < 2:
+        await asyncio.sleep(0)
+    with pytest.raises(AccessServiceUnavailable):
+        await access.check("one too many", {})
+    assert len(service.requests) == service.connections == 2
+    service.answers = [answer("200 OK", ALLOWED)] * 3
+    for check in checks[:2]:
+        check.cancel()
+    assert await asyncio.gather(*checks[2:]) == [None] * 3
 
 
 class AllowsEverything(httpx.AsyncBaseTransport):
@@ -325,28 +343,39 @@ class AllowsEverything(httpx.AsyncBaseTransport):
         return httpx.Response(200, stream=httpx.ByteStream(json.dumps(ALLOWED).encode()))
 
 
+class InMemory(Connections):
+    """Connections to a service without a socket."""
+
+    def __init__(self, service: AllowsEverything) -> None:
+        super().__init__(0, 0)
+        self._http = httpx.AsyncClient(transport=service)
+
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[httpx.AsyncClient]:
+        """Lend the one client."""
+        yield self._http
+
+
 async def test_so_many_permissions_are_remembered_and_the_oldest_are_forgotten_first() -> None:
     service = AllowsEverything()
-    async with httpx.AsyncClient(transport=service) as http:
-        access = AccessService(http, "http://access", 60, ttl_seconds=3600)
-        for number in range(MAX_PERMISSIONS):
-            await access.check(str(number), {})
-        for number in range(MAX_PERMISSIONS):
-            await access.check(str(number), {})
-        assert service.questions == MAX_PERMISSIONS
-        await access.check("one more", {})
-        await access.check("1", {})
-        assert service.questions == MAX_PERMISSIONS + 1
-        await access.check("0", {})
-        assert service.questions == MAX_PERMISSIONS + 2
+    access = AccessService(InMemory(service), "http://access", 60, ttl_seconds=3600)
+    for number in range(MAX_PERMISSIONS):
+        await access.check(str(number), {})
+    for number in range(MAX_PERMISSIONS):
+        await access.check(str(number), {})
+    assert service.questions == MAX_PERMISSIONS
+    await access.check("one more", {})
+    await access.check("1", {})
+    assert service.questions == MAX_PERMISSIONS + 1
+    await access.check("0", {})
+    assert service.questions == MAX_PERMISSIONS + 2
 
 
 async def test_a_remembered_permission_does_not_hold_the_cookies() -> None:
     cookies = {"accessToken": "secret-of-one", "refreshToken": "secret-of-two"}
-    async with httpx.AsyncClient(transport=AllowsEverything()) as http:
-        access = AccessService(http, "http://access", 60, ttl_seconds=3600)
-        await access.check("7654321", cookies)
-        texts = [str(value) for value in reachable(access) if isinstance(value, str | bytes)]
+    access = AccessService(InMemory(AllowsEverything()), "http://access", 60, ttl_seconds=3600)
+    await access.check("7654321", cookies)
+    texts = [str(value) for value in reachable(access) if isinstance(value, str | bytes)]
     assert any("7654321" in text for text in texts)
     assert not [text for text in texts if "secret-of" in text]
 

@@ -20,6 +20,7 @@ from open_workshop_storage.services.downloads.downloads import Downloads
 from open_workshop_storage.services.storage.local import LocalFiles
 from open_workshop_storage.utils.files.paths import partial_path
 from open_workshop_storage.utils.http.dates import parse_date
+from open_workshop_storage.utils.net.connections import Connections
 from tests.conftest import ServiceStarter
 from tests.support.archives import SMALL_MOD, zip_of
 from tests.support.client import PATIENCE_SECONDS, raw_request
@@ -414,7 +415,7 @@ async def test_a_file_replaced_between_look_up_and_answer_is_sent_in_its_new_ver
 
     transport = httpx.ASGITransport(answer)
     async with httpx.AsyncClient(transport=transport, base_url="http://storage") as client:
-        downloads = Downloads(files, AccessService(client, "http://storage", 1), settings)
+        downloads = Downloads(files, AccessService(Connections(1, 0), "http://storage", 1), settings)
         whole = await client.get("/")
         part = await client.get("/", headers={"Range": "bytes=-7"})
     assert (whole.status_code, whole.content) == (200, b"the new version")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -181,6 +182,26 @@ async def test_one_address_gets_so_many_connections_to_the_loader(site: Site, ht
         assert (await http.get(f"{site.url}/loader/healthz")).status_code == 200
     async with asyncio.timeout(PATIENCE_SECONDS):
         while (await start()).status_code != 401:
+            await asyncio.sleep(0.05)
+
+
+async def test_one_address_gets_so_many_downloads_at_once(site: Site, http: httpx.AsyncClient) -> None:
+    large = site.services.stored("resource/large.bin", b"")
+    os.truncate(large, 64 * 1024 * 1024)
+    url, target = httpx.URL(site.url), "/download/resource/large.bin"
+    async with AsyncExitStack() as stack:
+        for _ in range(256):
+            _, writer = await asyncio.open_connection(url.host, url.port, limit=1024)
+            stack.callback(writer.close)
+            writer.write(f"GET {target} HTTP/1.1\r\nHost: storage\r\n\r\n".encode())
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while (answer := await http.head(f"{site.url}{target}")).status_code != 429:
+                assert answer.status_code == 200
+        answer = await http.get(f"{site.url}{target}")
+        assert answer.text == "Storage busy" and answer.headers.items() >= OF_ALL_ANSWERS.items()
+        assert (await http.get(f"{site.url}/transfer/start")).status_code == 401
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (await http.head(f"{site.url}{target}")).status_code != 200:
             await asyncio.sleep(0.05)
 
 

@@ -39,8 +39,12 @@ from open_workshop_storage.services.transfers.worker import Worker
 from open_workshop_storage.stores.memory import MemoryJobStore
 from open_workshop_storage.stores.redis import RedisJobStore
 from open_workshop_storage.stores.redis_client import redis_client
+from open_workshop_storage.utils.net.connections import Connections
 
 _DAY_SECONDS = 86400.0
+# More questions at once would not be answered sooner: asking and reading takes a worker's time, too.
+_ACCESS_CONNECTIONS = 32
+_MOST_WAITING_CHECKS = 256
 
 
 @dataclass(frozen=True)
@@ -73,14 +77,15 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
         if redis is not None:
             stack.push_async_callback(redis.aclose)
         manager_http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=None))
-        access_http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=None))
+        access_connections = Connections(_ACCESS_CONNECTIONS, _MOST_WAITING_CHECKS)
+        stack.push_async_callback(access_connections.aclose)
         images = Images(settings.storage_reserve_bytes)
         stack.push_async_callback(images.aclose)
         tasks = await stack.enter_async_context(Tasks())
         files = LocalFiles(settings.main_dir, settings.storage_reserve_bytes)
         workspaces = Workspaces(settings.main_dir, settings.storage_reserve_bytes)
         access = AccessService(
-            access_http,
+            access_connections,
             settings.access_service_url,
             settings.access_service_timeout_seconds,
             settings.access_cache_ttl_seconds,

@@ -22,6 +22,7 @@ from open_workshop_storage.core.errors import (
     StorageError,
 )
 from open_workshop_storage.observability.tracing import span, trace_headers
+from open_workshop_storage.utils.net.connections import AllBusy, Connections
 from open_workshop_storage.utils.processes.single_flight import SingleFlight
 
 PASSED_COOKIES = ("accessToken", "refreshToken")
@@ -43,14 +44,14 @@ class AccessService:
     Checks of the same mod with the same cookies at the same time share one question.
 
     Args:
-        http: A pool of connections, shared with others; cookies that it may keep are neither sent nor read.
+        connections: Cookies that they may keep are neither sent nor read.
         base_url: The service's URL without a slash at its end.
         timeout_seconds: For one check as a whole, waiting for a connection included.
         ttl_seconds: How long a permission counts; a refusal or a failure counts once.
     """
 
-    def __init__(self, http: httpx.AsyncClient, base_url: str, timeout_seconds: float, ttl_seconds: float = 0) -> None:
-        self._http = http
+    def __init__(self, connections: Connections, base_url: str, timeout_seconds: float, ttl_seconds: float = 0) -> None:
+        self._connections = connections
         self._base_url = base_url
         self._timeout_seconds = timeout_seconds
         # Each permission with the time of its question, on the monotonic clock.
@@ -69,7 +70,7 @@ class AccessService:
         Raises:
             AccessDenied: The service says no; the message is its reason.
             AccessServiceRefused: It answered with an error, which is to be passed on.
-            AccessServiceUnavailable: It cannot be reached, broke off or took too long.
+            AccessServiceUnavailable: It cannot be reached, broke off or took too long, or too many checks wait for it.
             AccessServiceConfused: Its answer is neither a decision nor an error.
         """
         passed = "; ".join(f"{name}={cookies[name]}" for name in PASSED_COOKIES if name in cookies).encode("latin-1")
@@ -85,46 +86,48 @@ class AccessService:
         """Ask; return the refusal, which each caller that waits for the answer raises itself, or None."""
         asked = time.monotonic()
         try:
-            async with asyncio.timeout(self._timeout_seconds):
-                status, body = await self._ask(question[0], passed)
+            async with asyncio.timeout(self._timeout_seconds), self._connections.one() as http:
+                status, body = await _ask(http, f"{self._base_url}/mod/{question[0]}", passed)
             _judge_answer(status, body)
-        except (TimeoutError, httpx.TransportError):
+        except (TimeoutError, httpx.TransportError, AllBusy):
             return AccessServiceUnavailable()
         except StorageError as refusal:
             return refusal
         self._permissions[question] = asked
         return None
 
-    async def _ask(self, mod_id: str, passed: bytes) -> tuple[int, bytes]:
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                return await self._ask_once(mod_id, passed)
-            except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
-                # A pooled connection may be closed by the service just as it is used again.
-                if attempt == _ATTEMPTS:
-                    raise
-        raise AssertionError("unreachable")
 
-    async def _ask_once(self, mod_id: str, passed: bytes) -> tuple[int, bytes]:
-        headers = [(b"Accept", b"application/json"), (b"Accept-Encoding", b"identity")]
-        if passed:
-            headers.append((b"Cookie", passed))
-        # `build_request` of the client would add cookies of other clients' answers.
-        request = httpx.Request("POST", f"{self._base_url}/mod/{mod_id}", headers=headers, json={})
-        with span("access check", kind=SpanKind.CLIENT) as asking:
-            request.headers.update(trace_headers())
-            response = await self._http.send(request, stream=True, follow_redirects=False)
-            try:
-                asking.set_attribute("http.response.status_code", response.status_code)
-                body = b""
-                async for chunk in response.aiter_raw():
-                    body += chunk
-                    if len(body) > _MAX_ANSWER_BYTES:
-                        # Neither a decision nor a message for people is that long; an error still has its status.
-                        return response.status_code, b""
-                return response.status_code, body
-            finally:
-                await response.aclose()
+async def _ask(http: httpx.AsyncClient, url: str, cookies: bytes) -> tuple[int, bytes]:
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            return await _ask_once(http, url, cookies)
+        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+            # A connection may be closed by the service just as it is used again.
+            if attempt == _ATTEMPTS:
+                raise
+    raise AssertionError("unreachable")
+
+
+async def _ask_once(http: httpx.AsyncClient, url: str, cookies: bytes) -> tuple[int, bytes]:
+    headers = [(b"Accept", b"application/json"), (b"Accept-Encoding", b"identity")]
+    if cookies:
+        headers.append((b"Cookie", cookies))
+    # `build_request` of the client would add cookies of other clients' answers.
+    request = httpx.Request("POST", url, headers=headers, json={})
+    with span("access check", kind=SpanKind.CLIENT) as asking:
+        request.headers.update(trace_headers())
+        response = await http.send(request, stream=True, follow_redirects=False)
+        try:
+            asking.set_attribute("http.response.status_code", response.status_code)
+            body = b""
+            async for chunk in response.aiter_raw():
+                body += chunk
+                if len(body) > _MAX_ANSWER_BYTES:
+                    # Neither a decision nor a message for people is that long; an error still has its status.
+                    return response.status_code, b""
+            return response.status_code, body
+        finally:
+            await response.aclose()
 
 
 def raw_cookies(header: str) -> dict[str, str]:

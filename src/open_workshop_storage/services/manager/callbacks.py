@@ -30,6 +30,8 @@ _LONGEST_PAUSE_SECONDS = 300.0
 _FIRST_PAUSE_SECONDS = 1.2
 _MOST_DOUBLINGS = 10
 _AT_ONCE = 8
+# A client with many connections looks through all of them, and all that wait for one, at each event.
+_MOST_CONNECTIONS = 32
 _POLL_SECONDS = 0.5
 _TRY_AGAIN = frozenset(
     {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS, *range(500, 600)}
@@ -52,6 +54,7 @@ class Callbacks:
         self._settings = settings
         self._store = store
         self._http = http
+        self._turns = asyncio.Semaphore(_MOST_CONNECTIONS)
 
     async def run(self) -> None:
         """Deliver due callbacks until cancelled."""
@@ -80,7 +83,7 @@ class Callbacks:
     async def deliver(self, callback: Callback) -> None:
         """Make one attempt at a callback that this worker holds, and store the outcome."""
         with job_span("callback", callback.job_id, callback.traceparent, {"attempt": callback.attempts + 1}) as span:
-            async with self._held(callback):
+            async with self._held(callback), self._turns:
                 outcome, pause = await self._attempt(callback)
             CALLBACKS.add(1, {"outcome": outcome})
             try:

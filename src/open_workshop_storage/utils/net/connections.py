@@ -1,0 +1,62 @@
+"""A few connections to one service, for many callers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+
+
+class AllBusy(Exception):
+    """Every connection is in use, and as many callers wait as may."""
+
+
+class Connections:
+    """Hands out HTTP clients that have one connection each, the one that was used last first.
+
+    A client with many connections looks through all of them, and all requests that wait, at each event (httpcore issue
+    1035): five hundred requests at once leave the event loop no time for anything else.
+
+    Args:
+        count: How many connections there are at most.
+        most_waiting: How many callers may wait for one.
+    """
+
+    def __init__(self, count: int, most_waiting: int) -> None:
+        limits = httpx.Limits(max_connections=1, max_keepalive_connections=1)
+        ssl_context = httpx.create_ssl_context()
+        self._clients = [
+            httpx.AsyncClient(trust_env=False, timeout=None, verify=ssl_context, limits=limits) for _ in range(count)
+        ]
+        self._free = [*self._clients]
+        self._turns = asyncio.Semaphore(count)
+        self._most_waiting = most_waiting
+        self._waiting = 0
+
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[httpx.AsyncClient]:
+        """Lend a client during the block, first come first served. It sets no time limit, and may keep cookies.
+
+        Raises:
+            AllBusy: Too many callers wait.
+        """
+        if self._turns.locked() and self._waiting >= self._most_waiting:
+            raise AllBusy
+        self._waiting += 1
+        try:
+            await self._turns.acquire()
+        finally:
+            self._waiting -= 1
+        client = self._free.pop()
+        try:
+            yield client
+        finally:
+            self._free.append(client)
+            self._turns.release()
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        for client in self._clients:
+            await client.aclose()
