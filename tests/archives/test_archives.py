@@ -109,26 +109,19 @@ async def test_a_tree_that_outgrows_its_headers_ends_the_extraction(
 ) -> None:
     workbench.source.write_bytes(seven_zip_of(SMALL_MOD))
     inspection = await workbench.archives.inspect(workbench.source, 0)
-    script = (
-        f"cd {workbench.extracted}; for n in 1 2 3; do head -c {SMALL_MOD_BYTES - 1} /dev/zero > $n; done; sleep 1000"
-    )
+    script = f"cd {workbench.extracted}; for n in 1 2; do yes | head -c {SMALL_MOD_BYTES - 1} > $n; done; sleep 1000"
     fake_seven_zip.install(workbench.folder, script, monkeypatch)
     with pytest.raises(CorruptArchive):
         await workbench.archives.extract(workbench.source, inspection, workbench.extracted, "a", 0, ignore)
     assert not workbench.extracted.exists()
 
 
-@pytest.mark.parametrize(
-    "script",
-    ["ln -s /etc/passwd link", "ln -s . folder/link", "mkfifo pipe", "ln file second"],
-)
 async def test_what_no_header_told_of_is_refused_when_it_has_come_out(
-    script: str, workbench: Workbench, monkeypatch: pytest.MonkeyPatch
+    workbench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workbench.source.write_bytes(seven_zip_of({"file": b"x"}))
     inspection = await workbench.archives.inspect(workbench.source, 0)
-    made = f"cd {workbench.extracted}; mkdir folder; printf x > file; {script}"
-    fake_seven_zip.install(workbench.folder, made, monkeypatch)
+    fake_seven_zip.install(workbench.folder, f"cd {workbench.extracted}; printf x > file; ln file second", monkeypatch)
     with pytest.raises(UnsafeArchive):
         await workbench.archives.extract(workbench.source, inspection, workbench.extracted, "a", 0, ignore)
     assert not workbench.extracted.exists()
@@ -162,8 +155,8 @@ async def test_a_command_over_its_time_is_a_failure_of_ours(
     limit: str, script: str, workbench: Workbench, make_archives: ArchivesMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent = tar_of(SMALL_MOD)
-    (workbench.folder / "half").write_bytes(sent[: len(sent) // 2])
-    fake_seven_zip.install(workbench.folder, f"cat {workbench.folder}/half; exec >&-; {script} sleep 1000", monkeypatch)
+    fake_seven_zip.install(workbench.folder, f'cat "$0.half"; exec >&-; {script} sleep 1000', monkeypatch)
+    (workbench.folder / "bin" / "7z.half").write_bytes(sent[: len(sent) // 2])
     archives = make_archives(**{limit: 0.5})
     with pytest.raises(RepackFailed):
         await archives.extract(workbench.source, Inspection(Kind.GZIP, 0), workbench.extracted, "a", 0, ignore)

@@ -60,7 +60,7 @@ async def test_it_runs_with_closed_input_in_a_clean_environment(
 ) -> None:
     monkeypatch.setenv("TRANSFER_JWT_SECRET", "secret")
     fake_seven_zip.install(tmp_path, "env > environment; cat > input; ulimit -c > core", monkeypatch)
-    await PATIENT.run("t", folder=tmp_path)
+    await PATIENT.run("t", folder=tmp_path, writable=tmp_path)
     names = {line.partition("=")[0] for line in (tmp_path / "environment").read_text().splitlines()}
     assert names <= {"PATH", "LANG", "LC_ALL", "PWD", "OLDPWD", "SHLVL", "_"}
     assert (tmp_path / "input").read_bytes() == b""
@@ -75,7 +75,7 @@ async def test_those_that_run_at_once_share_the_cores(tmp_path: Path, monkeypatc
         os.mkfifo(tmp_path / f"{name}.go")
     async with asyncio.TaskGroup() as group:
         for name in ("first", "second"):
-            group.create_task(runner.run(name, folder=tmp_path))
+            group.create_task(runner.run(name, folder=tmp_path, writable=tmp_path))
         for name in ("first", "second"):
             await asyncio.to_thread((tmp_path / f"{name}.go").write_text, "go\n")
     assert f"-mmt={cores} " in (tmp_path / "first").read_text()
@@ -122,14 +122,14 @@ async def test_one_over_its_time_is_killed_with_its_children(
 ) -> None:
     fake_seven_zip.install(tmp_path, script, monkeypatch)
     with pytest.raises(SevenZipFailed):
-        await runner.run("t", folder=tmp_path)
+        await runner.run("t", folder=tmp_path, writable=tmp_path)
     assert await ended(await appeared(tmp_path / "self"), await appeared(tmp_path / "child"))
 
 
 async def test_a_cancelled_one_is_killed_with_its_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_seven_zip.install(tmp_path, SLEEPER, monkeypatch)
     before = set(descendants(os.getpid()))
-    running = asyncio.create_task(PATIENT.run("t", folder=tmp_path))
+    running = asyncio.create_task(PATIENT.run("t", folder=tmp_path, writable=tmp_path))
     child = await appeared(tmp_path / "child")
     itself = await appeared(tmp_path / "self")
     running.cancel()
@@ -141,9 +141,9 @@ async def test_a_cancelled_one_is_killed_with_its_children(tmp_path: Path, monke
 
 
 async def test_a_file_over_the_limit_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_seven_zip.install(tmp_path, "exec dd if=/dev/zero of=large bs=1000 count=1000", monkeypatch)
+    fake_seven_zip.install(tmp_path, "exec yes > large", monkeypatch)
     with pytest.raises(CorruptData):
-        await PATIENT.run("x", folder=tmp_path, max_file_bytes=100_000)
+        await PATIENT.run("x", folder=tmp_path, writable=tmp_path, max_file_bytes=100_000)
     assert (tmp_path / "large").stat().st_size == 100_000
 
 
@@ -151,8 +151,9 @@ async def test_it_dies_with_a_worker_that_is_killed(tmp_path: Path, monkeypatch:
     fake_seven_zip.install(tmp_path, "echo $$ > self; exec sleep 1000", monkeypatch)
     work = """if True:
         import asyncio
+        from pathlib import Path
         from open_workshop_storage.utils.archives.seven_zip import SevenZip
-        asyncio.run(SevenZip(60, 60).run("t"))
+        asyncio.run(SevenZip(60, 60).run("t", writable=Path.cwd()))
     """
     worker = subprocess.Popen(
         [sys.executable, "-c", work], cwd=tmp_path, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

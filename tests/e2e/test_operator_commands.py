@@ -53,9 +53,44 @@ def test_the_doctor_finds_running_services_well(services: Services) -> None:
     result = run("doctor", config_of(services))
     found = verdicts(result.stdout)
     assert (result.returncode, result.stderr) == (0, "")
-    assert {found[name] for name in ("storage", "7z", "MANAGER_URL", "ACCESS_SERVICE_URL", "granian")} == {"ok"}
+    assert {
+        found[name] for name in ("storage", "7z", "confinement", "MANAGER_URL", "ACCESS_SERVICE_URL", "granian")
+    } == {"ok"}
     # Those of the tests are cheap, and their Redis keeps nothing.
     assert {found[name] for name in ("upload_file", "delete_file", "storage_manage_token", "Redis")} == {"warning"}
+
+
+def test_the_doctor_and_the_start_name_what_children_are_not_kept_from(tmp_path: Path) -> None:
+    settings = {
+        "MAIN_DIR": str(tmp_path),
+        "MANAGER_URL": "http://127.0.0.1:9",
+        "ACCESS_SERVICE_URL": "http://127.0.0.1:9",
+    }
+    config = write_config(tmp_path, settings | Secrets().settings())
+    # Landlock can be nested 16 times, so that the next one fails as where the kernel has none.
+    script = """if True:
+        import asyncio, sys
+        from pathlib import Path
+        from open_workshop_storage.__main__ import main
+        from open_workshop_storage.core.settings import load_settings
+        from open_workshop_storage.services.runtime import open_runtime
+        from open_workshop_storage.utils.processes.confinement import _restrict_files
+
+        for _ in range(16):
+            _restrict_files([Path("/")], [Path("/")])
+
+        async def start():
+            async with open_runtime(load_settings(), loads=False):
+                pass
+
+        asyncio.run(start())
+        sys.argv[1:] = ["doctor"]
+        main()
+    """
+    environment = clean_environment() | {"PYTHONPATH": str(PROJECT / "src"), "OW_CONFIG": str(config)}
+    result = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    assert "child processes keep access to files (Landlock: " in result.stderr
+    assert verdicts(result.stdout)["confinement"] == "warning"
 
 
 def test_the_doctor_names_servers_that_keep_silent_connections(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -40,6 +42,9 @@ from open_workshop_storage.stores.memory import MemoryJobStore
 from open_workshop_storage.stores.redis import RedisJobStore
 from open_workshop_storage.stores.redis_client import redis_client
 from open_workshop_storage.utils.net.connections import Connections
+from open_workshop_storage.utils.processes.confinement import unconfined
+
+_logger = logging.getLogger(__name__)
 
 _DAY_SECONDS = 86400.0
 # More questions at once would not be answered sooner: asking and reading takes a worker's time, too.
@@ -72,6 +77,8 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
 
     Nothing here needs Redis, the storage root or `7z` to be there already.
     """
+    for problem in await asyncio.to_thread(unconfined):
+        _logger.warning("child processes keep access to %s", problem)
     async with AsyncExitStack() as stack:
         redis = redis_client(settings.redis_url) if settings.redis_url else None
         if redis is not None:

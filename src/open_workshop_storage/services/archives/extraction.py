@@ -95,7 +95,7 @@ class Extractor:
 
         arguments = "x", TYPE_SWITCHES[inspection.kind], *READ_SWITCHES, f"-o{target}", source
         async with watched(check):
-            await self._seven_zip.run(*arguments, on_percent=on_percent, max_file_bytes=announced)
+            await self._seven_zip.run(*arguments, on_percent=on_percent, writable=target, max_file_bytes=announced)
         if await asyncio.to_thread(settle_tree, target) != announced:
             raise CorruptArchive
         return announced

@@ -50,7 +50,7 @@ class Packer:
             await run_to_end(_remove_part, part)
             try:
                 async with watched(partial(self._require_space, target.parent)), run_beside(_write_back(part)):
-                    await self._seven_zip.run(*arguments, on_percent=on_percent, folder=folder)
+                    await self._seven_zip.run(*arguments, on_percent=on_percent, folder=folder, writable=part.parent)
                 await asyncio.to_thread(self._require_space, target.parent)
                 return await run_to_end(_put_in_place, part, target)
             except BaseException:

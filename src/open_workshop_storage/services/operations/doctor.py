@@ -22,6 +22,7 @@ from open_workshop_storage.utils.archives.faults import ArchiveFault
 from open_workshop_storage.utils.archives.seven_zip import SevenZip
 from open_workshop_storage.utils.http.dates import parse_date
 from open_workshop_storage.utils.processes import granian
+from open_workshop_storage.utils.processes.confinement import unconfined
 
 _PATIENCE_SECONDS = 5.0
 _MOST_SKEW_SECONDS = 10.0
@@ -76,6 +77,7 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
         _secrets,
         _storage,
         _seven_zip,
+        _confinement,
         _redis,
         _neighbours,
         _limits,
@@ -127,6 +129,14 @@ async def _seven_zip(settings: Settings) -> list[Finding]:
     if missing:
         return [warning("7z", f"{version} cannot read {', '.join(missing)}; such archives are refused")]
     return [ok("7z", f"{version}, reads {', '.join(sorted(_FORMATS))}")]
+
+
+async def _confinement(settings: Settings) -> list[Finding]:
+    problems = await asyncio.to_thread(unconfined)
+    advice = 'see docs/DEPLOYMENT.md, "Confinement"'
+    return [warning("confinement", f"child processes keep access to {problem}; {advice}") for problem in problems] or [
+        ok("confinement", "child processes are kept from files, network and signals")
+    ]
 
 
 async def _redis(settings: Settings) -> list[Finding]:

@@ -83,6 +83,7 @@ class SevenZip:
         on_line: Callable[[str], None] | None = None,
         output: BinaryIO | None = None,
         folder: Path | None = None,
+        writable: Path | None = None,
         max_file_bytes: int | None = None,
     ) -> None:
         """Run one command to its end.
@@ -90,12 +91,13 @@ class SevenZip:
         A cancellation kills it, with all that it started, before it goes on.
 
         Args:
-            arguments: The command's letter, switches and paths; a path must not look like a switch.
+            arguments: The command's letter, switches and paths, which it may read; a path must not look like a switch.
             on_percent: Told each rise of the progress, and 100 at the end.
             on_line: Told each line that is printed, bytes that are not UTF-8 as surrogates. Percentages count
                 as lines.
             output: The command's standard output, where `-so` sends the data; closed here once the command has it.
-            folder: Where the command runs.
+            folder: Where the command runs, which it may read.
+            writable: The folder below which it may write.
             max_file_bytes: The largest file that it may write.
 
         Raises:
@@ -112,8 +114,10 @@ class SevenZip:
         with self._share_of_cores() as threads:
             switches = ("-y", "-sccUTF-8", f"-mmt={threads}", f"-bso{words}", f"-bse{words}", f"-bsp{words}")
             try:
-                process = children.start(
+                process = await children.start(
                     ("7z", *arguments, *switches),
+                    readable=[path for path in (folder, *arguments) if isinstance(path, Path)],
+                    writable=[writable] if writable else [],
                     limits=limits,
                     environment={"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"},
                     stdin=subprocess.DEVNULL,

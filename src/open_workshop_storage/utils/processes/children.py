@@ -1,27 +1,36 @@
-"""Starts child processes without blocking the event loop for long, and never leaves one behind."""
+"""Starts child processes that may do little, without blocking the event loop, and never leaves one behind."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 import anyio
 
+from open_workshop_storage.utils.processes.confinement import confine_thread
+from open_workshop_storage.utils.processes.threads import finished
+
 # `prlimit` and `setpriv` belong to util-linux, which every Debian has. They act between fork and exec, where
-# Python code in a process with threads may not. The death signal is sent when the loop's thread ends, which in
-# a killed worker is at once.
+# Python code in a process with threads may not.
 _LIMITER = ("prlimit", "--core=0")
-_DEATH_SIGNAL = ("setpriv", "--pdeathsig", "KILL", "--no-new-privs")
+_DEATH_SIGNAL = ("setpriv", "--pdeathsig", "KILL")
 _BLOCK_BYTES = 65536
 
 
-def start(
+async def start(
     command: Sequence[str | Path],
     *,
+    readable: Sequence[Path],
+    writable: Sequence[Path],
     limits: Sequence[str],
     environment: Mapping[str, str],
     stdin: int,
@@ -29,9 +38,11 @@ def start(
     stderr: int,
     folder: Path | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a command in a process group of its own, which is killed when the calling thread ends.
+    """Start a command in a process group of its own, confined to some files, which is killed when this process ends.
 
     Args:
+        readable: Files and folders that it may read, besides the system's programs.
+        writable: Folders below which it may read and write.
         limits: As `prlimit` takes them.
         environment: All that it gets besides `PATH`.
         stdin, stdout, stderr: As for `subprocess.Popen`; pipes are not buffered.
@@ -42,7 +53,8 @@ def start(
     """
     # uvloop starts a process by fork(2), which copies the worker's page tables and blocks the loop for longer than a
     # small archive takes. `subprocess` uses vfork(2).
-    return subprocess.Popen(
+    popen = partial(
+        subprocess.Popen,
         (*_LIMITER, *limits, *_DEATH_SIGNAL, *command),
         bufsize=0,
         stdin=stdin,
@@ -52,6 +64,37 @@ def start(
         env={"PATH": os.pathsep.join(os.get_exec_path()), **environment},
         start_new_session=True,
     )
+    started: Future[subprocess.Popen[bytes]] = Future()
+    arguments = partial(confine_thread, readable, writable), popen, started
+    threading.Thread(target=_parent, args=arguments, name="parent of a child process", daemon=True).start()
+    future = asyncio.wrap_future(started)
+    try:
+        return await finished(future)
+    except asyncio.CancelledError:
+        if future.exception() is None:
+            await end(future.result())
+        raise
+
+
+def _parent(
+    confine: Callable[[], object],
+    popen: Callable[[], subprocess.Popen[bytes]],
+    started: Future[subprocess.Popen[bytes]],
+) -> None:
+    """Start a process from a confined thread, whose bounds it inherits, and stay until it ends.
+
+    The kernel sends the death signal when the thread ends that started the process: in a killed worker at once.
+    """
+    try:
+        confine()
+        process = popen()
+    except BaseException as error:
+        started.set_exception(error)
+    else:
+        started.set_result(process)
+        # It may be gone already.
+        with suppress(ChildProcessError):
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
 
 
 async def read(pipe: IO[bytes]) -> bytes:

@@ -16,9 +16,12 @@ from typing import IO
 
 import anyio
 
+import open_workshop_storage
 from open_workshop_storage.utils.processes import children, python_child
 
 _COMMAND = (sys.executable, "-P", "-m", python_child.__name__)
+_MODULES = [Path(sys.prefix), Path(sys.base_prefix), Path(open_workshop_storage.__file__).parent.parent]
+"""What a child reads to import modules."""
 _BLOCK_BYTES = 65536
 _MAX_ANSWER_BYTES = 1024**2
 # glibc would give the memory of each call back, and have the kernel clear it anew for the next one, a quarter of the
@@ -41,9 +44,9 @@ class ChildFailed(Exception):
 class PythonChildren:
     """A pool of child processes, started when they are needed and used again.
 
-    A called function is a public one of a module that its own process imports too. It gets open files instead of
-    paths, and arguments that JSON knows; it returns what JSON knows, up to 1 MiB. A returned value is as untrusted as
-    the files that the function read.
+    A function is looked up by its name in its module. It gets open files, since a child can open none by its path, and
+    arguments that JSON knows; it returns what JSON knows, up to 1 MiB. A returned value is as untrusted as the files
+    that the function read.
 
     Args:
         size: How many calls run at the same time; further ones wait, first come, first served.
@@ -105,7 +108,7 @@ class PythonChildren:
 
     @asynccontextmanager
     async def _child(self, folder: Path | None) -> AsyncIterator[_Child]:
-        child = await self._ready_child() if folder is None else _Child(self._memory_bytes, folder)
+        child = await (self._ready_child() if folder is None else _started(self._memory_bytes, folder))
         try:
             yield child
         except BaseException:
@@ -122,21 +125,17 @@ class PythonChildren:
             if child.process.poll() is None:
                 return child
             await child.end()
-        return _Child(self._memory_bytes, None)
+        return await _started(self._memory_bytes, None)
 
 
-class _Child:
-    """A running child, and the socket to it.
-
-    Raises:
-        OSError: It could not be started.
-    """
-
-    def __init__(self, memory_bytes: int, folder: Path | None) -> None:
-        self._socket, theirs = socket.socketpair()
+async def _started(memory_bytes: int, folder: Path | None) -> _Child:
+    ours, theirs = socket.socketpair()
+    try:
         with theirs:
-            self.process = children.start(
+            process = await children.start(
                 _COMMAND,
+                readable=_MODULES,
+                writable=[] if folder is None else [folder],
                 limits=[f"--data={memory_bytes}"],
                 environment={"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **_KEPT_MEMORY},
                 stdin=theirs.fileno(),
@@ -144,6 +143,18 @@ class _Child:
                 stderr=subprocess.DEVNULL,
                 folder=folder,
             )
+    except BaseException:
+        ours.close()
+        raise
+    return _Child(ours, process)
+
+
+class _Child:
+    """A running child, and the socket to it."""
+
+    def __init__(self, ours: socket.socket, process: subprocess.Popen[bytes]) -> None:
+        self._socket = ours
+        self.process = process
 
     async def ask(self, line: bytes, descriptors: Sequence[int]) -> dict[str, object]:
         """Send a call, and return the answer.
