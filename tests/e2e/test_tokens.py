@@ -60,7 +60,7 @@ def bad_tokens(services: Services) -> dict[str, str]:
         "null expiry": signed(secret, HS256, claims | {"exp": None}),
         "expiry in words": signed(secret, HS256, claims | {"exp": "tomorrow"}),
         "endless expiry": signed(secret, HS256, json.dumps(claims | {"exp": float("inf")}).encode()),
-        "expired": signed(secret, HS256, claims | {"exp": int(time.time()) - 1}),
+        "expired": signed(secret, HS256, claims | {"exp": int(time.time()) - 31}),
         "not yet valid": signed(secret, HS256, claims | {"nbf": LATER}),
         "payload is a list": signed(secret, HS256, [1]),
         "payload is no JSON": signed(secret, HS256, b"{"),

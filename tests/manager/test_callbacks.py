@@ -18,6 +18,7 @@ from open_workshop_storage.core.callback import Callback, callback_of
 from open_workshop_storage.core.claims import parse_claims
 from open_workshop_storage.core.events import EventKind
 from open_workshop_storage.core.job import Job
+from open_workshop_storage.services.manager import callbacks
 from open_workshop_storage.services.manager.callbacks import Callbacks
 from open_workshop_storage.stores.memory import MemoryJobStore
 from tests.support.configs import Secrets
@@ -124,6 +125,29 @@ async def test_each_attempt_is_signed_afresh_and_names_the_same_end(tmp_path: Pa
         ]
     assert {claims["jti"] for claims in decoded} == {callback.jti}
     assert all(claims["job_id"] == "job-12345678" and claims["status"] == "success" for claims in decoded)
+
+
+async def test_no_more_callbacks_run_at_once_than_the_http_pool_bears(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(callbacks, "_MOST_CONNECTIONS", 5)
+    arrived = asyncio.Semaphore(0)
+    go_on = asyncio.Event()
+
+    async def slow(request: Request, writer: StreamWriter) -> bytes:
+        arrived.release()
+        await go_on.wait()
+        return reply(200)
+
+    async with outbox(tmp_path, slow) as box, asyncio.TaskGroup() as tasks:
+        for number in range(12):
+            tasks.create_task(box.callbacks.deliver(await box.ended_job(f"job-{number:08}")))
+        for _ in range(5):
+            await arrived.acquire()
+        await asyncio.sleep(0.05)
+        assert len(box.manager.requests) == 5
+        go_on.set()
+    assert len(box.manager.requests) == 12
 
 
 async def test_due_callbacks_are_delivered_in_the_background(tmp_path: Path) -> None:

@@ -33,7 +33,9 @@ def read_claims(token: str | None, runtime: Runtime) -> TransferClaims:
     if not token:
         raise TokenMissing
     try:
-        claims = read_transfer_token(token, runtime.settings.transfer_jwt_secret)
+        claims, expired_seconds = read_transfer_token(token, runtime.settings.transfer_jwt_secret)
     except InvalidTokenError:
         raise AccessDenied from None
+    if expired_seconds:
+        raise AccessDenied
     return parse_claims(claims)

@@ -23,7 +23,7 @@ TRANSFER_TOKEN_EXAMPLE = """{
   "callback_action": "publish", "callback_context": {"user": 3}, "target_path": "mods/7/main.zip"
 }"""
 CALLBACK_EXAMPLE = """{
-  "aud": "manager", "iss": "storage", "iat": 1767700800, "exp": 1767701400,
+  "aud": "manager", "iss": "storage", "iat": 1767700740, "exp": 1767701400,
   "jti": "3f0c5a3e9d1b5c0e8a4f6b7c8d9e0f10",
   "job_id": "job-7f3a9c21", "status": "error", "reason": "corrupt_archive",
   "transfer_kind": "archive", "mod_id": 7, "pack_format": "zip", "pack_level": 3, "packed_format": "zip",
@@ -73,7 +73,7 @@ class CallbackClaims(BaseModel):
 
     aud: Literal["manager"]
     iss: Literal["storage"]
-    iat: Annotated[int, Field(description="Unix time of this attempt at delivery, seconds.")]
+    iat: Annotated[int, Field(description="Unix time a minute before this attempt at delivery, seconds.")]
     exp: Annotated[int, Field(description="Unix time after which the token is worth nothing, seconds.")]
     jti: Annotated[str, Field(description="Names this end: the same at each attempt at delivery.")]
     job_id: JobId
