@@ -27,6 +27,9 @@ setup-runtime:
 system-packages:
 	@deploy/install-system-packages.sh $(PYTHON)
 
+# A test process for each core, each with services of its own; tests that wait for a slow one go to the other.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist worksteal
+
 # The first command on the machine that is a Python of at least 3.11.
 PYTHON = $(shell for command in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$command -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$command && break; done)
@@ -35,7 +38,7 @@ demo: setup
 	PYTHONPATH=src:. $(BIN)/python -m tests.demo $(if $(FILE),'$(FILE)')
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 chaos: setup
 	PYTHONPATH=src:. $(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED))

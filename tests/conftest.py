@@ -44,6 +44,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
                 if isinstance(running, Services):
                     for name, server in running.servers.items():
                         report.sections.append((f"end of the {name}'s log", server.output()[-LOG_CHARACTERS_SHOWN:]))
+    # pytest-xdist sends reports in UTF-8.
+    report.sections = [(title, text.encode(errors="backslashreplace").decode()) for title, text in report.sections]
     return report
 
 

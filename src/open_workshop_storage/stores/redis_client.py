@@ -9,6 +9,7 @@ from opentelemetry.trace import SpanKind
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.driver_info import DriverInfo
 from redis.exceptions import NoScriptError
 from redis.maint_notifications import MaintNotificationsConfig
 
@@ -50,6 +51,8 @@ def redis_client(url: str) -> Redis:
         socket_connect_timeout=_CONNECT_SECONDS,
         # The caller knows whether to ask again: a request answers 503, a running job waits.
         retry=Retry(NoBackoff(), 0),
+        # Without it, each new connection reads redis-py's version from the disk.
+        driver_info=DriverInfo(),
         # With them on, redis-py does not look whether a connection of its pool broke since its last use.
         maint_notifications_config=MaintNotificationsConfig(enabled=False),
     )
