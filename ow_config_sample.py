@@ -144,7 +144,7 @@ LOG_FORMAT = "text"
 # The DSN that Uptrace shows for the project. Empty: no telemetry.
 UPTRACE_DSN = ""
 
-# What traces, figures and logs are labelled with.
+# Labels of traces, metrics and logs.
 OTEL_SERVICE_NAME = "open-workshop-storage"
 OTEL_SERVICE_VERSION = ""
 OTEL_DEPLOYMENT_ENVIRONMENT = ""

@@ -24,7 +24,7 @@ _PATIENCE_SECONDS = 10.0
 
 
 async def doctor(settings: Settings) -> int:
-    """Print what is right and wrong with the configuration; return the exit status."""
+    """Print the results of all checks; return the exit status."""
     worst = 0
     async for verdict, subject, text in examine(settings):
         print(f"{verdict:8} {subject}: {text}")
@@ -33,7 +33,7 @@ async def doctor(settings: Settings) -> int:
 
 
 async def status(settings: Settings) -> int:
-    """Print what the loaders are doing; return the exit status."""
+    """Print jobs, callbacks and slots of all loaders; return the exit status."""
     if not settings.redis_url:
         print("REDIS_URL is empty: transfers are known to the loader's process only", file=sys.stderr)
         return 1

@@ -1,4 +1,4 @@
-"""Builds the services' apps: lifespan, CORS, health, documents and error answers, alike for all."""
+"""Builds the apps of the services: lifespan, middleware, health, documents and error answers."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from open_workshop_storage.startup import SettingsMiddleware
 
 @dataclass(frozen=True)
 class Service:
-    """What makes one service different from another.
+    """What differs between services.
 
     Attributes:
         title: Its name in the documents.
         description: What it does, for the documents.
         prefix: What its documents stand below, without a last slash.
         routers: Its functional routes.
-        loads: Whether it takes files in, and so works on jobs.
+        loads: Whether it takes files in and works on jobs.
         health_prefixes: What health and readiness stand below.
-        shortcuts: What is asked before the routes, and passes on what is not for it.
+        shortcuts: Middleware that answers some requests before FastAPI's routing does.
     """
 
     title: str
@@ -56,8 +56,7 @@ def create_app(service: Service) -> FastAPI:
         settings = app.state.settings
         configure_logging(settings.log_format)
         async with open_telemetry(app, settings), open_runtime(settings, loads=service.loads) as runtime:
-            # What is there now stays for good. Full collections would go through it again and again, with all requests
-            # and sockets waiting.
+            # The objects that exist now stay. A full collection would scan them all, with requests and sockets waiting.
             gc.collect()
             gc.freeze()
             yield {"runtime": runtime}

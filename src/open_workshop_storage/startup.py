@@ -11,14 +11,14 @@ from open_workshop_storage.utils.processes.granian import end_server
 class SettingsMiddleware:
     """Loads the settings when the server starts the app, and stops the start with one message if they are wrong.
 
-    A lifespan function that raises would be reported with its traceback; the message has to be sent before that.
+    A lifespan function that raises is reported with its traceback, so the message is sent before the lifespan begins.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass everything on but a start with faulty settings."""
+        """Pass everything on, except a start with faulty settings."""
         if scope["type"] == "lifespan":
             try:
                 scope["app"].state.settings = load_settings()

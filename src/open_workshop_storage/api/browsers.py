@@ -1,8 +1,8 @@
-"""What browsers are told with every answer: who may read it, and what they must not do with it.
+"""Headers that every answer has for browsers.
 
-Cross-origin access is that of docs/API.md, "Answers" (Fetch standard, CORS protocol). The rest keeps answers from
-being taken for something else (Fetch standard, `X-Content-Type-Options`), and addresses, which may have tokens in
-them, from being told to other sites (Referrer Policy).
+Scripts of any origin may read answers (docs/API.md, "Answers"; Fetch standard, CORS protocol). Browsers must not guess
+another content type (Fetch standard, `X-Content-Type-Options`), and must not send addresses, which may contain tokens,
+to other sites (Referrer Policy).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ COMMON_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
-"""What every answer carries, errors too."""
+"""Headers of every answer, errors included."""
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
@@ -31,7 +31,7 @@ _PREFLIGHT_HEADERS = {
 
 
 class BrowserMiddleware:
-    """Lets any origin use the services, without credentials, and puts the common headers on every answer.
+    """Lets scripts of any origin use the services, without credentials, and adds the common headers to every answer.
 
     Starlette's own middleware refuses preflights with 400 and adds nothing where a request names no origin.
     """

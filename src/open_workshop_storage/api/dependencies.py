@@ -1,4 +1,4 @@
-"""What routes depend on: the runtime, and who a request comes from (docs/API.md, "Transfer tokens")."""
+"""What routes depend on: the runtime, and the claims of transfer tokens (docs/API.md, "Transfer tokens")."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RuntimeDep = Annotated[Runtime, Depends(get_runtime)]
 
 
 def read_claims(token: str | None, runtime: Runtime) -> TransferClaims:
-    """Return what a transfer token asks for.
+    """Return the claims of a transfer token.
 
     Raises:
         TokenMissing: There is no token.

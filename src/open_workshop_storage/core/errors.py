@@ -1,4 +1,4 @@
-"""Every refusal and failure that leaves this project, in one list.
+"""All refusals and failures that clients and the Manager see.
 
 Each class carries the HTTP status and the plain-text message that a client sees, and the `reason` that the
 Manager is told when the failure ends a transfer (docs/API.md, "Reasons"). Routes and services raise them, and
@@ -12,7 +12,7 @@ class StorageError(Exception):
     """A failure with a status, a message for people and a reason for the Manager.
 
     Args:
-        message: Text for this one occurrence, where the class's own does not fit.
+        message: Text in place of the class's own.
     """
 
     status = 500
@@ -52,7 +52,7 @@ class TokenMissing(StorageError):
 
 
 class AccessDenied(StorageError):
-    """A token, or the access service, says no."""
+    """A token is not valid, or the access service refuses."""
 
     status = 403
     message = "Access denied"
@@ -67,7 +67,7 @@ class AccessServiceUnavailable(StorageError):
 
 
 class AccessServiceConfused(StorageError):
-    """The access service answered 200 with something that is no decision."""
+    """The access service answered 200 with a body that is no decision."""
 
     status = 502
     message = "Access service returned an unexpected answer"
@@ -104,7 +104,7 @@ class PathOutsideStorage(StorageError):
 
 
 class FileMissing(StorageError):
-    """No file of that name, or a folder."""
+    """There is no file of that name, or it is a folder."""
 
     status = 404
     message = "File not found"
@@ -151,7 +151,7 @@ class PackedMissing(StorageError):
 
 
 class UploadInProgress(StorageError):
-    """Another request is at work on this job."""
+    """Another request or worker works on this job."""
 
     status = 409
     message = "Upload already in progress"
@@ -165,7 +165,7 @@ class UploadFinished(StorageError):
 
 
 class StorageBusy(StorageError):
-    """As many uploads run as may run at once."""
+    """As many uploads run as `TRANSFER_UPLOAD_CONCURRENCY` allows."""
 
     status = 429
     message = "Storage busy"
@@ -173,7 +173,7 @@ class StorageBusy(StorageError):
 
 
 class ServiceUnavailable(StorageError):
-    """Redis, or the storage root, is away for now."""
+    """Redis, the storage root or another part that the call needs is unavailable."""
 
     status = 503
     message = "Service unavailable"
@@ -185,7 +185,7 @@ class NewerRecord(ServiceUnavailable):
 
 
 class UploadTimedOut(StorageError):
-    """No byte for too long, or not all of them in time."""
+    """No byte came for too long, or the whole body did not come in time."""
 
     status = 408
     message = "Upload timed out"
@@ -207,7 +207,7 @@ class TooManyPieces(StorageError):
 
 
 class UploadFailed(StorageError):
-    """Receiving failed for a reason of our own."""
+    """Receiving failed because of a fault of this service."""
 
     status = 500
     message = "Upload failed"

@@ -1,4 +1,4 @@
-"""The configuration: one typed, frozen object, read and judged once at start (docs/CONFIGURATION.md)."""
+"""The configuration: one typed, frozen object, read and validated once at start (docs/CONFIGURATION.md)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _bcrypt_hash(value: str) -> str:
 
 def _http_url(value: str) -> str:
     parts = urlsplit(value)
-    # Reading the port judges it.
+    # Reading the port raises if it is not valid.
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
         raise ValueError
     if " " in value or not value.isprintable():
@@ -116,7 +116,7 @@ def _span_kinds(value: str) -> str:
 
 
 def _no_empty_path(value: object) -> object:
-    # It would mean the current folder.
+    # An empty path would be the current folder.
     if value == "":
         raise ValueError
     return value
@@ -146,10 +146,10 @@ _HASH = "a bcrypt hash, as token_gen.py prints it"
 
 
 class Settings(BaseSettings):
-    """All that an operator decides. Read with `load_settings`.
+    """All settings of the services. `load_settings` reads them.
 
-    A field's description completes the sentence "it should be …" and is what an operator is told when the
-    value will not do, so no message of the validator, which might print the value, ever gets out.
+    A field's description completes the sentence "it should be …", which an operator reads when the value is not valid.
+    The validator's own messages, which may contain the value, are never shown.
     """
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)

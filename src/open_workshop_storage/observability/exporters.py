@@ -74,7 +74,7 @@ def _export_over_http(settings: Settings) -> None:
     traces = TracerProvider(resource=resource, id_generator=UptraceIdGenerator())
     traces.add_span_processor(BatchSpanProcessor(spans))
     trace.set_tracer_provider(traces)
-    figures = OTLPMetricExporter(
+    metric_exporter = OTLPMetricExporter(
         f"{base}/v1/metrics",
         headers=headers,
         timeout=_ATTEMPT_SECONDS,
@@ -82,7 +82,7 @@ def _export_over_http(settings: Settings) -> None:
         preferred_temporality=temporality_delta,
         preferred_aggregation={Histogram: ExponentialBucketHistogramAggregation()},
     )
-    metrics.set_meter_provider(MeterProvider([PeriodicExportingMetricReader(figures)], resource))
+    metrics.set_meter_provider(MeterProvider([PeriodicExportingMetricReader(metric_exporter)], resource))
     lines = OTLPLogExporter(f"{base}/v1/logs", headers=headers, timeout=_ATTEMPT_SECONDS, compression=Compression.Gzip)
     logs = LoggerProvider(resource)
     logs.add_log_record_processor(BatchLogRecordProcessor(lines))

@@ -1,4 +1,4 @@
-"""What log lines look like: one line per event, with the job and the trace that it belongs to."""
+"""The format of log lines: one line per event, with its job and its trace."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from opentelemetry import trace
 
 from open_workshop_storage.utils.processes import granian
 
-# What would end a line or act on a terminal, and what cannot be encoded; all of it may come from outside, in names.
+# Characters that end a line or act on a terminal, and those that cannot be encoded. Names from clients may contain
+# any of them.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-# Access logs may hold query strings and headers, as the operator likes. The names of all tokens end alike: `token`,
-# `accessToken`; a name in a query string may be percent-encoded. No name is tried from its middle on, so that a long
-# line takes no longer than its length.
+# An operator may let access logs hold query strings and headers. The names of all tokens end alike: `token`,
+# `accessToken`; a name in a query string may be percent-encoded. The look-behind keeps the search linear: no name is
+# tried from its middle.
 _PARAMETER = re.compile(r"""(?<![^\s?&;="'])([^\s?&;="']++)="?[^\s&;"']+""")
 _CREDENTIALS = re.compile(r"\b(Bearer|Basic)\s+\S+", re.IGNORECASE)
 
@@ -44,12 +45,12 @@ def configure_logging(form: Literal["text", "json"]) -> None:
         for server_handler in logging.getLogger(name).handlers:
             server_handler.setFormatter(formatter)
     logging.getLogger("open_workshop_storage").setLevel(logging.INFO)
-    # It writes a line for each malformed form, and anyone can send those.
+    # It logs each malformed form, which any client can send.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 
 class _StandardError(logging.StreamHandler[TextIO]):
-    """A type of its own, so that it is found again."""
+    """A type of its own, so that a second call finds the handler of the first."""
 
     def __init__(self) -> None:
         super().__init__(sys.stderr)

@@ -1,4 +1,4 @@
-"""The figures that an operator asks for. Without telemetry they go nowhere."""
+"""Metrics of the services. Without telemetry they are not recorded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BLURHASHES = _METER.create_counter(
     "storage.blurhashes", "{image}", "BlurHashes given out, by where they came from: memory, redis or computed."
 )
 
-# Each worker gives its own part of these.
+# Each worker records its own part of these.
 SLOTS_USED = _METER.create_gauge("storage.slots.used", "{slot}", "Slots that this worker holds.")
 JOBS_WAITING = _METER.create_gauge("storage.slots.waiting", "{job}", "Jobs of this worker that wait for a slot.")
 OPEN_SOCKETS = _METER.create_gauge("storage.sockets.open", "{socket}", "Progress sockets that this worker holds.")

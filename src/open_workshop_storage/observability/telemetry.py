@@ -44,7 +44,7 @@ async def open_telemetry(app: FastAPI, settings: Settings) -> AsyncIterator[None
     from open_workshop_storage.observability.exporters import start_exporting
 
     start_exporting(settings)
-    # FastAPI's own records of failures hold whatever their messages do; ours say what there is to say.
+    # FastAPI's records of failures contain messages of exceptions, which may hold secrets; our log lines do not.
     chosen: TelemetryConfig = {
         "logs": False,
         "operation_spans": "operation" not in listed(settings.uptrace_fastapi_exclude_spans),

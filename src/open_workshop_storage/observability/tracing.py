@@ -1,7 +1,7 @@
 """Spans of what happens between a request and its answer, or to a job that an earlier request began.
 
-Nothing here begins a trace: requests do, in FastAPI's own instrumentation. So what runs in the background, such as the
-polling of Redis, makes no spans, and without telemetry nothing does.
+Nothing here begins a trace: FastAPI's own instrumentation does, at each request. So background work, such as polling
+Redis, makes no spans, and without telemetry there are none.
 
 No span carries a URL, a query string, a header or the message of an error: these may hold secrets.
 """
@@ -23,12 +23,12 @@ _PROPAGATOR = TraceContextTextMapPropagator()
 
 
 def traceparent() -> str | None:
-    """Return the present trace and span as others may go on with them (W3C Trace Context), if there are any."""
+    """Return the present trace and span as a `traceparent` header (W3C Trace Context), `None` without a trace."""
     return trace_headers().get("traceparent")
 
 
 def trace_headers() -> dict[str, str]:
-    """Return the headers with which a service that is asked can go on with the present trace."""
+    """Return the headers that pass the present trace on to another service."""
     headers: dict[str, str] = {}
     _PROPAGATOR.inject(headers)
     return headers
@@ -43,7 +43,7 @@ def context_of(parent: str | None) -> Context | None:
 def span(
     name: str, attributes: Mapping[str, AttributeValue] | None = None, kind: SpanKind = SpanKind.INTERNAL
 ) -> Iterator[Span]:
-    """Record what the block does as a part of the present trace, if there is one."""
+    """Record the block as a span of the present trace, if there is one."""
     present = trace.get_current_span()
     if not present.get_span_context().is_valid:
         yield present
@@ -60,10 +60,10 @@ def span(
 
 @contextmanager
 def joined(parent: str | None) -> Iterator[None]:
-    """Have what the block does belong to another trace than the present one.
+    """Run the block in the context of another trace.
 
     Args:
-        parent: Its `traceparent`; without one all stays as it is.
+        parent: The other trace's `traceparent`; without one the context stays as it is.
     """
     context = context_of(parent)
     if context is None:
@@ -80,10 +80,10 @@ def joined(parent: str | None) -> Iterator[None]:
 def job_span(
     name: str, job_id: str, parent: str | None, attributes: Mapping[str, AttributeValue] | None = None
 ) -> Iterator[Span]:
-    """Record what the block does as a part of the job's trace, which any earlier request may have begun.
+    """Record the block as a span of the job's trace, which an earlier request may have begun.
 
     Args:
-        parent: The job's `traceparent`; without one it belongs to the present trace.
+        parent: The job's `traceparent`; without one the span belongs to the present trace.
     """
     asking = trace.get_current_span().get_span_context()
     with joined(parent), span(name, {"job.id": job_id, **(attributes or {})}) as current:
@@ -93,17 +93,17 @@ def job_span(
 
 
 def mark_failed(failed: Span, kind: str) -> None:
-    """Say that what a span records went wrong.
+    """Mark a span as failed.
 
     Args:
-        kind: The kind of error, from a small set.
+        kind: The error's type or reason, from a small set.
     """
     failed.set_attribute("error.type", kind)
     failed.set_status(StatusCode.ERROR)
 
 
 class StageSpans:
-    """One span after another, for what one run does to its job."""
+    """One span after another: a span for each stage of one run."""
 
     def __init__(self, job_id: str, parent: str | None) -> None:
         self._job_id = job_id
@@ -111,7 +111,7 @@ class StageSpans:
         self._span: Span | None = None
 
     def enter(self, stage: str) -> None:
-        """End the span of the last stage, if there is one, and begin the next, in which all that follows lies."""
+        """End the last stage's span, if there is one, and make a new one the current span."""
         self.end()
         if self._parent is not None:
             self._span = _TRACER.start_span(stage, context=self._parent, attributes={"job.id": self._job_id})
@@ -121,7 +121,7 @@ class StageSpans:
         """End the last span.
 
         Args:
-            error: The reason, if it was cut short by a failure.
+            error: The reason, if a failure ended the stage.
         """
         if self._span is not None:
             if error is not None:
@@ -131,7 +131,7 @@ class StageSpans:
 
     @contextmanager
     def current(self, stage: str) -> Iterator[None]:
-        """Have what the block does lie in the present stage's span, and leave the context as it was."""
+        """Run the block within the present stage's span, and restore the context afterwards."""
         before = contexts.get_current()
         if self._span is None:
             self.enter(stage)
@@ -140,5 +140,5 @@ class StageSpans:
         try:
             yield
         finally:
-            # Stages change within the block, maybe often; what they attached goes all at once.
+            # The block may have entered further stages; this detaches all of them at once.
             contexts.attach(before)

@@ -1,4 +1,4 @@
-"""All that a running service is made of, built in the app's lifespan and closed there."""
+"""The parts of a running service, built in the app's lifespan and closed there."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Leaves without state: paths, archives, images, tokens."""
+"""Functions without state of the services, one package for each topic; they import nothing else of this project."""

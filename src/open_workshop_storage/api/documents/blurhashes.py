@@ -27,7 +27,7 @@ class BlurhashRequest(BaseModel):
 
 
 class BlurhashItem(BaseModel):
-    """What is known of one image; all null if there is none that anybody may see."""
+    """What is known of one image; all null if there is no public image at that address."""
 
     path: Annotated[str, Field(description="As it was asked for.")]
     blurhash: Annotated[str | None, Field(description="4×3 components.")]

@@ -1,7 +1,7 @@
-"""What travels where no operation of the OpenAPI documents shows it: in tokens, and over the WebSocket.
+"""Schemas of what no operation of the OpenAPI documents shows: claims of tokens, and messages of the WebSocket.
 
-The models stand among the schemas of the documents, so that clients can be generated with them. Nothing is read or
-written with them here.
+The models are among the documents' schemas, so that clients can be generated with them. The services themselves do
+not read or write with them.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ PROGRESS_EXAMPLE = (
 
 
 class TransferTokenClaims(BaseModel):
-    """What the Manager signs into a transfer token; claims that stand here not are handed back with the callback."""
+    """What the Manager signs into a transfer token; unknown claims are handed back with the callback."""
 
     model_config = ConfigDict(extra="allow", json_schema_extra={"examples": [json.loads(TRANSFER_TOKEN_EXAMPLE)]})
 
     aud: Literal["storage"]
-    exp: Annotated[int, Field(description="Unix time after which the token is worth nothing, seconds.")]
+    exp: Annotated[int, Field(description="Unix time at which the token expires, seconds.")]
     job_id: JobId
     transfer_kind: Kind = "archive"
     max_bytes: Annotated[
@@ -67,14 +67,14 @@ class TransferTokenClaims(BaseModel):
 
 
 class CallbackClaims(BaseModel):
-    """What the bearer token of a callback says; claims of the transfer token that stand here not are among them."""
+    """Claims of a callback's bearer token; unknown claims of the transfer token are among them."""
 
     model_config = ConfigDict(extra="allow", json_schema_extra={"examples": [json.loads(CALLBACK_EXAMPLE)]})
 
     aud: Literal["manager"]
     iss: Literal["storage"]
     iat: Annotated[int, Field(description="Unix time a minute before this attempt at delivery, seconds.")]
-    exp: Annotated[int, Field(description="Unix time after which the token is worth nothing, seconds.")]
+    exp: Annotated[int, Field(description="Unix time at which the token expires, seconds.")]
     jti: Annotated[str, Field(description="Names this end: the same at each attempt at delivery.")]
     job_id: JobId
     status: Literal["success", "error"]
@@ -82,9 +82,9 @@ class CallbackClaims(BaseModel):
     transfer_kind: Kind
     packed_format: Literal["zip", "webp"]
     bytes: Annotated[int, Field(description="Bytes received.")]
-    total: Annotated[int | None, Field(description="Bytes expected; null if nobody said.")]
+    total: Annotated[int | None, Field(description="Bytes expected; null if unknown.")]
     unpacked_bytes: Annotated[
-        int | None, Field(description="Bytes in all entries, or of the image; null if it never got so far.")
+        int | None, Field(description="Bytes in all entries, or of the image; null if the transfer did not get so far.")
     ]
     mod_id: Any
     pack_format: Annotated[Literal["zip"] | None, Field(description="Of archives.")]
@@ -108,7 +108,7 @@ class ProgressMessage(BaseModel):
         Field(description="`stage`: a new one has begun. After `complete` and `error` the server closes with 1000."),
     ]
     bytes: Annotated[int, Field(description="Bytes received.")]
-    total: Annotated[int | None, Field(description="Bytes expected; null if nobody said.")]
+    total: Annotated[int | None, Field(description="Bytes expected; null if unknown.")]
     status: Status
     stage: Literal[
         "pending",

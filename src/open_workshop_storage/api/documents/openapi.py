@@ -84,7 +84,7 @@ TRANSFER_TOKEN_ERRORS = (
 """What judging a transfer token may end in."""
 
 _TAGS = {
-    "downloads": "Stored files, for everybody; those of mods for whom the access service allows.",
+    "downloads": "Stored files: public ones, and files of mods where the access service allows it.",
     "blurhashes": "Previews of stored images.",
     "files": "Single files that the Manager stores and removes.",
     "transfers": "Uploads by browsers and fetches from URLs, and what the Manager does with the result.",

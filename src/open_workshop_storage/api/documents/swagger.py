@@ -1,7 +1,6 @@
 """The Swagger page of a service, complete without any other host.
 
-Its visitors paste tokens into it, so no script of a third party runs there; and it works where the internet is out
-of reach.
+Visitors paste tokens into it, so no script of a third party runs there. It also works without internet access.
 """
 
 from __future__ import annotations
@@ -39,6 +38,6 @@ def swagger_routes(title: str, prefix: str) -> list[BaseRoute]:
 
 
 async def _send_file(request: Request) -> Response:
-    # The package holds the files of a release of Swagger UI; nothing else of it is used.
+    # Of this package only the files of Swagger UI are used.
     folder = resources.files("fastapi_swagger") / "resources"
     return FileResponse(str(folder / request.url.path.rpartition("/")[2]))

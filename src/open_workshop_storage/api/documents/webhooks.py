@@ -23,7 +23,7 @@ _AGAIN: dict[str, Any] = {"description": "Try again later."}
     description=f"""Sent to `MANAGER_TRANSFER_CALLBACK_URL` at the end of each attempt at a transfer, without a body.
 
 The claims of the bearer token (`CallbackClaims` among the schemas) say which transfer it was and what became of it;
-claims of the transfer token that the storage does not know stand among them:
+unknown claims of the transfer token are among them:
 
 ```json
 {CALLBACK_EXAMPLE}
@@ -31,7 +31,7 @@ claims of the transfer token that the storage does not know stand among them:
 
 While the Manager handles this call it calls `/transfer/move`, and only then answers.""",
     response_class=Response,
-    response_description="Taken note of; so is any other 2xx.",
+    response_description="Delivered; so is any other 2xx.",
     responses={
         408: _AGAIN,
         409: {"description": "This end is settled already."},

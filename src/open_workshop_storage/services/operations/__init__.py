@@ -1,1 +1,1 @@
-"""What operators see, and how a process starts and ends."""
+"""Doctor, status, readiness and metrics for operators; connections and the end of a worker."""

@@ -26,8 +26,8 @@ from open_workshop_storage.utils.processes.confinement import unconfined
 
 _PATIENCE_SECONDS = 5.0
 _MOST_SKEW_SECONDS = 10.0
-# What proxies answer in the place of a service.
-_NOBODY_BEHIND = frozenset({502, 503, 504})
+# Statuses that proxies answer in place of a service that is down.
+_PROXY_ERRORS = frozenset({502, 503, 504})
 _LEAST_BCRYPT_COST = 10
 _LEAST_DIFFERENT_CHARACTERS = 12
 _LEAST_OPEN_FILES = 4096
@@ -36,7 +36,7 @@ _FORMAT = re.compile(r" *\d+ +[A-Z.]{4}[A-Za-z0-9.+_ ]*? {2,}(\w+) ")
 
 
 class Verdict(StrEnum):
-    """How a check went."""
+    """The result of a check."""
 
     OK = "ok"
     WARNING = "warning"
@@ -44,11 +44,11 @@ class Verdict(StrEnum):
 
 
 class Finding(NamedTuple):
-    """What one check found.
+    """One result of a check.
 
     Attributes:
-        subject: What was looked at.
-        text: What it is like, and what to do if that will not do.
+        subject: What was checked.
+        text: Its state, and what to do about it.
     """
 
     verdict: Verdict
@@ -57,17 +57,17 @@ class Finding(NamedTuple):
 
 
 def ok(subject: str, text: str) -> Finding:
-    """Return a finding that needs nothing done."""
+    """Return a finding that needs no action."""
     return Finding(Verdict.OK, subject, text)
 
 
 def warning(subject: str, text: str) -> Finding:
-    """Return a finding that the services start and work in spite of."""
+    """Return a finding that does not keep the services from working."""
     return Finding(Verdict.WARNING, subject, text)
 
 
 def fault(subject: str, text: str) -> Finding:
-    """Return a finding that something does not work because of."""
+    """Return a finding that keeps something from working."""
     return Finding(Verdict.FAULT, subject, text)
 
 
@@ -184,7 +184,7 @@ async def _neighbours(settings: Settings) -> list[Finding]:
                 continue
             if (told := parse_date(answer.headers.get("date"))) is not None:
                 findings += _clock(name, told - asked)
-            if answer.status_code in _NOBODY_BEHIND:
+            if answer.status_code in _PROXY_ERRORS:
                 findings.append(
                     warning(name, f"answers with status {answer.status_code}; see whether the service runs")
                 )

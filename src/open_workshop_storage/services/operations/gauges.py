@@ -1,4 +1,4 @@
-"""Reads, now and then, the figures that are not counted as they happen."""
+"""Reads, every few seconds, the metrics that are levels and not counts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PAUSE_SECONDS = 10.0
 
 
 class Gauges:
-    """What a loader's worker knows of itself and of what all share."""
+    """Records a loader worker's own levels, and those that all workers share."""
 
     def __init__(self, workspaces: Workspaces, store: JobStore, lifetime: Lifetime, slots: Slots) -> None:
         self._workspaces = workspaces
@@ -35,7 +35,7 @@ class Gauges:
             metrics.SLOTS_USED.set(used, {"slot": slot})
             metrics.JOBS_WAITING.set(waiting, {"slot": slot})
         metrics.OPEN_SOCKETS.set(self._lifetime.open_sockets)
-        # A figure that is missing says that it could not be had.
+        # A metric that cannot be read is left out.
         with suppress(ServiceUnavailable):
             pending, oldest_seconds = await self._store.pending_callbacks()
             metrics.CALLBACKS_PENDING.set(pending)

@@ -1,4 +1,4 @@
-"""Says whether a service can do its work now (docs/API.md, "Health")."""
+"""Checks whether a service can do its work now (docs/API.md, "Health")."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def end_server() -> None:
 def take_stop_signal(told: Callable[[], None]) -> None:
     """Call a function on the running loop at each SIGTERM, in place of granian's handler.
 
-    granian takes SIGTERM and SIGINT alike as the word to stop: it closes all sockets at once, and waits for requests
+    granian takes SIGTERM and SIGINT alike as the order to stop: it closes all sockets at once, and waits for requests
     without a limit.
     """
     loop = asyncio.get_running_loop()
