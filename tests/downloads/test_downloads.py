@@ -423,6 +423,27 @@ async def test_a_file_replaced_between_look_up_and_answer_is_sent_in_its_new_ver
     assert whole.headers["etag"] == part.headers["etag"]
 
 
+async def test_names_that_are_ignored_take_no_place_among_remembered_answers(tmp_path: Path) -> None:
+    (tmp_path / "resource").mkdir()
+    (tmp_path / "resource/x.txt").write_bytes(b"x")
+    os.utime(tmp_path / "resource/x.txt", (1, 1))
+    downloads = Downloads(
+        LocalFiles(tmp_path), AccessService(Connections(1, 0), "http://storage", 1), make_settings(tmp_path, Secrets())
+    )
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        name = scope["query_string"].decode()
+        await downloads.answer("resource", "x.txt", name, scope, receive, send)
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(answer), base_url="http://storage") as client:
+        await client.get("/")
+        for name in ("x" * 201, "a.b", "é", "a b"):
+            assert (await client.get("/", params=name)).status_code == 200
+        assert downloads._remembered_plan.cache_info().currsize == 1
+        assert "content-disposition" in (await client.get("/?x")).headers
+        assert downloads._remembered_plan.cache_info().currsize == 2
+
+
 async def test_while_the_storage_root_is_away_clients_are_asked_to_come_again(
     distributing: Services, http: httpx.AsyncClient
 ) -> None:

@@ -175,6 +175,20 @@ async def test_what_is_no_request_for_us_is_refused_and_ends_its_connection(app:
 
 
 @pytest.mark.parametrize("app", SERVICES)
+async def test_queries_that_are_too_large_are_refused_as_others_are(
+    app: str, services: Services, http: httpx.AsyncClient
+) -> None:
+    services.stored("resource/file.bin", b"content")
+    for path in (CALLS[app], f"/{app}/healthz"):
+        for query in ("a=" + "x" * 8191, "&" * 100):
+            refused = await http.get(f"{services.servers[app].url}{path}?{query}")
+            assert (refused.status_code, refused.text) == (414, "Query too large")
+            assert refused.headers["access-control-allow-origin"] == "*"
+    answer = await http.get(f"{services.distributor}/download/resource/file.bin?{'a=b&' * 98}filename=x")
+    assert answer.headers["content-disposition"] == 'attachment; filename="x.bin"'
+
+
+@pytest.mark.parametrize("app", SERVICES)
 async def test_headers_that_are_too_large_are_refused_as_others_are(
     app: str, services: Services, http: httpx.AsyncClient
 ) -> None:

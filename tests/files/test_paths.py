@@ -67,6 +67,15 @@ def test_a_name_that_leaves_its_folder_is_refused(name: str, folder: Path) -> No
         resolve_inside(str(folder), name)
 
 
+@pytest.mark.parametrize("name", ["a/" * 2000 + "x", "%25" * 1300, "a/../" * 800 + "x", "/" * 4096])
+def test_what_is_too_long_is_refused_before_it_is_looked_at(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os.path, "realpath", None)
+    with pytest.raises(PathUnusable):
+        find_inside(str(folder), name)
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -79,6 +88,8 @@ def test_a_name_that_leaves_its_folder_is_refused(name: str, folder: Path) -> No
         "a\0b",
         "x" * 256,
         "y/" * 3000 + "z",
+        "y/" * 64 + "z",
+        "%" * 101,
         "\ud800",
         f".ow-{'0' * 32}.part",
     ],

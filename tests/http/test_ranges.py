@@ -80,6 +80,7 @@ def test_nothing_of_an_empty_file_can_be_a_part() -> None:
 def test_a_header_with_an_unreasonable_number_of_parts_is_ignored() -> None:
     assert len(requested_ranges(f"bytes={','.join(f'{n}-{n}' for n in range(0, 200, 2))}", SIZE) or ()) == 100
     assert requested_ranges(f"bytes={','.join(f'{n}-{n}' for n in range(0, 202, 2))}", SIZE) is None
+    assert requested_ranges(f"bytes={'0-,' * 100}", SIZE) is None
 
 
 _SPECS = st.lists(

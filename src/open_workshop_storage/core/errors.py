@@ -41,6 +41,13 @@ class HeadersTooLarge(StorageError):
     message = "Request headers too large"
 
 
+class QueryTooLarge(StorageError):
+    """More bytes or parameters in the query than the limit."""
+
+    status = 414
+    message = "Query too large"
+
+
 # Tokens and access
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import re
 import time
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -29,6 +30,7 @@ PASSED_COOKIES = ("accessToken", "refreshToken")
 MAX_PERMISSIONS = 10_000
 """How many a worker remembers, if it may remember any."""
 
+_PASSED_COOKIE = re.compile(rf"(?:^|;)[ \t]*({'|'.join(PASSED_COOKIES)})[ \t]*=([^;]*)")
 _MAX_ANSWER_BYTES = 64 * 1024
 _MAX_MESSAGE_CHARACTERS = 500
 _MESSAGE_KEYS = ("detail", "message", "reason", "title")
@@ -65,7 +67,7 @@ class AccessService:
 
         Args:
             mod_id: ASCII digits.
-            cookies: The client's own, raw; only those in `PASSED_COOKIES` are passed on.
+            cookies: The client's own, as they stand; only those in `PASSED_COOKIES` are passed on.
 
         Raises:
             AccessDenied: The service says no; the message is its reason.
@@ -130,13 +132,12 @@ async def _ask_once(http: httpx.AsyncClient, url: str, cookies: bytes) -> tuple[
             await response.aclose()
 
 
-def raw_cookies(header: str) -> dict[str, str]:
-    """Return the cookies of a `Cookie` header as they stand, quotes and escapes included.
+def passed_cookies(header: str) -> dict[str, str]:
+    """Return those cookies of a `Cookie` header that are passed on, as they stand, quotes and escapes included.
 
     Of two with one name the last counts, as it does for the Python services that set them.
     """
-    pairs = (item.partition("=") for item in header.split(";"))
-    return {name.strip(): value.strip() for name, _, value in pairs}
+    return {name: value.strip() for name, value in _PASSED_COOKIE.findall(header)}
 
 
 def _judge_answer(status: int, body: bytes) -> None:

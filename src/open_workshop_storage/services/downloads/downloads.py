@@ -12,11 +12,12 @@ from urllib.parse import quote
 from starlette.types import Receive, Scope, Send
 
 from open_workshop_storage.core.settings import Settings
-from open_workshop_storage.services.downloads.access import AccessService, raw_cookies
+from open_workshop_storage.services.downloads.access import AccessService, passed_cookies
 from open_workshop_storage.services.downloads.blocks import BlockSender
 from open_workshop_storage.services.downloads.plan import Plan, hand_over, plan_answer
 from open_workshop_storage.services.downloads.unpacked_sizes import UnpackedSizes
 from open_workshop_storage.services.storage.files import Files, StoredFile
+from open_workshop_storage.utils.http.media_types import attachment_name
 
 _COOKIE = "cookie"
 _IF_NONE_MATCH = "if-none-match"
@@ -80,8 +81,8 @@ class Downloads:
         requested = _requested(scope)
         cookies = requested.pop(_COOKIE, "")
         if file.mod_id is not None:
-            await self._access.check(file.mod_id, raw_cookies(cookies))
-        await self.send_file(file, filename, requested, scope, receive, send)
+            await self._access.check(file.mod_id, passed_cookies(cookies))
+        await self.send_file(file, attachment_name(filename), requested, scope, receive, send)
 
     async def send_file(
         self,
@@ -96,7 +97,7 @@ class Downloads:
 
         Args:
             file: As it was looked up.
-            filename: What to save it as, without its extension.
+            filename: What to save it as, as `attachment_name` returns it.
             requested: The request's conditional and range headers, by lower-case name.
 
         Raises:

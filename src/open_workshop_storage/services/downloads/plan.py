@@ -51,7 +51,7 @@ def plan_answer(
 
     Args:
         requested: The request's conditional and range headers, by lower-case name.
-        filename: What to save the file as, without its extension.
+        filename: What to save the file as, as `attachment_name` returns it.
         cache_control: How long caches may keep it; empty to leave that to them.
     """
     current = _validators(file)
@@ -73,8 +73,8 @@ def plan_answer(
         except RangeNotSatisfiable:
             headers.append((b"content-range", f"bytes */{file.size}".encode()))
             return _refusal(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, headers, RANGE_NOT_SATISFIABLE)
-    if disposition := content_disposition(filename, file.name):
-        headers.append((b"content-disposition", disposition.encode()))
+    if filename is not None:
+        headers.append((b"content-disposition", content_disposition(filename, file.name).encode()))
     content_type = media_type(file.name)
     pieces: list[Piece] = [range(file.size)]
     if ranges is not None and len(ranges) == 1:

@@ -16,6 +16,8 @@ from urllib.parse import unquote
 _MAX_NAME_BYTES = 4095
 _MAX_PART_BYTES = 255
 _MAX_DECODINGS = 3
+_MAX_PARTS = 64
+_MAX_PERCENTS = 100
 _PARTIAL_NAME = re.compile(r"\.ow-[0-9a-f]{32}\.part")
 # What almost all names look like. No part of such a name begins with a dot, and none is encoded or too long.
 _PLAIN_NAME = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9_.-]{0,254}/){0,7}[A-Za-z0-9_-][A-Za-z0-9_.-]{0,254}")
@@ -42,9 +44,12 @@ def resolve_inside(real_folder: str, name: str) -> Path:
 
     Raises:
         PathEscapes: The name is absolute, climbs out of the folder, or a symbolic link in it leads out.
-        PathUnusable: The name is empty, names a folder (`a/`, `a/..`), is too long, has a NUL, cannot be
-            encoded, or is one that `partial_path` gives to unfinished files.
+        PathUnusable: The name is empty, names a folder (`a/`, `a/..`), is too long, has more than 64 parts or 100 `%`,
+            has a NUL, cannot be encoded, or is one that `partial_path` gives to unfinished files.
     """
+    # Both would take milliseconds for nothing that can be a file's name.
+    if len(name) > _MAX_NAME_BYTES or name.count("%") > _MAX_PERCENTS:
+        raise PathUnusable(name)
     if any(_climbs(form) for form in _forms(name)):
         raise PathEscapes(name)
     if not _can_name_a_file(name):
@@ -125,6 +130,7 @@ def _can_name_a_file(name: str) -> bool:
     return (
         b"\0" not in encoded
         and len(encoded) <= _MAX_NAME_BYTES
+        and len(parts) <= _MAX_PARTS
         and parts[-1] not in (b"", b".", b"..")
         and all(len(part) <= _MAX_PART_BYTES for part in parts)
         and not any(is_partial(part) for part in name.split("/"))

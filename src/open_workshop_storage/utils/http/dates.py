@@ -31,7 +31,7 @@ def retry_after(value: str | None) -> float:
     Returns:
         0 if there is no header, if it is malformed, or if its date has passed.
     """
-    if value is not None and value.strip().isdecimal():
-        return float(value)
+    if value is not None and (seconds := value.strip()).isdecimal():
+        return float(seconds)
     moment = parse_date(value)
     return 0.0 if moment is None else max(0.0, moment - time.time())

@@ -35,7 +35,7 @@ SAFE_MEDIA_TYPES: Mapping[str, str] = MappingProxyType(
 )
 """Types without script; SVG, HTML, XML and PDF are left out on purpose."""
 
-_ATTACHMENT_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_ATTACHMENT_NAME = re.compile(r"[A-Za-z0-9_-]{1,200}")
 _UNSAFE_IN_EXTENSION = re.compile(r"[^A-Za-z0-9_-]")
 
 
@@ -44,17 +44,21 @@ def media_type(path: str) -> str:
     return SAFE_MEDIA_TYPES.get(os.path.splitext(path)[1].lower(), DEFAULT_MEDIA_TYPE)
 
 
-def content_disposition(filename: str | None, path: str) -> str | None:
-    """Return the `Content-Disposition` that saves a file under a name from outside, with its own extension.
-
-    Args:
-        filename: A name without extension; one with other characters than `[A-Za-z0-9_-]` is ignored.
+def attachment_name(text: str | None) -> str | None:
+    """Return a name from outside, without extension, to save a file as.
 
     Returns:
-        None if there is no usable name.
+        None if there is none, or if it is not 1 to 200 characters of `[A-Za-z0-9_-]`.
     """
-    if filename is None or not _ATTACHMENT_NAME.fullmatch(filename):
-        return None
+    return text if text is not None and _ATTACHMENT_NAME.fullmatch(text) else None
+
+
+def content_disposition(filename: str, path: str) -> str:
+    """Return the `Content-Disposition` that saves a file under another name, with its own extension.
+
+    Args:
+        filename: As `attachment_name` returns it.
+    """
     extension = os.path.splitext(path)[1]
     plain = _UNSAFE_IN_EXTENSION.sub("", extension)
     disposition = f'attachment; filename="{filename}{"." if plain else ""}{plain}"'

@@ -17,7 +17,7 @@ def requested_ranges(header: str, size: int) -> list[range] | None:
     """Return the parts of a representation that a `Range` header asks for, in its order, none empty.
 
     Ranges that overlap become one, where the first of them stands, so that no answer is longer than the whole
-    (section 14.2). Those beyond the end are left out.
+    (section 14.2). Those beyond the end are left out. More than 100 items are not looked at.
 
     Args:
         header: The header's value.
@@ -25,13 +25,13 @@ def requested_ranges(header: str, size: int) -> list[range] | None:
 
     Returns:
         Byte positions; None if the header is to be ignored, because its unit is unknown, it is malformed, it
-        asks for more parts than is reasonable, or for the end of nothing.
+        has more than 100 items, or asks for the end of nothing.
 
     Raises:
         RangeNotSatisfiable: The header is well-formed and no range of it can be sent.
     """
     unit, equals, range_set = header.partition("=")
-    if not equals or unit.strip().lower() != "bytes":
+    if not equals or unit.strip().lower() != "bytes" or range_set.count(",") >= _MAX_RANGES:
         return None
     ranges: list[range] = []
     specs = [spec for item in range_set.split(",") if (spec := item.strip(" \t"))]
@@ -57,7 +57,7 @@ def requested_ranges(header: str, size: int) -> list[range] | None:
     ranges = _merged([part for part in ranges if part])
     if not ranges:
         raise RangeNotSatisfiable
-    return ranges if len(ranges) <= _MAX_RANGES else None
+    return ranges
 
 
 def _number(digits: str) -> int:
