@@ -26,7 +26,7 @@ RENEW_SECONDS = 5.0
 
 
 class StaleJobError(Exception):
-    """The record is not the one that the store holds: the job was changed, taken or removed meanwhile."""
+    """The record is not the one that the store holds: the job was changed, taken or removed."""
 
 
 class Slot(StrEnum):
@@ -64,7 +64,7 @@ class JobStore(Protocol):
         """Forget a job.
 
         Raises:
-            StaleJobError: It has changed meanwhile.
+            StaleJobError: The store holds another version of it.
         """
 
     async def restore(self, job: Job) -> None:

@@ -24,7 +24,7 @@ class Watcher(AsyncIterator[Event]):
         self._latest = -1
 
     def start(self, snapshot: Event) -> None:
-        """Put the present state in front, and drop what came in meanwhile and is older."""
+        """Put the present state in front, and drop events that are older."""
         self._waiting = [snapshot, *(event for event in self._waiting if event.version > snapshot.version)]
         self._latest = self._waiting[-1].version
         self._started = True

@@ -34,7 +34,7 @@ class MemoryJobStore:
         return self._jobs.get(job_id)
 
     async def save(self, job: Job, event: EventKind | None, callback: Callback | None = None) -> Job:
-        """See `JobStore.save`."""
+        """Store a changed record, publish its event and keep its callback; StaleJobError if it is not the latest."""
         self._check(job)
         job = job.model_copy(update={"version": job.version + 1})
         self._jobs[job.job_id] = job
@@ -48,7 +48,7 @@ class MemoryJobStore:
         return job
 
     async def remove(self, job: Job) -> None:
-        """See `JobStore.remove`."""
+        """Forget a job; StaleJobError if it has changed."""
         self._check(job)
         self._jobs.pop(job.job_id, None)
 
@@ -58,28 +58,28 @@ class MemoryJobStore:
             raise StaleJobError
 
     async def restore(self, job: Job) -> None:
-        """See `JobStore.restore`. Memory loses nothing."""
+        """Return if the job is there, StaleJobError if not: memory loses nothing."""
         if job.job_id not in self._jobs:
             raise StaleJobError
 
     async def take(self, owner: str, limit: int) -> list[Job]:
-        """See `JobStore.take`. An owner in this process never dies alone, so only fresh jobs are taken."""
+        """Take jobs that have no owner. One in this process never dies alone, so only fresh jobs are taken."""
         waiting = [job for job in self._jobs.values() if job.needs_worker and job.owner is None]
         waiting.sort(key=lambda job: job.created_at)
         return [await self.save(job.model_copy(update={"owner": owner}), None) for job in waiting[:limit]]
 
     async def renew(self, jobs: Collection[Job]) -> set[str]:
-        """See `JobStore.renew`."""
+        """Return the ids of jobs that another run owns, or that are gone."""
         return {job.job_id for job in jobs if (held := self._jobs.get(job.job_id)) is None or held.owner != job.owner}
 
     async def idle(self, seconds: float, limit: int) -> Sequence[Job]:
-        """See `JobStore.idle`."""
+        """Return ended jobs that have not changed for so many seconds."""
         return self._unchanged(
             (job for job in self._jobs.values() if job.ended and not job.needs_worker), seconds, limit
         )
 
     async def paused(self, seconds: float, limit: int) -> Sequence[Job]:
-        """See `JobStore.paused`."""
+        """Return paused uploads that have not changed for so many seconds."""
         return self._unchanged((job for job in self._jobs.values() if job.paused), seconds, limit)
 
     def _unchanged(self, jobs: Iterable[Job], seconds: float, limit: int) -> Sequence[Job]:
@@ -88,7 +88,7 @@ class MemoryJobStore:
 
     @asynccontextmanager
     async def watch(self, job_id: str) -> AsyncIterator[AsyncIterator[Event]]:
-        """See `JobStore.watch`."""
+        """Follow a job from its present state on."""
         watcher = self._fanout.add(job_id)
         try:
             watcher.start(first_event(self._jobs.get(job_id)))
@@ -97,7 +97,7 @@ class MemoryJobStore:
             self._fanout.remove(job_id, watcher)
 
     async def wait_for_work(self, timeout: float) -> None:
-        """See `JobStore.wait_for_work`."""
+        """Return when a job without an owner was saved, at the latest after so many seconds."""
         try:
             async with asyncio.timeout(timeout):
                 await self._work.wait()
@@ -106,7 +106,7 @@ class MemoryJobStore:
         self._work.clear()
 
     async def claim_callbacks(self, limit: int) -> list[Callback]:
-        """See `JobStore.claim_callbacks`."""
+        """Return due callbacks, and make them due again after `LEASE_SECONDS`."""
         now = time.monotonic()
         due = sorted((jti for jti, at in self._due.items() if at <= now), key=self._due.__getitem__)[:limit]
         for jti in due:
@@ -114,31 +114,31 @@ class MemoryJobStore:
         return [self._outbox[jti] for jti in due]
 
     async def hold_callback(self, callback: Callback) -> None:
-        """See `JobStore.hold_callback`."""
+        """Make a callback due after `LEASE_SECONDS`, if it still waits."""
         if callback.jti in self._due:
             self._due[callback.jti] = time.monotonic() + LEASE_SECONDS
 
     async def retry_callback(self, callback: Callback, delay: float) -> None:
-        """See `JobStore.retry_callback`."""
+        """Keep a callback's record, due in so many seconds."""
         self._outbox[callback.jti] = callback
         self._due[callback.jti] = time.monotonic() + delay
 
     async def settle_callback(self, callback: Callback) -> None:
-        """See `JobStore.settle_callback`."""
+        """Take a callback out of the outbox."""
         self._outbox.pop(callback.jti, None)
         self._due.pop(callback.jti, None)
 
     async def callback_waits(self, jti: str) -> bool:
-        """See `JobStore.callback_waits`."""
+        """Return whether the outbox holds the report of this name."""
         return jti in self._outbox
 
     async def pending_callbacks(self) -> tuple[int, float]:
-        """See `JobStore.pending_callbacks`."""
+        """Return the number of callbacks in the outbox, and the age of the oldest in seconds."""
         now = time.time()
         return len(self._outbox), now - min((callback.created_at for callback in self._outbox.values()), default=now)
 
     async def enter(self, slot: Slot, holder: str, limit: int, *, wait: bool, since: float | None = None) -> bool:
-        """See `JobStore.enter`."""
+        """Take a slot, or join the queue with `wait`; return whether the holder has one."""
         held, queue = self._held[slot], self._queues[slot]
         if holder in held:
             return True
@@ -150,7 +150,7 @@ class MemoryJobStore:
         return False
 
     async def slot_granted(self, holder: str, timeout: float) -> None:
-        """See `JobStore.slot_granted`."""
+        """Return when a slot was given to this waiting holder, at the latest after so many seconds."""
         for queue in self._queues.values():
             if holder in queue:
                 try:
@@ -161,7 +161,7 @@ class MemoryJobStore:
                 return
 
     async def leave(self, slot: Slot, holder: str, limit: int) -> None:
-        """See `JobStore.leave`."""
+        """Give a slot, or the place in the queue, back, and the slot to the first of the queue."""
         held, queue = self._held[slot], self._queues[slot]
         queue.pop(holder, None)
         if holder in held:
@@ -172,7 +172,7 @@ class MemoryJobStore:
                 queue.pop(first)[1].set()
 
     async def renew_slots(self, slot: Slot, holders: Collection[str]) -> None:
-        """See `JobStore.renew_slots`. A holder in this process never dies alone."""
+        """Do nothing: a holder in this process never dies alone."""
 
     async def run(self) -> None:
-        """See `JobStore.run`. There is nothing to do."""
+        """Return: there is nothing to do."""

@@ -85,16 +85,16 @@ class RedisJobStore:
                 self._fanout.publish(job_id, first_event(await self.get(job_id)))
 
     async def ping(self) -> None:
-        """See `JobStore.ping`."""
+        """Return if Redis answers."""
         await self._ask(self._redis.ping())
 
     async def get(self, job_id: str) -> Job | None:
-        """See `JobStore.get`."""
+        """Return a job's present record, whatever worker saved it last."""
         values = self._redis.hmget(self._keys.job + job_id, FIELDS)
         return job_of(await self._ask(cast(Awaitable[list[str | None]], values)))
 
     async def save(self, job: Job, event: EventKind | None, callback: Callback | None = None) -> Job:
-        """See `JobStore.save`."""
+        """Store a changed record, its event and its callback in one script; StaleJobError if it is not the latest."""
         saved = job.model_copy(update={"version": job.version + 1})
         keys = self._keys
         if saved.needs_worker:
@@ -126,36 +126,36 @@ class RedisJobStore:
         return saved.model_copy(update={"kept_since": int(kept_since)})
 
     async def remove(self, job: Job) -> None:
-        """See `JobStore.remove`."""
+        """Forget a job; StaleJobError if it has changed."""
         keys = [self._keys.job + job.job_id, *self._keys.sets]
         if not await self._script(scripts.REMOVE, keys, job.version, job.job_id):
             raise StaleJobError
 
     async def restore(self, job: Job) -> None:
-        """See `JobStore.restore`."""
+        """Store a running job's record again if Redis has lost its data; StaleJobError if the job was removed."""
         keys = [self._keys.job + job.job_id, self._keys.kept_since, self._keys.leases]
         values = (job.version, job.owner or "", job.model_dump_json(), job.job_id, _LEASE_MS, self._keep_ms)
         if not await self._script(scripts.RESTORE, keys, *values, job.kept_since, job.lost_owners, SCHEMA):
             raise StaleJobError
 
     async def take(self, owner: str, limit: int) -> list[Job]:
-        """See `JobStore.take`."""
+        """Take jobs that have no owner, or whose owner's lease ran out."""
         keys = [self._keys.leases, self._keys.kept_since]
         values = (self._keys.job, owner, limit, _LEASE_MS, self._keep_ms, SCHEMA)
         taken = await self._script(scripts.TAKE, keys, *values, *FIELDS)
         return [job for job in map(job_of, taken) if job]
 
     async def renew(self, jobs: Collection[Job]) -> set[str]:
-        """See `JobStore.renew`."""
+        """Renew leases by Redis's clock; return the ids of jobs that another run owns, or that are gone."""
         pairs = [text for job in jobs for text in (job.job_id, job.owner or "")]
         return set(await self._script(scripts.RENEW, [self._keys.leases], self._keys.job, _LEASE_MS, *pairs))
 
     async def idle(self, seconds: float, limit: int) -> Sequence[Job]:
-        """See `JobStore.idle`."""
+        """Return ended jobs that have not changed for so many seconds, by Redis's clock."""
         return await self._unchanged(self._keys.ended, seconds, limit)
 
     async def paused(self, seconds: float, limit: int) -> Sequence[Job]:
-        """See `JobStore.paused`."""
+        """Return paused uploads that have not changed for so many seconds, by Redis's clock."""
         return await self._unchanged(self._keys.paused, seconds, limit)
 
     async def _unchanged(self, in_set: str, seconds: float, limit: int) -> Sequence[Job]:
@@ -166,7 +166,7 @@ class RedisJobStore:
 
     @asynccontextmanager
     async def watch(self, job_id: str) -> AsyncIterator[AsyncIterator[Event]]:
-        """See `JobStore.watch`."""
+        """Follow a job from its present state on, over the worker's one subscription."""
         channel = self._keys.events + job_id
         watcher = self._fanout.add(job_id)
         try:
@@ -178,12 +178,12 @@ class RedisJobStore:
             await self._channels.unsubscribe(channel)
 
     async def wait_for_work(self, timeout: float) -> None:
-        """See `JobStore.wait_for_work`."""
+        """Return when any worker saved a job without an owner, at the latest after so many seconds."""
         await _wait(self._work, timeout)
         self._work.clear()
 
     async def claim_callbacks(self, limit: int) -> list[Callback]:
-        """See `JobStore.claim_callbacks`."""
+        """Return due callbacks, and make them due again after `LEASE_SECONDS`, in one script."""
         names = await self._script(scripts.CLAIM, [self._keys.due], limit, _LEASE_MS)
         if not names:
             return []
@@ -191,16 +191,16 @@ class RedisJobStore:
         return [Callback.model_validate_json(text) for text in texts if text]
 
     async def hold_callback(self, callback: Callback) -> None:
-        """See `JobStore.hold_callback`."""
+        """Make a callback due after `LEASE_SECONDS`, if it still waits."""
         await self._script(scripts.HOLD, [self._keys.due], callback.jti, _LEASE_MS)
 
     async def retry_callback(self, callback: Callback, delay: float) -> None:
-        """See `JobStore.retry_callback`."""
+        """Keep a callback's record, due in so many seconds."""
         keys = [self._keys.outbox, self._keys.due, self._keys.since]
         await self._script(scripts.RETRY, keys, callback.jti, int(delay * 1000), callback.model_dump_json())
 
     async def settle_callback(self, callback: Callback) -> None:
-        """See `JobStore.settle_callback`."""
+        """Take a callback out of the outbox."""
         async with self._redis.pipeline(transaction=True) as pipeline:
             pipeline.hdel(self._keys.outbox, callback.jti)
             pipeline.zrem(self._keys.due, callback.jti)
@@ -209,16 +209,16 @@ class RedisJobStore:
                 await self._ask(pipeline.execute())
 
     async def callback_waits(self, jti: str) -> bool:
-        """See `JobStore.callback_waits`."""
+        """Return whether the outbox holds the report of this name."""
         return bool(await self._ask(self._redis.hexists(self._keys.outbox, jti)))
 
     async def pending_callbacks(self) -> tuple[int, float]:
-        """See `JobStore.pending_callbacks`."""
+        """Return the number of callbacks in the outbox, and the age of the oldest in seconds."""
         count, oldest_ms = await self._script(scripts.PENDING, [self._keys.since])
         return count, oldest_ms / 1000
 
     async def enter(self, slot: Slot, holder: str, limit: int, *, wait: bool, since: float | None = None) -> bool:
-        """See `JobStore.enter`."""
+        """Take a slot, or join the queue with `wait`, in one script; return whether the holder has one."""
         if wait:
             self._granted.setdefault(holder, asyncio.Event())
         place = "" if since is None else since * 1000
@@ -230,17 +230,17 @@ class RedisJobStore:
         return bool(entered)
 
     async def slot_granted(self, holder: str, timeout: float) -> None:
-        """See `JobStore.slot_granted`."""
+        """Return when a slot was given to this waiting holder, at the latest after so many seconds."""
         if holder in self._granted:
             await _wait(self._granted[holder], timeout)
 
     async def leave(self, slot: Slot, holder: str, limit: int) -> None:
-        """See `JobStore.leave`."""
+        """Give a slot, or the place in the queue, back, and free slots to the first of the queue."""
         self._granted.pop(holder, None)
         await self._script(scripts.LEAVE, self._keys.slot(slot), holder, limit, _LEASE_MS, self._keys.granted)
 
     async def renew_slots(self, slot: Slot, holders: Collection[str]) -> None:
-        """See `JobStore.renew_slots`."""
+        """Hold slots for another `LEASE_SECONDS`, those that Redis has lost too."""
         await self._script(scripts.RENEW_SLOT, self._keys.slot(slot)[:1], _LEASE_MS, *holders)
 
 

@@ -40,7 +40,7 @@ class RedisChannels:
         self._on_message = on_message
         self._on_return = on_return
         self._pubsub: PubSub | None = None
-        # Counted at once, so that a user who is cancelled while waiting for Redis leaves nothing behind.
+        # Counted at once, so that a caller that is cancelled while it waits for Redis leaves nothing behind.
         self._users: dict[str, int] = {}
         self._confirmed: dict[str, asyncio.Event] = {}
         self._asked_for: set[str] = set()

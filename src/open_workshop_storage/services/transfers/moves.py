@@ -169,7 +169,7 @@ class Moves:
         return job
 
     async def _save_repacked(self, job: Job, packed: Packed) -> Job:
-        """Store what came of a repack, also if the same file was repacked by another request meanwhile."""
+        """Store the result of a repack, also if another request has repacked the same file since."""
         while True:
             try:
                 return await self._store.save(job.changed(packed), None)

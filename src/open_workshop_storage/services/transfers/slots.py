@@ -83,6 +83,6 @@ class Slots:
             if not users:
                 continue
             await self._store.renew_slots(slot, users)
-            # One that was given back meanwhile may have been counted again.
+            # One that was given back during the call may have been counted again.
             for user in users - held:
                 await self._store.leave(slot, user, self._limits[slot])

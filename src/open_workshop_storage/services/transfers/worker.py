@@ -91,7 +91,7 @@ class Worker:
             return None
 
     async def _wait_for_renewals(self) -> None:
-        """Return once Redis is there, and living workers have had the time to renew leases that ran out meanwhile."""
+        """Return once Redis is there, and living workers have had the time to renew leases that ran out."""
         returned = None
         while returned is None or time.monotonic() < returned + _RENEWALS_SECONDS:
             await asyncio.sleep(_POLL_SECONDS)

@@ -12,7 +12,7 @@ from open_workshop_storage.utils.archives.faults import UnsafeEntry
 
 
 def size_of_tree(folder: Path) -> int:
-    """Return the bytes in all files below a folder, which may change meanwhile. Blocks."""
+    """Return the bytes in all files below a folder, which may change while this runs. Blocks."""
     total = 0
     folders = [os.fspath(folder)]
     while folders:
