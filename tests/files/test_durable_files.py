@@ -9,7 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from open_workshop_storage.utils.files.durable_files import Stopped, copy_beside, make_folders, replace_durably
+from open_workshop_storage.utils.files.durable_files import (
+    Stopped,
+    can_sync,
+    copy_beside,
+    make_folders,
+    replace_durably,
+)
 from open_workshop_storage.utils.files.paths import partial_path
 
 CONTENT = b"content" * 1000
@@ -52,3 +58,10 @@ def test_folders_are_made_with_their_parents_but_not_through_files(tmp_path: Pat
     with pytest.raises(NotADirectoryError) as refusal:
         make_folders(tmp_path / "file/below")
     assert refusal.value.errno == errno.ENOTDIR
+
+
+def test_a_file_system_that_cannot_sync_folders_is_told_from_one_that_can(tmp_path: Path) -> None:
+    assert can_sync(tmp_path)
+    assert not can_sync(Path("/proc/self"))
+    with pytest.raises(FileNotFoundError):
+        can_sync(tmp_path / "nothing")

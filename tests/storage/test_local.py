@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -236,3 +238,35 @@ except NoSpace:
     if "unshare" in ran.stderr or "mount:" in ran.stderr:
         pytest.skip("no file system of our own may be mounted here")
     assert ran.stdout == f"full [] {2 * 1024 * 1024}\n", ran.stderr
+
+
+@pytest.fixture
+def no_folder_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the system refuse to sync folders, as some file systems do."""
+    fsync = os.fsync
+
+    def refuse_folders(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refuse_folders)
+
+
+@pytest.mark.usefixtures("no_folder_sync")
+async def test_a_file_system_that_cannot_sync_folders_is_known_at_the_start(root: Path, storage: LocalFiles) -> None:
+    assert await storage.is_available(for_writing=False)
+    assert not await storage.is_available(for_writing=True)
+    told = await storage.complaints()
+    assert all(is_fault and "cannot be synced" in text for is_fault, text in told) and len(told) == 5
+
+
+@pytest.mark.usefixtures("no_folder_sync")
+async def test_a_file_that_is_in_place_counts_as_moved_even_if_its_folder_cannot_be_synced(
+    root: Path, storage: LocalFiles, elsewhere: Path
+) -> None:
+    (elsewhere / "far").write_bytes(CONTENT)
+    for source in (write(root, "temp/near"), elsewhere / "far"):
+        assert await storage.put(source, "resource/new/x") == len(CONTENT)
+        assert (root / "resource/new/x").read_bytes() == CONTENT and not source.exists()
+        await storage.delete("resource/new/x")

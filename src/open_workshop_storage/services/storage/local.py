@@ -30,6 +30,7 @@ from open_workshop_storage.services.storage.files import MOST_READ_BYTES, Addres
 from open_workshop_storage.services.storage.local_changes import place, remove, remove_leftovers
 from open_workshop_storage.services.storage.workspaces import TEMP
 from open_workshop_storage.utils.files.blocks import BlockReader
+from open_workshop_storage.utils.files.durable_files import can_sync
 from open_workshop_storage.utils.files.paths import (
     PathEscapes,
     PathUnusable,
@@ -60,6 +61,7 @@ class LocalFiles:
         self._root = str(main_dir)
         self._reserve_bytes = reserve_bytes
         self._reader = BlockReader(MOST_READ_BYTES)
+        self._can_sync = False
         self._real_folders: dict[str, str] = {}
         self._mods = ""
         self._mods_expire = -math.inf
@@ -109,8 +111,8 @@ class LocalFiles:
         await run_to_end(self._delete, name)
 
     async def is_available(self, *, for_writing: bool) -> bool:
-        """Return whether the storage root is a folder and, if asked for, can be written."""
-        return await asyncio.to_thread(_is_available, self._main_dir, for_writing)
+        """Return whether the storage root is a folder and, if asked for, can be written and its folders synced."""
+        return await asyncio.to_thread(self._is_available, for_writing)
 
     async def complaints(self) -> list[Complaint]:
         """Return what is wrong with the folders below the storage root."""
@@ -210,6 +212,18 @@ class LocalFiles:
         self._real_folders[name] = os.path.realpath(folder)
         return self._real_folders[name]
 
+    def _is_available(self, for_writing: bool) -> bool:
+        if not self._main_dir.is_dir():
+            return False
+        if not for_writing:
+            return True
+        try:
+            # To find out costs a wait for the disk, and the answer stays the same.
+            self._can_sync = self._can_sync or all(map(can_sync, _folders(self._main_dir)))
+        except OSError:
+            return False
+        return self._can_sync and os.access(self._main_dir, os.W_OK | os.X_OK)
+
     def _put(self, source: Path, name: str, stop: threading.Event) -> int:
         if not self._main_dir.is_dir():
             raise ServiceUnavailable
@@ -255,8 +269,8 @@ def _version(status: os.stat_result) -> tuple[int, ...]:
     return status.st_mtime_ns, status.st_size, status.st_ino
 
 
-def _is_available(main_dir: Path, for_writing: bool) -> bool:
-    return main_dir.is_dir() and (not for_writing or os.access(main_dir, os.W_OK | os.X_OK))
+def _folders(main_dir: Path) -> list[Path]:
+    return [path for path in (main_dir, main_dir / TEMP, *map(main_dir.joinpath, _ALL_TYPES)) if path.is_dir()]
 
 
 def _complaints(main_dir: Path) -> list[Complaint]:
@@ -266,7 +280,7 @@ def _complaints(main_dir: Path) -> list[Complaint]:
                 True, f"{main_dir} is no folder that this user can see; make or mount it, owned by the services' user"
             )
         ]
-    folders = [path for path in (main_dir, main_dir / TEMP, *map(main_dir.joinpath, _ALL_TYPES)) if path.is_dir()]
+    folders = _folders(main_dir)
     complaints = [
         Complaint(
             True,
@@ -274,6 +288,13 @@ def _complaints(main_dir: Path) -> list[Complaint]:
         )
         for path in folders
         if not os.access(path, os.R_OK | os.W_OK | os.X_OK)
+    ]
+    complaints += [
+        Complaint(
+            True, f"{path} cannot be synced (fsync), so moves might be lost; use a file system that can, such as ext4"
+        )
+        for path in folders
+        if os.access(path, os.R_OK) and not can_sync(path)
     ]
     if main_dir.stat().st_mode & stat.S_IWOTH:
         complaints.append(Complaint(False, f"every user may write to {main_dir}; chmod o-w"))

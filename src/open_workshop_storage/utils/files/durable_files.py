@@ -6,13 +6,16 @@ All functions block.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import stat
 import threading
-from contextlib import suppress
 from pathlib import Path
 
+_logger = logging.getLogger(__name__)
+
 _COPY_BLOCK_BYTES = 8 * 1024 * 1024
+_NO_SYNC = (errno.EINVAL, errno.EOPNOTSUPP)
 
 
 class Stopped(Exception):
@@ -38,7 +41,7 @@ def make_folders(folder: Path) -> None:
             if not stat.S_ISDIR(folder.stat().st_mode):
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from None
         else:
-            sync(folder.parent)
+            can_sync(folder.parent)
 
 
 def sync(path: Path) -> None:
@@ -48,6 +51,21 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def can_sync(folder: Path) -> bool:
+    """Return whether a folder's file system can write its entries to the disk when told to (fsync(2)).
+
+    Raises:
+        OSError: The folder cannot be opened, or the disk fails.
+    """
+    try:
+        sync(folder)
+    except OSError as error:
+        if error.errno in _NO_SYNC:
+            return False
+        raise
+    return True
 
 
 def replace_durably(source: Path, target: Path) -> None:
@@ -94,6 +112,11 @@ def copy_beside(source: Path, target: Path, partial: Path, stop: threading.Event
 
 def _rename_durably(source: Path, target: Path) -> None:
     os.rename(source, target)
-    # Another process may remove the file again at once, and its folder with it.
-    with suppress(FileNotFoundError):
+    # From here on the file is in place, and an error would tell the caller that it is not.
+    try:
         sync(target.parent)
+    except FileNotFoundError:
+        # Another process may remove the file again at once, and its folder with it.
+        pass
+    except OSError as error:
+        _logger.error("%s is in place, but may be gone after a power cut: %s", target, error.strerror)
