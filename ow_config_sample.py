@@ -101,6 +101,12 @@ TRANSFER_ALLOWED_NETWORKS = ""
 # Progress sockets that a worker holds at once, some 140 KB of memory each; more are closed with 1013. 0 = no limit.
 TRANSFER_MAX_SOCKETS = 1500
 
+# How many of them may be of one job; more are closed with 1013. 0 = no limit.
+TRANSFER_MAX_SOCKETS_PER_JOB = 100
+
+# How long an expired transfer token still opens the progress socket of its job, while that has not ended.
+TRANSFER_RESUME_SECONDS = 86400
+
 # How long a client may take nothing of what is sent to it, or not be heard of at all, before its connection is cut;
 # 0 = as long as the system's TCP lets it.
 CLIENT_STALL_TIMEOUT_SECONDS = 60

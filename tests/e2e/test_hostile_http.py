@@ -18,7 +18,7 @@ from tests.e2e.under_way import eventually
 from tests.support.client import PATIENCE_SECONDS, statuses, watching
 from tests.support.processes import connections
 from tests.support.servers import Server
-from tests.support.services import Services
+from tests.support.services import Services, Ticket
 
 pytestmark = pytest.mark.anyio
 
@@ -143,17 +143,30 @@ async def test_who_stops_reading_is_cut_off_and_who_reads_slowly_is_not(start_se
     assert received > LARGE
 
 
+async def assert_told_to_come_again(services: Services, ticket: Ticket) -> None:
+    url = f"{services.loader.replace('http', 'ws', 1)}/transfer/ws/{ticket.job_id}?token={ticket.token}"
+    async with connect(url) as refused:
+        with pytest.raises(ConnectionClosed):
+            await refused.recv()
+        assert refused.close_code == 1013
+
+
 async def test_sockets_over_the_limit_are_told_to_come_again(start_services: ServiceStarter) -> None:
     services = start_services(apps=["loader"], TRANSFER_MAX_SOCKETS=1)
     ticket = services.ticket()
     for _ in range(2):
         async with watching(services.loader, ticket.job_id, ticket.token):
-            url = f"{services.loader.replace('http', 'ws', 1)}/transfer/ws/{ticket.job_id}?token={ticket.token}"
-            async with connect(url) as refused:
-                with pytest.raises(ConnectionClosed):
-                    await refused.recv()
-                assert refused.close_code == 1013
+            await assert_told_to_come_again(services, services.ticket())
         await eventually(lambda: connections_of(services.servers["loader"]) == 0)
+
+
+async def test_sockets_of_one_job_over_the_limit_are_told_to_come_again(start_services: ServiceStarter) -> None:
+    services = start_services(apps=["loader"], TRANSFER_MAX_SOCKETS_PER_JOB=1)
+    first, second = services.ticket(), services.ticket()
+    async with watching(services.loader, first.job_id, first.token):
+        await assert_told_to_come_again(services, first)
+        async with watching(services.loader, second.job_id, second.token):
+            await assert_told_to_come_again(services, second)
 
 
 @pytest.mark.parametrize("app", SERVICES)

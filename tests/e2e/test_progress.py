@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+import time
 from contextlib import AsyncExitStack
 
 import httpx
 import pytest
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
 from tests.support.archives import SMALL_MOD, compressed_tar_of, seven_zip_of, tar_of, zip_of
 from tests.support.client import InterruptedBody, Message, Watcher, upload, watching
@@ -195,3 +196,48 @@ async def test_the_kernel_looks_whether_an_idle_client_is_still_there(services: 
         # A client that vanished cannot be had here, but the timer of its probes shows.
         timers = keepalive_timers(services.servers["loader"].port)
     assert timers and all(timers)
+
+
+async def test_an_expired_token_opens_the_socket_of_a_job_that_has_not_ended_and_no_other(
+    services: Services, http: httpx.AsyncClient
+) -> None:
+    ticket = services.ticket()
+    expired = services.manager.transfer_token(ticket.job_id, exp=int(time.time()) - 100)
+    sent = zip_of(SMALL_MOD)
+    body = InterruptedBody(sent)
+
+    async def assert_refused(token: str) -> None:
+        with pytest.raises(InvalidStatus) as refusal:
+            async with watching(services.loader, ticket.job_id, token):
+                pass
+        assert refusal.value.response.status_code == 403
+
+    await assert_refused(expired)
+    async with asyncio.TaskGroup() as tasks, watching(services.loader, ticket.job_id, ticket.token) as early:
+        tasks.create_task(upload(http, services.loader, ticket.token, aiter(body)))
+        await early.until(stage="uploading")
+        # After TRANSFER_RESUME_SECONDS it is worth nothing.
+        await assert_refused(services.manager.transfer_token(ticket.job_id, exp=int(time.time()) - 86500))
+        async with watching(services.loader, ticket.job_id, expired) as late:
+            assert late.messages[0]["stage"] == "uploading"
+            body.go_on.set()
+            assert (await late.finish())[-1]["event"] == "complete"
+    await assert_refused(expired)
+
+
+async def test_a_socket_without_a_job_ends_with_its_token(services: Services, http: httpx.AsyncClient) -> None:
+    ticket, other = services.ticket(), services.ticket()
+    # The leeway ends in a moment.
+    ends_soon = [services.manager.transfer_token(name.job_id, exp=int(time.time()) - 27) for name in (ticket, other)]
+    body = InterruptedBody(zip_of(SMALL_MOD))
+    async with (
+        asyncio.TaskGroup() as tasks,
+        watching(services.loader, ticket.job_id, ends_soon[0]) as nothing_to_see,
+        watching(services.loader, other.job_id, ends_soon[1]) as watcher,
+    ):
+        tasks.create_task(upload(http, services.loader, other.token, aiter(body)))
+        with pytest.raises(ConnectionClosedError) as closed:
+            await nothing_to_see.finish()
+        assert closed.value.rcvd is not None and closed.value.rcvd.code == 1008
+        body.go_on.set()
+        assert (await watcher.finish())[-1]["event"] == "complete"

@@ -172,7 +172,7 @@ async def test_a_child_that_died_with_its_worker_does_not_end_the_attempt(tmp_pa
 
 async def test_a_stop_waits_for_clients_that_are_attended_to(tmp_path: Path) -> None:
     async with bench(tmp_path) as parts:
-        with parts.lifetime.holding_socket():
+        with parts.lifetime.holding_socket("job-7f3a9c21"):
             assert parts.lifetime.open_sockets == 1
             stopping = asyncio.create_task(parts.runs.stop(20))
             await eventually(lambda: parts.lifetime.told_to_stop.done())

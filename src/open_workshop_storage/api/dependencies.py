@@ -10,7 +10,7 @@ from starlette.requests import HTTPConnection
 from open_workshop_storage.core.claims import TransferClaims, parse_claims
 from open_workshop_storage.core.errors import AccessDenied, TokenMissing
 from open_workshop_storage.services.runtime import Runtime
-from open_workshop_storage.utils.auth.tokens import InvalidTokenError, read_transfer_token
+from open_workshop_storage.utils.auth.tokens import InvalidTokenError, TransferToken, read_transfer_token
 
 
 async def get_runtime(connection: HTTPConnection) -> Runtime:
@@ -22,6 +22,21 @@ async def get_runtime(connection: HTTPConnection) -> Runtime:
 RuntimeDep = Annotated[Runtime, Depends(get_runtime)]
 
 
+def read_token(token: str | None, runtime: Runtime) -> TransferToken:
+    """Return a transfer token that may have expired.
+
+    Raises:
+        TokenMissing: There is no token.
+        AccessDenied: Its signature, its audience or its beginning is wrong.
+    """
+    if not token:
+        raise TokenMissing
+    try:
+        return read_transfer_token(token, runtime.settings.transfer_jwt_secret)
+    except InvalidTokenError:
+        raise AccessDenied from None
+
+
 def read_claims(token: str | None, runtime: Runtime) -> TransferClaims:
     """Return the claims of a transfer token.
 
@@ -30,12 +45,7 @@ def read_claims(token: str | None, runtime: Runtime) -> TransferClaims:
         AccessDenied: Its signature, its audience or its time is wrong.
         BadRequest: A claim is malformed.
     """
-    if not token:
-        raise TokenMissing
-    try:
-        claims, expired_seconds = read_transfer_token(token, runtime.settings.transfer_jwt_secret)
-    except InvalidTokenError:
-        raise AccessDenied from None
-    if expired_seconds:
+    read = read_token(token, runtime)
+    if read.expired_seconds:
         raise AccessDenied
-    return parse_claims(claims)
+    return parse_claims(read.claims)

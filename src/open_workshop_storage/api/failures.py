@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Match
+from starlette.status import WS_1008_POLICY_VIOLATION
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from open_workshop_storage.api.browsers import COMMON_HEADERS, METHODS
@@ -34,13 +35,15 @@ class FailureMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass everything on, and answer what is raised before an answer has begun."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
         try:
             await self._app(scope, receive, send)
         except StorageError as error:
-            await _answer(Request(scope), error)(scope, receive, send)
+            if scope["type"] == "websocket":
+                # Only what stands before the endpoints raises for sockets. Clients see a refused handshake: 403.
+                await receive()
+                await send({"type": "websocket.close", "code": WS_1008_POLICY_VIOLATION})
+            else:
+                await _answer(Request(scope), error)(scope, receive, send)
 
 
 def _answer(request: Request, error: StorageError) -> Response:

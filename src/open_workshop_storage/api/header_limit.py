@@ -29,7 +29,7 @@ class HeaderLimit:
             HeadersTooLarge: The header fields have more bytes than that.
             QueryTooLarge: The query has more bytes or parameters.
         """
-        if scope["type"] == "http":
+        if scope["type"] != "lifespan":
             size = 0
             for name, value in scope["headers"]:
                 size += len(name) + len(value)

@@ -57,6 +57,11 @@ def event_of(job: Job, kind: EventKind) -> Event:
     return Event(version=job.version, kind=kind, text=json.dumps(message, separators=(",", ":")))
 
 
+def repeated(text: str) -> str:
+    """Return the message that tells a state once more, which an earlier message told."""
+    return json.dumps(json.loads(text) | {"event": EventKind.PROGRESS.value}, separators=(",", ":"))
+
+
 def first_event(job: Job | None) -> Event:
     """Return the first message of a new socket: the present state, or that of a job which is still to come."""
     if job is None:

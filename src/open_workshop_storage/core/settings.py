@@ -179,6 +179,8 @@ class Settings(BaseSettings):
         "", description="CIDR networks separated by commas, such as 10.0.0.0/8,fd00::/8, or empty"
     )
     transfer_max_sockets: Count = Field(1500, description=_COUNT)
+    transfer_max_sockets_per_job: Count = Field(100, description=_COUNT)
+    transfer_resume_seconds: Seconds = Field(86400, description=_SECONDS)
     client_stall_timeout_seconds: OptionalSeconds = Field(60, description=_OPTIONAL_SECONDS)
     storage_reserve_bytes: Bytes = Field(1073741824, description="a whole number of bytes, 0 or more")
     upload_max_bytes: Bytes = Field(0, description=_BYTES)

@@ -89,7 +89,8 @@ class JobStore(Protocol):
     def watch(self, job_id: str) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
         """Follow a job: its state at first, then every later event in order.
 
-        A reader that falls behind gets the latest of several progress events that wait for it.
+        A reader that falls behind gets the latest of several progress events that wait for it. A wait for the next
+        event may be cancelled, and loses none.
         """
 
     async def wait_for_work(self, timeout: float) -> None:

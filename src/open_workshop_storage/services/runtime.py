@@ -102,7 +102,7 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
         archives = Archives(settings)
         slots = Slots(store, settings)
         callbacks = Callbacks(settings, store, manager_http)
-        lifetime = Lifetime(tasks)
+        lifetime = Lifetime(settings, tasks)
         runs = Runs(store, workspaces, callbacks, tasks, lifetime)
         stages = Stages(settings, archives, images, slots, tasks)
         moves = Moves(store, files, workspaces, runs, stages, tasks)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.services.transfers.tasks import Tasks
 
 
@@ -15,14 +17,14 @@ class Lifetime:
     Attributes:
         stopping: Set once this worker is about to go and takes no more work.
         told_to_stop: Done from then on, to be awaited beside other things.
-        open_sockets: How many progress sockets this worker holds.
         attended: How many requests and sockets a stop waits for.
     """
 
-    def __init__(self, tasks: Tasks) -> None:
+    def __init__(self, settings: Settings, tasks: Tasks) -> None:
+        self._settings = settings
         self.stopping = asyncio.Event()
         self.told_to_stop = tasks.start(self.stopping.wait())
-        self.open_sockets = 0
+        self._sockets: Counter[str] = Counter()
         self.attended = 0
 
     @contextmanager
@@ -34,12 +36,24 @@ class Lifetime:
         finally:
             self.attended -= 1
 
+    @property
+    def open_sockets(self) -> int:
+        """How many progress sockets this worker holds."""
+        return self._sockets.total()
+
+    def sockets_are_full(self, job_id: str) -> bool:
+        """Tell whether this worker holds as many progress sockets as it may, of this job or in all."""
+        most, most_per_job = self._settings.transfer_max_sockets, self._settings.transfer_max_sockets_per_job
+        return 0 < most <= self.open_sockets or 0 < most_per_job <= self._sockets[job_id]
+
     @contextmanager
-    def holding_socket(self) -> Iterator[None]:
-        """Count a progress socket, and have a stop wait for it, during the block."""
-        self.open_sockets += 1
+    def holding_socket(self, job_id: str) -> Iterator[None]:
+        """Count a progress socket of a job, and have a stop wait for it, during the block."""
+        self._sockets[job_id] += 1
         try:
             with self.attending():
                 yield
         finally:
-            self.open_sockets -= 1
+            self._sockets[job_id] -= 1
+            if not self._sockets[job_id]:
+                del self._sockets[job_id]

@@ -11,6 +11,8 @@ import jwt
 _ALGORITHM = "HS256"
 _LEEWAY_SECONDS = 30
 """How far the Manager's clock may be from ours where a token's expiry or beginning is judged."""
+_LAST_SECOND = 2**40
+"""Later expiries are as good as none, and too large for timers."""
 _BACKDATED_SECONDS = 60
 """How far callback tokens are backdated: a Manager whose clock is behind ours refuses tokens of the future."""
 
@@ -38,6 +40,11 @@ class TransferToken(NamedTuple):
 
     claims: dict[str, Any]
     expired_seconds: float
+
+    @property
+    def expires_at(self) -> float:
+        """The Unix time from which on the token counts as expired, leeway included."""
+        return min(int(self.claims["exp"]), _LAST_SECOND) + _LEEWAY_SECONDS
 
 
 def read_transfer_token(token: str, secret: str) -> TransferToken:

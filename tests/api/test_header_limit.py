@@ -1,0 +1,46 @@
+"""Requests that are too large, whatever their protocol."""
+
+from __future__ import annotations
+
+import pytest
+from starlette.types import Message, Receive, Scope, Send
+
+from open_workshop_storage.api.failures import FailureMiddleware
+from open_workshop_storage.api.header_limit import HeaderLimit
+
+pytestmark = pytest.mark.anyio
+
+
+async def sent_to(scope: Scope) -> list[Message]:
+    """Return what a client hears of a request that the limit stands before."""
+    sent: list[Message] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        sent.append({"type": "passed on"})
+
+    async def receive() -> Message:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await FailureMiddleware(HeaderLimit(app))({"headers": [], "query_string": b"", **scope}, receive, send)
+    return sent
+
+
+@pytest.mark.parametrize("query", [b"a" * 8193, b"&" * 100])
+async def test_a_query_that_is_too_large_is_refused_on_sockets_too(query: bytes) -> None:
+    assert await sent_to({"type": "websocket", "query_string": query}) == [{"type": "websocket.close", "code": 1008}]
+    answer = await sent_to({"type": "http", "http_version": "1.1", "query_string": query})
+    assert (answer[0]["status"], answer[1]["body"]) == (414, b"Query too large")
+
+
+async def test_header_fields_of_32_kib_together_are_taken_and_no_more() -> None:
+    assert await sent_to({"type": "http", "headers": [(b"a", b"b" * 32767)]}) == [{"type": "passed on"}]
+    headers = [(b"a", b"b" * 32767), (b"c", b"")]
+    answer = await sent_to({"type": "http", "http_version": "1.1", "headers": headers})
+    assert answer[0]["status"] == 431
+
+
+async def test_the_start_of_the_app_passes() -> None:
+    assert await sent_to({"type": "lifespan"}) == [{"type": "passed on"}]
