@@ -9,20 +9,20 @@ import pytest
 from fastapi import Request
 from starlette.types import Message
 
-from open_workshop_storage.api.bodies import body_chunks, whole_body
-from open_workshop_storage.core.errors import BadRequest, ClientGone, TooManyPieces, UploadTimedOut
+from open_workshop_storage.api.bodies import body_chunks, raw_body, whole_body
+from open_workshop_storage.core.errors import BadRequest, ClientGone, RawBodyExpected, TooManyPieces, UploadTimedOut
 
 pytestmark = pytest.mark.anyio
 
 
-def request_of(chunks: Iterable[bytes], *, ends: bool = True) -> Request:
+def request_of(chunks: Iterable[bytes], *, ends: bool = True, content_type: str = "") -> Request:
     messages: Iterable[Message] = ({"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks)
     coming = iter([*messages, {"type": "http.request"} if ends else {"type": "http.disconnect"}])
 
     async def receive() -> Message:
         return next(coming)
 
-    return Request({"type": "http", "headers": []}, receive)
+    return Request({"type": "http", "headers": [(b"content-type", content_type.encode())]}, receive)
 
 
 async def size_of(chunks: Iterable[bytes]) -> int:
@@ -36,6 +36,20 @@ async def test_a_body_of_very_many_small_pieces_is_refused() -> None:
     for size in (1, 60):
         with pytest.raises(TooManyPieces):
             await size_of([bytes(size)] * 1_000_000)
+
+
+@pytest.mark.parametrize("cut", [1, 5, 1000])
+async def test_a_form_is_no_raw_body(cut: int) -> None:
+    form = b'--b\r\nContent-Disposition: form-data; name="file"; filename="mod.zip"\r\n\r\nPK\r\n--b--\r\n'
+    with pytest.raises(RawBodyExpected, match="^Send the file as the raw body$"):
+        async for _ in raw_body(request_of([form[:cut], form[cut:]], content_type="multipart/form-data; boundary=b")):
+            pass
+
+
+@pytest.mark.parametrize("content_type", ["application/zip", "multipart/form-data", "multipart/form-data; boundary=b"])
+async def test_a_file_is_a_raw_body_whatever_its_type_says(content_type: str) -> None:
+    request = request_of([b"PK\x03\x04", b"--b\r\n"], content_type=content_type)
+    assert b"".join([chunk async for chunk in raw_body(request)]) == b"PK\x03\x04--b\r\n"
 
 
 async def test_a_client_that_leaves_is_told_from_the_end_of_a_body() -> None:

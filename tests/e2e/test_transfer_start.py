@@ -149,7 +149,7 @@ async def test_a_fetch_that_failed_is_not_started_again_but_its_job_may_be_uploa
                 "http://",
                 "http:///mod.zip",
                 "http://files.example:99999/",
-                "http://files.example/a b",
+                "http://[bad/",
                 "http://files.example/\r\nHost: other",
                 "javascript:alert(1)",
                 " ",
@@ -349,3 +349,13 @@ async def test_fetches_over_the_concurrency_limit_wait_in_order(
         for ticket in tickets:
             await end_of(services, ticket)
     assert [request.target for request in others.requests] == [f"/{number}" for number in range(12)]
+
+
+async def test_a_share_link_ends_as_no_file(services: Services, http: httpx.AsyncClient) -> None:
+    page = reply(200, "Content-Type: text/html; charset=utf-8", body=b"<!DOCTYPE html><title>mod.zip</title>")
+    async with running_origin(page) as origin:
+        ticket = services.ticket(download_url=f" {origin.url}/my mod.zip ")
+        assert (await start(http, services, ticket.token)).status_code == 200
+        last = await assert_failed(services, ticket, "not_a_file")
+    assert last["message"] == "The link leads to a web page"
+    assert origin.requests[0].target == "/my%20mod.zip"

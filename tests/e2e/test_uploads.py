@@ -87,7 +87,7 @@ async def test_token_name_and_size_may_come_in_headers_and_the_body_in_chunks(
     services: Services, http: httpx.AsyncClient
 ) -> None:
     ticket = services.ticket()
-    headers = {"Authorization": f"Bearer {ticket.token}", "X-File-Name": "notes.txt", "X-File-Size": "40000"}
+    headers = {"Authorization": f"Bearer {ticket.token}", "X-File-Name": "notes.txt", "X-File-Size": "36000"}
     answer = await http.post(
         f"{services.loader}/transfer/upload", headers=headers, content=in_chunks(b"lots of text" * 3000)
     )
@@ -302,3 +302,32 @@ async def test_an_upload_over_the_concurrency_limit_is_asked_to_come_back(
     assert running.result().status_code == 200
     assert (await upload(http, services.loader, second.token, b"no archive")).status_code == 200
     assert [callback.claims["status"] for callback in services.manager.wait_for_callbacks(second.job_id)] == ["success"]
+
+
+async def test_a_form_and_less_than_was_announced_are_refused_and_reported(
+    services: Services, http: httpx.AsyncClient
+) -> None:
+    form = {"files": {"file": ("mod.zip", zip_of(SMALL_MOD))}}
+    cut_short = {"content": in_chunks(bytes(600_000))}
+    for body, size, text in (
+        (form, "", "Send the file as the raw body"),
+        (cut_short, "1000000", "Upload interrupted"),
+    ):
+        ticket = services.ticket()
+        params = {"token": ticket.token, "filename": "mod.zip", "size": size}
+        answer = await http.post(f"{services.loader}/transfer/upload", params=params, **body)
+        assert (answer.status_code, answer.text) == (400, text)
+        (callback,) = services.manager.wait_for_callbacks(ticket.job_id)
+        assert (callback.claims["status"], callback.claims["reason"]) == ("error", "exception")
+
+
+@pytest.mark.parametrize(
+    ("name", "stored"),
+    [("aux.lua", "_aux.lua"), (".htaccess", ".htaccess"), ("👨‍👩‍👧 می‌خواهم.png", "👨‍👩‍👧 می‌خواهم.png")],
+)
+async def test_a_file_name_is_spelled_as_it_was_and_safe(
+    name: str, stored: str, services: Services, http: httpx.AsyncClient
+) -> None:
+    ticket = services.ticket()
+    assert (await upload(http, services.loader, ticket.token, b"text", name)).status_code == 200
+    assert list(entries_of(await download(http, services, ticket.path))) == [stored]

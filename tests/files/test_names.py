@@ -21,6 +21,16 @@ from open_workshop_storage.utils.files.names import safe_file_name
         ("", "file"),
         ("..", "file"),
         ("folder/", "file"),
+        (".htaccess", ".htaccess"),
+        ("...", "file"),
+        ("aux.lua", "_aux.lua"),
+        ("CON", "_CON"),
+        ("com1 .tar.gz", "_com1 .tar.gz"),
+        ("console.txt", "console.txt"),
+        ("می\u200cخواهم.txt", "می\u200cخواهم.txt"),
+        ("👨\u200d👩\u200d👧.png", "👨\u200d👩\u200d👧.png"),
+        ("\u200d", "file"),
+        ("picture\u202egpj.exe", "picturegpj.exe"),
     ],
 )
 def test_the_last_part_stays_without_what_means_more_than_itself(name: str, safe: str) -> None:

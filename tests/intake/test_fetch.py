@@ -10,12 +10,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from open_workshop_storage.core.errors import DownloadFailed, DownloadTimedOut, OriginRefused
+from open_workshop_storage.core.errors import DownloadFailed, DownloadTimedOut, NotAFile, OriginRefused
+from open_workshop_storage.services.intake import fetch
 from tests.support.origins import Answer, Request, always, fetched, fetcher, reply, running_origin
 
 pytestmark = pytest.mark.anyio
 
 BODY = bytes(range(256)) * 4096
+SHARE_PAGE = b"<!DOCTYPE html>\n<html><head><title>mod.zip - share</title></head><body>Download</body></html>"
 CHUNKED = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 NONSENSE = {
     "nothing": b"",
@@ -208,8 +210,8 @@ async def test_a_gzip_bomb_comes_in_small_pieces() -> None:
     [
         ("gzip", gzip.compress(BODY, mtime=0)[:-1]),
         ("gzip", gzip.compress(BODY, mtime=0)[:5]),
-        ("gzip", b"no gzip"),
         ("br", b"file"),
+        ("aws-chunked, zstd", b"file"),
         ("gzip, gzip", gzip.compress(gzip.compress(b"file", mtime=0), mtime=0)),
     ],
 )
@@ -217,6 +219,97 @@ async def test_other_codings_and_broken_gzip_fail(coding: str, body: bytes) -> N
     async with running_origin(reply(200, f"Content-Encoding: {coding}", body=body)) as origin:
         with pytest.raises(DownloadFailed):
             await fetched(fetcher(), origin.url)
+
+
+@pytest.mark.parametrize(
+    "coding",
+    ["none", "binary", "utf-8", "UTF-8, none", "aws-chunked", "application/zip", "identity", "", "gzip", "x-gzip"],
+)
+async def test_codings_that_mean_nothing_leave_the_bytes_as_they_are(coding: str) -> None:
+    async with running_origin(reply(200, f"Content-Encoding: {coding}", body=BODY)) as origin:
+        assert await fetched(fetcher(), origin.url) == BODY
+
+
+async def test_gzip_beside_a_coding_that_means_nothing_is_undone() -> None:
+    async with running_origin(reply(200, "Content-Encoding: aws-chunked,gzip", body=gzip.compress(BODY))) as origin:
+        assert await fetched(fetcher(), origin.url) == BODY
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [reply(203, body=BODY), reply(206, f"Content-Range: bytes 0-{len(BODY) - 1}/{len(BODY)}", body=BODY)],
+)
+async def test_203_and_a_206_that_covers_all_are_successes(answer: bytes) -> None:
+    async with running_origin(answer) as origin:
+        async with fetcher().open(origin.url) as response:
+            assert (response.total, response.offset) == (len(BODY), 0)
+            assert b"".join([chunk async for chunk in response.chunks()]) == BODY
+
+
+@pytest.mark.parametrize("part", ["0-3/5", "1-4/5", "0-3/*"])
+async def test_a_206_that_does_not_cover_all_is_refused(part: str) -> None:
+    async with running_origin(reply(206, f"Content-Range: bytes {part}", body=b"file")) as origin:
+        with pytest.raises(OriginRefused) as refusal:
+            await fetched(fetcher(), origin.url)
+    assert refusal.value.reason == "status:206"
+
+
+@pytest.mark.parametrize(
+    ("media_type", "body"),
+    [
+        ("text/html; charset=utf-8", SHARE_PAGE),
+        ("Text/HTML", b"\xef\xbb\xbf\r\n  <HTML><body>gone"),
+        ("text/html", b" " * 100 + b"<!-- taken down -->"),
+        ("application/xhtml+xml", b'<?xml version="1.0"?><html/>'),
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True])
+async def test_a_page_instead_of_the_file_is_no_file(media_type: str, body: bytes, packed: bool) -> None:
+    headers = [f"Content-Type: {media_type}", *(["Content-Encoding: gzip"] if packed else [])]
+    async with running_origin(reply(200, *headers, body=gzip.compress(body) if packed else body)) as origin:
+        with pytest.raises(NotAFile, match="^The link leads to a web page$"):
+            await fetched(fetcher(), f"{origin.url}/mod.zip")
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        (["Content-Type: text/html"], BODY),
+        (["Content-Type: text/html"], b"PK\x03\x04<html>"),
+        (["Content-Type: text/html"], b""),
+        (["Content-Type: text/html"], b"   "),
+        (["Content-Type: text/plain"], SHARE_PAGE),
+        (["Content-Type: text/html", "Content-Disposition: attachment; filename=manual.html"], SHARE_PAGE),
+    ],
+)
+async def test_what_is_no_page_or_has_a_name_to_be_saved_under_is_a_file(headers: list[str], body: bytes) -> None:
+    async with running_origin(reply(200, *headers, body=body)) as origin:
+        assert await fetched(fetcher(), origin.url) == body
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_an_origin_that_says_when_to_come_again_is_asked_again(
+    status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "_LEAST_WAIT_SECONDS", 0.01)
+    answers = [reply(status, "Retry-After: 0"), reply(302, "Location: /signed"), reply(status, "Retry-After: 0")]
+
+    async def busy(request: Request, writer: StreamWriter) -> bytes:
+        return answers.pop(0) if answers else reply(200, body=b"file")
+
+    async with running_origin(busy) as origin:
+        assert await fetched(fetcher(), f"{origin.url}/file") == b"file"
+        assert [request.target for request in origin.requests] == ["/file", "/file", "/signed", "/file"]
+
+
+async def test_an_origin_is_asked_again_a_few_times_and_not_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "_LEAST_WAIT_SECONDS", 0.01)
+    for value, requests in (("0", 6), ("3600", 1), ("9" * 400, 1), ("Fri, 31 Dec 9999 23:59:59 GMT", 1)):
+        async with running_origin(reply(503, f"Retry-After: {value}")) as origin:
+            with pytest.raises(OriginRefused) as refusal:
+                await fetched(fetcher(), origin.url)
+            assert refusal.value.reason == "status:503"
+            assert len(origin.requests) == requests
 
 
 async def test_gzip_of_which_hardly_anything_comes_fails() -> None:

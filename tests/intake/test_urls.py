@@ -53,10 +53,15 @@ def test_http_and_https_urls_pass(url: str) -> None:
         "http://[::1/",
         "http://[not-an-address]/",
         "http://256.1.1.1/",
+        "http://[bad/",
+        "http://exa mple.com/",
+        "http://example.com /",
+        "http://%31.example.com/",
+        "http://127.0.0.1%2f/",
+        "http://127.0.0.1%00.test/",
+        " \t ",
         "http://①②⑦.0.0.1/",
         "http://ⓛocalhost/",
-        " http://example.com/",
-        "http://example.com/a b",
         "http://example.com/\r\nX: y",
         "http://example.com/\x00",
         "http://example.com/\u2028",
@@ -68,6 +73,19 @@ def test_http_and_https_urls_pass(url: str) -> None:
 def test_other_urls_are_refused(url: str) -> None:
     with pytest.raises(BadRequest, match="^Invalid download URL$"):
         parse_url(url)
+
+
+@pytest.mark.parametrize(
+    ("pasted", "meant"),
+    [
+        (" http://example.com/a.zip\r\n", "http://example.com/a.zip"),
+        ("\thttp://example.com/\u00a0", "http://example.com/"),
+        ("http://example.com/my mod (1).zip?name=a b", "http://example.com/my%20mod%20(1).zip?name=a%20b"),
+        ("http://example.com/a%20b c", "http://example.com/a%20b%20c"),
+    ],
+)
+def test_blanks_of_pasted_urls_are_dropped_or_encoded(pasted: str, meant: str) -> None:
+    assert str(parse_url(pasted)) == meant
 
 
 @given(st.text(max_size=40), st.sampled_from(["", "http://", "https://[", "http://user:@", "http://1.2.3."]))

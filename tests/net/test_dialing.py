@@ -119,7 +119,7 @@ async def test_an_address_that_refuses_fails() -> None:
         await fetched(fetcher(), f"http://127.0.0.1:{free_port()}/")
 
 
-@pytest.mark.parametrize("host", ["a" * 64 + ".test", "a..test", "127.0.0.1%2f", "127.0.0.1%00.test", "xn--a-.test"])
+@pytest.mark.parametrize("host", ["a" * 64 + ".test", "a..test", "xn--a-.test"])
 async def test_a_name_that_does_not_resolve_fails(host: str) -> None:
     with pytest.raises(DownloadFailed):
         await fetched(fetcher(), f"http://{host}/")

@@ -10,8 +10,8 @@ from fastapi import Depends, Request
 from starlette.requests import ClientDisconnect
 
 from open_workshop_storage.api.dependencies import RuntimeDep
-from open_workshop_storage.core.errors import BadRequest, ClientGone, TooManyPieces, UploadTimedOut
-from open_workshop_storage.utils.http.forms import FORM_TYPES, FormError, read_form
+from open_workshop_storage.core.errors import BadRequest, ClientGone, RawBodyExpected, TooManyPieces, UploadTimedOut
+from open_workshop_storage.utils.http.forms import FORM_TYPES, FormError, multipart_boundary, read_form
 
 _MAX_FORM_BYTES = 64 * 1024
 # Each message of the server costs some 7 µs, whatever its size.
@@ -37,6 +37,26 @@ async def body_chunks(request: Request) -> AsyncIterator[bytes]:
                 yield chunk
     except ClientDisconnect:
         raise ClientGone from None
+
+
+async def raw_body(request: Request) -> AsyncIterator[bytes]:
+    """Yield a body that is to be the file itself.
+
+    Raises:
+        RawBodyExpected: It is a multipart form.
+        TooManyPieces: It comes in many pieces, of less than 64 bytes on average.
+        ClientGone: The client left before the body's end.
+    """
+    try:
+        boundary = multipart_boundary(request.headers.get("content-type", ""))
+    except FormError:
+        boundary = None
+    begun = False
+    async for chunk in body_chunks(request):
+        if boundary is not None and not begun and chunk.startswith((b"--" + boundary)[: len(chunk)]):
+            raise RawBodyExpected
+        begun = True
+        yield chunk
 
 
 async def whole_body(request: Request, max_bytes: int, seconds: float) -> bytes:

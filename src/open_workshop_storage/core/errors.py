@@ -206,6 +206,13 @@ class ClientGone(StorageError):
     message = "Upload interrupted"
 
 
+class RawBodyExpected(StorageError):
+    """A multipart form where the body has to be the file itself."""
+
+    status = 400
+    message = "Send the file as the raw body"
+
+
 class TooManyPieces(StorageError):
     """A body in so many small pieces that reading it would take seconds of CPU time."""
 
@@ -243,6 +250,14 @@ class OriginRefused(StorageError):
     def __init__(self, origin_status: int) -> None:
         super().__init__(f"Download failed with status {origin_status}")
         self.reason = f"status:{origin_status}"
+
+
+class NotAFile(StorageError):
+    """A link that leads to a web page, such as a share link, instead of a file."""
+
+    status = 400
+    message = "The link leads to a web page"
+    reason = "not_a_file"
 
 
 class DownloadTimedOut(StorageError):

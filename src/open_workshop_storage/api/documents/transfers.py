@@ -173,6 +173,7 @@ UPLOAD: RouteDocument = {
             errors.NoSpace,
             *errors.ImageRefused.__subclasses__(),
             errors.FileTooLarge,
+            errors.RawBodyExpected,
             errors.TooManyPieces,
             errors.UploadTimedOut,
             errors.UploadInProgress,

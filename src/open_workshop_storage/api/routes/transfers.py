@@ -9,7 +9,7 @@ from urllib.parse import unquote_to_bytes
 from fastapi import APIRouter, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from open_workshop_storage.api.bodies import SmallForm, body_chunks
+from open_workshop_storage.api.bodies import SmallForm, raw_body
 from open_workshop_storage.api.dependencies import RuntimeDep, read_claims
 from open_workshop_storage.api.documents import transfers
 from open_workshop_storage.api.documents.transfers import (
@@ -73,7 +73,7 @@ async def upload(request: Request, runtime: RuntimeDep, bearer: Bearer = None) -
     announced = next((int(hint) for hint in hints if hint and re.fullmatch("[0-9]{1,18}", hint)), None)
     await runtime.readiness.require("storage", "7z")
     with runtime.lifetime.attending():
-        job = await runtime.transfers.upload(claims, body_chunks(request), name, announced)
+        job = await runtime.transfers.upload(claims, raw_body(request), name, announced)
     return TransferReceived(job_id=job.job_id, bytes=job.bytes, total=job.bytes)
 
 

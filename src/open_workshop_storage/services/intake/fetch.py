@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import zlib
 from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -14,23 +15,30 @@ import httpcore
 import httpx
 from opentelemetry.trace import SpanKind
 
-from open_workshop_storage.core.errors import BlockedUrl, DownloadFailed, DownloadTimedOut, OriginRefused
+from open_workshop_storage.core.errors import BlockedUrl, DownloadFailed, DownloadTimedOut, NotAFile, OriginRefused
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.observability.tracing import span
 from open_workshop_storage.services.intake.urls import parse_url, redirected
-from open_workshop_storage.utils.net.content_codings import GZIP_CODINGS, gunzipped
+from open_workshop_storage.utils.http.dates import retry_after
+from open_workshop_storage.utils.net.content_codings import UnknownCoding, gunzipped, is_gzipped
 from open_workshop_storage.utils.net.dialing import AddressRefused, JudgedBackend, Resolve, resolve_host
 from open_workshop_storage.utils.net.response_headers import (
-    content_coding,
     disposition_filename,
     is_version,
+    is_whole,
     partial_start,
     strong_validator,
     total_size,
 )
+from open_workshop_storage.utils.net.web_pages import WebPage, may_be_page, refusing_pages
 
 _MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_SUCCESSES = frozenset({200, 203})
+_THROTTLED = frozenset({429, 503})
+_MAX_RETRIES = 5
+_LEAST_WAIT_SECONDS = 1.0
+_LONGEST_WAIT_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
@@ -53,8 +61,8 @@ class FetchResponse:
     def chunks(self) -> AsyncIterator[bytes]:
         """Return the file's bytes from `offset` on, in chunks of at most 256 KiB. They can be read once.
 
-        The iterator raises `DownloadTimedOut` if no byte came for `TRANSFER_IDLE_TIMEOUT_SECONDS`, and
-        `DownloadFailed` if the connection broke or the file ended too early.
+        The iterator raises `NotAFile` if a web page comes instead of the file, `DownloadTimedOut` if no byte came for
+        `TRANSFER_IDLE_TIMEOUT_SECONDS`, and `DownloadFailed` if the connection broke or the file ended too early.
         """
         return self._chunks
 
@@ -73,7 +81,7 @@ class Fetcher:
     Each request has a connection of its own, to an address that was judged, and carries nothing over from the
     request before it: no cookies, no `Referer`; credentials in a URL go to that URL's origin alone. A redirect
     from https to http is followed. Requests ask for no compression; gzip that comes all the same is unpacked
-    piece by piece.
+    piece by piece. An origin that says when to come again is asked again, a few times.
 
     Args:
         settings: Names the allowed networks and the idle time-out.
@@ -82,6 +90,7 @@ class Fetcher:
 
     def __init__(self, settings: Settings, *, resolve: Resolve = resolve_host) -> None:
         self._idle_seconds = settings.transfer_idle_timeout_seconds or None
+        self._most_seconds = settings.transfer_download_timeout_seconds or math.inf
         self._backend = JudgedBackend(settings.allowed_networks, resolve)
         self._ssl_context = httpx.create_ssl_context()
 
@@ -97,7 +106,8 @@ class Fetcher:
         Raises:
             BadRequest: The URL is no download URL.
             BlockedUrl: The URL, or a redirect, leads to an address or a scheme that is not allowed.
-            OriginRefused: The answer's status is not a success.
+            OriginRefused: The answer's status is not a success, and the origin does not say when to come again, or says
+                so too often, or a time that is too late.
             DownloadTimedOut: A request had no answer within `TRANSFER_IDLE_TIMEOUT_SECONDS`, connecting included.
             DownloadFailed: No connection, no usable answer, or more than 5 redirects.
         """
@@ -109,14 +119,27 @@ class Fetcher:
         self, stack: AsyncExitStack, url: httpx.URL, offset: int, validator: str | None
     ) -> FetchResponse:
         if not offset or validator is None:
-            return self._whole(await self._follow(stack, url, {}))
-        reply = await self._follow(stack, url, {"Range": f"bytes={offset}-", "If-Range": validator})
+            return self._whole(await self._ask(stack, url, {}))
+        reply = await self._ask(stack, url, {"Range": f"bytes={offset}-", "If-Range": validator})
         if _continues(reply, offset, validator):
             return self._rest(reply, offset, validator)
         if reply.status in (206, 416):
             await stack.aclose()
-            reply = await self._follow(stack, url, {})
+            reply = await self._ask(stack, url, {})
         return self._whole(reply)
+
+    async def _ask(self, stack: AsyncExitStack, url: httpx.URL, extra: Mapping[str, str]) -> _Reply:
+        """Return the answer of an origin that may ask to come again later."""
+        seconds_left = min(self._most_seconds, _LONGEST_WAIT_SECONDS)
+        for _ in range(_MAX_RETRIES):
+            reply = await self._follow(stack, url, extra)
+            wait = max(_LEAST_WAIT_SECONDS, retry_after(reply.headers.get("retry-after")))
+            seconds_left -= wait
+            if reply.status not in _THROTTLED or "retry-after" not in reply.headers or seconds_left <= 0:
+                return reply
+            await stack.aclose()
+            await asyncio.sleep(wait)
+        return await self._follow(stack, url, extra)
 
     async def _follow(self, stack: AsyncExitStack, url: httpx.URL, extra: Mapping[str, str]) -> _Reply:
         """Return the answer at the end of the redirects; the stack closes its connection."""
@@ -155,17 +178,17 @@ class Fetcher:
         return _Reply(url, response.status, httpx.Headers(response.headers), response.aiter_stream())
 
     def _whole(self, reply: _Reply) -> FetchResponse:
-        if reply.status != 200:
+        if reply.status not in _SUCCESSES and not (reply.status == 206 and is_whole(reply.headers)):
             raise OriginRefused(reply.status)
-        coding = content_coding(reply.headers)
-        if coding == "identity":
-            total = total_size(reply.headers)
-            body = self._body(reply.body, total)
-            return FetchResponse(total, 0, strong_validator(reply.headers), _filename(reply), body)
-        if coding not in GZIP_CODINGS:
-            raise DownloadFailed("Unknown content encoding")
-        # Size and positions of the packed data say nothing about the unpacked bytes.
-        return FetchResponse(None, 0, None, _filename(reply), self._body(gunzipped(reply.body), None))
+        with _failures_translated():
+            is_packed = is_gzipped(reply.headers)
+        # Size and positions of packed data say nothing about the unpacked bytes.
+        total = None if is_packed else total_size(reply.headers)
+        validator = None if is_packed else strong_validator(reply.headers)
+        body = gunzipped(reply.body) if is_packed else reply.body
+        if may_be_page(reply.headers):
+            body = refusing_pages(body)
+        return FetchResponse(total, 0, validator, _filename(reply), self._body(body, total))
 
     def _rest(self, reply: _Reply, offset: int, validator: str) -> FetchResponse:
         total = total_size(reply.headers)
@@ -196,17 +219,21 @@ def _failures_translated() -> Iterator[None]:
         raise DownloadTimedOut from None
     except AddressRefused:
         raise BlockedUrl from None
+    except WebPage:
+        raise NotAFile from None
+    except UnknownCoding:
+        raise DownloadFailed("Unknown content encoding") from None
     except (OSError, httpcore.ProtocolError, zlib.error) as error:
         raise DownloadFailed from error
 
 
 def _continues(reply: _Reply, offset: int, validator: str) -> bool:
-    return (
-        reply.status == 206
-        and partial_start(reply.headers) == offset
-        and content_coding(reply.headers) == "identity"
-        and is_version(reply.headers, validator)
-    )
+    try:
+        is_packed = is_gzipped(reply.headers)
+    except UnknownCoding:
+        return False
+    is_rest = reply.status == 206 and partial_start(reply.headers) == offset
+    return is_rest and not is_packed and is_version(reply.headers, validator)
 
 
 def _filename(reply: _Reply) -> str | None:

@@ -9,19 +9,21 @@ import httpx
 
 from open_workshop_storage.core.errors import BadRequest, BlockedUrl, DownloadFailed
 
+_BLANKS = " \t\r\n\u00a0"
 _SCHEMES = frozenset({"http", "https"})
 _DOTTED_QUAD = re.compile(r"((?:https?:)?//(?:[^/?#]*@)?)([0-9]+(?:\.[0-9]+){3})(?=[:/?#]|$)", re.IGNORECASE)
 
 
 def parse_url(url: str) -> httpx.URL:
-    """Return a download URL: http or https, with a host, printable and without blanks.
+    """Return a download URL: http or https, with a host, printable. Blanks at its ends are dropped, others encoded.
 
     Raises:
         BadRequest: The text is no such URL.
     """
+    url = url.strip(_BLANKS)
     # An exception of httpx quotes the URL, which may hold a password.
     refusal = BadRequest("Invalid download URL")
-    if not url.isprintable() or " " in url:
+    if not url.isprintable():
         raise refusal
     try:
         parsed = httpx.URL(_with_decimal_address(url))
@@ -63,4 +65,7 @@ def _with_decimal_address(url: str) -> str:
 
 def _has_peer(url: httpx.URL) -> bool:
     # Reading `host` makes httpx decode IDNA, and raises the codec's own errors.
-    return bool(url.raw_host) and (url.port is None or 0 < url.port < 65536)
+    host = url.raw_host
+    # httpx encodes what no host name may hold, such as a blank; an IPv6 address may have a zone behind a `%`.
+    is_name = bool(host) and (b"%" not in host or b":" in host)
+    return is_name and (url.port is None or 0 < url.port < 65536)

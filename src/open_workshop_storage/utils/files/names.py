@@ -7,20 +7,28 @@ import unicodedata
 
 _FALLBACK = "file"
 _MAX_BYTES = 200
-# What Windows forbids in names besides the separators; control characters are told by their category.
+# Windows forbids these in names, besides the separators.
 _FORBIDDEN = re.compile(r'[<>:"|?*]')
+# Windows takes these for devices, whatever follows a dot.
+_DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9\u00b9\u00b2\u00b3]) *(\.|$)", re.IGNORECASE)
+# Persian words and many emoji are spelled with these two, which are control characters by their category.
+_JOINERS = "\u200c\u200d"
 
 
 def safe_file_name(name: str) -> str:
-    """Return the last part of a path-like name, without anything that means more than itself.
+    """Return the last part of a path-like name, without anything that has a meaning to a system or a reader.
 
     The result is at most 200 bytes of UTF-8 and never empty, `.` or `..`.
     """
     last = re.split(r"[/\\]", name.encode(errors="replace").decode())[-1]
-    printable = "".join(char for char in last if unicodedata.category(char)[0] != "C")
-    safe = _FORBIDDEN.sub("_", printable).strip(" .")
+    printable = "".join(char for char in last if unicodedata.category(char)[0] != "C" or char in _JOINERS)
+    safe = _FORBIDDEN.sub("_", printable).lstrip(" ").rstrip(" .")
+    if not safe.strip(_JOINERS):
+        return _FALLBACK
+    if _DEVICE.match(safe):
+        safe = f"_{safe}"
     stem, dot, extension = safe.rpartition(".")
     if dot and len(extension.encode()) <= 20:
         room = _MAX_BYTES - len(extension.encode()) - 1
         safe = stem.encode()[:room].decode(errors="ignore") + dot + extension
-    return safe.encode()[:_MAX_BYTES].decode(errors="ignore") or _FALLBACK
+    return safe.encode()[:_MAX_BYTES].decode(errors="ignore").rstrip(" .")

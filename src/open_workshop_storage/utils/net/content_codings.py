@@ -6,21 +6,65 @@ import asyncio
 import zlib
 from collections.abc import AsyncIterator
 
-GZIP_CODINGS = frozenset({"gzip", "x-gzip"})
+import httpx
 
+_GZIP_CODINGS = frozenset({"gzip", "x-gzip"})
+_OTHER_CODINGS = frozenset({"br", "compress", "dcb", "dcz", "deflate", "exi", "pack200-gzip", "x-compress", "zstd"})
 _GZIP_WINDOW_BITS = 31
+_GZIP_MAGIC = b"\x1f\x8b"
 _PACKED_BYTES = 16 * 1024
 _UNPACKED_BYTES = 256 * 1024
 _MAX_EXCESS_BYTES = 1024 * 1024
 """How much larger the packed data may be than the unpacked, besides one percent: gzip adds 0.05 % to noise."""
 
 
-async def gunzipped(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Undo gzip, of one member or several, at most 256 KiB at a time.
+class UnknownCoding(Exception):
+    """The answer has a content coding that we do not undo."""
+
+
+def is_gzipped(headers: httpx.Headers) -> bool:
+    """Return whether an answer says that gzip, and nothing else, has to be undone.
+
+    Names that no registry knows, such as `none`, `utf-8` or `aws-chunked`, mean nothing: many origins put a file's
+    type or their own business there.
 
     Raises:
-        zlib.error: The data is no gzip, is cut off, or hardly anything comes of it.
+        UnknownCoding: Another coding has to be undone, or gzip more than once.
     """
+    names = [name.strip().lower() for name in headers.get("content-encoding", "").split(",")]
+    codings = [name for name in names if name in _GZIP_CODINGS | _OTHER_CODINGS]
+    if len(codings) > 1 or not _OTHER_CODINGS.isdisjoint(codings):
+        raise UnknownCoding
+    return bool(codings)
+
+
+async def gunzipped(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Undo gzip, of one member or several, at most 256 KiB at a time; what does not begin like gzip stays as it is.
+
+    Raises:
+        zlib.error: The data is broken, is cut off, or hardly anything comes of it.
+    """
+    head = b""
+    async for chunk in chunks:
+        head += chunk
+        if len(head) >= len(_GZIP_MAGIC):
+            break
+    if head.startswith(_GZIP_MAGIC):
+        chunks = _unpacked(_joined(head, chunks))
+    else:
+        chunks = _joined(head, chunks)
+    async for chunk in chunks:
+        yield chunk
+
+
+async def _joined(head: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    if head:
+        yield head
+    async for chunk in rest:
+        yield chunk
+
+
+async def _unpacked(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     member = zlib.decompressobj(_GZIP_WINDOW_BITS)
     begun = False
     excess: float = -_MAX_EXCESS_BYTES

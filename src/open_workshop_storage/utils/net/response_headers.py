@@ -12,7 +12,7 @@ import httpx
 from open_workshop_storage.utils.http.dates import parse_date
 
 _STRONG_TAG = re.compile(r'"[\x21\x23-\x7e]*"')
-_CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-\d{1,19}/(?:(\d{1,19})|\*)", re.ASCII | re.IGNORECASE)
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(?:(\d{1,19})|\*)", re.ASCII | re.IGNORECASE)
 # The standard library's parser takes time quadratic in the length.
 _MAX_DISPOSITION_CHARACTERS = 4096
 
@@ -48,20 +48,20 @@ def partial_start(headers: httpx.Headers) -> int | None:
     return int(match[1]) if match else None
 
 
+def is_whole(headers: httpx.Headers) -> bool:
+    """Return whether a 206 answer brings all of its file."""
+    match = _CONTENT_RANGE.fullmatch(headers.get("content-range", ""))
+    return match is not None and match[3] is not None and (int(match[1]), int(match[2]) + 1) == (0, int(match[3]))
+
+
 def total_size(headers: httpx.Headers) -> int | None:
     """Return the size in bytes of the whole file of a 200 or 206 answer, None if the answer does not say."""
     if "content-range" in headers:
         match = _CONTENT_RANGE.fullmatch(headers["content-range"])
-        return int(match[2]) if match and match[2] else None
+        return int(match[3]) if match and match[3] else None
     if "transfer-encoding" in headers or "content-length" not in headers:
         return None
     return int(headers["content-length"])
-
-
-def content_coding(headers: httpx.Headers) -> str:
-    """Return the content coding in lower case, `identity` if there is none."""
-    coding: str = headers.get("content-encoding", "").strip().lower()
-    return coding or "identity"
 
 
 def disposition_filename(headers: httpx.Headers) -> str | None:
