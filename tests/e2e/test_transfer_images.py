@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from io import BytesIO
 
 import httpx
 import pytest
 from PIL import Image
 
+from tests.conftest import ServiceStarter
+from tests.e2e.under_way import eventually
 from tests.support.archives import SMALL_MOD, zip_of
 from tests.support.client import upload, watching
 from tests.support.origins import reply, running_origin
+from tests.support.processes import python_children, send_signal
+from tests.support.servers import Server
 from tests.support.services import Services, Ticket
 
 pytestmark = pytest.mark.anyio
@@ -31,6 +38,38 @@ def picture(image_format: str = "PNG", size: tuple[int, int] = (64, 48), **optio
 
 def image_ticket(services: Services, **claims: object) -> Ticket:
     return services.ticket(**{"transfer_kind": "img", "mod_id": None, "storage_type": "resource", **claims})
+
+
+@asynccontextmanager
+async def stopped_children(server: Server) -> AsyncIterator[None]:
+    """Stop what decodes images now, and let it go on at the end."""
+    stopped = python_children(server.process.pid)
+    send_signal(stopped, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        send_signal(stopped, signal.SIGCONT)
+
+
+async def test_images_of_transfers_do_not_delay_the_managers(
+    start_services: ServiceStarter, http: httpx.AsyncClient
+) -> None:
+    services = start_services(apps=("loader",), TRANSFER_UPLOAD_CONCURRENCY=0)
+    loader, cores = services.servers["loader"], len(os.sched_getaffinity(0))
+    tickets = [image_ticket(services, target_path=f"covers/{number}.webp") for number in range(2 * cores)]
+    photo = BytesIO()
+    Image.effect_noise((3000, 3000), 60).save(photo, "PNG")
+    sending = [
+        asyncio.create_task(upload(http, services.loader, ticket.token, photo.getvalue(), "photo.png"))
+        for ticket in tickets
+    ]
+    await eventually(lambda: len(python_children(loader.process.pid)) == cores)
+    async with stopped_children(loader):
+        form = {"token": services.secrets.upload_file, "type": "avatar", "path": "me.webp", "file_kind": "img"}
+        answer = await http.post(f"{services.loader}/upload", data=form, files={"file": picture()})
+        assert answer.status_code == 201
+        assert not any(task.done() for task in sending)
+    assert [answer.status_code for answer in await asyncio.gather(*sending)] == 2 * cores * [200]
 
 
 async def stored(http: httpx.AsyncClient, services: Services, path: str) -> Image.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import BytesIO
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from tests.images.profiles import display_p3
 from tests.support.images import TOLERANCE, Normalised, assert_upright, quarters, saved
 
 ORIENTATION = 0x0112
+MAKER = 0x010F
+XMP = 700
 COLOURS = [(250, 20, 20), (20, 250, 20), (20, 20, 250)]
 DURATIONS = [100, 250, 400]
 # RFC 9649, section 2.7.1.
@@ -172,6 +175,22 @@ def test_orientation_is_applied_whatever_the_format(image_format: str, normalise
     exif = Image.Exif()
     exif[ORIENTATION] = 6
     assert_upright(normalised(saved(quarters().rotate(90, expand=True), image_format, exif=exif)))
+
+
+@pytest.mark.parametrize("image_format", ["JPEG", "WEBP", "TIFF", "AVIF"])
+@pytest.mark.parametrize("with_exif", [False, True])
+def test_what_xmp_says_of_orientation_is_not_followed(
+    image_format: str, with_exif: bool, normalised: Normalised
+) -> None:
+    options: dict[str, Any] = {"xmp": b"<x:xmpmeta xmlns:x='adobe:ns:meta/' tiff:Orientation=\"6\"/>"}
+    if image_format == "TIFF":
+        options = {"tiffinfo": {XMP: options["xmp"]}}
+    elif with_exif:
+        options["exif"] = Image.Exif()
+        options["exif"][MAKER] = "the camera's maker"
+    content = saved(quarters(), image_format, **options)
+    assert Image.open(BytesIO(content)).getexif().get(ORIENTATION) == 6, "Pillow has to read it"
+    assert_upright(normalised(content))
 
 
 def test_an_image_with_broken_exif_is_taken_as_upright(normalised: Normalised) -> None:

@@ -175,6 +175,13 @@ async def test_a_child_that_died_while_it_was_idle_is_replaced(pool: PythonChild
     assert await evaluate(pool, PROCESS_ID) != child
 
 
+async def test_children_stand_back_as_they_are_told() -> None:
+    before = os.nice(0)
+    async with aclosing(PythonChildren(1, 200_000_000, [], niceness=7)) as pool:
+        assert await evaluate(pool, "__import__('os').nice(0)") == min(before + 7, 19)
+    assert os.nice(0) == before
+
+
 async def test_no_child_is_left_after_closing() -> None:
     before = children(os.getpid())
     pool = PythonChildren(1, 200_000_000, [])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 
 import httpx
@@ -47,6 +47,7 @@ from open_workshop_storage.utils.processes.confinement import unconfined
 _logger = logging.getLogger(__name__)
 
 _DAY_SECONDS = 86400.0
+_NICENESS_OF_STRANGERS = 10
 # More questions at once would not be answered sooner: asking and reading takes a worker's time, too.
 _ACCESS_CONNECTIONS = 32
 _MOST_WAITING_CHECKS = 256
@@ -86,8 +87,11 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
         manager_http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=None))
         access_connections = Connections(_ACCESS_CONNECTIONS, _MOST_WAITING_CHECKS)
         stack.push_async_callback(access_connections.aclose)
-        images = Images(settings.storage_reserve_bytes)
-        stack.push_async_callback(images.aclose)
+        # A queue for each, so that strangers' images do not delay the Manager's.
+        reserve_bytes = settings.storage_reserve_bytes
+        uploaded = await stack.enter_async_context(aclosing(Images(reserve_bytes)))
+        transferred = await stack.enter_async_context(aclosing(Images(reserve_bytes, _NICENESS_OF_STRANGERS)))
+        stored = await stack.enter_async_context(aclosing(Images(reserve_bytes, _NICENESS_OF_STRANGERS)))
         tasks = await stack.enter_async_context(Tasks())
         files = LocalFiles(settings.main_dir, settings.storage_reserve_bytes)
         workspaces = Workspaces(settings.main_dir, settings.storage_reserve_bytes)
@@ -104,7 +108,7 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
         callbacks = Callbacks(settings, store, manager_http)
         lifetime = Lifetime(settings, tasks)
         runs = Runs(store, workspaces, callbacks, tasks, lifetime)
-        stages = Stages(settings, archives, images, slots, tasks)
+        stages = Stages(settings, archives, transferred, slots, tasks)
         moves = Moves(store, files, workspaces, runs, stages, tasks)
         transfers = Transfers(settings, store, runs, lifetime, slots, stages, Fetcher(settings), moves, tasks)
         if loads:
@@ -121,8 +125,8 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
             workspaces=workspaces,
             access=access,
             downloads=Downloads(files, access, settings),
-            file_uploads=FileUploads(settings, files, workspaces, images, form_tokens),
-            blurhashes=Blurhashes(files, images, settings, redis),
+            file_uploads=FileUploads(settings, files, workspaces, uploaded, form_tokens),
+            blurhashes=Blurhashes(files, stored, settings, redis),
             form_tokens=form_tokens,
             store=store,
             lifetime=lifetime,

@@ -22,26 +22,28 @@ _logger = logging.getLogger(__name__)
 
 # The largest images that `utils/images/decoding.py` opens took 2.4 GB: 88 megapixels with transparency and a profile.
 _MEMORY_BYTES = 3 * 1024**3
-# Three times what any image took, with a core to itself.
+# Three times the CPU time that any image took.
 _SECONDS = 40.0
-# Noise, which is the most work for its pixels, takes 0.1 to 0.5 seconds. A small file is not worth that of a large one:
-# a JPEG of 2 MB can have 13,000 scans, and be read for minutes.
+# Noise, which is the most work for its pixels, takes 0.1 to 0.5 seconds.
 _SECONDS_PER_MEBIBYTE = 0.5
+_MOST_SHARERS = 4
+"""How many may share a core with an image that keeps to its CPU time."""
 
 
 class Images:
     """Decodes and encodes images; a decoder that crashes or hangs fails its own image only.
 
+    Each instance has a queue and child processes of its own: one for each core.
+
     Args:
         reserve_bytes: Disk space that new images leave free.
-        seconds: How long one image may take, besides half a second for each MiB.
+        niceness: How far this work stands back behind other work when cores are short, up to 19.
     """
 
-    def __init__(self, reserve_bytes: int = 0, seconds: float = _SECONDS) -> None:
+    def __init__(self, reserve_bytes: int = 0, niceness: int = 0) -> None:
         self._reserve_bytes = reserve_bytes
-        self._seconds = seconds
         cores = len(os.sched_getaffinity(0))
-        self._children = PythonChildren(cores, _MEMORY_BYTES, (NotAnImageError, ImageTooLargeError))
+        self._children = PythonChildren(cores, _MEMORY_BYTES, (NotAnImageError, ImageTooLargeError), niceness)
 
     async def normalise(self, source: Path, target: Path) -> int:
         """Make an image over into WebP as docs/API.md, "Images" says, and return the result's size in bytes.
@@ -87,8 +89,9 @@ class Images:
         await self._children.aclose()
 
     async def _call(self, function: Callable[..., object], source: BinaryIO, *others: BinaryIO) -> object:
-        seconds = self._seconds + os.fstat(source.fileno()).st_size / 1024**2 * _SECONDS_PER_MEBIBYTE
-        return await self._children.call(function, files=(source, *others), seconds=seconds, cpu_seconds=seconds)
+        cpu_seconds = _SECONDS + os.fstat(source.fileno()).st_size / 1024**2 * _SECONDS_PER_MEBIBYTE
+        seconds = cpu_seconds * _MOST_SHARERS
+        return await self._children.call(function, files=(source, *others), seconds=seconds, cpu_seconds=cpu_seconds)
 
 
 @contextmanager

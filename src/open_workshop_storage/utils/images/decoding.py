@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from typing import BinaryIO
 
-from PIL import Image
+from PIL import Image, ImageChops
 
-from open_workshop_storage.utils.images.pillow import decode_alpha
+from open_workshop_storage.utils.images import jpeg, pillow, png
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 """The formats that are taken, by Pillow's names: what browsers show and cameras write. No other decoder runs."""
@@ -17,6 +19,12 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 MAX_SOURCE_BYTES = 256 * 1024 * 1024
 MAX_PIXELS = 89_478_485
 """Of one frame; where Pillow begins to suspect a decompression bomb."""
+
+
+MAX_SCANS = 100
+"""Of a JPEG; each takes as long as all of a simple picture, and a few bytes."""
+
+_ROWS_AT_ONCE = 64
 
 
 class ImageError(Exception):
@@ -28,7 +36,7 @@ class NotAnImageError(ImageError):
 
 
 class ImageTooLargeError(ImageError):
-    """It has more bytes, pixels or frames than we decode, or a side that WebP cannot hold."""
+    """It has more bytes, pixels, scans or frames than we decode, or a side that WebP cannot hold."""
 
 
 def opened(file: BinaryIO) -> Image.Image:
@@ -36,16 +44,83 @@ def opened(file: BinaryIO) -> Image.Image:
 
     Raises:
         NotAnImageError: It is no image of a known format, or a broken one.
-        ImageTooLargeError: It has too many bytes or pixels.
+        ImageTooLargeError: It has too many bytes, pixels or scans.
         OSError: The file cannot be read.
     """
     if os.fstat(file.fileno()).st_size > MAX_SOURCE_BYTES:
         raise ImageTooLargeError
     with decoding():
-        image = Image.open(file, formats=FORMATS)
-        check_pixels(image)
-        decode_alpha(image)
+        magic = file.read(len(png.MAGIC))
+        file.seek(0)
+        if magic == png.MAGIC:
+            return _opened_png(png.reduced(file))
+        if magic.startswith(jpeg.MAGIC):
+            return _opened_plainly(_with_end(file))
+        return _opened_plainly(file)
+
+
+def _opened_plainly(file: BinaryIO) -> Image.Image:
+    image = Image.open(file, formats=FORMATS)
+    check_pixels(image)
+    pillow.decode_alpha(image)
+    # Pillow takes its word for how TIFFs are turned, which browsers do not.
+    image.info.pop("xmp", None)
+    return image
+
+
+def _opened_png(file: BinaryIO) -> Image.Image:
+    pillow.allow_profiles(png.MAX_PROFILE_BYTES)
+    transparent = png.deep_transparent_colour(file)
+    image = _opened_plainly(file)
+    if transparent is None:
         return image
+    # Pillow drops the lower bytes, by which alone the transparent colour may differ from others.
+    image.load()
+    del image.info["transparency"]
+    file.seek(0)
+    lower = _opened_plainly(file)
+    pillow.decode_low_bytes(lower)
+    opaque = ImageChops.lighter(
+        _differs(image, [value >> 8 for value in transparent]), _differs(lower, [value & 0xFF for value in transparent])
+    )
+    image.putalpha(opaque)
+    return image
+
+
+def _differs(image: Image.Image, colour: list[int]) -> Image.Image:
+    """Return where an RGB image has another colour than this one, as white."""
+    red, green, blue = (
+        band.point([0 if value == wanted else 255 for value in range(256)])
+        for band, wanted in zip(image.split(), colour, strict=True)
+    )
+    return ImageChops.lighter(ImageChops.lighter(red, green), blue)
+
+
+def _with_end(file: BinaryIO) -> BinaryIO:
+    """Return a JPEG with an end marker, if only that is missing."""
+    content = file.read()
+    file.seek(0)
+    layout = jpeg.layout_of(content)
+    if layout.scans > MAX_SCANS:
+        raise ImageTooLargeError
+    if layout.ends:
+        return file
+    if not layout.all_scans:
+        raise NotAnImageError
+    first, *others = jpeg.endings(content)
+    picture = _digest(first)
+    if any(_digest(other) != picture for other in others):
+        raise NotAnImageError
+    return BytesIO(first)
+
+
+def _digest(content: bytes) -> bytes:
+    image = _opened_plainly(BytesIO(content))
+    image.load()
+    digest = hashlib.blake2b()
+    for top in range(0, image.height, _ROWS_AT_ONCE):
+        digest.update(image.crop((0, top, image.width, min(top + _ROWS_AT_ONCE, image.height))).tobytes())
+    return digest.digest()
 
 
 @contextmanager

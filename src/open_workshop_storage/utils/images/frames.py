@@ -109,8 +109,11 @@ def _count_frames(image: Image.Image) -> tuple[int, int]:
 
 
 def _orientation(image: Image.Image) -> int:
+    exif = Image.Exif()
     try:
-        value: int = image.getexif().get(ExifTags.Base.Orientation, 1)
+        # `getexif` would look into XMP too, and Pillow has turned TIFFs already.
+        exif.load(image.info.get("exif", b""))
+        value: int = exif.get(ExifTags.Base.Orientation, 1)
     except Exception:
         # Broken metadata, of which the parser may make anything, do not break the picture.
         return 1

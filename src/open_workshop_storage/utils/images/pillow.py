@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from PIL import Image, WebPImagePlugin
+from PIL import Image, PngImagePlugin, WebPImagePlugin
 
 
 def become(image: Image.Image, other: Image.Image) -> None:
     """Give an image, which may be of a subclass, the pixels of another one."""
     image._mode, image._size, image.im = other.mode, other.size, other.im
+
+
+def allow_profiles(size: int) -> None:
+    """Let profiles of PNGs have as many bytes, for all of this process."""
+    PngImagePlugin.MAX_TEXT_CHUNK = size
+
+
+def decode_low_bytes(image: Image.Image) -> None:
+    """Have a PNG of 16 bits decoded as RGB of the lower bytes, which Pillow drops, instead of the upper ones."""
+    assert isinstance(image, PngImagePlugin.PngImageFile)
+    image.tile = [tile._replace(args="RGB;16L") for tile in image.tile]
 
 
 def decode_alpha(image: Image.Image) -> None:

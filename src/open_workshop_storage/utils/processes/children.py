@@ -37,6 +37,7 @@ async def start(
     stdout: int | IO[bytes],
     stderr: int,
     folder: Path | None = None,
+    niceness: int = 0,
 ) -> subprocess.Popen[bytes]:
     """Start a command in a process group of its own, confined to some files, which is killed when this process ends.
 
@@ -47,6 +48,7 @@ async def start(
         environment: All that it gets besides `PATH`.
         stdin, stdout, stderr: As for `subprocess.Popen`; pipes are not buffered.
         folder: Where it runs.
+        niceness: How far it stands back behind this process when both want a core, up to 19.
 
     Raises:
         OSError: It could not be started.
@@ -65,7 +67,7 @@ async def start(
         start_new_session=True,
     )
     started: Future[subprocess.Popen[bytes]] = Future()
-    arguments = partial(confine_thread, readable, writable), popen, started
+    arguments = niceness, partial(confine_thread, readable, writable), popen, started
     threading.Thread(target=_parent, args=arguments, name="parent of a child process", daemon=True).start()
     future = asyncio.wrap_future(started)
     try:
@@ -77,6 +79,7 @@ async def start(
 
 
 def _parent(
+    niceness: int,
     confine: Callable[[], object],
     popen: Callable[[], subprocess.Popen[bytes]],
     started: Future[subprocess.Popen[bytes]],
@@ -86,6 +89,8 @@ def _parent(
     The kernel sends the death signal when the thread ends that started the process: in a killed worker at once.
     """
     try:
+        # On Linux, of this thread.
+        os.nice(niceness)
         confine()
         process = popen()
     except BaseException as error:

@@ -52,10 +52,12 @@ class PythonChildren:
         size: How many calls run at the same time; further ones wait, first come, first served.
         memory_bytes: How much memory each child may use.
         raises: The exceptions that a caller of `call` expects. They are made with their text only.
+        niceness: How far children stand back behind other processes when cores are short, up to 19.
     """
 
-    def __init__(self, size: int, memory_bytes: int, raises: Sequence[type[Exception]]) -> None:
+    def __init__(self, size: int, memory_bytes: int, raises: Sequence[type[Exception]], niceness: int = 0) -> None:
         self._memory_bytes = memory_bytes
+        self._niceness = niceness
         self._raises = {error.__qualname__: error for error in raises}
         self._turns = asyncio.Semaphore(size)
         self._idle: list[_Child] = []
@@ -108,7 +110,7 @@ class PythonChildren:
 
     @asynccontextmanager
     async def _child(self, folder: Path | None) -> AsyncIterator[_Child]:
-        child = await (self._ready_child() if folder is None else _started(self._memory_bytes, folder))
+        child = await (self._ready_child() if folder is None else self._start(folder))
         try:
             yield child
         except BaseException:
@@ -125,28 +127,28 @@ class PythonChildren:
             if child.process.poll() is None:
                 return child
             await child.end()
-        return await _started(self._memory_bytes, None)
+        return await self._start(None)
 
-
-async def _started(memory_bytes: int, folder: Path | None) -> _Child:
-    ours, theirs = socket.socketpair()
-    try:
-        with theirs:
-            process = await children.start(
-                _COMMAND,
-                readable=_MODULES,
-                writable=[] if folder is None else [folder],
-                limits=[f"--data={memory_bytes}"],
-                environment={"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **_KEPT_MEMORY},
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                folder=folder,
-            )
-    except BaseException:
-        ours.close()
-        raise
-    return _Child(ours, process)
+    async def _start(self, folder: Path | None) -> _Child:
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs:
+                process = await children.start(
+                    _COMMAND,
+                    readable=_MODULES,
+                    writable=[] if folder is None else [folder],
+                    limits=[f"--data={self._memory_bytes}"],
+                    environment={"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **_KEPT_MEMORY},
+                    stdin=theirs.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    folder=folder,
+                    niceness=self._niceness,
+                )
+        except BaseException:
+            ours.close()
+            raise
+        return _Child(ours, process)
 
 
 class _Child:

@@ -1,0 +1,94 @@
+"""JPEGs without their ends, or with too many scans."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from open_workshop_storage.utils.images.decoding import MAX_SCANS, ImageTooLargeError, NotAnImageError
+from open_workshop_storage.utils.images.jpeg import layout_of
+from tests.support.images import Normalised, assert_upright, quarters, saved
+
+WAYS: list[dict[str, Any]] = [
+    {},
+    {"progressive": True},
+    {"restart_marker_blocks": 3},
+    {"restart_marker_rows": 1},
+    {"progressive": True, "restart_marker_blocks": 3},
+]
+
+
+def named(options: dict[str, Any]) -> str:
+    return " ".join(options) or "baseline"
+
+
+def noise(**options: Any) -> bytes:
+    image = Image.merge("RGB", [Image.effect_noise((120, 90), sigma) for sigma in (30, 60, 90)])
+    return saved(image, "JPEG", **options)
+
+
+@pytest.mark.parametrize("options", WAYS, ids=named)
+@pytest.mark.parametrize(
+    "end",
+    [b"", b"\xff", b"\0", bytes(5000), b"\xff" + bytes(5000)],
+    ids=["none", "half", "zero", "zeros", "half, zeros"],
+)
+def test_a_picture_without_its_end_marker_is_shown(options: dict[str, Any], end: bytes, normalised: Normalised) -> None:
+    whole = saved(quarters(), "JPEG", quality=95, subsampling=0, **options)
+    assert_upright(normalised(whole[:-2] + end))
+
+
+@pytest.mark.parametrize("options", WAYS, ids=named)
+@pytest.mark.parametrize("plain", [False, True], ids=["noise", "plain"])
+def test_a_picture_that_is_cut_in_the_middle_is_refused(
+    options: dict[str, Any], plain: bool, normalised: Normalised
+) -> None:
+    whole = saved(quarters().resize((640, 480)), "JPEG", quality=95, **options) if plain else noise(**options)
+    start = layout_start(whole)
+    for part in (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 0.97):
+        with pytest.raises(NotAnImageError):
+            normalised(whole[: start + int((len(whole) - 10 - start) * part)])
+
+
+def layout_start(content: bytes) -> int:
+    """Return where the first scan's data start."""
+    start = content.index(b"\xff\xda") + 2
+    return start + int.from_bytes(content[start : start + 2], "big")
+
+
+def test_a_picture_that_is_cut_at_a_restart_marker_is_refused(normalised: Normalised) -> None:
+    content = noise(restart_marker_blocks=3)
+    for number in range(0xD0, 0xD8):
+        with pytest.raises(NotAnImageError):
+            normalised(content[: content.index(bytes((0xFF, number)), layout_start(content))])
+
+
+def test_a_picture_that_is_cut_between_two_scans_is_refused(normalised: Normalised) -> None:
+    content = noise(progressive=True)
+    scan = content.index(b"\xff\xda")
+    while (scan := content.find(b"\xff\xda", scan + 1)) >= 0:
+        # The tables of the next scan stand before it.
+        tables = content.rindex(b"\xff\xc4", 0, scan)
+        with pytest.raises(NotAnImageError):
+            normalised(content[:tables])
+
+
+def with_scans(size: tuple[int, int], count: int) -> bytes:
+    """Return a progressive JPEG whose last scan, with its tables, stands there more than once."""
+    content = saved(Image.new("L", size, 128), "JPEG", progressive=True)
+    scan = content[content.rindex(b"\xff\xc4") : -2]
+    return content[:-2] + scan * (count - layout_of(content).scans) + content[-2:]
+
+
+def test_scans_are_limited_before_a_picture_is_decoded(normalised: Normalised) -> None:
+    assert layout_of(with_scans((64, 48), MAX_SCANS)).scans == MAX_SCANS
+    assert normalised(with_scans((64, 48), MAX_SCANS)).size == (64, 48)
+    with pytest.raises(ImageTooLargeError):
+        normalised(with_scans((4000, 4000), 10_000))
+
+
+def test_a_thumbnail_is_not_taken_for_the_picture(normalised: Normalised) -> None:
+    exif = b"Exif\0\0" + saved(Image.new("L", (9, 9)), "JPEG")
+    assert_upright(normalised(saved(quarters(), "JPEG", quality=95, subsampling=0, exif=exif)[:-2]))
