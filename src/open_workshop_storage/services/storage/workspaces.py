@@ -9,8 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from open_workshop_storage.core.claims import JOB_ID
-from open_workshop_storage.core.errors import BadRequest
+from open_workshop_storage.core.claims import check_job_id
 from open_workshop_storage.services.storage.disk import has_space
 from open_workshop_storage.utils.processes.threads import run_to_end
 
@@ -36,9 +35,7 @@ class Workspaces:
         Raises:
             BadRequest: The id does not have the form that docs/API.md, "Transfer tokens" gives.
         """
-        if not JOB_ID.fullmatch(job_id):
-            raise BadRequest("Invalid job id")
-        return self._main_dir / TEMP / job_id
+        return self._main_dir / TEMP / check_job_id(job_id)
 
     def name(self, path: Path) -> str:
         """Return a path in a workspace relative to the storage root, as `temp/job-12345/packed.zip`."""
