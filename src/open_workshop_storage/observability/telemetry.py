@@ -18,7 +18,8 @@ from opentelemetry import _logs, metrics, trace
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from open_workshop_storage.core.settings import Settings, listed
+from open_workshop_storage.core.setting_types import listed
+from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.observability.fastapi_telemetry import instruct
 
 _logger = logging.getLogger(__name__)
