@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from open_workshop_storage.services.downloads.unpacked_sizes import UnpackedSizes
+from open_workshop_storage.services.storage.files import Facts, StoredFile
 from open_workshop_storage.services.storage.local import LocalFiles
 from tests.support.archives import zip_of
 
@@ -29,6 +33,34 @@ async def test_the_size_of_each_version_is_read_once(stored: Path, tmp_path: Pat
     assert await sizes.get(first) == 10
     stored.write_bytes(zip_of({"a": b"x" * 10, "b": b"y" * 5}))
     assert await sizes.get(await files.find("archive", "x.zip")) == 15
+
+
+async def test_what_is_kept_with_a_file_is_believed_and_the_file_not_read(tmp_path: Path) -> None:
+    files = LocalFiles(tmp_path)
+    (tmp_path / "source").write_bytes(b"no archive")
+    await files.put(tmp_path / "source", "archive/x.zip", Facts(77))
+    assert await UnpackedSizes(files).get(await files.find("archive", "x.zip")) == 77
+
+
+class CountingFiles(LocalFiles):
+    """Counts how often a file is read."""
+
+    reads = 0
+
+    @asynccontextmanager
+    async def local_copy(self, file: StoredFile) -> AsyncIterator[Path]:
+        """Count, and give the path."""
+        self.reads += 1
+        async with super().local_copy(file) as path:
+            yield path
+
+
+async def test_requests_at_the_same_time_read_a_directory_once(stored: Path, tmp_path: Path) -> None:
+    stored.write_bytes(zip_of({"a": b"x" * 10}))
+    files = CountingFiles(tmp_path)
+    sizes, found = UnpackedSizes(files), await files.find("archive", "x.zip")
+    assert await asyncio.gather(*(sizes.get(found) for _ in range(20))) == [10] * 20
+    assert files.reads == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", zip_of({"a": b"x"})[:-10]])

@@ -7,6 +7,8 @@ import asyncio
 import httpx
 import pytest
 
+from open_workshop_storage.services.storage.files import Facts
+from open_workshop_storage.services.storage.local_facts import kept_facts, version_of
 from tests.support.archives import SMALL_MOD, zip_of
 from tests.support.client import upload, watching
 from tests.support.manager import Answer
@@ -51,6 +53,9 @@ async def test_a_move_to_each_type_gives_a_receipt_and_ends_the_job(
             {"job_id": ticket.job_id, "final_path": target, "final_bytes": len(MOD), "unpacked_bytes": UNPACKED},
         )
     assert (services.main_dir / target).read_bytes() == MOD
+    assert kept_facts(str(services.main_dir / target), version_of((services.main_dir / target).stat())) == Facts(
+        UNPACKED
+    )
     assert not (services.main_dir / "temp" / ticket.job_id).exists()
     async with watching(services.loader, ticket.job_id, ticket.token) as watcher:
         (message,) = await watcher.finish()

@@ -15,7 +15,7 @@ from open_workshop_storage.core.errors import (
     PathOutsideStorage,
 )
 from open_workshop_storage.core.storage_types import StorageType
-from open_workshop_storage.services.storage.files import MOST_READ_BYTES, Files
+from open_workshop_storage.services.storage.files import MOST_READ_BYTES, Facts, Files
 from open_workshop_storage.services.storage.local import LocalFiles
 
 pytestmark = pytest.mark.anyio
@@ -132,6 +132,19 @@ async def test_a_replaced_file_has_another_version_and_readers_keep_the_old_one(
     assert new.version != old.version and new.size == 4
     async with files.open(old) as opened:
         assert opened.file == new
+
+
+async def test_facts_are_kept_with_one_version_of_a_file(files: Files, source: Path) -> None:
+    name = await put(files, source, "archive", "x.zip")
+    assert await files.facts(await files.find("archive", "x.zip")) is None
+    for number in (7, 8):
+        source.write_bytes(CONTENT)
+        await files.put(source, name, Facts(number))
+        assert await files.facts(await files.find("archive", "x.zip")) == Facts(number)
+    old = await files.find("archive", "x.zip")
+    await put(files, source, "archive", "x.zip", b"other")
+    assert await files.facts(old) is None
+    assert await files.facts(await files.find("archive", "x.zip")) is None
 
 
 async def test_a_read_begins_where_it_is_told(files: Files, source: Path) -> None:

@@ -45,6 +45,16 @@ class StoredFile(NamedTuple):
         return "-".join(part if isinstance(part, str) else f"{part:x}" for part in self.version)
 
 
+class Facts(NamedTuple):
+    """What is kept with a file, so that it need not be read again.
+
+    Attributes:
+        unpacked_bytes: Of an archive, the sum of its entries' unpacked sizes.
+    """
+
+    unpacked_bytes: int
+
+
 class OpenedFile(Protocol):
     """One version of a stored file, open for reading even after another takes its place.
 
@@ -121,6 +131,9 @@ class Files(Protocol):
         The file there must not be changed. It may be gone, or another version.
         """
 
+    async def facts(self, file: StoredFile) -> Facts | None:
+        """Return what was kept with this version of a file; None if it was nothing, or the file was edited since."""
+
     async def size(self, name: str) -> int:
         """Return the size in bytes of the file of a name.
 
@@ -128,13 +141,14 @@ class Files(Protocol):
             FileMissing: There is none.
         """
 
-    async def put(self, source: Path, name: str) -> int:
+    async def put(self, source: Path, name: str, facts: Facts | None = None) -> int:
         """Move a finished file of this host to its permanent place, durably and in one step for readers.
 
         The source is gone afterwards.
 
         Args:
             name: As `resolve` returns it. A file of that name is replaced.
+            facts: Kept with the file, where the store can.
 
         Returns:
             The file's size in bytes.

@@ -26,8 +26,9 @@ from open_workshop_storage.core.errors import (
     StorageError,
 )
 from open_workshop_storage.core.storage_types import StorageType
-from open_workshop_storage.services.storage.files import MOST_READ_BYTES, Address, Complaint, StoredFile
+from open_workshop_storage.services.storage.files import MOST_READ_BYTES, Address, Complaint, Facts, StoredFile
 from open_workshop_storage.services.storage.local_changes import place, remove, remove_leftovers
+from open_workshop_storage.services.storage.local_facts import kept_facts, version_of
 from open_workshop_storage.services.storage.workspaces import TEMP
 from open_workshop_storage.utils.files.blocks import BlockReader
 from open_workshop_storage.utils.files.durable_files import can_sync
@@ -95,6 +96,10 @@ class LocalFiles:
         """Give the path of the file itself."""
         yield Path(self._path(file.name))
 
+    async def facts(self, file: StoredFile) -> Facts | None:
+        """Return what an extended attribute tells of a file; None as for `Files.facts`."""
+        return await asyncio.to_thread(kept_facts, self._path(file.name), file.version)
+
     async def size(self, name: str) -> int:
         """Return the size of a file in bytes; raises as `Files.size`."""
         try:
@@ -102,9 +107,9 @@ class LocalFiles:
         except OSError:
             raise FileMissing from None
 
-    async def put(self, source: Path, name: str) -> int:
+    async def put(self, source: Path, name: str, facts: Facts | None = None) -> int:
         """Rename a file to its place, or copy it there from another file system; raises as `Files.put`."""
-        return await run_until_stopped(partial(self._put, source, name))
+        return await run_until_stopped(partial(self._put, source, name, facts))
 
     async def delete(self, name: str) -> None:
         """Remove a file and the folders that it leaves empty; raises as `Files.delete`."""
@@ -153,7 +158,7 @@ class LocalFiles:
             known_type,
             status.st_size,
             status.st_mtime_ns,
-            _version(status),
+            version_of(status),
             self._protected_mod(real_path, known_type, folder),
         )
 
@@ -224,10 +229,10 @@ class LocalFiles:
             return False
         return self._can_sync and os.access(self._main_dir, os.W_OK | os.X_OK)
 
-    def _put(self, source: Path, name: str, stop: threading.Event) -> int:
+    def _put(self, source: Path, name: str, facts: Facts | None, stop: threading.Event) -> int:
         if not self._main_dir.is_dir():
             raise ServiceUnavailable
-        return place(source, Path(self._path(name)), self._main_dir / TEMP, self._reserve_bytes, stop)
+        return place(source, Path(self._path(name)), facts, self._main_dir / TEMP, self._reserve_bytes, stop)
 
     def _delete(self, name: str) -> None:
         storage_type, _, below = name.partition("/")
@@ -250,7 +255,7 @@ class _Opened:
         except FileNotFoundError:
             raise FileMissing from None
         status = os.fstat(self._descriptor)
-        version = _version(status)
+        version = version_of(status)
         if version != self.file.version:
             self.file = self.file._replace(size=status.st_size, modified_ns=status.st_mtime_ns, version=version)
         return self
@@ -263,10 +268,6 @@ class _Opened:
     def read(self, offset: int, length: int) -> Coroutine[Any, Any, bytes | bytearray]:
         """Read from the page cache at once, else in a thread; raises as `OpenedFile.read`."""
         return self._reader.read(self._descriptor, offset, length)
-
-
-def _version(status: os.stat_result) -> tuple[int, ...]:
-    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def _folders(main_dir: Path) -> list[Path]:

@@ -7,23 +7,29 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from open_workshop_storage.core.errors import BadRequest, FileMissing
 from open_workshop_storage.services.storage.disk import full_disk_is_no_space, require_space
+from open_workshop_storage.services.storage.files import Facts
+from open_workshop_storage.services.storage.local_facts import keep_facts
 from open_workshop_storage.utils.files.durable_files import copy_beside, make_folders, replace_durably
 from open_workshop_storage.utils.files.paths import is_partial, partial_path
 
 _PLACING_ATTEMPTS = 5
 
 
-def place(source: Path, target: Path, notes: Path, reserve_bytes: int, stop: threading.Event) -> int:
+def place(
+    source: Path, target: Path, facts: Facts | None, notes: Path, reserve_bytes: int, stop: threading.Event
+) -> int:
     """Move a file to its place, durably and in one step for readers; return its size in bytes.
 
     If it is on another file system it is copied to a partial file beside the target first; `remove_leftovers` finds
     those that a dead process left there.
 
     Args:
+        facts: Kept with the file.
         notes: A folder for links to partial files.
         reserve_bytes: Disk space that a copy leaves free.
         stop: Ends a copy when set.
@@ -42,7 +48,7 @@ def place(source: Path, target: Path, notes: Path, reserve_bytes: int, stop: thr
         for attempt in range(1, _PLACING_ATTEMPTS + 1):
             try:
                 make_folders(target.parent)
-                _rename_or_copy(source, target, notes, reserve_bytes, stop)
+                _rename_or_copy(source, target, facts, notes, reserve_bytes, stop)
                 return size
             except FileNotFoundError:
                 # `remove` takes folders that are empty, also one that was made here just now.
@@ -80,31 +86,34 @@ def remove_leftovers(notes: Path, before: float) -> None:
         return
     for link in links:
         try:
-            partial = link.readlink()
+            unfinished = link.readlink()
             # A copy that still grows is as young as its last write, however long it takes.
-            newest = partial if partial.exists() else link
+            newest = unfinished if unfinished.exists() else link
             if newest.lstat().st_mtime < before:
-                partial.unlink(missing_ok=True)
+                unfinished.unlink(missing_ok=True)
                 link.unlink(missing_ok=True)
         except FileNotFoundError:
             continue
 
 
-def _rename_or_copy(source: Path, target: Path, notes: Path, reserve_bytes: int, stop: threading.Event) -> None:
+def _rename_or_copy(
+    source: Path, target: Path, facts: Facts | None, notes: Path, reserve_bytes: int, stop: threading.Event
+) -> None:
+    keep = partial(keep_facts, facts=facts)
     try:
-        replace_durably(source, target)
+        replace_durably(source, target, keep)
         return
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
     require_space(target.parent, source.stat().st_size, reserve_bytes)
-    partial = partial_path(target)
-    link = notes / partial.name
+    unfinished = partial_path(target)
+    link = notes / unfinished.name
     make_folders(notes)
     # A link is written in one step, and tells the cleanup where to look without a walk over all files.
-    os.symlink(partial, link)
+    os.symlink(unfinished, link)
     try:
-        copy_beside(source, target, partial, stop)
+        copy_beside(source, target, unfinished, stop, keep)
     finally:
         link.unlink(missing_ok=True)
     source.unlink(missing_ok=True)

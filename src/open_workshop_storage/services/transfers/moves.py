@@ -22,7 +22,7 @@ from open_workshop_storage.core.job import Inner, Job, Stage
 from open_workshop_storage.core.store import JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.observability.tracing import job_span
-from open_workshop_storage.services.storage.files import Files
+from open_workshop_storage.services.storage.files import Facts, Files
 from open_workshop_storage.services.storage.workspaces import Workspaces, discard, discard_holding
 from open_workshop_storage.services.transfers.job_run import JobRun
 from open_workshop_storage.services.transfers.runs import Runs, new_owner
@@ -103,7 +103,7 @@ class Moves:
         assert run.job.move_to is not None and run.job.packed_file is not None
         try:
             try:
-                return await self._files.put(run.workspace / run.job.packed_file, run.job.move_to)
+                return await self._files.put(run.workspace / run.job.packed_file, run.job.move_to, _facts(run.job))
             except FileMissing:
                 if not taken_over:
                     raise PackedMissing from None
@@ -177,3 +177,9 @@ class Moves:
                 source, job = job.source_file, await self._repackable(job.job_id)
                 if job.source_file != source:
                     raise SourceMissing from None
+
+
+def _facts(job: Job) -> Facts | None:
+    if job.claims.transfer_kind is TransferKind.IMAGE or job.unpacked_bytes is None:
+        return None
+    return Facts(job.unpacked_bytes)

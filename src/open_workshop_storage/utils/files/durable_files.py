@@ -10,6 +10,7 @@ import logging
 import os
 import stat
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 _logger = logging.getLogger(__name__)
@@ -44,10 +45,19 @@ def make_folders(folder: Path) -> None:
             can_sync(folder.parent)
 
 
-def sync(path: Path) -> None:
+Label = Callable[[int], None]
+"""Is given the descriptor of a complete file before it is synced, to set attributes of it."""
+
+
+def _no_label(descriptor: int) -> None:
+    pass
+
+
+def sync(path: Path, label: Label = _no_label) -> None:
     """Write a file's content, or a folder's entries, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
+        label(descriptor)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
@@ -68,17 +78,17 @@ def can_sync(folder: Path) -> bool:
     return True
 
 
-def replace_durably(source: Path, target: Path) -> None:
+def replace_durably(source: Path, target: Path, label: Label = _no_label) -> None:
     """Rename a file on its own file system, in place of the target if there is one.
 
     Raises:
         OSError: With `errno.EXDEV` if the two are on different file systems.
     """
-    sync(source)
+    sync(source, label)
     _rename_durably(source, target)
 
 
-def copy_beside(source: Path, target: Path, partial: Path, stop: threading.Event) -> None:
+def copy_beside(source: Path, target: Path, partial: Path, stop: threading.Event, label: Label = _no_label) -> None:
     """Copy a file to a partial path in the target's folder, then rename it in place of the target.
 
     Args:
@@ -100,6 +110,7 @@ def copy_beside(source: Path, target: Path, partial: Path, stop: threading.Event
                     raise Stopped
             if copied != size or os.fstat(writer.fileno()).st_size != size:
                 raise OSError(errno.EIO, f"copied {copied} of {size} bytes", str(target))
+            label(writer.fileno())
             os.fsync(writer.fileno())
         # Someone else may have moved it while this process was asleep, and the target may be a newer file by now.
         if not source.exists():
