@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import itertools
 import os
 import threading
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 import bcrypt
 import pytest
 
-from open_workshop_storage.core.errors import AccessDenied, ServiceUnavailable, StorageError, TokenMissing
+from open_workshop_storage.core.errors import AccessDenied, StorageError, TokenMissing, TooManyTokens
 from open_workshop_storage.services.manager import form_tokens
 from open_workshop_storage.services.manager.form_tokens import FormToken, FormTokens
 from tests.support.configs import Secrets, cheap_hash
@@ -94,9 +96,10 @@ async def test_once_the_right_token_is_known_no_wrong_one_costs_anything(
 
 
 async def test_a_wrong_token_is_judged_once_while_it_is_remembered(
-    tokens: FormTokens, plain: Secrets, judged: Judged, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, plain: Secrets, judged: Judged, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(form_tokens, "_MOST_REMEMBERED", 4)
+    tokens = FormTokens(make_settings(tmp_path, plain))
     for _ in range(3):
         assert await outcomes(tokens, "wrong", "wrong") == [AccessDenied, AccessDenied]
     assert judged.count == 1
@@ -107,15 +110,67 @@ async def test_a_wrong_token_is_judged_once_while_it_is_remembered(
     assert await outcomes(tokens, plain.upload_file) == [None]
 
 
-async def test_wrong_tokens_take_one_core_and_that_after_others(
+async def test_few_wrong_tokens_wait_and_a_token_that_comes_again_does_not_wait_for_them(
     tokens: FormTokens, plain: Secrets, judged: Judged
 ) -> None:
-    wrong = [f"wrong {number}" for number in range(100)]
-    told = await outcomes(tokens, *wrong)
-    assert told == [AccessDenied] * 32 + [ServiceUnavailable] * 68
-    assert (judged.count, judged.most_at_once) == (32, 1)
+    told = await outcomes(tokens, *[f"wrong {number}" for number in range(100)], plain.upload_file)
+    assert told == [AccessDenied] * 4 + [TooManyTokens] * 97
+    assert (judged.count, judged.most_at_once) == (4, 1)
     assert min(judged.niceness) > os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
-    assert await outcomes(tokens, plain.upload_file) == [None]
+    told = await outcomes(tokens, *[f"another {number}" for number in range(100)], plain.upload_file)
+    assert told[-1] is None
+    assert judged.most_at_once <= 2
+
+
+async def test_the_manager_gets_in_at_its_second_try_however_many_wrong_tokens_come(
+    tokens: FormTokens, plain: Secrets
+) -> None:
+    stop = asyncio.Event()
+
+    async def invent(start: int) -> None:
+        for number in itertools.count(start, 10):
+            if stop.is_set():
+                return
+            await outcomes(tokens, f"wrong {number}")
+            await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as tasks:
+        for start in range(10):
+            tasks.create_task(invent(start))
+        await asyncio.sleep(0.05)
+        tries = [await outcomes(tokens, plain.upload_file) for _ in range(2)]
+        stop.set()
+    assert tries[-1] == [None]
+
+
+async def test_a_token_that_was_right_is_known_to_other_workers_and_after_a_restart(
+    tmp_path: Path, plain: Secrets, judged: Judged
+) -> None:
+    settings = make_settings(tmp_path, plain)
+    other_worker = FormTokens(settings)
+    assert await outcomes(other_worker, "wrong") == [AccessDenied]
+    assert await outcomes(FormTokens(settings), plain.upload_file) == [None]
+    assert judged.count == 2
+    restarted = FormTokens(settings)
+    for tokens in (other_worker, restarted):
+        assert await outcomes(tokens, "new", plain.upload_file) == [AccessDenied, None]
+    assert judged.count == 2
+
+
+@pytest.mark.parametrize("changed", ["hash", "secret", "file"])
+async def test_what_was_stored_for_other_settings_or_is_broken_is_ignored(
+    changed: str, tmp_path: Path, plain: Secrets, judged: Judged
+) -> None:
+    settings = make_settings(tmp_path, plain)
+    assert await outcomes(FormTokens(settings), plain.upload_file) == [None]
+    if changed == "file":
+        (stored,) = tmp_path.glob(".form-token-*")
+        stored.write_bytes(stored.read_bytes()[:-1])
+    other = Secrets(jwt_secret=plain.jwt_secret) if changed == "hash" else Secrets(upload_file=plain.upload_file)
+    tokens = FormTokens(settings if changed == "file" else make_settings(tmp_path, other))
+    right = other.upload_file if changed == "hash" else plain.upload_file
+    assert await outcomes(tokens, right) == [None]
+    assert judged.count == 2
 
 
 @pytest.mark.parametrize("length", [72, 73, 200])
@@ -136,7 +191,9 @@ async def test_no_token_is_missing(tokens: FormTokens) -> None:
     assert await outcomes(tokens, "") == [TokenMissing]
 
 
-async def test_nothing_that_is_kept_tells_a_token(tokens: FormTokens, plain: Secrets) -> None:
+async def test_nothing_that_is_kept_tells_a_token(tokens: FormTokens, plain: Secrets, tmp_path: Path) -> None:
     assert await outcomes(tokens, "wrong token", plain.upload_file) == [AccessDenied, None]
-    kept = repr(vars(tokens))
+    (stored,) = tmp_path.glob(".form-token-*")
+    kept = repr(vars(tokens)) + repr(stored.read_bytes())
     assert "wrong token" not in kept and plain.upload_file not in kept
+    assert hashlib.sha256(plain.upload_file.encode()).digest() not in stored.read_bytes()

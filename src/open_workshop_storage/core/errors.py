@@ -141,6 +141,10 @@ class NewerRecord(ServiceUnavailable):
     """A newer version of this program wrote the job's record; its workers answer for it."""
 
 
+class TooManyTokens(StorageError, status=503, message="Service unavailable", retry_after=1):
+    """More form tokens that were not seen before than can be compared for now."""
+
+
 class UploadTimedOut(StorageError, status=408, message="Upload timed out", reason="timeout"):
     """No byte came for too long, or the whole body did not come in time."""
 

@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 import hmac
 import os
-import secrets
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from enum import StrEnum
+from functools import partial
 
 import bcrypt
+from cachetools import LRUCache
 
-from open_workshop_storage.core.errors import AccessDenied, ServiceUnavailable, TokenMissing
+from open_workshop_storage.core.errors import AccessDenied, TokenMissing, TooManyTokens
 from open_workshop_storage.core.settings import Settings
 
 _BCRYPT_MAX_BYTES = 72
-_MOST_WAITING = 32
-_MOST_REMEMBERED = 4096
+_DIGEST = "sha256"
+_MOST_WAITING = 4
+# At 1,000 wrong tokens a second, a token is remembered for 16 seconds. They take some 5 MB.
+_MOST_REMEMBERED = 16_384
 # Under full load, this leaves the thread a quarter of the CPU time of others.
 _NICENESS = 5
 
@@ -32,20 +36,25 @@ class FormToken(StrEnum):
 class FormTokens:
     """Compares tokens with their bcrypt hashes, each token once.
 
-    The right token is remembered as a keyed digest, whose key dies with the process. From then on every other token
-    is refused without bcrypt. Until then, a bounded number of wrong tokens is remembered in the same way, and
-    unknown ones are judged one after the other in a thread of low priority, so that invented tokens take at most
-    one core.
+    The right token is remembered as a digest keyed with the JWT secret, in memory and in a file of the storage root, so
+    that all workers know it, also after a restart. From then on every other token is refused without bcrypt. Until
+    then, wrong tokens are remembered in the same way, and others wait for one of two threads of low priority: one for
+    tokens that come for the first time, one for those that were turned away before. Invented tokens come once; the
+    Manager's comes again.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._hashes = {name: getattr(settings, name).encode() for name in FormToken}
-        self._key = secrets.token_bytes(32)
+        secret = settings.transfer_jwt_secret.encode()
+        self._keys = {
+            name: hmac.digest(secret, name.encode() + hashed, _DIGEST) for name, hashed in self._hashes.items()
+        }
+        self._files = {name: settings.main_dir / f".form-token-{name.replace('_', '-')}" for name in FormToken}
         self._right: dict[FormToken, bytes] = {}
-        self._wrong: set[tuple[FormToken, bytes]] = set()
-        self._turn = asyncio.Lock()
-        self._waiting = 0
-        self._thread = ThreadPoolExecutor(1, "form-tokens", _step_back)
+        self._wrong: LRUCache[bytes, None] = LRUCache(_MOST_REMEMBERED)
+        self._turned_away: LRUCache[bytes, None] = LRUCache(_MOST_REMEMBERED)
+        self._first_time = _Queue()
+        self._again = _Queue()
 
     async def check(self, name: FormToken, token: str | None) -> None:
         """Return if the token is right.
@@ -53,7 +62,7 @@ class FormTokens:
         Raises:
             TokenMissing: The token is missing or empty.
             AccessDenied: The token is wrong.
-            ServiceUnavailable: Too many unknown tokens wait to be judged.
+            TooManyTokens: Too many unknown tokens wait to be judged.
         """
         if not token:
             raise TokenMissing
@@ -61,39 +70,74 @@ class FormTokens:
         # bcrypt ignores further bytes, and takes a NUL for the end of the token.
         if len(plain) > _BCRYPT_MAX_BYTES or b"\0" in plain:
             raise AccessDenied
-        digest = hmac.digest(self._key, plain, "sha256")
+        digest = hmac.digest(self._keys[name], plain, _DIGEST)
         known = self._known(name, digest)
-        if known is None:
-            if self._waiting >= _MOST_WAITING:
-                raise ServiceUnavailable
-            self._waiting += 1
-            try:
-                async with self._turn:
-                    known = self._known(name, digest)
-                    if known is None:
-                        known = await self._judge(name, plain, digest)
-            finally:
-                self._waiting -= 1
-        if not known:
+        if not (await self._judged(name, plain, digest) if known is None else known):
             raise AccessDenied
 
     def _known(self, name: FormToken, digest: bytes) -> bool | None:
         right = self._right.get(name)
         if right is not None:
             return hmac.compare_digest(right, digest)
-        return False if (name, digest) in self._wrong else None
+        return False if digest in self._wrong else None
 
-    async def _judge(self, name: FormToken, plain: bytes, digest: bytes) -> bool:
-        is_right = await asyncio.get_running_loop().run_in_executor(
-            self._thread, bcrypt.checkpw, plain, self._hashes[name]
-        )
-        if is_right:
-            self._right[name] = digest
-        else:
-            if len(self._wrong) >= _MOST_REMEMBERED:
-                self._wrong.clear()
-            self._wrong.add((name, digest))
+    async def _judged(self, name: FormToken, plain: bytes, digest: bytes) -> bool:
+        queue = self._again if digest in self._turned_away else self._first_time
+        judging = queue.judging.get(digest)
+        if judging is None:
+            if len(queue.judging) >= _MOST_WAITING:
+                self._turned_away[digest] = None
+                raise TooManyTokens
+            loop = asyncio.get_running_loop()
+            judging = loop.run_in_executor(queue.thread, self._judge, name, plain, digest)
+            queue.judging[digest] = judging
+            judging.add_done_callback(partial(queue.end, digest))
+        is_right = await asyncio.shield(judging)
+        if not is_right:
+            self._wrong[digest] = None
         return is_right
+
+    def _judge(self, name: FormToken, plain: bytes, digest: bytes) -> bool:
+        right = self._right.get(name) or self._stored(name)
+        if right is not None:
+            self._right[name] = right
+            return hmac.compare_digest(right, digest)
+        if not bcrypt.checkpw(plain, self._hashes[name]):
+            return False
+        self._right[name] = digest
+        self._store(name, digest)
+        return True
+
+    def _stored(self, name: FormToken) -> bytes | None:
+        try:
+            stored = self._files[name].read_bytes()
+        except OSError:
+            return None
+        key_name, digest = stored[: len(self._key_name(name))], stored[len(self._key_name(name)) :]
+        is_ours = hmac.compare_digest(key_name, self._key_name(name)) and len(digest) == len(key_name)
+        return digest if is_ours else None
+
+    def _store(self, name: FormToken, digest: bytes) -> None:
+        partial_file = self._files[name].with_suffix(f".{os.getpid()}")
+        # Without the file, the token is judged by bcrypt again after the next start.
+        with suppress(OSError):
+            partial_file.write_bytes(self._key_name(name) + digest)
+            partial_file.replace(self._files[name])
+
+    def _key_name(self, name: FormToken) -> bytes:
+        # Another hash in the settings, or another secret, makes what is stored worthless.
+        return hmac.digest(self._keys[name], b"", _DIGEST)
+
+
+class _Queue:
+    """Tokens that wait for one thread."""
+
+    def __init__(self) -> None:
+        self.thread = ThreadPoolExecutor(1, "form-tokens", _step_back)
+        self.judging: dict[bytes, asyncio.Future[bool]] = {}
+
+    def end(self, digest: bytes, judging: asyncio.Future[bool]) -> None:
+        del self.judging[digest]
 
 
 def _step_back() -> None:
