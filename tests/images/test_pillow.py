@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from io import BytesIO
 
+import pytest
 from PIL import Image
 
-from open_workshop_storage.utils.images.pillow import become, decode_alpha
+from open_workshop_storage.utils.images.pillow import allow_profiles, become, decode_alpha, decode_low_bytes
+from tests.images.profiles import display_p3
 from tests.support.images import saved
+from tests.support.pngs import RGB, plain, png
 
 
 class Canvas(Image.Image):
@@ -37,3 +40,20 @@ def test_the_alpha_of_such_an_animation_is_decoded() -> None:
     decode_alpha(image)
     assert image.mode == "RGBA"
     assert (image.getpixel((0, 0)), image.getpixel((7, 7))) == ((255, 0, 0, 255), (0, 0, 0, 0))
+
+
+def test_pillow_takes_profiles_of_the_size_that_is_allowed() -> None:
+    with_profile = saved(Image.open(BytesIO(plain())), "PNG", icc_profile=display_p3())
+    allow_profiles(len(display_p3()) - 1)
+    with pytest.raises(ValueError, match="too large"):
+        Image.open(BytesIO(with_profile))
+    allow_profiles(len(display_p3()))
+    assert Image.open(BytesIO(with_profile)).info["icc_profile"] == display_p3()
+
+
+def test_the_low_bytes_of_16_bits_are_decoded_instead_of_the_high_ones() -> None:
+    content = png(1, 16, RGB, [bytes((1, 2, 3, 4, 5, 6))])
+    assert Image.open(BytesIO(content)).getpixel((0, 0)) == (1, 3, 5)
+    image = Image.open(BytesIO(content))
+    decode_low_bytes(image)
+    assert image.getpixel((0, 0)) == (2, 4, 6)
