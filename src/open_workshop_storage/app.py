@@ -1,6 +1,7 @@
 """Both services in one process, for small installations and development."""
 
 from open_workshop_storage import distributor, loader
+from open_workshop_storage.api.documents.swagger import document_routes
 from open_workshop_storage.service_factory import Service, create_app
 
 app = create_app(
@@ -12,6 +13,9 @@ app = create_app(
         routers=[*distributor.ROUTERS, *loader.ROUTERS],
         loads=True,
         shortcuts=[*distributor.SHORTCUTS, *loader.SHORTCUTS],
-        health_prefixes=["", "/distributor", "/loader"],
+        health_prefixes=["", distributor.PREFIX, loader.PREFIX],
     )
 )
+# Pages link to the documents of each service on the one address that they know.
+for service in (distributor, loader):
+    app.router.routes.extend(document_routes(service.app, service.PREFIX))

@@ -5,6 +5,7 @@ from starlette.middleware import Middleware
 from open_workshop_storage.api.routes import files, progress, transfers
 from open_workshop_storage.service_factory import Service, create_app
 
+PREFIX = "/loader"
 ROUTERS = (files.router, transfers.router)
 SHORTCUTS = (Middleware(progress.ProgressEndpoint),)
 
@@ -13,10 +14,10 @@ app = create_app(
         title="Open Workshop loader",
         description="Takes files in: single ones from the Manager, and transfers from browsers and URLs. Their "
         "progress comes over the WebSocket `/transfer/ws/{job_id}?token=…`, as `ProgressMessage` among the schemas.",
-        prefix="/loader",
+        prefix=PREFIX,
         routers=ROUTERS,
         loads=True,
-        health_prefixes=["/loader"],
+        health_prefixes=[PREFIX],
         shortcuts=SHORTCUTS,
     )
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,8 +22,11 @@ from open_workshop_storage.api.header_limit import HeaderLimit
 from open_workshop_storage.api.routes import health
 from open_workshop_storage.observability.logs import configure_logging
 from open_workshop_storage.observability.telemetry import open_telemetry
+from open_workshop_storage.services.operations.environment import environment_warnings
 from open_workshop_storage.services.runtime import open_runtime
 from open_workshop_storage.startup import SettingsMiddleware
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ def create_app(service: Service) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
         settings = app.state.settings
         configure_logging(settings.log_format)
+        for subject, text in environment_warnings():
+            _logger.warning("%s: %s", subject, text)
         async with open_telemetry(app, settings), open_runtime(settings, loads=service.loads) as runtime:
             # The objects that exist now stay. A full collection would scan them all, with requests and sockets waiting.
             gc.collect()

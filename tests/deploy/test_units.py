@@ -56,6 +56,12 @@ def test_a_child_without_memory_does_not_end_its_service(unit: Path) -> None:
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_names_of_files_are_utf_8_whatever_the_locale(unit: Path) -> None:
+    if "granian" in service_of(unit)["execstart"]:
+        assert "PYTHONUTF8=1" in service_of(unit)["environment"].split()
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
 def test_what_is_started_exists(unit: Path) -> None:
     command = service_of(unit)["execstart"].split()
     if "granian" in command[0]:

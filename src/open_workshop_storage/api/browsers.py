@@ -11,9 +11,14 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+_EXPOSED = (
+    "Content-Disposition, Content-Range, ETag, X-Unpacked-Bytes, Retry-After, Repr-Digest, X-Entry-CRC32, Location, "
+    "Tus-Resumable, Tus-Version, Tus-Extension, Tus-Max-Size, Tus-Checksum-Algorithm, Upload-Offset, Upload-Length, "
+    "Upload-Defer-Length, Upload-Metadata, Upload-Expires"
+)
 COMMON_HEADERS = {
     "Access-Control-Allow-Origin": "*",
-    "Access-Control-Expose-Headers": "Content-Disposition, Content-Range, ETag, X-Unpacked-Bytes, Retry-After",
+    "Access-Control-Expose-Headers": _EXPOSED,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }

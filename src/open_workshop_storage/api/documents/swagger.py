@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from importlib import resources
 
+from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 _SCRIPT = "swagger-ui-bundle.js"
@@ -35,6 +36,15 @@ def swagger_routes(title: str, prefix: str) -> list[BaseRoute]:
         Route(f"{prefix}/", page),
         *(Route(f"{prefix}/swagger/{name}", _send_file) for name in (_SCRIPT, _STYLE, _ICON)),
     ]
+
+
+def document_routes(app: FastAPI, prefix: str) -> list[BaseRoute]:
+    """Return the page and the document of another app, for one that does its work too."""
+
+    async def document(request: Request) -> Response:
+        return JSONResponse(app.openapi())
+
+    return [*swagger_routes(app.title, prefix), Route(f"{prefix}/openapi.json", document)]
 
 
 async def _send_file(request: Request) -> Response:

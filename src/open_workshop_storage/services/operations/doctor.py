@@ -15,6 +15,7 @@ import httpx
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
 from open_workshop_storage.core.settings import Settings
+from open_workshop_storage.services.operations.environment import environment_warnings
 from open_workshop_storage.services.storage.local import LocalFiles
 from open_workshop_storage.services.storage.workspaces import Workspaces
 from open_workshop_storage.stores.redis_client import redis_client
@@ -73,6 +74,8 @@ def fault(subject: str, text: str) -> Finding:
 
 async def examine(settings: Settings) -> AsyncIterator[Finding]:
     """Check everything, and yield findings as they come. Nothing is changed."""
+    for subject, text in environment_warnings():
+        yield warning(subject, text)
     checks: list[Callable[[Settings], Awaitable[list[Finding]]]] = [
         _secrets,
         _storage,
@@ -217,10 +220,10 @@ async def _servers(settings: Settings) -> list[Finding]:
     if not found:
         return [ok("granian", "no service of this user runs here; start each with --http 1")]
     text = "was started without --http 1, and keeps connections that send nothing; add the option to its command"
-    faults = [
-        fault("granian", f"process {pid} {text}") for pid, speaks_http1_only in found.items() if not speaks_http1_only
+    warnings = [
+        warning("granian", f"process {pid} {text}") for pid, speaks_http1_only in found.items() if not speaks_http1_only
     ]
-    return faults or [ok("granian", f"{len(found)} processes, all with --http 1")]
+    return warnings or [ok("granian", f"{len(found)} processes, all with --http 1")]
 
 
 def _size(count: int) -> str:
