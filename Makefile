@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install
 LOCK := $(BIN)/uv --quiet pip compile --universal --generate-hashes --custom-compile-command "make lock" pyproject.toml
 
-.PHONY: setup setup-runtime system-packages demo test chaos fuzz bench lint format type-check lock
+.PHONY: setup setup-runtime system-packages demo test test-fast coverage chaos fuzz bench lint format type-check lock
 
 setup: .venv/installed
 
@@ -39,6 +39,12 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest $(PARALLEL)
+
+test-fast: setup
+	$(BIN)/python -m pytest $(PARALLEL) -p tests.support.fast
+
+coverage: setup
+	$(BIN)/python -m pytest $(PARALLEL) --cov
 
 chaos: setup
 	PYTHONPATH=src:. $(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED))

@@ -45,6 +45,8 @@ STOPPED_EARLY = {
     "make chaos": "--help",
     "make chaos SEED=7": "--help",
     "PYTHONPATH=src:. .venv/bin/python -m tests.chaos --short --seed 7": "--help",
+    "make test-fast": "--collect-only --quiet",
+    "make coverage": "--collect-only --quiet",
     "make fuzz": "--collect-only --quiet",
     "make bench": "--help",
     "make bench GROUPS=small-files": "--help",

@@ -86,8 +86,8 @@ def free_port() -> int:
 
 def clean_environment() -> dict[str, str]:
     """Return the environment without what could change a setting."""
-    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR")
-    return {name: os.environ[name] for name in kept if name in os.environ}
+    kept = {"PATH", "HOME", "LANG", "LC_ALL", "TMPDIR"}
+    return {name: value for name, value in os.environ.items() if name in kept or name.startswith("COVERAGE_")}
 
 
 def granian_command(app: str, port: int, *, workers: int = 1) -> list[str]:

@@ -1,0 +1,94 @@
+"""Tests stand where one looks for them: `<topic>/<module>.py` in `tests/<topic>/test_<module>.py`."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parent
+SOURCES = TESTS.parent / "src" / "open_workshop_storage"
+ELSEWHERE = {
+    # What routes answer is tested over HTTP, with the services around them.
+    "__main__.py": "e2e/test_operator_commands.py",
+    "api/browsers.py": "e2e/test_service_surface.py",
+    "api/dependencies.py": "e2e/test_service_surface.py",
+    "api/failures.py": "e2e/test_malformed_requests.py",
+    "api/header_limit.py": "e2e/test_hostile_http.py",
+    "api/documents/openapi.py": "api/test_openapi.py",
+    "api/routes/blurhashes.py": "images/test_blurhashes.py",
+    "api/routes/downloads.py": "downloads/test_downloads.py",
+    "api/routes/files.py": "api/test_files.py",
+    "api/routes/health.py": "e2e/test_service_surface.py",
+    "api/routes/progress.py": "e2e/test_progress.py",
+    "api/routes/transfers.py": "e2e/test_uploads.py",
+    "service_factory.py": "e2e/test_service_surface.py",
+    "startup.py": "e2e/test_start.py",
+    "services/runtime.py": "e2e/test_start.py",
+    # Needs a running service, its signals and its connections.
+    "observability/exporters.py": "e2e/test_telemetry.py",
+    "observability/telemetry.py": "e2e/test_telemetry.py",
+    "observability/tracing.py": "e2e/test_telemetry.py",
+    "services/operations/connections.py": "e2e/test_hostile_http.py",
+    "services/operations/doctor.py": "e2e/test_operator_commands.py",
+    "services/operations/gauges.py": "e2e/test_telemetry.py",
+    "services/operations/readiness.py": "e2e/test_service_surface.py",
+    "services/operations/shutdown.py": "e2e/test_shutdown.py",
+    "services/operations/status.py": "e2e/test_operator_commands.py",
+    "services/transfers/lifetime.py": "e2e/test_shutdown.py",
+    "services/transfers/tasks.py": "transfers/test_runs.py",
+    # One suite for both job stores.
+    "stores/fanout.py": "stores/test_job_stores.py",
+    "stores/memory.py": "stores/test_job_stores.py",
+    "stores/redis.py": "stores/test_job_stores.py",
+    "stores/redis_channels.py": "stores/test_job_stores.py",
+    "stores/redis_client.py": "stores/test_job_stores.py",
+    "stores/redis_overview.py": "stores/test_job_stores.py",
+    "stores/redis_records.py": "stores/test_job_stores.py",
+    # One suite for all that is done to archives, and one for any storage.
+    "services/archives/errors.py": "archives/test_archives.py",
+    "services/archives/extraction.py": "archives/test_repacked_archives.py",
+    "services/archives/inspection.py": "archives/test_refused_archives.py",
+    "services/archives/packing.py": "archives/test_repacked_archives.py",
+    "services/storage/local_changes.py": "storage/test_local.py",
+    "utils/archives/kinds.py": "archives/test_archives.py",
+    "utils/archives/listing.py": "archives/test_refused_archives.py",
+    "utils/archives/rar4_headers.py": "archives/test_refused_archives.py",
+    "utils/archives/streams.py": "archives/test_refused_archives.py",
+    "utils/archives/tar.py": "archives/test_refused_archives.py",
+    # Seen in what it does for its callers.
+    "core/callback.py": "manager/test_callbacks.py",
+    "core/claims.py": "e2e/test_claims.py",
+    "core/errors.py": "documents/test_api_document.py",
+    "core/events.py": "documents/test_api_document.py",
+    "services/images/cache.py": "images/test_blurhashes.py",
+    "utils/processes/children.py": "archives/test_seven_zip.py",
+    "utils/processes/python_child.py": "processes/test_python_children.py",
+    "utils/processes/single_flight.py": "downloads/test_access.py",
+}
+"""The tests of modules that have no file of their own, and why."""
+DECIDES = (ast.If, ast.IfExp, ast.Match, ast.For, ast.AsyncFor, ast.While, ast.Try, ast.With, ast.AsyncWith)
+
+
+def has_logic(module: Path) -> bool:
+    """Tell whether a module does more than name things."""
+    return any(isinstance(node, DECIDES) for node in ast.walk(ast.parse(module.read_text())))
+
+
+def own_tests(module: str) -> str:
+    """Return where the tests of a module are looked for; below `tests/`, as `module` is below the package."""
+    path = Path(module)
+    return (Path(path.parent.name) / f"test_{path.name}").as_posix()
+
+
+def test_each_module_with_logic_has_tests_where_one_looks_for_them() -> None:
+    paths = [path for path in SOURCES.rglob("*.py") if path.name != "__init__.py" and has_logic(path)]
+    without = {
+        module
+        for module in (path.relative_to(SOURCES).as_posix() for path in paths)
+        if not (TESTS / own_tests(module)).exists()
+    }
+    assert without == ELSEWHERE.keys()
+
+
+def test_tests_that_stand_elsewhere_exist() -> None:
+    assert [tests for tests in ELSEWHERE.values() if not (TESTS / tests).exists()] == []
