@@ -190,6 +190,29 @@ async def test_a_record_of_a_newer_schema_is_left_alone(redis_url: str) -> None:
         assert {job.job_id for job in (*shown.unfinished, *shown.ended)} == {job.job_id for job in known.values()}
 
 
+async def test_a_forgotten_job_does_not_begin_again_while_its_token_is_valid(store: JobStore) -> None:
+    valid = TransferClaims(job_id="job-12345678", expires_at=int(time.time()) + 60)
+    moved = new_job(stage=Stage.PACKED, move_to="archive/mods/1/main.zip", moved_bytes=1, claims=valid)
+    fetched = new_job(stage=Stage.ERROR, origin="url", claims=valid)
+    for job, status in ((moved, "moved"), (fetched, "error")):
+        assert await store.forgotten(job.job_id) is None
+        await store.remove(await store.save(job, None))
+        assert await store.forgotten(job.job_id) == status
+        with pytest.raises(StaleJobError):
+            await store.save(job, None)
+        assert await store.get(job.job_id) is None
+
+
+async def test_a_forgotten_job_begins_again_if_it_may_or_its_token_is_over(store: JobStore) -> None:
+    claims = TransferClaims(job_id="job-12345678", expires_at=int(time.time()) + 60)
+    failed = new_job(stage=Stage.ERROR, claims=claims)
+    over = new_job(stage=Stage.PACKED, claims=claims.model_copy(update={"expires_at": int(time.time()) - 1}))
+    for job in (failed, over):
+        await store.remove(await store.save(job, None))
+        assert await store.forgotten(job.job_id) is None
+        assert (await store.save(job, None)).version == 1
+
+
 async def test_renewing_tells_which_leases_are_lost(store: JobStore) -> None:
     kept = await store.save(new_job(owner="me", stage=Stage.UPLOADING), None)
     lost = await store.save(new_job(owner="me", stage=Stage.UPLOADING), None)

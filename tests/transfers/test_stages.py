@@ -79,14 +79,22 @@ async def test_a_received_file_is_named_by_the_record_once_the_disk_has_it(tmp_p
         assert (await parts.job(job.job_id)).source_file == "me/source"
 
 
-async def test_a_repack_waits_for_a_slot_and_gives_it_back(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [zip_of(SMALL_MOD), seven_zip_of(SMALL_MOD)], ids=["kept ZIP", "7z"])
+async def test_all_that_7z_does_waits_for_a_slot_and_gives_it_back(tmp_path: Path, content: bytes) -> None:
     async with bench(tmp_path, transfer_repack_concurrency=1) as parts:
-        run = await parts.run_in(UPLOADED, seven_zip_of(SMALL_MOD))
+        run = await parts.run_in(UPLOADED, content)
         async with parts.slots.at_once(Slot.REPACK, "another"):
             preparing = asyncio.create_task(parts.stages.prepare(run))
             await eventually(lambda: parts.slots.counts()[Slot.REPACK] == (1, 1))
             assert (await parts.job(UPLOADED.job_id)).stage is Stage.UPLOADED
         await preparing
+        assert parts.slots.counts()[Slot.REPACK] == (0, 0)
+
+
+async def test_a_refused_file_gives_its_slot_back(tmp_path: Path) -> None:
+    async with bench(tmp_path, transfer_repack_concurrency=1) as parts:
+        with pytest.raises(CorruptArchive):
+            await parts.stages.prepare(await parts.run_in(UPLOADED, zip_of(SMALL_MOD)[:-30]))
         assert parts.slots.counts()[Slot.REPACK] == (0, 0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -225,6 +226,54 @@ async def test_a_job_that_lost_too_many_owners_is_not_tried_again(tmp_path: Path
         await parts.transfers.resume(await parts.store.save(job, None))
         assert (await parts.job(job.job_id)).stage is Stage.ERROR
         assert origin.requests == []
+
+
+@pytest.mark.parametrize("origin", ["upload", "url"])
+@pytest.mark.parametrize("stage", [Stage.DOWNLOADED, Stage.EXTRACTING, Stage.REPACKING])
+async def test_a_file_that_ends_two_workers_ends_its_job(tmp_path: Path, origin: str, stage: Stage) -> None:
+    async with bench(tmp_path) as parts:
+        received = {"origin": origin, "source_file": "dead/source", "lost_receivers": 3}
+        once = await left_in(parts, stage, **received, lost_owners=4)
+        twice = await left_in(parts, stage, **received, lost_owners=5)
+        for job_id in (once, twice):
+            await parts.transfers.resume(await parts.job(job_id))
+        assert (await parts.job(once)).stage is Stage.PACKED
+        ended = await parts.job(twice)
+        assert (ended.stage, ended.reason) == (Stage.ERROR, "exception")
+        await eventually(lambda: len(parts.manager.requests) == 2)
+
+
+async def test_workers_lost_over_the_whole_file_count_from_its_first_arrival(tmp_path: Path) -> None:
+    async with bench(tmp_path) as parts, running_origin(reply(200, body=MOD)) as origin:
+        job = new_job({"download_url": f"{origin.url}/mod.zip"}, origin="url", owner="me", lost_owners=3)
+        await parts.transfers.resume(await parts.store.save(job, None))
+        assert (await parts.job(job.job_id)).lost_receivers == 3
+        again = job.model_copy(update={"lost_owners": 4, "lost_receivers": 3, "job_id": "job-fetched-again"})
+        await parts.transfers.resume(await parts.store.save(again, None))
+        assert (await parts.job(again.job_id)).lost_receivers == 3
+
+
+async def test_a_token_for_a_url_transfer_uploads_nothing(tmp_path: Path) -> None:
+    async with bench(tmp_path) as parts:
+        with pytest.raises(BadRequest, match="Token is for a URL transfer"):
+            await parts.upload(MOD, job_id=JOB_ID, download_url="http://127.0.0.1/mod.zip")
+        assert await parts.store.get(JOB_ID) is None
+        assert await parts.store.pending_callbacks() == (0, 0)
+
+
+async def test_a_forgotten_job_answers_its_token_as_it_ended(tmp_path: Path) -> None:
+    async with bench(tmp_path) as parts:
+        expiry = int(time.time()) + 60
+        url = {"job_id": JOB_ID, "download_url": "http://127.0.0.1:9/mod.zip", "exp": expiry}
+        await parts.transfers.start(parse_claims(url))
+        (job,) = await parts.store.take("me", 1)
+        await parts.transfers.resume(job)
+        await parts.store.remove(await parts.job(JOB_ID))
+        assert await parts.transfers.start(parse_claims(url)) == "error"
+        uploaded = await parts.upload(MOD, job_id="job-uploaded", exp=expiry)
+        await parts.store.remove(uploaded)
+        with pytest.raises(UploadFinished):
+            await parts.upload(MOD, job_id="job-uploaded", exp=expiry)
 
 
 async def test_a_paused_upload_is_in_progress_to_other_uploads(tmp_path: Path) -> None:

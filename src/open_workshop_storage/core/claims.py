@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, NoReturn
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import from_json
 
 from open_workshop_storage.core.errors import BadRequest, UnsupportedFormat
+from open_workshop_storage.utils.auth.tokens import LEEWAY_SECONDS
 
 JOB_ID = re.compile(r"[A-Za-z0-9_-]{8,128}")
 """The form of a job's id (docs/API.md, "Transfer tokens")."""
@@ -20,6 +22,7 @@ JOB_ID = re.compile(r"[A-Za-z0-9_-]{8,128}")
 _TOKEN_CLAIMS = frozenset({"iss", "aud", "exp", "nbf", "iat", "jti"})
 # The Manager knows these already, and a download URL may carry a secret of its origin; `reason` is ours to say.
 _NOT_CARRIED = frozenset({"download_url", "filename", "max_bytes", "keep_condition", "reason"})
+_LONGEST_MEMORY_SECONDS = 366 * 86400
 # What a stored record may have around the claims.
 _LEVELS_ABOVE = 10
 
@@ -36,6 +39,7 @@ class TransferClaims(BaseModel):
 
     Attributes:
         pack_level: Deflate level of a repack, 0 to 9.
+        expires_at: Unix time, in seconds, until which the token is accepted, leeway included.
         max_bytes: Limit on the received bytes that replaces `TRANSFER_MAX_BYTES`; 0 for none, `None` to keep it.
         carried: What goes through to the callback, claims that this code does not know included.
     """
@@ -45,6 +49,7 @@ class TransferClaims(BaseModel):
     job_id: str
     transfer_kind: TransferKind = TransferKind.ARCHIVE
     pack_level: int = 3
+    expires_at: int = 0
     max_bytes: int | None = None
     download_url: str | None = None
     filename: str | None = None
@@ -113,6 +118,7 @@ def parse_claims(claims: Mapping[str, Any]) -> TransferClaims:
         job_id=job_id,
         transfer_kind=kind,
         pack_level=level,
+        expires_at=_expiry(claims.get("exp")),
         max_bytes=max_bytes,
         download_url=_optional_text(claims, "download_url", "download URL"),
         filename=_optional_text(claims, "filename", "file name"),
@@ -142,6 +148,15 @@ def _whole_number(claims: Mapping[str, Any], name: str, default: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
         _invalid(name.replace("_", " "))
     return int(value)
+
+
+def _expiry(value: object) -> int:
+    # The token's own parser takes digits as text, too.
+    if isinstance(value, str) and re.fullmatch("[0-9]{1,18}", value):
+        value = int(value)
+    if not isinstance(value, int | float):
+        return 0
+    return int(min(value, time.time() + _LONGEST_MEMORY_SECONDS)) + LEEWAY_SECONDS
 
 
 def _optional_text(claims: Mapping[str, Any], name: str, label: str) -> str | None:

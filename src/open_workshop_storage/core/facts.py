@@ -5,22 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
+class Fact:
+    """What one step adds."""
+
+
 @dataclass(frozen=True)
-class Owned:
+class Owned(Fact):
     """Another run works on the job, or none does."""
 
     owner: str | None
 
 
 @dataclass(frozen=True)
-class Counted:
+class Counted(Fact):
     """So many bytes have come."""
 
     bytes: int
 
 
 @dataclass(frozen=True)
-class Resumed:
+class Resumed(Fact):
     """A fetch begins, with what an earlier one left."""
 
     bytes: int
@@ -28,7 +32,7 @@ class Resumed:
 
 
 @dataclass(frozen=True)
-class Opened:
+class Opened(Fact):
     """The origin has begun to answer."""
 
     total: int | None
@@ -38,37 +42,38 @@ class Opened:
 
 
 @dataclass(frozen=True)
-class Received:
+class Received(Fact):
     """All bytes have come; `source_file` only if the disk has taken them in."""
 
     bytes: int
     total: int
     source_file: str | None
+    lost_receivers: int
 
 
 @dataclass(frozen=True)
-class Secured:
+class Secured(Fact):
     """The disk has taken the received file in."""
 
     source_file: str
 
 
 @dataclass(frozen=True)
-class Advanced:
+class Advanced(Fact):
     """So much of a stage is done, 0 to 100."""
 
     percent: float
 
 
 @dataclass(frozen=True)
-class Unpacked:
+class Unpacked(Fact):
     """The archive is extracted."""
 
     unpacked_bytes: int
 
 
 @dataclass(frozen=True)
-class Packed:
+class Packed(Fact):
     """The packed file is complete."""
 
     packed_file: str
@@ -78,7 +83,7 @@ class Packed:
 
 
 @dataclass(frozen=True)
-class Failed:
+class Failed(Fact):
     """The attempt came to nothing."""
 
     message: str
@@ -88,7 +93,7 @@ class Failed:
 
 
 @dataclass(frozen=True)
-class MoveBegun:
+class MoveBegun(Fact):
     """A run has begun to move the packed file."""
 
     move_to: str
@@ -96,7 +101,7 @@ class MoveBegun:
 
 
 @dataclass(frozen=True)
-class MoveUndone:
+class MoveUndone(Fact):
     """The packed file could not be moved."""
 
     move_to: None = None
@@ -104,25 +109,8 @@ class MoveUndone:
 
 
 @dataclass(frozen=True)
-class Moved:
+class Moved(Fact):
     """The file is in its permanent place."""
 
     moved_bytes: int
     owner: None = None
-
-
-Fact = (
-    Owned
-    | Counted
-    | Resumed
-    | Opened
-    | Received
-    | Secured
-    | Advanced
-    | Unpacked
-    | Packed
-    | Failed
-    | MoveBegun
-    | MoveUndone
-    | Moved
-)

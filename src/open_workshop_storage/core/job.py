@@ -68,6 +68,10 @@ NEXT: Mapping[State | None, frozenset[State]] = {
 }
 """Which states may follow which; `None` is that of a job without a record. A state may always follow itself."""
 
+_MOST_LOST_OWNERS = 10
+# A parser or decoder that a file can freeze or crash has that file from then on.
+_MOST_LOST_PACKERS = 2
+
 _STATUS_OF_STAGE = {
     Stage.UPLOADED: "processing",
     Stage.DOWNLOADED: "processing",
@@ -100,6 +104,7 @@ class Job(BaseModel):
         moved_bytes: Size of the moved file in bytes, once it is in place.
         owner: The run that works on the job; `None` while it waits for a worker or a request, or has ended.
         lost_owners: How often a lease ran out while this job was held.
+        lost_receivers: The same when the whole file had come for the first time; `None` before that.
         kept_since: When the store began to keep what it holds now; the store's own clock, milliseconds.
         traceparent: The trace that all work on the job belongs to (W3C Trace Context), `None` without telemetry.
         created_at: Unix time, seconds.
@@ -130,6 +135,7 @@ class Job(BaseModel):
     moved_bytes: int | None = None
     owner: str | None = None
     lost_owners: int = 0
+    lost_receivers: int | None = None
     kept_since: int = 0
     traceparent: str | None = None
     created_at: float = Field(default_factory=time.time)
@@ -160,9 +166,21 @@ class Job(BaseModel):
         return self.stage is Stage.UPLOADING and self.owner is None
 
     @property
+    def may_begin_again(self) -> bool:
+        """Whether the job's token may begin another attempt."""
+        return self.stage is Stage.ERROR and self.origin == "upload"
+
+    @property
     def needs_worker(self) -> bool:
         """Whether some worker has to hold the job's lease, or to take the job."""
         return self.state is Inner.MOVING or not (self.ended or self.paused)
+
+    @property
+    def given_up(self) -> bool:
+        """Whether so many owners were lost that the file itself may be what ends them."""
+        if self.lost_receivers is not None and self.lost_owners - self.lost_receivers >= _MOST_LOST_PACKERS:
+            return True
+        return self.lost_owners > _MOST_LOST_OWNERS
 
     def changed(self, *facts: Fact, stage: Stage | None = None) -> Job:
         """Return the record with what these facts say, marked as changed now.

@@ -57,15 +57,18 @@ class JobStore(Protocol):
             The record as stored, with its new version.
 
         Raises:
-            StaleJobError: The store holds another version of the job, or none.
+            StaleJobError: The store holds another version of the job, or none, or has forgotten it.
         """
 
     async def remove(self, job: Job) -> None:
-        """Forget a job.
+        """Forget a job; its token cannot begin it again, unless it is an upload that failed.
 
         Raises:
             StaleJobError: The store holds another version of it.
         """
+
+    async def forgotten(self, job_id: str) -> str | None:
+        """Return the last status of a job that was removed and whose token is still valid."""
 
     async def restore(self, job: Job) -> None:
         """Store the record of a running job again if the store has lost it with all else that it held.

@@ -19,6 +19,7 @@ class MemoryJobStore:
 
     def __init__(self) -> None:
         self._jobs: dict[str, Job] = {}
+        self._forgotten: dict[str, tuple[int, str]] = {}
         self._fanout = Fanout()
         self._work = asyncio.Event()
         self._outbox: dict[str, Callback] = {}
@@ -36,6 +37,8 @@ class MemoryJobStore:
     async def save(self, job: Job, event: EventKind | None, callback: Callback | None = None) -> Job:
         """Store a changed record, publish its event and keep its callback; StaleJobError if it is not the latest."""
         self._check(job)
+        if job.version == 0 and self._status_of_forgotten(job.job_id):
+            raise StaleJobError
         job = job.model_copy(update={"version": job.version + 1})
         self._jobs[job.job_id] = job
         if callback is not None:
@@ -51,6 +54,18 @@ class MemoryJobStore:
         """Forget a job; StaleJobError if it has changed."""
         self._check(job)
         self._jobs.pop(job.job_id, None)
+        now = time.time()
+        self._forgotten = {job_id: memory for job_id, memory in self._forgotten.items() if memory[0] > now}
+        if not job.may_begin_again:
+            self._forgotten[job.job_id] = job.claims.expires_at, job.status
+
+    async def forgotten(self, job_id: str) -> str | None:
+        """Return the last status of a removed job whose token is still valid."""
+        return self._status_of_forgotten(job_id)
+
+    def _status_of_forgotten(self, job_id: str) -> str | None:
+        expires_at, status = self._forgotten.get(job_id, (0, ""))
+        return status if expires_at > time.time() else None
 
     def _check(self, job: Job) -> None:
         held = self._jobs.get(job.job_id)

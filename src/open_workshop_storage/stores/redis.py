@@ -103,7 +103,15 @@ class RedisJobStore:
             in_set = keys.paused if saved.paused else keys.ended
         kept_since = await self._script(
             scripts.SAVE,
-            [keys.job + job.job_id, keys.kept_since, keys.outbox, keys.due, keys.since, *keys.sets],
+            [
+                keys.job + job.job_id,
+                keys.kept_since,
+                keys.forgotten + job.job_id,
+                keys.outbox,
+                keys.due,
+                keys.since,
+                *keys.sets,
+            ],
             job.version,
             saved.version,
             saved.model_dump_json(),
@@ -127,9 +135,15 @@ class RedisJobStore:
 
     async def remove(self, job: Job) -> None:
         """Forget a job; StaleJobError if it has changed."""
-        keys = [self._keys.job + job.job_id, *self._keys.sets]
-        if not await self._script(scripts.REMOVE, keys, job.version, job.job_id):
+        keys = [self._keys.job + job.job_id, self._keys.forgotten + job.job_id, *self._keys.sets]
+        memory = "" if job.may_begin_again else job.status, job.claims.expires_at * 1000
+        if not await self._script(scripts.REMOVE, keys, job.version, job.job_id, *memory):
             raise StaleJobError
+
+    async def forgotten(self, job_id: str) -> str | None:
+        """Return the last status of a removed job whose token is still valid."""
+        status: str | None = await self._ask(self._redis.get(self._keys.forgotten + job_id))
+        return status
 
     async def restore(self, job: Job) -> None:
         """Store a running job's record again if Redis has lost its data; StaleJobError if the job was removed."""

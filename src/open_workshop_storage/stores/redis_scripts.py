@@ -17,12 +17,15 @@ end
 """
 
 SAVE = _NOW + _KEPT_SINCE + """
-local job, since, outbox, due, waiting, leases, paused, ended = unpack(KEYS)
+local job, since, forgotten, outbox, due, waiting, leases, paused, ended = unpack(KEYS)
 local expected, version, data, owner, id = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local set, created, lease, keep = ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9]
 local channel, event, work = ARGV[10], ARGV[11], ARGV[12]
 local jti, callback, lost_owners, schema = ARGV[13], ARGV[14], ARGV[15], ARGV[16]
 if (redis.call('HGET', job, 'version') or '0') ~= expected then
+    return false
+end
+if expected == '0' and redis.call('EXISTS', forgotten) == 1 then
     return false
 end
 local kept = kept_since(since, keep)
@@ -69,13 +72,17 @@ redis.call('ZADD', leases, now + tonumber(ARGV[5]), ARGV[4])
 return 1
 """
 
-REMOVE = """
+REMOVE = _NOW + """
 if (redis.call('HGET', KEYS[1], 'version') or '0') ~= ARGV[1] then
     return 0
 end
 redis.call('DEL', KEYS[1])
-for i = 2, #KEYS do
+for i = 3, #KEYS do
     redis.call('ZREM', KEYS[i], ARGV[2])
+end
+local left = ARGV[4] - now
+if ARGV[3] ~= '' and left > 0 then
+    redis.call('SET', KEYS[2], ARGV[3], 'PX', left)
 end
 return 1
 """

@@ -175,6 +175,7 @@ UPLOAD: RouteDocument = {
             errors.FileTooLarge,
             errors.RawBodyExpected,
             errors.TooManyPieces,
+            errors.BadRequest("Token is for a URL transfer"),
             errors.UploadTimedOut,
             errors.UploadInProgress,
             errors.UploadFinished,

@@ -107,7 +107,9 @@ class JobRun:
             size: The file's, in bytes.
             is_on_disk: Whether the disk has taken the file in; else `securing_source` has to see to that.
         """
-        await self.stage(stage, Received(size, size, self.within(source) if is_on_disk else None))
+        job, named = self.job, self.within(source) if is_on_disk else None
+        lost = job.lost_owners if job.lost_receivers is None else job.lost_receivers
+        await self.stage(stage, Received(size, size, named, lost))
         self._source = source
 
     @asynccontextmanager

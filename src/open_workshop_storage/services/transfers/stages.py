@@ -66,15 +66,14 @@ class Stages:
             async with run.securing_source():
                 size = await self._images.normalise(run.source, packed)
             return Packed(run.within(packed), size, size)
-        inspection = await self._archives.inspect(run.source, self._max_unpacked_bytes)
-        # What its headers do not refuse, the disk takes in while 7z works on it.
-        async with run.securing_source():
+        job = run.job
+        # The disk takes the file in while this waits for a slot, and while 7z works on it.
+        async with run.securing_source(), self._slots.in_turn(Slot.REPACK, run.owner):
+            inspection = await self._archives.inspect(run.source, self._max_unpacked_bytes)
             if inspection.keep:
                 await self._archives.test(run.source, inspection, lambda percent: None)
                 return Packed(run.within(run.source), run.source.stat().st_size, inspection.unpacked_bytes)
-            return await self._repack(
-                run.source, inspection, run.folder, run.job.file_name, run.job.claims.pack_level, run
-            )
+            return await self._repack(run.source, inspection, run.folder, job.file_name, job.claims.pack_level, run)
 
     async def repack(self, source: Path, folder: Path, file_name: str, level: int) -> Packed:
         """Pack a received file again, waiting for a repack slot.
@@ -87,32 +86,32 @@ class Stages:
         Raises:
             StorageError: The file is refused, or could not be packed.
         """
-        inspection = await self._archives.inspect(source, self._max_unpacked_bytes)
-        return await self._repack(source, inspection, folder, file_name, level, _Deaf())
+        async with self._slots.in_turn(Slot.REPACK, folder.name):
+            inspection = await self._archives.inspect(source, self._max_unpacked_bytes)
+            return await self._repack(source, inspection, folder, file_name, level, _Deaf())
 
     async def _repack(
         self, source: Path, inspection: Inspection, folder: Path, file_name: str, level: int, listener: Listener
     ) -> Packed:
         extracted, packed = folder / "extracted", folder / "packed.zip"
-        async with self._slots.in_turn(Slot.REPACK, folder.name):
-            if inspection.kind is not Kind.PLAIN:
-                await listener.stage(Stage.EXTRACTING)
-            try:
-                unpacked = await self._archives.extract(
-                    source,
-                    inspection,
-                    extracted,
-                    file_name,
-                    self._max_unpacked_bytes,
-                    lambda percent: listener.progress(Advanced(percent)),
-                )
-                await listener.stage(Stage.REPACKING, Unpacked(unpacked))
-                size = await self._archives.pack(
-                    extracted, packed, level, lambda percent: listener.progress(Advanced(percent))
-                )
-            finally:
-                # What is left of it when the worker dies goes with the job's folder.
-                self._tasks.start(discard(extracted))
+        if inspection.kind is not Kind.PLAIN:
+            await listener.stage(Stage.EXTRACTING)
+        try:
+            unpacked = await self._archives.extract(
+                source,
+                inspection,
+                extracted,
+                file_name,
+                self._max_unpacked_bytes,
+                lambda percent: listener.progress(Advanced(percent)),
+            )
+            await listener.stage(Stage.REPACKING, Unpacked(unpacked))
+            size = await self._archives.pack(
+                extracted, packed, level, lambda percent: listener.progress(Advanced(percent))
+            )
+        finally:
+            # What is left of it when the worker dies goes with the job's folder.
+            self._tasks.start(discard(extracted))
         return Packed(packed.relative_to(folder.parent).as_posix(), size, unpacked)
 
 

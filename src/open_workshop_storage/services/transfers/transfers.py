@@ -44,7 +44,6 @@ from open_workshop_storage.utils.processes.threads import run_to_end
 _logger = logging.getLogger(__name__)
 
 _SOURCE = "source"
-_MOST_LOST_OWNERS = 10
 
 
 class Transfers:
@@ -73,7 +72,7 @@ class Transfers:
         self._tasks = tasks
 
     async def start(self, claims: TransferClaims) -> str:
-        """Queue a URL transfer for any worker; return `started`, or the status of a job that is there.
+        """Queue a URL transfer for any worker; return `started`, or the status of the job that the token began.
 
         Raises:
             BadRequest: The token names no URL, or one that cannot be fetched.
@@ -94,8 +93,9 @@ class Transfers:
                 await self._store.save(job, EventKind.STAGE)
             except StaleJobError:
                 known = await self._store.get(job.job_id)
-                if known is not None:
-                    return known.status
+                status = await self._store.forgotten(job.job_id) if known is None else known.status
+                if status is not None:
+                    return status
             else:
                 job_log(_logger, job.job_id).info("queued to be fetched")
                 return "started"
@@ -110,11 +110,14 @@ class Transfers:
 
         Raises:
             UploadInProgress: Another request, or a worker, works on the job.
-            UploadFinished: It has its file.
+            UploadFinished: It has its file, or had it before it was forgotten.
             StorageBusy: Too many uploads run.
             ServiceUnavailable: The store is away, or another worker took the job over.
             StorageError: The attempt ended with this error, and the Manager is told.
+            BadRequest: The token is one for a URL transfer.
         """
+        if claims.download_url:
+            raise BadRequest("Token is for a URL transfer")
         if self._lifetime.stopping.is_set():
             raise ServiceUnavailable
         job = _uploading(claims, file_name, announced, await self._store.get(claims.job_id))
@@ -124,7 +127,8 @@ class Transfers:
             try:
                 job = await self._store.save(job, EventKind.STAGE)
             except StaleJobError:
-                raise UploadInProgress from None
+                is_forgotten = await self._store.forgotten(job.job_id) is not None
+                raise (UploadFinished if is_forgotten else UploadInProgress) from None
             slot = entered.pop_all()
         job_log(_logger, job.job_id).info("uploading, attempt %d", job.attempt)
         run = self._runs.hold(job)
@@ -155,8 +159,7 @@ class Transfers:
 
     async def _go_on(self, run: JobRun) -> Packed:
         is_upload = run.job.origin == "upload"
-        if run.job.lost_owners > _MOST_LOST_OWNERS:
-            # The job itself may be what ends its workers.
+        if run.job.given_up:
             raise UploadFailed if is_upload else DownloadFailed
         if not run.is_received:
             if is_upload:
