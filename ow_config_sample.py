@@ -66,6 +66,9 @@ UPLOAD_UNTRUSTED_MAX_BYTES = 1073741824
 # Most bytes that a transfer may receive, unless its token says otherwise; 0 = no limit.
 TRANSFER_MAX_BYTES = 0
 
+# The same of an image.
+TRANSFER_MAX_IMAGE_BYTES = 33554432
+
 # Most bytes that an archive may have unpacked; 0 = no limit.
 TRANSFER_MAX_UNPACKED_BYTES = 0
 
@@ -94,6 +97,9 @@ TRANSFER_MIN_BYTES_PER_SECOND = 1024
 # How long one 7z command may run in all, and without output.
 SEVEN_ZIP_TIMEOUT_SECONDS = 3600
 SEVEN_ZIP_IDLE_TIMEOUT_SECONDS = 60
+
+# How long /transfer/move waits for Redis or the storage root before it answers 503; less than a callback may take.
+TRANSFER_MOVE_WAIT_SECONDS = 20
 
 # Networks that fetches from URLs may reach besides public addresses: CIDRs separated by commas, "10.1.0.0/16,fd00::/8".
 TRANSFER_ALLOWED_NETWORKS = ""

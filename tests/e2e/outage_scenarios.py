@@ -78,10 +78,10 @@ async def redis_goes_away_and_comes_back(start_services: ServiceStarter, folder:
 async def assert_new_transfers_are_put_off(services: Services, http: httpx.AsyncClient) -> None:
     ready = await http.get(f"{services.loader}/loader/readyz")
     assert (ready.status_code, ready.json()["missing"]) == (503, ["redis"])
-    token = services.ticket(download_url="http://127.0.0.1/x").token
+    sent, fetched = services.ticket(), services.ticket(download_url="http://127.0.0.1/x")
     for answer in (
-        await http.post(f"{services.loader}/transfer/upload", params={"token": token}, content=b"any"),
-        await http.get(f"{services.loader}/transfer/start", params={"token": token}),
+        await http.post(f"{services.loader}/transfer/upload", params={"token": sent.token}, content=b"any"),
+        await http.get(f"{services.loader}/transfer/start", params={"token": fetched.token}),
     ):
         assert (answer.status_code, answer.text) == (503, "Service unavailable")
         assert int(answer.headers["retry-after"]) > 0

@@ -161,14 +161,28 @@ async def test_a_job_that_is_not_packed_has_no_file_to_move(services: Services, 
     assert (answer.status_code, answer.text) == (404, "Packed file not found")
 
 
-@pytest.mark.parametrize("status", [200, 409, 400, 500])
-async def test_the_200_leaves_after_the_first_callback_attempt_whatever_came_of_it(
-    status: int, services: Services, http: httpx.AsyncClient
+@pytest.mark.parametrize(
+    ("answer", "accepted"),
+    [
+        (Answer(200, delay=0.3), True),
+        (Answer(409, delay=0.3), True),
+        (Answer(500, delay=0.3), True),
+        (Answer(409, delay=0.3, move=False), False),
+        (Answer(400, delay=0.3, move=False), False),
+        (Answer(403, delay=0.3, move=False), False),
+    ],
+)
+async def test_the_answer_leaves_after_the_first_callback_attempt_and_tells_if_the_file_was_refused(
+    answer: Answer, accepted: bool, services: Services, http: httpx.AsyncClient
 ) -> None:
     ticket = services.ticket()
-    services.manager.script(ticket.job_id, Answer(status, delay=0.3))
-    assert (await upload(http, services.loader, ticket.token, zip_of(SMALL_MOD))).status_code == 200
+    services.manager.script(ticket.job_id, answer)
+    told = await upload(http, services.loader, ticket.token, zip_of(SMALL_MOD))
     assert services.manager.callbacks(ticket.job_id)[0].answered
+    if accepted:
+        assert told.status_code == 200
+    else:
+        assert (told.status_code, told.text) == (409, "Upload not accepted")
 
 
 async def test_an_undelivered_callback_comes_again_as_the_same_end(services: Services, http: httpx.AsyncClient) -> None:
@@ -192,7 +206,8 @@ async def test_a_settled_or_refused_callback_does_not_come_again(services: Servi
     retried = services.ticket()
     for ticket, answer in {**settled, retried: Answer(500)}.items():
         services.manager.script(ticket.job_id, answer)
-        assert (await upload(http, services.loader, ticket.token, zip_of(SMALL_MOD))).status_code == 200
+        expected = 409 if answer.status in (400, 307) else 200
+        assert (await upload(http, services.loader, ticket.token, zip_of(SMALL_MOD))).status_code == expected
     # By the time that the last job's second attempt has come, so would those of the others have.
     services.manager.wait_for_callbacks(retried.job_id, 2)
     assert [len(services.manager.callbacks(ticket.job_id)) for ticket in settled] == [1, 1, 1]

@@ -92,15 +92,19 @@ async def test_the_pack_level_is_held_to_0_to_9(
         ({"update_only": True}, True),
         ({"keep_condition": True}, True),
         ({"keep_condition": False}, False),
-        ({"update_only": False, "keep_condition": True}, False),
-        ({}, None),
+        ({"update_only": False, "keep_condition": True}, True),
+        ({"update_only": True, "keep_condition": False}, True),
+        ({"update_only": None, "keep_condition": None}, False),
+        ({"update_only": "no", "keep_condition": []}, False),
+        ({"transfer_kind": "img", "storage_type": "avatar"}, False),
+        ({}, False),
     ],
 )
-async def test_update_only_may_be_called_keep_condition(
-    asked: dict[str, object], update_only: bool | None, services: Services, http: httpx.AsyncClient
+async def test_update_only_is_true_if_either_claim_is(
+    asked: dict[str, object], update_only: bool, services: Services, http: httpx.AsyncClient
 ) -> None:
     said, _ = await claims_of_end(http, services, CORRUPT, **asked)
-    assert said["update_only"] == update_only
+    assert said["update_only"] is update_only
 
 
 async def test_a_token_decides_nothing_of_what_the_storage_itself_reports(

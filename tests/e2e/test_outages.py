@@ -76,8 +76,8 @@ async def test_a_body_that_breaks_off_ends_the_job_and_may_be_sent_again(
 async def test_calls_that_need_the_storage_root_wait_for_it_and_do_not_make_it(
     start_services: ServiceStarter, http: httpx.AsyncClient
 ) -> None:
-    services = start_services(apps=["loader"])
-    packed, other = services.ticket(), services.ticket(download_url="http://127.0.0.1:1/")
+    services = start_services(apps=["loader"], TRANSFER_MOVE_WAIT_SECONDS=0.5)
+    packed, sent, fetched = services.ticket(), services.ticket(), services.ticket(download_url="http://127.0.0.1:1/")
     services.manager.script(packed.job_id, Answer(move=False))
     assert (await upload(http, services.loader, packed.token, MOD)).status_code == 200
 
@@ -85,8 +85,8 @@ async def test_calls_that_need_the_storage_root_wait_for_it_and_do_not_make_it(
     services.main_dir.rename(away)
     manage = {"token": services.secrets.storage_manage_token, "job_id": packed.job_id}
     answers = (
-        await upload(http, services.loader, other.token, MOD),
-        await http.get(f"{services.loader}/transfer/start", params={"token": other.token}),
+        await upload(http, services.loader, sent.token, MOD),
+        await http.get(f"{services.loader}/transfer/start", params={"token": fetched.token}),
         await http.post(f"{services.loader}/transfer/repack", data=manage),
         await http.post(f"{services.loader}/transfer/move", data={**manage, "type": "resource", "path": "a.zip"}),
     )
@@ -98,8 +98,8 @@ async def test_calls_that_need_the_storage_root_wait_for_it_and_do_not_make_it(
     away.rename(services.main_dir)
     moved = await asyncio.to_thread(services.manager.move, packed.job_id, "resource", "a.zip")
     assert moved.status_code == 200
-    assert (await upload(http, services.loader, other.token, MOD)).status_code == 200
-    assert [callback.claims["status"] for callback in services.manager.callbacks(other.job_id)] == ["success"]
+    assert (await upload(http, services.loader, sent.token, MOD)).status_code == 200
+    assert [callback.claims["status"] for callback in services.manager.callbacks(sent.job_id)] == ["success"]
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def redis(tmp_path: Path) -> Iterator[RestartableRedis]:
 async def test_nothing_of_an_absence_of_redis_is_left_once_it_is_back(
     redis: RestartableRedis, start_services: ServiceStarter, http: httpx.AsyncClient
 ) -> None:
-    services = start_services(redis.url)
+    services = start_services(redis.url, TRANSFER_MOVE_WAIT_SECONDS=0.5)
 
     async def statuses() -> set[int]:
         tickets = [services.ticket(download_url="http://127.0.0.1:1/") for _ in range(20)]

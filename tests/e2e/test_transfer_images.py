@@ -114,7 +114,7 @@ async def test_an_image_is_normalised_shown_reported_and_moved(
         "pack_format": None,
         "pack_level": None,
         "mode": None,
-        "update_only": None,
+        "update_only": False,
         "added_later": 1,
     }
     assert {name: callback.claims.get(name, "absent") for name in expected} == expected
@@ -164,7 +164,7 @@ async def test_what_is_no_usable_image_is_refused_reported_and_shown(
     sent: bytes, status: int, text: str, reason: str, how: str, services: Services, http: httpx.AsyncClient
 ) -> None:
     async with running_origin(reply(200, body=sent)) as origin:
-        ticket = image_ticket(services, download_url=f"{origin.url}/image.png")
+        ticket = image_ticket(services, **{} if how == "upload" else {"download_url": f"{origin.url}/image.png"})
         async with watching(services.loader, ticket.job_id, ticket.token) as watcher:
             if how == "upload":
                 answer = await upload(http, services.loader, ticket.token, in_pieces(sent), "image.png")

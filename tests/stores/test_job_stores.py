@@ -191,7 +191,7 @@ async def test_a_record_of_a_newer_schema_is_left_alone(redis_url: str) -> None:
 
 
 async def test_a_forgotten_job_does_not_begin_again_while_its_token_is_valid(store: JobStore) -> None:
-    valid = TransferClaims(job_id="job-12345678", expires_at=int(time.time()) + 60)
+    valid = TransferClaims(job_id="job-12345678", expires_at=time.time() + 60)
     moved = new_job(stage=Stage.PACKED, move_to="archive/mods/1/main.zip", moved_bytes=1, claims=valid)
     fetched = new_job(stage=Stage.ERROR, origin="url", claims=valid)
     for job, status in ((moved, "moved"), (fetched, "error")):
@@ -204,9 +204,9 @@ async def test_a_forgotten_job_does_not_begin_again_while_its_token_is_valid(sto
 
 
 async def test_a_forgotten_job_begins_again_if_it_may_or_its_token_is_over(store: JobStore) -> None:
-    claims = TransferClaims(job_id="job-12345678", expires_at=int(time.time()) + 60)
+    claims = TransferClaims(job_id="job-12345678", expires_at=time.time() + 60)
     failed = new_job(stage=Stage.ERROR, claims=claims)
-    over = new_job(stage=Stage.PACKED, claims=claims.model_copy(update={"expires_at": int(time.time()) - 1}))
+    over = new_job(stage=Stage.PACKED, claims=claims.model_copy(update={"expires_at": time.time() - 1}))
     for job in (failed, over):
         await store.remove(await store.save(job, None))
         assert await store.forgotten(job.job_id) is None
@@ -432,6 +432,26 @@ async def test_a_failed_callback_is_written_down_again_though_redis_lost_it(stor
     await store.retry_callback(callback, 0.0)
     await asyncio.sleep(0.01)
     assert await store.claim_callbacks(8) == [callback]
+
+
+async def test_a_new_attempt_withdraws_the_report_of_the_one_before(store: JobStore) -> None:
+    failed = new_job(stage=Stage.ERROR)
+    report = callback_of(failed)
+    failed = await store.save(failed, EventKind.ERROR, report)
+    other = new_job(stage=Stage.ERROR)
+    await store.save(other, EventKind.ERROR, callback_of(other))
+    again = altered(failed, attempt=2, stage=Stage.UPLOADING, owner="me")
+    with pytest.raises(StaleJobError):
+        await store.save(altered(again, version=7), None, withdrawn=report.jti)
+    assert await store.callback_waits(report.jti)
+    await store.save(again, None, withdrawn=report.jti)
+    assert not await store.callback_waits(report.jti)
+    # A worker may have been about to deliver it.
+    await store.hold_callback(report)
+    await store.retry_callback(report, 0.0)
+    await asyncio.sleep(0.01)
+    assert await store.claim_callbacks(8) == []
+    assert (await store.pending_callbacks())[0] == 1
 
 
 async def test_a_call_that_is_cancelled_at_any_point_of_it_ends(store: JobStore) -> None:

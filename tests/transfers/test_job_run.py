@@ -37,7 +37,9 @@ class Store(MemoryJobStore):
         self.away = self.unanswered = 0
         self.newer = False
 
-    async def save(self, job: Job, event: EventKind | None, callback: Callback | None = None) -> Job:
+    async def save(
+        self, job: Job, event: EventKind | None, callback: Callback | None = None, *, withdrawn: str | None = None
+    ) -> Job:
         if self.away:
             self.away -= 1
             raise ServiceUnavailable

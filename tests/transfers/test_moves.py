@@ -13,12 +13,14 @@ from open_workshop_storage.core.errors import (
     NoSpace,
     PackedMissing,
     PathOutsideStorage,
+    ServiceUnavailable,
     SourceMissing,
     UnsupportedFormat,
     UploadInProgress,
 )
 from open_workshop_storage.core.facts import MoveBegun
 from open_workshop_storage.core.job import Inner, Job, Stage
+from open_workshop_storage.stores.memory import MemoryJobStore
 from tests.support.archives import SMALL_MOD, entries_of, zip_of
 from tests.support.jobs import job_in, new_job
 from tests.support.transfers import Bench, bench, eventually
@@ -27,6 +29,21 @@ pytestmark = pytest.mark.anyio
 
 MOD = zip_of(SMALL_MOD)
 FINAL = "archive/mods/7/main.zip"
+
+
+class AwayFor:
+    """A store that cannot be reached a few times, and then can."""
+
+    def __init__(self, store: MemoryJobStore, times: int) -> None:
+        self.times = times
+        self.save = store.save
+        self._store = store
+
+    async def get(self, job_id: str) -> Job | None:
+        if self.times:
+            self.times -= 1
+            raise ServiceUnavailable
+        return await self._store.get(job_id)
 
 
 async def packed(parts: Bench, **values: object) -> Job:
@@ -121,6 +138,32 @@ async def test_another_file_in_the_place_is_not_taken_for_a_moved_one(tmp_path: 
         (tmp_path / FINAL).write_bytes(b"another")
         await parts.transfers.resume(moving)
         assert (await parts.job(job.job_id)).state is Stage.PACKED
+
+
+async def test_a_move_waits_for_redis_and_the_storage_root_to_come_back(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    async with bench(root) as parts:
+        job = await packed(parts)
+        away = AwayFor(parts.store, 2)
+        parts.moves._store = away  # type: ignore[assignment]
+        root.rename(tmp_path / "unmounted")
+        moving = asyncio.create_task(parts.moves.move(job.job_id, "archive", "mods/7/main.zip"))
+        await asyncio.sleep(0.05)
+        assert not moving.done()
+        (tmp_path / "unmounted").rename(root)
+        assert (await moving).state is Inner.MOVED
+        assert away.times == 0
+
+
+async def test_a_move_that_has_waited_long_enough_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    async with bench(root, transfer_move_wait_seconds=0.2) as parts:
+        job = await packed(parts)
+        root.rename(tmp_path / "unmounted")
+        with pytest.raises(ServiceUnavailable):
+            await parts.moves.move(job.job_id, "archive", "mods/7/main.zip")
+        assert await parts.store.get(job.job_id) == job
+        assert not root.exists()
 
 
 async def test_a_repack_takes_the_place_of_the_packed_file(tmp_path: Path) -> None:

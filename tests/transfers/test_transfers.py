@@ -5,33 +5,39 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from open_workshop_storage.core.callback import callback_of
 from open_workshop_storage.core.claims import parse_claims
 from open_workshop_storage.core.errors import (
     BadRequest,
     ClientGone,
+    CorruptArchive,
+    FileTooLarge,
     ServiceUnavailable,
     StorageBusy,
     StorageError,
     UploadFailed,
     UploadFinished,
     UploadInProgress,
+    UploadNotAccepted,
 )
 from open_workshop_storage.core.job import Inner, Stage
 from open_workshop_storage.core.store import Slot
 from tests.support.archives import SMALL_MOD, entries_of, seven_zip_of, tar_of, zip_of
 from tests.support.images import saved
 from tests.support.jobs import job_in, new_job
-from tests.support.origins import reply, running_origin
+from tests.support.origins import Request, reply, running_origin
 from tests.support.transfers import Bench, bench, eventually, pieces
 
 pytestmark = pytest.mark.anyio
 
 JOB_ID = "job-12345678"
+IMAGE: dict[str, object] = {"transfer_kind": "img", "storage_type": "avatar"}
 MOD = zip_of(SMALL_MOD)
 
 
@@ -87,6 +93,64 @@ async def test_a_refused_upload_ends_its_attempt_and_may_be_sent_again(tmp_path:
         again = await parts.upload(MOD, job_id=JOB_ID)
         assert (again.stage, again.attempt) == (Stage.PACKED, 2)
         await eventually(lambda: len(parts.manager.requests) == 2)
+
+
+async def test_a_new_attempt_withdraws_the_undelivered_report_of_the_one_before(tmp_path: Path) -> None:
+    async with bench(tmp_path, reply(503)) as parts:
+        with pytest.raises(CorruptArchive):
+            await parts.upload(MOD[:-30], job_id=JOB_ID)
+        await eventually(lambda: parts.manager.requests)
+        await parts.upload(MOD, job_id=JOB_ID)
+        assert (await parts.store.pending_callbacks())[0] == 1
+        assert await parts.store.callback_waits(callback_of(await parts.job(JOB_ID)).jti)
+
+
+@pytest.mark.parametrize("status", [400, 403, 302, 409])
+async def test_a_file_that_the_manager_does_not_want_is_not_answered_as_a_success(tmp_path: Path, status: int) -> None:
+    async with bench(tmp_path, reply(status)) as parts:
+        with pytest.raises(UploadNotAccepted):
+            await parts.upload(MOD, job_id=JOB_ID)
+        assert (await parts.job(JOB_ID)).stage is Stage.PACKED
+
+
+@pytest.mark.parametrize("status", [200, 409])
+async def test_a_file_that_the_manager_had_moved_is_answered_as_a_success(tmp_path: Path, status: int) -> None:
+    async def move(request: Request, writer: asyncio.StreamWriter) -> bytes:
+        await parts.moves.move(JOB_ID, "archive", "mods/7/main.zip")
+        return reply(status)
+
+    async with bench(tmp_path, move) as parts:
+        assert (await parts.upload(MOD, job_id=JOB_ID)).job_id == JOB_ID
+
+
+@pytest.mark.parametrize("status", [200, 503])
+async def test_a_report_that_comes_again_does_not_keep_a_success_from_the_client(tmp_path: Path, status: int) -> None:
+    async with bench(tmp_path, reply(status)) as parts:
+        assert (await parts.upload(MOD, job_id=JOB_ID)).stage is Stage.PACKED
+
+
+async def test_fewer_bytes_than_announced_are_an_interrupted_upload(tmp_path: Path) -> None:
+    async with bench(tmp_path) as parts:
+        with pytest.raises(ClientGone, match="Upload interrupted"):
+            await parts.transfers.upload(parse_claims({"job_id": JOB_ID}), pieces(MOD), "mod.zip", len(MOD) + 1)
+        assert (await parts.job(JOB_ID)).reason == "exception"
+
+
+@pytest.mark.parametrize(
+    ("claims", "is_too_large"),
+    [
+        ({}, False),
+        (IMAGE, True),
+        (IMAGE | {"max_bytes": 100_000}, False),
+        (IMAGE | {"max_bytes": 0}, False),
+        ({"max_bytes": 1000}, True),
+    ],
+)
+async def test_an_image_has_a_limit_of_its_own(tmp_path: Path, claims: dict[str, object], is_too_large: bool) -> None:
+    async with bench(tmp_path, transfer_max_image_bytes=1000, transfer_max_bytes=100_000) as parts:
+        with pytest.raises(StorageError) if is_too_large or "storage_type" in claims else nullcontext() as refusal:
+            await parts.upload(MOD, job_id=JOB_ID, **claims)
+        assert isinstance(refusal and refusal.value, FileTooLarge) is is_too_large
 
 
 async def test_a_client_that_leaves_ends_its_attempt_and_frees_its_slot(tmp_path: Path) -> None:
@@ -263,17 +327,17 @@ async def test_a_token_for_a_url_transfer_uploads_nothing(tmp_path: Path) -> Non
 
 async def test_a_forgotten_job_answers_its_token_as_it_ended(tmp_path: Path) -> None:
     async with bench(tmp_path) as parts:
-        expiry = int(time.time()) + 60
-        url = {"job_id": JOB_ID, "download_url": "http://127.0.0.1:9/mod.zip", "exp": expiry}
-        await parts.transfers.start(parse_claims(url))
+        expiry = time.time() + 60
+        url = parse_claims({"job_id": JOB_ID, "download_url": "http://127.0.0.1:9/mod.zip"}, expiry)
+        sent = parse_claims({"job_id": "job-uploaded"}, expiry)
+        await parts.transfers.start(url)
         (job,) = await parts.store.take("me", 1)
         await parts.transfers.resume(job)
         await parts.store.remove(await parts.job(JOB_ID))
-        assert await parts.transfers.start(parse_claims(url)) == "error"
-        uploaded = await parts.upload(MOD, job_id="job-uploaded", exp=expiry)
-        await parts.store.remove(uploaded)
+        assert await parts.transfers.start(url) == "error"
+        await parts.store.remove(await parts.transfers.upload(sent, pieces(MOD), "mod.zip", None))
         with pytest.raises(UploadFinished):
-            await parts.upload(MOD, job_id="job-uploaded", exp=expiry)
+            await parts.transfers.upload(sent, pieces(MOD), "mod.zip", None)
 
 
 async def test_a_paused_upload_is_in_progress_to_other_uploads(tmp_path: Path) -> None:

@@ -48,4 +48,4 @@ def read_claims(token: str | None, runtime: Runtime) -> TransferClaims:
     read = read_token(token, runtime)
     if read.expired_seconds:
         raise AccessDenied
-    return parse_claims(read.claims)
+    return parse_claims(read.claims, read.expires_at)

@@ -15,6 +15,7 @@ class Callback(BaseModel):
 
     Attributes:
         jti: Names the end; the same for every delivery attempt.
+        attempt: The attempt at the job that has ended.
         claims: What the report says, without the claims of the token itself.
         attempts: Delivery attempts that failed so far.
         created_at: Unix time of the end, seconds.
@@ -25,6 +26,7 @@ class Callback(BaseModel):
 
     jti: str
     job_id: str
+    attempt: int
     claims: dict[str, Any]
     attempts: int = 0
     created_at: float
@@ -54,4 +56,11 @@ def callback_of(job: Job) -> Callback:
         claims["reason"] = job.reason
     end = f"{job.job_id}/{job.attempt}/{job.created_at}"
     jti = uuid.uuid5(uuid.NAMESPACE_OID, end).hex
-    return Callback(jti=jti, job_id=job.job_id, claims=claims, created_at=job.updated_at, traceparent=job.traceparent)
+    return Callback(
+        jti=jti,
+        job_id=job.job_id,
+        attempt=job.attempt,
+        claims=claims,
+        created_at=job.updated_at,
+        traceparent=job.traceparent,
+    )

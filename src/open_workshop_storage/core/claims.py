@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, NoReturn
@@ -13,7 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import from_json
 
 from open_workshop_storage.core.errors import BadRequest, UnsupportedFormat
-from open_workshop_storage.utils.auth.tokens import LEEWAY_SECONDS
 
 JOB_ID = re.compile(r"[A-Za-z0-9_-]{8,128}")
 """The form of a job's id (docs/API.md, "Transfer tokens")."""
@@ -22,7 +20,6 @@ JOB_ID = re.compile(r"[A-Za-z0-9_-]{8,128}")
 _TOKEN_CLAIMS = frozenset({"iss", "aud", "exp", "nbf", "iat", "jti"})
 # The Manager knows these already, and a download URL may carry a secret of its origin; `reason` is ours to say.
 _NOT_CARRIED = frozenset({"download_url", "filename", "max_bytes", "keep_condition", "reason"})
-_LONGEST_MEMORY_SECONDS = 366 * 86400
 # What a stored record may have around the claims.
 _LEVELS_ABOVE = 10
 
@@ -39,7 +36,7 @@ class TransferClaims(BaseModel):
 
     Attributes:
         pack_level: Deflate level of a repack, 0 to 9.
-        expires_at: Unix time, in seconds, until which the token is accepted, leeway included.
+        expires_at: Unix time, in seconds, from which on the token counts as expired.
         max_bytes: Limit on the received bytes that replaces `TRANSFER_MAX_BYTES`; 0 for none, `None` to keep it.
         carried: What goes through to the callback, claims that this code does not know included.
     """
@@ -49,7 +46,7 @@ class TransferClaims(BaseModel):
     job_id: str
     transfer_kind: TransferKind = TransferKind.ARCHIVE
     pack_level: int = 3
-    expires_at: int = 0
+    expires_at: float = 0
     max_bytes: int | None = None
     download_url: str | None = None
     filename: str | None = None
@@ -77,8 +74,11 @@ def clamp_level(level: int) -> int:
     return min(max(level, 0), 9)
 
 
-def parse_claims(claims: Mapping[str, Any]) -> TransferClaims:
+def parse_claims(claims: Mapping[str, Any], expires_at: float = 0) -> TransferClaims:
     """Judge the claims of a token whose signature has been checked.
+
+    Args:
+        expires_at: Unix time, in seconds, from which on the token counts as expired.
 
     Raises:
         BadRequest: A claim is malformed, or names what does not exist.
@@ -91,18 +91,14 @@ def parse_claims(claims: Mapping[str, Any]) -> TransferClaims:
         _invalid("transfer kind")
     kind = TransferKind(kind)
     carried = {name: value for name, value in claims.items() if name not in _TOKEN_CLAIMS | _NOT_CARRIED}
+    carried["update_only"] = True in (claims.get("update_only"), claims.get("keep_condition"))
     level = 3
     if kind is TransferKind.ARCHIVE:
         pack_format = claims.get("pack_format")
         if pack_format is not None and pack_format != "zip":
             raise UnsupportedFormat
         level = clamp_level(_whole_number(claims, "pack_level", 3))
-        update_only = claims.get("update_only")
-        carried |= {
-            "pack_format": "zip",
-            "pack_level": level,
-            "update_only": claims.get("keep_condition") if update_only is None else update_only,
-        }
+        carried |= {"pack_format": "zip", "pack_level": level}
     else:
         if claims.get("storage_type") not in ("resource", "avatar"):
             _invalid("storage type")
@@ -118,7 +114,7 @@ def parse_claims(claims: Mapping[str, Any]) -> TransferClaims:
         job_id=job_id,
         transfer_kind=kind,
         pack_level=level,
-        expires_at=_expiry(claims.get("exp")),
+        expires_at=expires_at,
         max_bytes=max_bytes,
         download_url=_optional_text(claims, "download_url", "download URL"),
         filename=_optional_text(claims, "filename", "file name"),
@@ -148,15 +144,6 @@ def _whole_number(claims: Mapping[str, Any], name: str, default: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
         _invalid(name.replace("_", " "))
     return int(value)
-
-
-def _expiry(value: object) -> int:
-    # The token's own parser takes digits as text, too.
-    if isinstance(value, str) and re.fullmatch("[0-9]{1,18}", value):
-        value = int(value)
-    if not isinstance(value, int | float):
-        return 0
-    return int(min(value, time.time() + _LONGEST_MEMORY_SECONDS)) + LEEWAY_SECONDS
 
 
 def _optional_text(claims: Mapping[str, Any], name: str, label: str) -> str | None:

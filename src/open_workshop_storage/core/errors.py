@@ -129,6 +129,10 @@ class UploadFinished(StorageError, status=409, message="Upload already finished"
     """The job has its file already."""
 
 
+class UploadNotAccepted(StorageError, status=409, message="Upload not accepted"):
+    """The file is packed, but the Manager does not want it."""
+
+
 class StorageBusy(StorageError, status=429, message="Storage busy", retry_after=5):
     """As many uploads run as `TRANSFER_UPLOAD_CONCURRENCY` allows."""
 

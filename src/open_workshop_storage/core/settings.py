@@ -66,6 +66,7 @@ class Settings(BaseSettings):
     transfer_jwt_secret: JwtSecret = Field(description="a text of at least 32 bytes, the same as the Manager's")
     transfer_callback_ttl_seconds: Seconds = 600
     transfer_max_bytes: Bytes = 0
+    transfer_max_image_bytes: Bytes = 33554432
     transfer_max_unpacked_bytes: Bytes = 0
     transfer_max_unpacked_ratio: Count = 250
     transfer_max_entries: Count = 200000
@@ -82,6 +83,7 @@ class Settings(BaseSettings):
     transfer_max_sockets: Count = 1500
     transfer_max_sockets_per_job: Count = 100
     transfer_resume_seconds: Seconds = 86400
+    transfer_move_wait_seconds: OptionalSeconds = Field(20, description="a number of seconds, 0 or more")
     client_stall_timeout_seconds: OptionalSeconds = 60
     storage_reserve_bytes: Bytes = Field(1073741824, description="a whole number of bytes, 0 or more")
     upload_max_bytes: Bytes = 0

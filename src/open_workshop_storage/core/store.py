@@ -46,8 +46,13 @@ class JobStore(Protocol):
     async def get(self, job_id: str) -> Job | None:
         """Return a job's present record."""
 
-    async def save(self, job: Job, event: EventKind | None, callback: Callback | None = None) -> Job:
+    async def save(
+        self, job: Job, event: EventKind | None, callback: Callback | None = None, *, withdrawn: str | None = None
+    ) -> Job:
         """Store a changed record, publish the event and put the callback into the outbox, all in one step.
+
+        Args:
+            withdrawn: `jti` of a callback that is taken out of the outbox in the same step.
 
         A job that needs a worker and names an owner gets a lease; one without an owner waits to be taken. A paused
         one has no lease and is not taken. The callback is held by the caller for `LEASE_SECONDS`, for its first
@@ -106,7 +111,7 @@ class JobStore(Protocol):
         """Hold a claimed callback for another `LEASE_SECONDS`."""
 
     async def retry_callback(self, callback: Callback, delay: float) -> None:
-        """Store a callback's record and make it due in so many seconds."""
+        """Store a callback's record and make it due in so many seconds, unless a later attempt at its job began."""
 
     async def settle_callback(self, callback: Callback) -> None:
         """Take a callback out of the outbox."""

@@ -109,7 +109,7 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
         lifetime = Lifetime(settings, tasks)
         runs = Runs(store, workspaces, callbacks, tasks, lifetime)
         stages = Stages(settings, archives, transferred, slots, tasks)
-        moves = Moves(store, files, workspaces, runs, stages, tasks)
+        moves = Moves(settings, store, files, workspaces, runs, stages, tasks)
         transfers = Transfers(settings, store, runs, lifetime, slots, stages, Fetcher(settings), moves, tasks)
         if loads:
             cleanup = Cleanup(settings, store, files, workspaces)

@@ -19,7 +19,7 @@ class MemoryJobStore:
 
     def __init__(self) -> None:
         self._jobs: dict[str, Job] = {}
-        self._forgotten: dict[str, tuple[int, str]] = {}
+        self._forgotten: dict[str, tuple[float, str]] = {}
         self._fanout = Fanout()
         self._work = asyncio.Event()
         self._outbox: dict[str, Callback] = {}
@@ -34,13 +34,16 @@ class MemoryJobStore:
         """Return a job's present record."""
         return self._jobs.get(job_id)
 
-    async def save(self, job: Job, event: EventKind | None, callback: Callback | None = None) -> Job:
+    async def save(
+        self, job: Job, event: EventKind | None, callback: Callback | None = None, *, withdrawn: str | None = None
+    ) -> Job:
         """Store a changed record, publish its event and keep its callback; StaleJobError if it is not the latest."""
         self._check(job)
         if job.version == 0 and self._status_of_forgotten(job.job_id):
             raise StaleJobError
         job = job.model_copy(update={"version": job.version + 1})
         self._jobs[job.job_id] = job
+        self._drop_callback(withdrawn or "")
         if callback is not None:
             self._outbox[callback.jti] = callback
             self._due[callback.jti] = time.monotonic() + LEASE_SECONDS
@@ -64,7 +67,7 @@ class MemoryJobStore:
         return self._status_of_forgotten(job_id)
 
     def _status_of_forgotten(self, job_id: str) -> str | None:
-        expires_at, status = self._forgotten.get(job_id, (0, ""))
+        expires_at, status = self._forgotten.get(job_id, (0.0, ""))
         return status if expires_at > time.time() else None
 
     def _check(self, job: Job) -> None:
@@ -135,13 +138,19 @@ class MemoryJobStore:
 
     async def retry_callback(self, callback: Callback, delay: float) -> None:
         """Keep a callback's record, due in so many seconds."""
+        job = self._jobs.get(callback.job_id)
+        if job is not None and job.attempt > callback.attempt:
+            return
         self._outbox[callback.jti] = callback
         self._due[callback.jti] = time.monotonic() + delay
 
     async def settle_callback(self, callback: Callback) -> None:
         """Take a callback out of the outbox."""
-        self._outbox.pop(callback.jti, None)
-        self._due.pop(callback.jti, None)
+        self._drop_callback(callback.jti)
+
+    def _drop_callback(self, jti: str) -> None:
+        self._outbox.pop(jti, None)
+        self._due.pop(jti, None)
 
     async def callback_waits(self, jti: str) -> bool:
         """Return whether the outbox holds the report of this name."""

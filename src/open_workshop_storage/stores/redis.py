@@ -93,7 +93,9 @@ class RedisJobStore:
         values = self._redis.hmget(self._keys.job + job_id, FIELDS)
         return job_of(await self._ask(cast(Awaitable[list[str | None]], values)))
 
-    async def save(self, job: Job, event: EventKind | None, callback: Callback | None = None) -> Job:
+    async def save(
+        self, job: Job, event: EventKind | None, callback: Callback | None = None, *, withdrawn: str | None = None
+    ) -> Job:
         """Store a changed record, its event and its callback in one script; StaleJobError if it is not the latest."""
         saved = job.model_copy(update={"version": job.version + 1})
         keys = self._keys
@@ -128,6 +130,8 @@ class RedisJobStore:
             "" if callback is None else callback.model_dump_json(),
             saved.lost_owners,
             SCHEMA,
+            saved.attempt,
+            withdrawn or "",
         )
         if kept_since is None:
             raise StaleJobError
@@ -136,7 +140,7 @@ class RedisJobStore:
     async def remove(self, job: Job) -> None:
         """Forget a job; StaleJobError if it has changed."""
         keys = [self._keys.job + job.job_id, self._keys.forgotten + job.job_id, *self._keys.sets]
-        memory = "" if job.may_begin_again else job.status, job.claims.expires_at * 1000
+        memory = "" if job.may_begin_again else job.status, int(job.claims.expires_at * 1000)
         if not await self._script(scripts.REMOVE, keys, job.version, job.job_id, *memory):
             raise StaleJobError
 
@@ -149,7 +153,7 @@ class RedisJobStore:
         """Store a running job's record again if Redis has lost its data; StaleJobError if the job was removed."""
         keys = [self._keys.job + job.job_id, self._keys.kept_since, self._keys.leases]
         values = (job.version, job.owner or "", job.model_dump_json(), job.job_id, _LEASE_MS, self._keep_ms)
-        if not await self._script(scripts.RESTORE, keys, *values, job.kept_since, job.lost_owners, SCHEMA):
+        if not await self._script(scripts.RESTORE, keys, *values, job.kept_since, job.lost_owners, SCHEMA, job.attempt):
             raise StaleJobError
 
     async def take(self, owner: str, limit: int) -> list[Job]:
@@ -210,8 +214,9 @@ class RedisJobStore:
 
     async def retry_callback(self, callback: Callback, delay: float) -> None:
         """Keep a callback's record, due in so many seconds."""
-        keys = [self._keys.outbox, self._keys.due, self._keys.since]
-        await self._script(scripts.RETRY, keys, callback.jti, int(delay * 1000), callback.model_dump_json())
+        keys = [self._keys.outbox, self._keys.due, self._keys.since, self._keys.job + callback.job_id]
+        values = callback.jti, int(delay * 1000), callback.model_dump_json(), callback.attempt
+        await self._script(scripts.RETRY, keys, *values)
 
     async def settle_callback(self, callback: Callback) -> None:
         """Take a callback out of the outbox."""

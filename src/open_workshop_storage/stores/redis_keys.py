@@ -10,7 +10,7 @@ class RedisKeys:
 
     Attributes:
         job: What the key of a job's hash begins with; its id follows.
-        forgotten: What the key of a removed job's last status begins with; its id follows. Expires with the job's token.
+        forgotten: What the key of a removed job's last status begins with; its id follows. Expires with its token.
         kept_since: When Redis began to hold what it holds, so that a removed record can be told from a lost one.
         leases: Sorted set: jobs that need a worker, by the end of their lease; the past for those that wait.
         paused: Sorted set: uploads that wait for their next request, by their last change.

@@ -22,6 +22,7 @@ local expected, version, data, owner, id = ARGV[1], ARGV[2], ARGV[3], ARGV[4], A
 local set, created, lease, keep = ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9]
 local channel, event, work = ARGV[10], ARGV[11], ARGV[12]
 local jti, callback, lost_owners, schema = ARGV[13], ARGV[14], ARGV[15], ARGV[16]
+local attempt, withdrawn = ARGV[17], ARGV[18]
 if (redis.call('HGET', job, 'version') or '0') ~= expected then
     return false
 end
@@ -30,7 +31,7 @@ if expected == '0' and redis.call('EXISTS', forgotten) == 1 then
 end
 local kept = kept_since(since, keep)
 redis.call('HSET', job, 'data', data, 'schema', schema, 'version', version, 'owner', owner,
-    'lost_owners', lost_owners, 'kept_since', kept)
+    'lost_owners', lost_owners, 'kept_since', kept, 'attempt', attempt)
 redis.call('PEXPIRE', job, keep)
 for _, other in ipairs({leases, paused, ended}) do
     if other ~= set then
@@ -44,6 +45,11 @@ elseif owner ~= '' then
 else
     redis.call('ZADD', leases, math.min(created, now), id)
     redis.call('PUBLISH', work, id)
+end
+if withdrawn ~= '' then
+    redis.call('HDEL', outbox, withdrawn)
+    redis.call('ZREM', due, withdrawn)
+    redis.call('ZREM', waiting, withdrawn)
 end
 if jti ~= '' then
     redis.call('HSET', outbox, jti, callback)
@@ -66,7 +72,7 @@ if kept == ARGV[7] then
     return 0
 end
 redis.call('HSET', job, 'data', ARGV[3], 'schema', ARGV[9], 'version', ARGV[1], 'owner', ARGV[2],
-    'lost_owners', ARGV[8], 'kept_since', kept)
+    'lost_owners', ARGV[8], 'kept_since', kept, 'attempt', ARGV[10])
 redis.call('PEXPIRE', job, ARGV[6])
 redis.call('ZADD', leases, now + tonumber(ARGV[5]), ARGV[4])
 return 1
@@ -80,9 +86,8 @@ redis.call('DEL', KEYS[1])
 for i = 3, #KEYS do
     redis.call('ZREM', KEYS[i], ARGV[2])
 end
-local left = ARGV[4] - now
-if ARGV[3] ~= '' and left > 0 then
-    redis.call('SET', KEYS[2], ARGV[3], 'PX', left)
+if ARGV[3] ~= '' and tonumber(ARGV[4]) > now then
+    redis.call('SET', KEYS[2], ARGV[3], 'PXAT', ARGV[4])
 end
 return 1
 """
@@ -143,6 +148,9 @@ return redis.call('ZADD', KEYS[1], 'XX', now + tonumber(ARGV[2]), ARGV[1])
 """
 
 RETRY = _NOW + """
+if tonumber(redis.call('HGET', KEYS[4], 'attempt') or 0) > tonumber(ARGV[4]) then
+    return 0
+end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
 redis.call('ZADD', KEYS[3], 'NX', now, ARGV[1])
 return redis.call('ZADD', KEYS[2], now + tonumber(ARGV[2]), ARGV[1])

@@ -47,7 +47,7 @@ class TransferTokenClaims(BaseModel):
     job_id: JobId
     transfer_kind: Kind = "archive"
     max_bytes: Annotated[
-        int | None, Field(ge=0, description="Limit on what is received, in place of `TRANSFER_MAX_BYTES`; 0 for none.")
+        int | None, Field(ge=0, description="Limit on what is received, in place of the setting; 0 for none.")
     ] = None
     callback_action: Annotated[Any, Field(description="Handed back.")] = None
     callback_context: Annotated[dict[str, Any] | None, Field(description="Handed back.")] = None
@@ -58,8 +58,8 @@ class TransferTokenClaims(BaseModel):
     pack_level: Annotated[
         int | None, Field(description="Of archives: Deflate level, held to 0 to 9; without it 3.")
     ] = None
-    update_only: Annotated[Any, Field(description="Of archives. Handed back.")] = None
-    keep_condition: Annotated[Any, Field(description="Another name for `update_only`.")] = None
+    update_only: Annotated[Any, Field(description="Of archives. Handed back as true or false.")] = None
+    keep_condition: Annotated[Any, Field(description="Makes `update_only` true, if it is.")] = None
     storage_type: Annotated[Literal["resource", "avatar"] | None, Field(description="Of images, which need it.")] = None
     file_kind: Annotated[Literal["img"] | None, Field(description="Of images.")] = None
     download_url: Annotated[str | None, Field(description="What to fetch: http or https.")] = None
@@ -89,7 +89,7 @@ class CallbackClaims(BaseModel):
     mod_id: Any
     pack_format: Annotated[Literal["zip"] | None, Field(description="Of archives.")]
     pack_level: Annotated[int | None, Field(description="Of archives: 0 to 9.")]
-    update_only: Any
+    update_only: bool
     mode: Any
     storage_type: Annotated[Literal["resource", "avatar"] | None, Field(description="Of images.")]
     file_kind: Annotated[Literal["img"] | None, Field(description="Of images.")]

@@ -179,6 +179,7 @@ UPLOAD: RouteDocument = {
             errors.UploadTimedOut,
             errors.UploadInProgress,
             errors.UploadFinished,
+            errors.UploadNotAccepted,
             errors.UploadFailed,
             errors.StorageBusy,
             errors.ServiceUnavailable,

@@ -117,7 +117,6 @@ async def move(runtime: RuntimeDep, form: SmallForm) -> TransferMoved:
     """Put the packed file where it stays and end the job; saying it again gives the same answer."""
     await runtime.form_tokens.check(FormToken.STORAGE_MANAGE, form.get("token"))
     job_id = check_job_id(form.get("job_id"))
-    await runtime.readiness.require("storage")
     job = await runtime.moves.move(job_id, form.get("type", ""), form.get("path", ""))
     assert job.move_to is not None and job.moved_bytes is not None and job.unpacked_bytes is not None
     return TransferMoved(

@@ -80,8 +80,8 @@ class Callbacks:
                 for callback in callbacks:
                     deliveries.create_task(deliver(callback))
 
-    async def deliver(self, callback: Callback) -> None:
-        """Make one attempt at a callback that this worker holds, and store the outcome."""
+    async def deliver(self, callback: Callback) -> Outcome:
+        """Make one attempt at a callback that this worker holds; store the outcome and return it."""
         with job_span("callback", callback.job_id, callback.traceparent, {"attempt": callback.attempts + 1}) as span:
             async with self._held(callback), self._turns:
                 outcome, pause = await self._attempt(callback)
@@ -96,6 +96,7 @@ class Callbacks:
             except ServiceUnavailable:
                 # The callback comes due again when the hold on it runs out.
                 job_log(_logger, callback.job_id).warning("outcome of the callback not stored")
+        return outcome
 
     async def _attempt(self, callback: Callback) -> tuple[Outcome, float]:
         log = job_log(_logger, callback.job_id)

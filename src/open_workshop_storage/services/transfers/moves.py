@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 
 from open_workshop_storage.core.claims import TransferKind
 from open_workshop_storage.core.errors import (
@@ -19,6 +20,7 @@ from open_workshop_storage.core.errors import (
 )
 from open_workshop_storage.core.facts import MoveBegun, Packed
 from open_workshop_storage.core.job import Inner, Job, Stage
+from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.observability.tracing import job_span
@@ -31,15 +33,23 @@ from open_workshop_storage.services.transfers.tasks import Tasks
 
 _logger = logging.getLogger(__name__)
 
-_WAIT_FOR_OTHER_SECONDS = 0.1
+_WAIT_SECONDS = 0.1
 
 
 class Moves:
     """Moves and repacks packed files."""
 
     def __init__(
-        self, store: JobStore, files: Files, workspaces: Workspaces, runs: Runs, stages: Stages, tasks: Tasks
+        self,
+        settings: Settings,
+        store: JobStore,
+        files: Files,
+        workspaces: Workspaces,
+        runs: Runs,
+        stages: Stages,
+        tasks: Tasks,
     ) -> None:
+        self._wait_seconds = settings.transfer_move_wait_seconds
         self._store = store
         self._files = files
         self._workspaces = workspaces
@@ -58,7 +68,21 @@ class Moves:
             JobMissing: No such job.
             PackedMissing: It has no packed file, or went somewhere else.
             NoSpace: The disk is full.
+            ServiceUnavailable: Redis or the storage root has been away for `TRANSFER_MOVE_WAIT_SECONDS`.
         """
+        # The Manager does not ask twice.
+        give_up = time.monotonic() + self._wait_seconds
+        while True:
+            try:
+                return await self._move(job_id, storage_type, path)
+            except ServiceUnavailable:
+                if time.monotonic() >= give_up:
+                    raise
+                await asyncio.sleep(_WAIT_SECONDS)
+
+    async def _move(self, job_id: str, storage_type: str, path: str) -> Job:
+        if not await self._files.is_available(for_writing=True):
+            raise ServiceUnavailable
         final = await self._files.resolve(storage_type, path)
         while True:
             job = await self._store.get(job_id)
@@ -74,7 +98,7 @@ class Moves:
                 except StaleJobError:
                     continue
                 return await self.finish(self._runs.hold(moving), taken_over=False)
-            await asyncio.sleep(_WAIT_FOR_OTHER_SECONDS)
+            await asyncio.sleep(_WAIT_SECONDS)
 
     async def finish(self, run: JobRun, *, taken_over: bool) -> Job:
         """Carry a move out.

@@ -19,12 +19,13 @@ from open_workshop_storage.core.errors import (
     ServiceUnavailable,
     StorageError,
     UploadFailed,
+    UploadNotAccepted,
 )
 from open_workshop_storage.core.facts import Packed
 from open_workshop_storage.core.job import Job, Stage
 from open_workshop_storage.core.store import JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
-from open_workshop_storage.services.manager.callbacks import Callbacks
+from open_workshop_storage.services.manager.callbacks import Callbacks, Outcome
 from open_workshop_storage.services.storage.disk import full_disk_is_no_space
 from open_workshop_storage.services.storage.workspaces import Workspaces, discard_parts, parts_of
 from open_workshop_storage.services.transfers.job_run import JobRun
@@ -100,6 +101,7 @@ class Runs:
 
         Raises:
             StorageError: What went wrong; the Manager is told of it.
+            UploadNotAccepted: The Manager does not want the packed file.
             ServiceUnavailable: The job went to another worker, which goes on with it.
         """
         outcome: Packed | StorageError
@@ -139,8 +141,18 @@ class Runs:
         delivery = self._tasks.start(self._callbacks.deliver(callback))
         if isinstance(outcome, StorageError):
             raise outcome
-        await delivery
+        await self._check_accepted(run.job, await delivery)
         return run.job
+
+    async def _check_accepted(self, job: Job, outcome: Outcome) -> None:
+        if outcome is Outcome.SETTLED:
+            # It has been settled before: well, if it had the file moved.
+            with suppress(ServiceUnavailable):
+                held = await self._store.get(job.job_id)
+                if held is not None and held.moved_bytes is None:
+                    raise UploadNotAccepted
+        elif outcome is Outcome.REFUSED:
+            raise UploadNotAccepted
 
     def _drop(self, run: JobRun) -> NoReturn:
         # The run's folder stays until the job's end: the received file in it is its successor's now.

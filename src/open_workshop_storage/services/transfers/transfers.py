@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
-from open_workshop_storage.core.claims import TransferClaims
+from open_workshop_storage.core.callback import callback_of
+from open_workshop_storage.core.claims import TransferClaims, TransferKind
 from open_workshop_storage.core.errors import (
     BadRequest,
     DownloadFailed,
@@ -114,18 +115,22 @@ class Transfers:
             StorageBusy: Too many uploads run.
             ServiceUnavailable: The store is away, or another worker took the job over.
             StorageError: The attempt ended with this error, and the Manager is told.
+            UploadNotAccepted: The file is packed, and the Manager does not want it.
             BadRequest: The token is one for a URL transfer.
         """
         if claims.download_url:
             raise BadRequest("Token is for a URL transfer")
         if self._lifetime.stopping.is_set():
             raise ServiceUnavailable
-        job = _uploading(claims, file_name, announced, await self._store.get(claims.job_id))
+        previous = await self._store.get(claims.job_id)
+        job = _uploading(claims, file_name, announced, previous)
         assert job.owner is not None
         async with AsyncExitStack() as entered:
             await entered.enter_async_context(self._slots.at_once(Slot.UPLOAD, job.owner))
             try:
-                job = await self._store.save(job, EventKind.STAGE)
+                # The end of the attempt before is none any more.
+                withdrawn = None if previous is None else callback_of(previous).jti
+                job = await self._store.save(job, EventKind.STAGE, withdrawn=withdrawn)
             except StaleJobError:
                 is_forgotten = await self._store.forgotten(job.job_id) is not None
                 raise (UploadFinished if is_forgotten else UploadInProgress) from None
@@ -229,8 +234,10 @@ class Transfers:
         await run.received(source, then, size, is_on_disk=is_on_disk)
 
     def _max_bytes(self, job: Job) -> int:
-        limit = job.claims.max_bytes
-        return self._settings.transfer_max_bytes if limit is None else limit
+        if job.claims.max_bytes is not None:
+            return job.claims.max_bytes
+        is_image = job.claims.transfer_kind is TransferKind.IMAGE
+        return self._settings.transfer_max_image_bytes if is_image else self._settings.transfer_max_bytes
 
 
 def _uploading(claims: TransferClaims, file_name: str, announced: int | None, previous: Job | None) -> Job:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jwt
 
 _ALGORITHM = "HS256"
-LEEWAY_SECONDS = 30
+_LEEWAY_SECONDS = 30
 """How far the Manager's clock may be from ours where a token's expiry or beginning is judged."""
 _LAST_SECOND = 2**40
 """Later expiries are as good as none, and too large for timers."""
@@ -66,7 +66,7 @@ def read_transfer_token(token: str, secret: str) -> TransferToken:
 
 def _decoded(token: str, secret: str, options: jwt.types.Options) -> dict[str, Any]:
     claims: dict[str, Any] = jwt.decode(
-        token, secret, algorithms=[_ALGORITHM], audience="storage", leeway=LEEWAY_SECONDS, options=options
+        token, secret, algorithms=[_ALGORITHM], audience="storage", leeway=_LEEWAY_SECONDS, options=options
     )
     return claims
 
