@@ -28,7 +28,8 @@ class Sender:
         self._task = asyncio.create_task(self._stand_still(forms))
 
     async def _stand_still(self, forms: UntrustedForms) -> None:
-        async with forms.admitted() as self.form:
+        self.form = UntrustedForm()
+        async with forms.admitted(self.form):
             self._admitted.set()
             await asyncio.Event().wait()
 
@@ -83,7 +84,8 @@ async def test_trusted_forms_do_not_count() -> None:
     forms = UntrustedForms(100)
     async with AsyncExitStack() as stack:
         for _ in range(10):
-            form = await stack.enter_async_context(forms.admitted())
+            form = UntrustedForm()
+            await stack.enter_async_context(forms.admitted(form))
             forms.add(form, 90)
             forms.trust(form)
         await asyncio.sleep(0.01)

@@ -21,7 +21,7 @@ from open_workshop_storage.core.errors import BadRequest, StorageError
 
 _LINGER_SECONDS = 20.0
 _LINGER_IDLE_SECONDS = 5.0
-_LINGER_MESSAGES = 16384
+_LINGER_MESSAGES = 4096
 
 
 class FailureMiddleware:

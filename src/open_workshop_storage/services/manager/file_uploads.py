@@ -72,8 +72,9 @@ class FileUploads:
             form = MultipartReader(boundary, "file")
         except FormError:
             raise BadRequest("Malformed form") from None
+        untrusted = UntrustedForm()
         try:
-            fields = await self._receive(form, chunks, received)
+            fields = await self._receive(form, untrusted, chunks, received)
             name = await self._name(fields)
             if not form.has_file:
                 raise BadRequest("File missing")
@@ -83,16 +84,19 @@ class FileUploads:
             else:
                 await self._files.put(received, name)
         finally:
-            await discard(workspace)
+            if untrusted.is_on_disk:
+                await discard(workspace)
         return fields["path"]
 
-    async def _receive(self, form: MultipartReader, chunks: AsyncIterator[bytes], target: Path) -> dict[str, str]:
+    async def _receive(
+        self, form: MultipartReader, untrusted: UntrustedForm, chunks: AsyncIterator[bytes], target: Path
+    ) -> dict[str, str]:
         limits = upload_limits(self._settings, self._settings.upload_max_bytes)
         try:
-            async with self._untrusted.admitted() as untrusted:
+            async with self._untrusted.admitted(untrusted):
                 file = self._file(form, untrusted, chunks)
                 # The form's size was announced, not the file's.
-                await receive(file, target, limits, None, lambda received: None)
+                await receive(file, target, limits, None, lambda received: None, on_start=untrusted.begin_file)
             if not form.complete:
                 raise FormError
             return form.texts()

@@ -18,12 +18,18 @@ class UntrustedForm:
     Attributes:
         received: Bytes of its file so far.
         is_dropped: Whether it had to make room for another form.
+        is_on_disk: Whether some of its file may be on the disk.
     """
 
     def __init__(self) -> None:
         self.received = 0
         self.is_dropped = False
+        self.is_on_disk = False
         self.time_limit = asyncio.timeout(_TOKEN_SECONDS)
+
+    def begin_file(self, block: bytes) -> None:
+        """Note that the first block of the file is about to be written."""
+        self.is_on_disk = True
 
     def end_at(self, when: float | None) -> None:
         """Change when the form's time is up, by the loop's clock, unless it is up already."""
@@ -47,19 +53,18 @@ class UntrustedForms:
         self._forms: dict[UntrustedForm, None] = {}
 
     @asynccontextmanager
-    async def admitted(self) -> AsyncIterator[UntrustedForm]:
+    async def admitted(self, form: UntrustedForm) -> AsyncIterator[None]:
         """Receive a form inside the block, which ends when the form has to make room or its time is up.
 
         Raises:
             ServiceUnavailable: Another form took its place.
             UploadTimedOut: Its token did not come in time.
         """
-        form = UntrustedForm()
         try:
             async with form.time_limit:
                 self._forms[form] = None
                 self._make_room()
-                yield form
+                yield
         except TimeoutError:
             raise ServiceUnavailable if form.is_dropped else UploadTimedOut from None
         finally:
@@ -80,6 +85,7 @@ class UntrustedForms:
 
     def trust(self, form: UntrustedForm) -> None:
         """Lift all bounds from a form, since its token is right."""
+        form.is_on_disk = True
         if form in self._forms:
             del self._forms[form]
             form.end_at(None)
