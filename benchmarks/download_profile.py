@@ -110,7 +110,7 @@ async def _call(app: ASGIApp, runtime: Runtime, path: str = _PUBLIC, *headers: t
 
 
 async def _receive() -> Message:
-    raise AssertionError("nobody asks")
+    raise AssertionError("not asked for")
 
 
 async def _send(message: Message) -> None:

@@ -1,4 +1,4 @@
-"""Progress: how soon it reaches all who watch, and what watching costs."""
+"""Progress: how soon it reaches all sockets, and what they cost."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def measure(folder: Path) -> Findings:
 @contextmanager
 def _loader(folder: Path, redis_url: str = "", **settings: object) -> Iterator[Services]:
     folder.mkdir(exist_ok=True)
-    # Nobody hears of the uploads that are broken off in the end.
+    # The uploads that are broken off in the end are not reported.
     with running_services(
         folder, redis_url, ("loader",), None, MANAGER_URL="http://127.0.0.1:9", **settings
     ) as services:
@@ -66,7 +66,7 @@ def _redis_loader(folder: Path, **settings: object) -> Iterator[Services]:
 
 
 def _spread(services: Services, name: str, goal: float, worst_goal: float) -> list[Row]:
-    """Send a body piece by piece, and see when each piece is known to the last of all who watch."""
+    """Send a body piece by piece, and see when the last socket knows of each piece."""
     ticket = services.ticket()
     sent: dict[int, float] = {}
     with _watching(services, [ticket] * _SOCKETS) as sockets, _bodies(services, [ticket]) as (body,):
@@ -153,7 +153,7 @@ def _watching(services: Services, tickets: Sequence[Ticket]) -> Iterator[Sockets
 
 @contextmanager
 def _bodies(services: Services, tickets: Sequence[Ticket]) -> Iterator[list[socket.socket]]:
-    """Begin uploads whose bodies are sent by whoever asked for them."""
+    """Begin uploads whose bodies the caller sends."""
     parts = urlsplit(services.loader)
     with ExitStack() as stack:
         connections = []

@@ -20,7 +20,7 @@ class Row:
     Attributes:
         goal: What the median is to be at least, or at most if `at_most`.
         values: What each round gave.
-        detail: The figures behind the ratio.
+        detail: The measurements behind the ratio.
     """
 
     name: str

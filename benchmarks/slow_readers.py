@@ -19,7 +19,7 @@ bounds the large blocks of all clients together, and gives small ones to the res
 
 
 def measure(folder: Path) -> Findings:
-    """Hold downloads of a gigabyte open that nobody reads, each kind against a distributor of its own."""
+    """Hold downloads of a gigabyte open without reading, each kind against a distributor of its own."""
     rows = []
     with stage(folder) as servers:
         servers.stored("resource/large.bin", _GIB)

@@ -179,7 +179,7 @@ def make_archive(folder: Path) -> Path:
         # Compressed little, as it is only there to be unpacked.
         command = ["7z", "a", "-bso0", "-bsp0", "-mx=1", "-scsUTF-8", str(archive), f"@{names}"]
         done = subprocess.run(command, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True)
-        # 1 is a warning, such as for a file that has gone meanwhile.
+        # 1 is a warning, such as for a file that has gone since.
         if done.returncode > 1:
             raise DemoFailed(f"7z cannot pack files of this machine:\n{done.stderr}")
         if archive.stat().st_size >= SOURCE_BYTES:
@@ -205,7 +205,7 @@ def batches_of_files() -> Iterator[list[str]]:
 
 @contextmanager
 def service(name: str, usual_port: int, folder: Path) -> Iterator[Server]:
-    """Run one service until the block ends, and show what it printed if the demo fails meanwhile.
+    """Run one service until the block ends, and show what it printed if the demo fails.
 
     Raises:
         DemoFailed: It is not ready to work.

@@ -185,7 +185,7 @@ async def test_progress_rises_to_a_hundred(sent: bytes, workbench: Workbench) ->
         assert percents[-1] == 100
 
 
-async def test_progress_of_a_longer_work_is_told_meanwhile(workbench: Workbench) -> None:
+async def test_progress_of_longer_work_is_told_while_it_runs(workbench: Workbench) -> None:
     workbench.extracted.mkdir()
     for number in range(2):
         (workbench.extracted / str(number)).write_bytes(random.Random(number).randbytes(3_000_000))

@@ -91,7 +91,7 @@ class Sender:
         self._timeline = timeline
 
     async def send(self, transfer: Transfer) -> None:
-        """Bring a transfer to its end; whoever calls this limits its time."""
+        """Bring a transfer to its end; the caller limits its time."""
         attempt = self._upload if transfer.planned.way == "upload" else self._start
         while not self._has_ended(transfer):
             transfer.requests += 1

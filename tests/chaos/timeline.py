@@ -22,9 +22,9 @@ class Timeline:
         """Write something down."""
         self._notes.append((self.now, text))
 
-    def about(self, who: str) -> list[str]:
+    def about(self, subject: str) -> list[str]:
         """Return the notes that begin with a name."""
-        return [f"{at:6.2f}  {text}" for at, text in self._notes if text.startswith(who)]
+        return [f"{at:6.2f}  {text}" for at, text in self._notes if text.startswith(subject)]
 
     def __str__(self) -> str:
         return "\n".join([f"What happened from {self._began_at} on:", *self.about("")])

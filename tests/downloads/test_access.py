@@ -271,7 +271,7 @@ async def test_a_refusal_is_shared_too_by_those_who_wait_for_it(service: Service
     assert len(service.requests) == 1
 
 
-async def test_whoever_leaves_while_asking_takes_nobody_along(service: Service, access: AccessService) -> None:
+async def test_a_client_that_leaves_while_asking_takes_no_other_along(service: Service, access: AccessService) -> None:
     service.answers = [None, answer("200 OK", ALLOWED)]
     first = asyncio.create_task(access.check("1", {}))
     second = asyncio.create_task(access.check("1", {}))

@@ -72,7 +72,7 @@ async def redis_goes_away_and_comes_back(start_services: ServiceStarter, folder:
         assert (await sockets[tested.ticket].finish())[-1]["event"] == "complete"
         await assert_arrived(services, tested.ticket, SMALL_MOD)
         for fetch in (fetched, extracted, tested):
-            assert len(fetch.origin.requests) == 1, "nobody took a job from a worker that is alive"
+            assert len(fetch.origin.requests) == 1, "no worker took a job from one that is alive"
 
 
 async def assert_new_transfers_are_put_off(services: Services, http: httpx.AsyncClient) -> None:

@@ -91,7 +91,7 @@ async def workers_sleep_at_each_point_while_another_host_goes_on(start_services:
         assert (await awake.answer).status_code == 200
 
 
-async def all_workers_sleep_and_nobody_goes_on(start_services: ServiceStarter, folder: Path) -> None:
+async def all_workers_sleep_and_no_job_is_taken(start_services: ServiceStarter, folder: Path) -> None:
     """SIGSTOP of all workers there are for longer than their leases, as of a frozen host: once awake, they go on."""
     async with AsyncExitStack() as stack:
         redis = stack.enter_context(redis_server(folder))

@@ -22,7 +22,7 @@ PREFIXES = {"loader": "/loader", "distributor": "/distributor"}
 
 
 class Visitor:
-    """Somebody who tries each operation of the Swagger pages.
+    """A visitor of the Swagger pages that tries each operation.
 
     Attributes:
         left: Those not tried yet, by their ids, each with the base URL of its service.

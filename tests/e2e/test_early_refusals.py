@@ -32,7 +32,7 @@ def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
 
 
 def answer_to_beginning(loader: Server, token: str, announced: int) -> str:
-    """Send the beginning of a form and no more; return what is answered meanwhile."""
+    """Send the beginning of a form and no more; return the answer that comes before its end."""
     head = (
         "POST /upload HTTP/1.1\r\nHost: storage\r\nContent-Type: multipart/form-data; boundary=b\r\n"
         f"Content-Length: {announced}\r\n\r\n"

@@ -111,7 +111,7 @@ async def test_a_connection_without_a_whole_request_is_closed(app: str, start_se
 
 
 @pytest.mark.parametrize("app", SERVICES)
-async def test_silent_connections_keep_nobody_out(
+async def test_silent_connections_keep_no_client_out(
     app: str, start_services: ServiceStarter, http: httpx.AsyncClient
 ) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -126,7 +126,7 @@ async def test_silent_connections_keep_nobody_out(
         assert (await http.get(f"{services.servers[app].url}/{app}/readyz")).json() == {"status": "ready"}
 
 
-async def test_who_stops_reading_is_cut_off_and_who_reads_slowly_is_not(start_services: ServiceStarter) -> None:
+async def test_clients_that_stop_reading_are_cut_off_and_slow_ones_are_not(start_services: ServiceStarter) -> None:
     services = start_services(apps=["distributor"], CLIENT_STALL_TIMEOUT_SECONDS=1)
     server = services.servers["distributor"]
     services.stored("resource/large.bin", bytes(LARGE))

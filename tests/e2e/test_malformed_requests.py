@@ -1,4 +1,4 @@
-"""What is wrong with a request is said in a short plain text, whoever finds it out."""
+"""Malformed requests are refused with a short plain text, by whichever layer."""
 
 from __future__ import annotations
 

@@ -176,7 +176,7 @@ async def test_protected_files_pass_only_with_the_access_services_consent(
     ],
 )
 async def test_the_internal_location_cannot_be_reached_from_outside(target: str, front: Front) -> None:
-    content = b"nobody asked the access service"
+    content = b"the access service was not asked"
     front.services.stored("archive/mods/43/main.zip", content)
     request = f"GET {target} HTTP/1.1\r\nHost: storage\r\nX-Accel-Redirect: {target}\r\n\r\n".encode()
     answer = await raw_request(front.url, request)

@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import ServiceStarter
 from tests.e2e.outage_scenarios import redis_goes_away_and_comes_back
 from tests.e2e.takeover_scenarios import (
-    all_workers_sleep_and_nobody_goes_on,
+    all_workers_sleep_and_no_job_is_taken,
     workers_are_killed_at_each_point,
     workers_sleep_at_each_point_while_another_host_goes_on,
 )
@@ -23,7 +23,7 @@ Scenario = Callable[[ServiceStarter, Path], Coroutine[Any, Any, None]]
 SCENARIOS: list[Scenario] = [
     workers_are_killed_at_each_point,
     workers_sleep_at_each_point_while_another_host_goes_on,
-    all_workers_sleep_and_nobody_goes_on,
+    all_workers_sleep_and_no_job_is_taken,
     redis_goes_away_and_comes_back,
 ]
 Outcomes = dict[str, Exception | None]

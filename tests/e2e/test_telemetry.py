@@ -29,7 +29,7 @@ pytestmark = pytest.mark.anyio
 
 ARCHIVE = seven_zip_of(SMALL_MOD)
 STAGES = ["uploading", "uploaded", "extracting", "repacking"]
-COOKIE = "cookie-that-nobody-else-may-see"
+COOKIE = "cookie-that-only-the-access-service-may-see"
 UNITS = {
     "storage.transfers": "{transfer}",
     "storage.stage.duration": "s",
@@ -132,11 +132,11 @@ async def test_a_transfer_is_one_trace_over_grpc_whichever_workers_serve_it(
     # What runs in the background makes no traces.
     assert all(name.startswith(("GET /", "POST /", "WS /")) for name in roots), roots
     assert parent_of(receiver, one(receiver, "access check")) == "GET /download/{type}/{path}"
-    workers = {figure.resource["service.instance.id"] for figure in receiver.figures if "slots" in figure.name}
+    workers = {metric.resource["service.instance.id"] for metric in receiver.metrics if "slots" in metric.name}
     assert len(workers) == REDIS_WORKERS
 
 
-async def test_figures_answer_what_operators_ask(
+async def test_metrics_answer_what_operators_ask(
     receiver: Receiver, start_services: ServiceStarter, http: httpx.AsyncClient
 ) -> None:
     # All three signals go to the receiver, though the DSN names another host.
@@ -158,20 +158,20 @@ async def test_figures_answer_what_operators_ask(
     await asyncio.to_thread(stop, services)
     assert receiver.paths == {"/v1/traces", "/v1/metrics", "/v1/logs"}
     assert_no_secret(receiver, services, ticket)
-    figure = receiver.sum
-    assert figure("storage.transfers", kind="archive", origin="upload", outcome="success") == 1
-    assert figure("storage.transfers", outcome="corrupt_archive") == 1
-    assert all(figure("storage.stage.duration", stage=stage) for stage in STAGES)
-    assert figure("storage.bytes", step="received") == len(ARCHIVE)
-    assert figure("storage.bytes", step="moved") == (services.main_dir / ticket.path).stat().st_size
-    assert figure("storage.callbacks", outcome="delivered") == 2
-    assert (figure("storage.blurhashes", source="computed"), figure("storage.blurhashes", source="memory")) == (1, 1)
-    assert figure("http.server.request.duration", http_route="/download/{type}/{path}") == 1
+    metric = receiver.sum
+    assert metric("storage.transfers", kind="archive", origin="upload", outcome="success") == 1
+    assert metric("storage.transfers", outcome="corrupt_archive") == 1
+    assert all(metric("storage.stage.duration", stage=stage) for stage in STAGES)
+    assert metric("storage.bytes", step="received") == len(ARCHIVE)
+    assert metric("storage.bytes", step="moved") == (services.main_dir / ticket.path).stat().st_size
+    assert metric("storage.callbacks", outcome="delivered") == 2
+    assert (metric("storage.blurhashes", source="computed"), metric("storage.blurhashes", source="memory")) == (1, 1)
+    assert metric("http.server.request.duration", http_route="/download/{type}/{path}") == 1
     failed = {span.attributes.get("error.type") for span in receiver.spans if span.failed}
     assert "corrupt_archive" in failed
 
 
-async def test_figures_tell_what_is_under_way_in_units_that_they_name(
+async def test_metrics_tell_what_is_under_way_in_units_that_they_name(
     receiver: Receiver, start_services: ServiceStarter, http: httpx.AsyncClient
 ) -> None:
     services = start_services(
@@ -195,9 +195,9 @@ async def test_figures_tell_what_is_under_way_in_units_that_they_name(
     def is_told() -> bool:
         """Return whether the latest of each is as wanted."""
         of_downloads = (
-            figure for figure in receiver.figures if figure.attributes.get("slot", "download") == "download"
+            metric for metric in receiver.metrics if metric.attributes.get("slot", "download") == "download"
         )
-        latest = {figure.name: figure.value for figure in of_downloads}
+        latest = {metric.name: metric.value for metric in of_downloads}
         return wanted.items() <= latest.items()
 
     async with AsyncExitStack() as stack:
@@ -209,7 +209,7 @@ async def test_figures_tell_what_is_under_way_in_units_that_they_name(
         fetch.file.go_on.set()
     assert 0 < receiver.values("storage.callbacks.oldest")[-1] < PATIENCE_SECONDS
     assert 0 < receiver.values("storage.disk.free")[-1] <= shutil.disk_usage(services.main_dir).total
-    units = {figure.name: figure.unit for figure in receiver.figures if figure.name.startswith("storage.")}
+    units = {metric.name: metric.unit for metric in receiver.metrics if metric.name.startswith("storage.")}
     assert units == UNITS
     documented = (PROJECT / "docs" / "DEPLOYMENT.md").read_text()
     assert set(re.findall(r"`(storage\.[a-z.]+)`", documented)) == set(UNITS)
@@ -223,7 +223,7 @@ async def test_settings_mean_the_same_over_both_protocols(
         apps=["app"],
         UPTRACE_DSN=receiver.dsn(),
         UPTRACE_OTLP_PROTOCOL=protocol,
-        # It does not say where figures and logs go, so the DSN does.
+        # It does not say where metrics and logs go, so the DSN does.
         UPTRACE_OTLP_TRACES_URL=f"{receiver.http_url}/elsewhere/traces",
         UPTRACE_FASTAPI_EXCLUDED_URLS="healthz$, /transfer/m[aeiou]ve",
         UPTRACE_FASTAPI_EXCLUDE_SPANS="receive, send, operation",
@@ -238,7 +238,7 @@ async def test_settings_mean_the_same_over_both_protocols(
     assert receiver.paths == ({"/elsewhere/traces", "/v1/metrics", "/v1/logs"} if protocol == "http" else set())
     named = {"service.name": "workshop", "service.version": "1.2.3", "deployment.environment": "tests"}
     resources = [one.resource for one in receiver.spans]
-    resources += [one.resource for one in receiver.figures] + [one.resource for one in receiver.lines]
+    resources += [one.resource for one in receiver.metrics] + [one.resource for one in receiver.lines]
     assert all(named.items() <= resource.items() for resource in resources)
     names = {span.name for span in receiver.spans}
     assert {"POST /transfer/upload", "repacking", "move"} <= names
@@ -288,7 +288,7 @@ async def test_without_a_dsn_nothing_is_loaded_or_asked_for_telemetry(tmp_path: 
         for worker in loader.workers():
             mapped = Path(f"/proc/{worker}/maps").read_text()
             assert "pydantic_core" in mapped and "grpc" not in mapped
-        # Before there are transfers, nothing but the figures needs it.
+        # Before there are transfers, nothing but the metrics needs it.
         assert "cmdstat_zcard" not in client.info("commandstats")
 
 

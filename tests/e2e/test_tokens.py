@@ -1,4 +1,4 @@
-"""Who may transfer what: JWTs of every kind, and where they may stand."""
+"""Which transfers a token allows: JWTs of every kind, and where they may stand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Transfers that are kept half done, for tests of what may die meanwhile."""
+"""Transfers that are kept half done, for tests of processes that die during them."""
 
 from __future__ import annotations
 

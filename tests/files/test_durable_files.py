@@ -33,7 +33,7 @@ def test_a_copy_that_is_stopped_leaves_the_target_as_it_was(tmp_path: Path) -> N
     assert target.read_bytes() == b"old"
 
 
-def test_a_source_that_another_process_has_moved_meanwhile_replaces_nothing(tmp_path: Path) -> None:
+def test_a_source_that_another_process_has_moved_since_replaces_nothing(tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     target.write_bytes(b"newer")
     with pytest.raises(FileNotFoundError):

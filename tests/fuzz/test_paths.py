@@ -1,4 +1,4 @@
-"""Names that nobody should send, against what the file system itself says of them."""
+"""Hostile names, against what the file system itself says of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from open_workshop_storage.utils.files.paths import PathEscapes, PathUnusable, find_inside, resolve_inside
 from tests.support.services import Services
 
-SECRET = b"this is outside of every folder that anybody may read"
+SECRET = b"this is outside of every folder that clients may read"
 
 PARTS = st.sampled_from(
     ["..", ".", "", "a", "b", "file", "in", "out", "up", "loop", "outside", "secret", "…", "\0", " "]

@@ -188,7 +188,7 @@ async def test_no_time_limit_means_none() -> None:
         assert await fetched(fetcher(idle_seconds=0), origin.url) == b"file"
 
 
-async def test_gzip_that_nobody_asked_for_is_unpacked() -> None:
+async def test_gzip_that_was_not_asked_for_is_unpacked() -> None:
     packed = gzip.compress(BODY) + gzip.compress(b"second member")
     async with running_origin(reply(200, 'ETag: "v1"', "Content-Encoding: x-gzip", body=packed)) as origin:
         async with fetcher().open(origin.url) as response:
@@ -392,7 +392,7 @@ async def silent_port() -> AsyncIterator[int]:
     """A port where connections are taken and nothing is ever said, and which ends with its clients."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener.getsockname()[1]
-        # Whoever connected must have left by now.
+        # The client must have left by now.
         connection, _ = listener.accept()
         connection.settimeout(5)
         while connection.recv(65536):

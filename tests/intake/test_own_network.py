@@ -16,7 +16,7 @@ NAMESPACE = ["unshare", "--user", "--map-root-user", "--net", "--mount"]
 
 @pytest.mark.skipif(
     subprocess.run([*NAMESPACE, "true"], capture_output=True).returncode != 0,
-    reason="this system lets nobody have a network of their own",
+    reason="this user may not have a network of its own",
 )
 def test_no_answer_of_a_name_server_leads_inside() -> None:
     command = [*NAMESPACE, sys.executable, "-m", "tests.support.own_network"]

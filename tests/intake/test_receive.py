@@ -170,7 +170,7 @@ async def test_a_body_that_is_given_up_ends_no_sooner_than_what_is_being_written
                 await asyncio.sleep(0.01)
             for _ in range(3):
                 receiving.cancel()
-                # Nobody else may get the file's descriptor as long as something writes to it.
+                # The file's descriptor must not be used again as long as something writes to it.
                 ended, _ = await asyncio.wait([receiving], timeout=0.1)
                 assert not ended
         with pytest.raises(asyncio.CancelledError):

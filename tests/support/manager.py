@@ -84,7 +84,7 @@ class AccessRequest:
 
 
 class StandIn:
-    """Signs transfer tokens, takes callbacks, moves files while it handles them, and answers who may download.
+    """Signs transfer tokens, takes callbacks, moves files while it handles them, and allows downloads.
 
     Every callback is answered 200 after the move, and every download allowed, unless scripted otherwise. A callback
     whose move fails for a reason that may pass is answered 502, so that it comes again.

@@ -11,7 +11,7 @@ import pytest
 
 
 class MountRefusedError(Exception):
-    """This machine lets nobody like us mount anything: who is not root, or in most containers."""
+    """This user may not mount anything: it is not root, or in a container."""
 
 
 @contextmanager

@@ -106,7 +106,7 @@ def _nginx(folder: Path, http: str, port: int, known_path: str, known_status: in
     temporary = "".join(
         f"{kind}_temp_path {folder}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
-    # Its workers would change to a user who may not see the tests' folders.
+    # Its workers would change to a user that may not see the tests' folders.
     user = "user root;" if os.geteuid() == 0 else ""
     config = folder / "nginx.conf"
     config.write_text(f"""{user}

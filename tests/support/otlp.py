@@ -35,7 +35,7 @@ class Span:
 
 
 @dataclass(frozen=True)
-class Figure:
+class Metric:
     """One data point of a metric: its value, or for a histogram the count of what it holds."""
 
     name: str
@@ -68,7 +68,7 @@ class Receiver:
     http_url: str = ""
     grpc_url: str = ""
     spans: list[Span] = field(default_factory=list)
-    figures: list[Figure] = field(default_factory=list)
+    metrics: list[Metric] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
     raw: list[bytes] = field(default_factory=list)
     dsns: set[str] = field(default_factory=set)
@@ -82,10 +82,10 @@ class Receiver:
         """Return all points of a metric that have these attributes, dots in their names as `_`, the latest last."""
         wanted = attributes.items()
         return [
-            figure.value
-            for figure in self.figures
-            if figure.name == name
-            and wanted <= {key.replace(".", "_"): v for key, v in figure.attributes.items()}.items()
+            metric.value
+            for metric in self.metrics
+            if metric.name == name
+            and wanted <= {key.replace(".", "_"): v for key, v in metric.attributes.items()}.items()
         ]
 
     def sum(self, name: str, **attributes: object) -> float:
@@ -95,7 +95,7 @@ class Receiver:
     def take(self, signal: str, body: bytes) -> None:
         """Take in what a request brought."""
         self.raw.append(body)
-        {"traces": self._take_spans, "metrics": self._take_figures, "logs": self._take_lines}[signal](body)
+        {"traces": self._take_spans, "metrics": self._take_metrics, "logs": self._take_lines}[signal](body)
 
     def _take_spans(self, body: bytes) -> None:
         request = trace_service_pb2.ExportTraceServiceRequest.FromString(body)
@@ -114,7 +114,7 @@ class Receiver:
                     )
                 )
 
-    def _take_figures(self, body: bytes) -> None:
+    def _take_metrics(self, body: bytes) -> None:
         request = metrics_service_pb2.ExportMetricsServiceRequest.FromString(body)
         for group in request.resource_metrics:
             for metric in (metric for scope in group.scope_metrics for metric in scope.metrics):
@@ -122,7 +122,7 @@ class Receiver:
                     fields = {descriptor.name for descriptor, _ in point.ListFields()}
                     value = point.count if "count" in fields else point.as_int or point.as_double
                     described = (_attributes(point.attributes), _attributes(group.resource.attributes))
-                    self.figures.append(Figure(metric.name, metric.unit, value, *described))
+                    self.metrics.append(Metric(metric.name, metric.unit, value, *described))
 
     def _take_lines(self, body: bytes) -> None:
         request = logs_service_pb2.ExportLogsServiceRequest.FromString(body)

@@ -107,7 +107,7 @@ def connections(pid: int, port: int) -> int:
 
 
 def keepalive_timers(port: int) -> list[bool]:
-    """Tell of each established TCP connection that was accepted on a local port whether its peer is to be probed."""
+    """Tell of each established TCP connection that was accepted on a local port whether its client is to be probed."""
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     here = [fields for fields in lines if int(fields[1].rpartition(":")[2], 16) == port and fields[3] == _ESTABLISHED]
     return [fields[5].startswith(_KEEPALIVE) for fields in here]

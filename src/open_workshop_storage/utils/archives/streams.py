@@ -32,7 +32,7 @@ async def read_decompressed(
     read: Read,
     on_percent: Callable[[float], None] | None = None,
 ) -> None:
-    """Have `7z` decompress all that is in a file, and read it in a thread meanwhile.
+    """Have `7z` decompress all that is in a file, and read the result in a thread while it does.
 
     Args:
         type_switch: The switch that names the compression to `7z`.
@@ -55,7 +55,7 @@ async def read_decompressed(
 
     read_end, write_end = os.pipe()
     with open(read_end, "rb", buffering=0) as output, open(write_end, "wb", buffering=0) as entrance:
-        # One who holds many pipes may not enlarge another.
+        # A user with many pipes may not enlarge another.
         with contextlib.suppress(PermissionError):
             fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         # Two tasks side by side, so that a cancellation kills 7z, which ends the stream, which ends the reading.
