@@ -170,9 +170,9 @@ async def test_a_transfer_without_a_usable_token_is_refused(
     operation_id: str, services: Services, http: httpx.AsyncClient
 ) -> None:
     path = OPERATIONS[operation_id][1].path
-    for query in ("", "token", "token=", "token=x&token=", "a" * 9000):
+    for query in ("", "token", "token=", "token=x&token=", "a" * 8000):
         assert await refusal(services, http, operation_id, path=f"{path}?{query}") == (401, "Token not found"), query
-    for query in ("token=%ff", "token=a.b.c", "token=%00", "token=" + "a" * 9000):
+    for query in ("token=%ff", "token=a.b.c", "token=%00", "token=" + "a" * 8000):
         assert await refusal(services, http, operation_id, path=f"{path}?{query}") == (403, "Access denied"), query
 
 
