@@ -17,17 +17,18 @@ from starlette.types import Receive, Scope, Send
 
 from open_workshop_storage.services.downloads.access import AccessService
 from open_workshop_storage.services.downloads.downloads import Downloads
+from open_workshop_storage.services.downloads.unpacked_sizes import UnpackedSizes
 from open_workshop_storage.services.storage.local import LocalFiles
 from open_workshop_storage.utils.files.paths import partial_path
 from open_workshop_storage.utils.http.dates import parse_date
 from open_workshop_storage.utils.net.connections import Connections
 from tests.conftest import ServiceStarter
-from tests.support.archives import SMALL_MOD, zip_of
+from tests.support.archives import SMALL_MOD, seven_zip_of, zip_of
 from tests.support.client import PATIENCE_SECONDS, raw_request
 from tests.support.configs import Secrets
 from tests.support.in_process import make_settings
 from tests.support.manager import AccessAnswer
-from tests.support.processes import children, faults_of_ended_children
+from tests.support.processes import python_children
 from tests.support.services import Services
 
 pytestmark = pytest.mark.anyio
@@ -326,14 +327,18 @@ async def test_unpacked_bytes_are_read_once_for_each_version(distributing: Servi
     assert await told() == "12"
 
 
-async def test_a_head_starts_no_process(distributing: Services, http: httpx.AsyncClient) -> None:
-    (worker,) = distributing.servers["distributor"].workers()
-    before = children(worker), faults_of_ended_children(worker)
-    for number, content in enumerate((zip_of(SMALL_MOD), zip_of(SMALL_MOD)[:-30], b"7z\xbc\xaf\x27\x1c" + bytes(60))):
+async def test_few_processes_read_all_directories(distributing: Services, http: httpx.AsyncClient) -> None:
+    contents = (zip_of(SMALL_MOD), zip_of(SMALL_MOD)[:-30], b"7z\xbc\xaf\x27\x1c" + bytes(60), seven_zip_of(SMALL_MOD))
+    urls = []
+    for number in range(20):
         name = f"archive/mods/34/{number}.zip"
-        distributing.stored(name, content)
-        assert (await http.head(f"{distributing.distributor}/download/{name}")).status_code == 200
-    assert (children(worker), faults_of_ended_children(worker)) == before
+        distributing.stored(name, contents[number % len(contents)])
+        urls.append(f"{distributing.distributor}/download/{name}")
+    answers = await asyncio.gather(*map(http.head, urls))
+    told = [answer.headers.get("x-unpacked-bytes") for answer in answers]
+    size = str(sum(map(len, SMALL_MOD.values())))
+    assert told == [size, None, None, size] * 5
+    assert 1 <= len(python_children(distributing.servers["distributor"].process.pid)) <= 2
 
 
 async def test_a_conditional_request_for_a_protected_file_is_judged_first(
@@ -388,7 +393,8 @@ async def test_a_client_that_leaves_in_the_middle_frees_the_file(distributing: S
     target = distributing.stored("resource/left.bin", b"")
     os.truncate(target, 1 << 40)
     _, writer = await begin(distributing, "resource/left.bin", "Range: bytes=0-")
-    (worker,) = distributing.servers["distributor"].workers()
+    server = distributing.servers["distributor"]
+    (worker,) = set(server.workers()) - set(python_children(server.process.pid))
 
     def is_open() -> bool:
         return any(os.path.realpath(entry) == str(target) for entry in Path(f"/proc/{worker}/fd").iterdir())
@@ -415,7 +421,9 @@ async def test_a_file_replaced_between_look_up_and_answer_is_sent_in_its_new_ver
 
     transport = httpx.ASGITransport(answer)
     async with httpx.AsyncClient(transport=transport, base_url="http://storage") as client:
-        downloads = Downloads(files, AccessService(Connections(1, 0), "http://storage", 1), settings)
+        downloads = Downloads(
+            files, AccessService(Connections(1, 0), "http://storage", 1), UnpackedSizes(files), settings
+        )
         whole = await client.get("/")
         part = await client.get("/", headers={"Range": "bytes=-7"})
     assert (whole.status_code, whole.content) == (200, b"the new version")
@@ -427,9 +435,8 @@ async def test_names_that_are_ignored_take_no_place_among_remembered_answers(tmp
     (tmp_path / "resource").mkdir()
     (tmp_path / "resource/x.txt").write_bytes(b"x")
     os.utime(tmp_path / "resource/x.txt", (1, 1))
-    downloads = Downloads(
-        LocalFiles(tmp_path), AccessService(Connections(1, 0), "http://storage", 1), make_settings(tmp_path, Secrets())
-    )
+    files, settings = LocalFiles(tmp_path), make_settings(tmp_path, Secrets())
+    downloads = Downloads(files, AccessService(Connections(1, 0), "http://storage", 1), UnpackedSizes(files), settings)
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         name = scope["query_string"].decode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -12,38 +12,17 @@ import pytest
 from open_workshop_storage.services.downloads.unpacked_sizes import UnpackedSizes
 from open_workshop_storage.services.storage.files import Facts, StoredFile
 from open_workshop_storage.services.storage.local import LocalFiles
-from tests.support.archives import zip_of
+from tests.support.archives import seven_zip_of, zip_of
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def stored(tmp_path: Path) -> Path:
-    (tmp_path / "archive").mkdir()
-    return tmp_path / "archive" / "x.zip"
-
-
-async def test_the_size_of_each_version_is_read_once(stored: Path, tmp_path: Path) -> None:
-    files = LocalFiles(tmp_path)
-    sizes = UnpackedSizes(files)
-    stored.write_bytes(zip_of({"a": b"x" * 10}))
-    first = await files.find("archive", "x.zip")
-    assert await sizes.get(first) == 10
-    stored.unlink()
-    assert await sizes.get(first) == 10
-    stored.write_bytes(zip_of({"a": b"x" * 10, "b": b"y" * 5}))
-    assert await sizes.get(await files.find("archive", "x.zip")) == 15
-
-
-async def test_what_is_kept_with_a_file_is_believed_and_the_file_not_read(tmp_path: Path) -> None:
-    files = LocalFiles(tmp_path)
-    (tmp_path / "source").write_bytes(b"no archive")
-    await files.put(tmp_path / "source", "archive/x.zip", Facts(77))
-    assert await UnpackedSizes(files).get(await files.find("archive", "x.zip")) == 77
-
-
 class CountingFiles(LocalFiles):
-    """Counts how often a file is read."""
+    """Counts how often a file is read.
+
+    Attributes:
+        reads: How often.
+    """
 
     reads = 0
 
@@ -55,24 +34,64 @@ class CountingFiles(LocalFiles):
             yield path
 
 
-async def test_requests_at_the_same_time_read_a_directory_once(stored: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def files(tmp_path: Path) -> CountingFiles:
+    return CountingFiles(tmp_path)
+
+
+@pytest.fixture
+async def sizes(files: CountingFiles) -> AsyncIterator[UnpackedSizes]:
+    async with aclosing(UnpackedSizes(files)) as sizes:
+        yield sizes
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Path:
+    (tmp_path / "archive").mkdir()
+    return tmp_path / "archive" / "x.zip"
+
+
+async def test_the_size_of_each_version_is_read_once(stored: Path, files: CountingFiles, sizes: UnpackedSizes) -> None:
     stored.write_bytes(zip_of({"a": b"x" * 10}))
-    files = CountingFiles(tmp_path)
-    sizes, found = UnpackedSizes(files), await files.find("archive", "x.zip")
-    assert await asyncio.gather(*(sizes.get(found) for _ in range(20))) == [10] * 20
-    assert files.reads == 1
+    first = await files.find("archive", "x.zip")
+    assert await asyncio.gather(*(sizes.get(first) for _ in range(20))) == [10] * 20
+    assert await sizes.get(first) == 10 and files.reads == 1
+    stored.write_bytes(zip_of({"a": b"x" * 10, "b": b"y" * 5}))
+    assert await sizes.get(await files.find("archive", "x.zip")) == 15
 
 
-@pytest.mark.parametrize("content", [b"", b"no archive", zip_of({"a": b"x"})[:-10]])
-async def test_what_cannot_be_read_has_no_size(content: bytes, stored: Path, tmp_path: Path) -> None:
-    files = LocalFiles(tmp_path)
+async def test_what_is_kept_with_a_file_is_believed_and_the_file_not_read(
+    tmp_path: Path, files: CountingFiles, sizes: UnpackedSizes
+) -> None:
+    (tmp_path / "source").write_bytes(b"no archive")
+    await files.put(tmp_path / "source", "archive/x.zip", Facts(77))
+    assert await sizes.get(await files.find("archive", "x.zip")) == 77
+    assert files.reads == 0
+
+
+async def test_an_archive_of_7z_has_a_size_unless_it_is_encrypted(
+    stored: Path, files: CountingFiles, sizes: UnpackedSizes
+) -> None:
+    entries = {"a": b"x" * 10, "folder/b": b"y" * 5, "empty": b""}
+    for switches, size in (([], 15), (["-psecret"], None), (["-psecret", "-mhe=on"], None)):
+        stored.write_bytes(seven_zip_of(entries, *switches))
+        assert await sizes.get(await files.find("archive", "x.zip")) == size
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no archive", zip_of({"a": b"x"})[:-10], b"7z\xbc\xaf\x27\x1c" + bytes(60), seven_zip_of({"a": b"x"})[:-1]],
+    ids=["empty", "no archive", "ZIP cut off", "7z of zeros", "7z cut off"],
+)
+async def test_what_cannot_be_read_has_no_size(
+    content: bytes, stored: Path, files: CountingFiles, sizes: UnpackedSizes
+) -> None:
     stored.write_bytes(content)
-    assert await UnpackedSizes(files).get(await files.find("archive", "x.zip")) is None
+    assert await sizes.get(await files.find("archive", "x.zip")) is None
 
 
-async def test_a_file_that_went_away_has_no_size(stored: Path, tmp_path: Path) -> None:
-    files = LocalFiles(tmp_path)
+async def test_a_file_that_went_away_has_no_size(stored: Path, files: CountingFiles, sizes: UnpackedSizes) -> None:
     stored.write_bytes(zip_of({"a": b"x"}))
     found = await files.find("archive", "x.zip")
     stored.unlink()
-    assert await UnpackedSizes(files).get(found) is None
+    assert await sizes.get(found) is None

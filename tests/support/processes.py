@@ -27,11 +27,6 @@ def children(pid: int) -> list[int]:
     return _processes_by_parent().get(pid, [])
 
 
-def faults_of_ended_children(pid: int) -> int:
-    """Return the page faults of all processes that a process has started and that have ended: more with each."""
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[8])
-
-
 def python_children(pid: int) -> list[int]:
     """Return the ids of the processes below one that call Python functions for it."""
     found = []

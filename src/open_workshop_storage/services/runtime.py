@@ -16,6 +16,7 @@ from open_workshop_storage.core.store import JobStore
 from open_workshop_storage.services.archives.archives import Archives
 from open_workshop_storage.services.downloads.access import AccessService
 from open_workshop_storage.services.downloads.downloads import Downloads
+from open_workshop_storage.services.downloads.unpacked_sizes import UnpackedSizes
 from open_workshop_storage.services.images.blurhashes import Blurhashes
 from open_workshop_storage.services.images.images import Images
 from open_workshop_storage.services.intake.fetch import Fetcher
@@ -95,6 +96,8 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
         tasks = await stack.enter_async_context(Tasks())
         files = LocalFiles(settings.main_dir, settings.storage_reserve_bytes)
         workspaces = Workspaces(settings.main_dir, settings.storage_reserve_bytes)
+        unpacked_sizes = UnpackedSizes(files)
+        stack.push_async_callback(unpacked_sizes.aclose)
         access = AccessService(
             access_connections,
             settings.access_service_url,
@@ -124,7 +127,7 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
             files=files,
             workspaces=workspaces,
             access=access,
-            downloads=Downloads(files, access, settings),
+            downloads=Downloads(files, access, unpacked_sizes, settings),
             file_uploads=FileUploads(settings, files, workspaces, uploaded, form_tokens),
             blurhashes=Blurhashes(files, stored, settings, redis),
             form_tokens=form_tokens,

@@ -51,12 +51,12 @@ class Downloads:
         access: Asked for protected files.
     """
 
-    def __init__(self, files: Files, access: AccessService, settings: Settings) -> None:
+    def __init__(self, files: Files, access: AccessService, unpacked_sizes: UnpackedSizes, settings: Settings) -> None:
         self._files = files
         self._access = access
         self._cache_control = settings.cache_control
         self._accel_redirect_prefix = settings.accel_redirect_prefix
-        self._unpacked_sizes = UnpackedSizes(files)
+        self._unpacked_sizes = unpacked_sizes
         self._blocks = BlockSender()
         self._remembered_plan = lru_cache(_REMEMBERED_PLANS)(self._usual_plan)
 

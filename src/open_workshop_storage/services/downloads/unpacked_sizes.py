@@ -2,51 +2,60 @@
 
 from __future__ import annotations
 
-import asyncio
-from pathlib import Path
-
 from cachetools import LRUCache
 
 from open_workshop_storage.services.storage.files import Files, StoredFile
-from open_workshop_storage.utils.archives.central_directory import unpacked_size
+from open_workshop_storage.utils.archives.unpacked_size import unpacked_size
+from open_workshop_storage.utils.processes.python_children import ChildFailed, PythonChildren
 from open_workshop_storage.utils.processes.single_flight import SingleFlight
+from open_workshop_storage.utils.processes.threads import run_to_end
 
 _MOST_FILES = 10_000
-_READERS = 2
+_CHILDREN = 2
+_MEMORY_BYTES = 512 * 1024**2
+# The longest directory of a ZIP that is read took 8 s; most take milliseconds.
+_CPU_SECONDS, _SECONDS = 20.0, 60.0
 
 
 class UnpackedSizes:
     """A bounded memory of unpacked sizes, one entry for each version of a file.
 
-    What is kept with a file is believed; otherwise its directory is read, once for all requests at the same time, and
-    in few threads, since a long directory holds the interpreter up.
+    What is kept with a file is believed; otherwise its directory is read in a child process with limits, once for all
+    requests at the same time.
     """
 
     def __init__(self, files: Files) -> None:
         self._files = files
         self._sizes: LRUCache[StoredFile, int | None] = LRUCache(_MOST_FILES)
         self._flights: SingleFlight[StoredFile, int | None] = SingleFlight()
-        self._readers = asyncio.Semaphore(_READERS)
+        self._children = PythonChildren(_CHILDREN, _MEMORY_BYTES, ())
 
     async def get(self, file: StoredFile) -> int | None:
-        """Return the sum of a ZIP's unpacked sizes in bytes, or None if it is encrypted or cannot be read."""
+        """Return the sum of the unpacked sizes in a ZIP or a 7z archive in bytes.
+
+        Returns:
+            None if the archive is encrypted, or cannot be read within the limits.
+        """
         try:
             return self._sizes[file]
         except KeyError:
             size = self._sizes[file] = await self._flights.run(file, lambda: self._find_out(file))
             return size
 
+    async def aclose(self) -> None:
+        """End the child processes."""
+        await self._children.aclose()
+
     async def _find_out(self, file: StoredFile) -> int | None:
         facts = await self._files.facts(file)
         if facts is not None:
             return facts.unpacked_bytes
-        async with self._readers, self._files.local_copy(file) as path:
-            return await asyncio.to_thread(_unpacked_size, path)
-
-
-def _unpacked_size(path: Path) -> int | None:
-    try:
-        with path.open("rb") as file:
-            return unpacked_size(file)
-    except OSError:
-        return None
+        try:
+            async with self._files.local_copy(file) as path:
+                with await run_to_end(path.open, "rb") as opened:
+                    size = await self._children.call(
+                        unpacked_size, files=[opened], seconds=_SECONDS, cpu_seconds=_CPU_SECONDS
+                    )
+        except (ChildFailed, OSError):
+            return None
+        return size if isinstance(size, int) else None

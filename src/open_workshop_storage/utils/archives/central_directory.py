@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
-from open_workshop_storage.utils.archives.faults import ArchiveFault, CorruptData, EncryptedData, UnpackedTooLarge
+from open_workshop_storage.utils.archives.faults import CorruptData, EncryptedData, UnpackedTooLarge
 
 CENTRAL_MAGIC, END_MAGIC = b"PK\x01\x02", b"PK\x05\x06"
 _END_64_MAGIC, _LOCATOR_MAGIC = b"PK\x06\x06", b"PK\x06\x07"
@@ -121,22 +121,6 @@ def read_headers(file: BinaryIO, directory: Directory, max_entries: int) -> Iter
     # Without the large format the count starts again at 65,536, with writers that know no better.
     if entries != directory.headers and (directory.is_large or entries & 0xFFFF != directory.headers):
         raise CorruptData("another number of entries")
-
-
-def unpacked_size(file: BinaryIO) -> int | None:
-    """Return the sum of a ZIP's announced unpacked sizes in bytes. Blocks.
-
-    Returns:
-        None if the file cannot be read as a ZIP, or an entry is encrypted.
-    """
-    size = 0
-    try:
-        for header in read_headers(file, find_directory(file), max_entries=0):
-            refuse_encryption(header.flags, header.method)
-            size += header.unpacked_bytes
-    except (ArchiveFault, OSError):
-        return None
-    return size
 
 
 def refuse_encryption(flags: int, method: int) -> None:
