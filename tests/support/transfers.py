@@ -14,6 +14,7 @@ import httpx
 from open_workshop_storage.core.claims import parse_claims
 from open_workshop_storage.core.job import Job
 from open_workshop_storage.core.settings import Settings
+from open_workshop_storage.core.store import JobStore
 from open_workshop_storage.services.archives.archives import Archives
 from open_workshop_storage.services.images.images import Images
 from open_workshop_storage.services.intake.fetch import Fetcher
@@ -44,7 +45,7 @@ class Bench:
 
     settings: Settings
     manager: Origin
-    store: MemoryJobStore
+    store: JobStore
     files: LocalFiles
     workspaces: Workspaces
     tasks: Tasks
@@ -110,11 +111,14 @@ async def eventually(is_true: Callable[[], object]) -> None:
 
 
 @asynccontextmanager
-async def bench(folder: Path, answer: Answer = reply(200), **changes: object) -> AsyncIterator[Bench]:
+async def bench(
+    folder: Path, answer: Answer = reply(200), store: JobStore | None = None, **changes: object
+) -> AsyncIterator[Bench]:
     """Build the parts, in a folder of their own, until the block ends.
 
     Args:
         answer: The Manager's to each report.
+        store: In place of a memory store.
         changes: Settings other than the usual ones.
     """
     async with (
@@ -125,7 +129,7 @@ async def bench(folder: Path, answer: Answer = reply(200), **changes: object) ->
     ):
         usual: dict[str, object] = {"manager_url": manager.url, "transfer_allowed_networks": LOOPBACK}
         settings = make_settings(folder, Secrets(), **(usual | changes))
-        store = MemoryJobStore()
+        store = store or MemoryJobStore()
         files = LocalFiles(settings.main_dir, settings.storage_reserve_bytes)
         workspaces = Workspaces(settings.main_dir, settings.storage_reserve_bytes)
         slots, lifetime = Slots(store, settings), Lifetime(settings, tasks)
@@ -134,7 +138,7 @@ async def bench(folder: Path, answer: Answer = reply(200), **changes: object) ->
         stages = Stages(settings, Archives(settings), images, slots, tasks)
         moves = Moves(settings, store, files, workspaces, runs, stages, tasks)
         transfers = Transfers(settings, store, runs, lifetime, slots, stages, Fetcher(settings), moves, tasks)
-        cleanup = Cleanup(settings, store, files, workspaces)
+        cleanup = Cleanup(settings, store, files, workspaces, runs)
         worker = Worker(store, transfers, runs, lifetime, slots, callbacks, cleanup, tasks)
         yield Bench(
             settings,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 import uuid
 from pathlib import Path
 
@@ -11,17 +12,16 @@ import pytest
 
 from open_workshop_storage.core.callback import callback_of
 from open_workshop_storage.core.claims import TransferClaims
+from open_workshop_storage.core.errors import UploadTimedOut
 from open_workshop_storage.core.events import EventKind
+from open_workshop_storage.core.facts import Owned
 from open_workshop_storage.core.job import SCHEMA, Inner, Job, Stage, State
-from open_workshop_storage.services.storage.local import LocalFiles
 from open_workshop_storage.services.storage.workspaces import Workspaces
-from open_workshop_storage.services.transfers.cleanup import Cleanup
 from open_workshop_storage.stores.memory import MemoryJobStore
 from open_workshop_storage.stores.redis import RedisJobStore
 from open_workshop_storage.stores.redis_client import redis_client
-from tests.support.configs import Secrets
-from tests.support.in_process import make_settings
 from tests.support.jobs import job_in
+from tests.support.transfers import Bench, bench, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -52,9 +52,7 @@ class Store(MemoryJobStore):
 
 @pytest.mark.parametrize("stray", [True, False])
 async def test_files_of_a_job_that_begins_while_an_old_one_is_forgotten_stay(stray: bool, tmp_path: Path) -> None:
-    workspaces = Workspaces(tmp_path)
-    workspace = workspaces.folder(JOB_ID)
-    settings = make_settings(tmp_path, Secrets(), job_ttl_seconds=60)
+    workspace = Workspaces(tmp_path).folder(JOB_ID)
     old = workspace / "old-run"
     old.mkdir(parents=True)
     (old / "source").write_bytes(b"old")
@@ -67,58 +65,84 @@ async def test_files_of_a_job_that_begins_while_an_old_one_is_forgotten_stay(str
     else:
         for path in (workspace / "file", old, workspace):
             os.utime(path, (1, 1))
-    await Cleanup(settings, store, LocalFiles(tmp_path), workspaces).clean()
+    async with bench(tmp_path, store=store, job_ttl_seconds=60) as parts:
+        await parts.cleanup.clean()
     assert [path.relative_to(workspace).as_posix() for path in workspace.rglob("*")] == ["new-run", "new-run/source"]
 
 
-async def old_workspace(workspaces: Workspaces, job_id: str) -> Path:
-    workspace = workspaces.folder(job_id)
+def old_workspace(parts: Bench, job_id: str) -> Path:
+    workspace = parts.workspaces.folder(job_id)
     (workspace / "run").mkdir(parents=True)
     for path in (workspace / "run", workspace):
         os.utime(path, (1, 1))
     return workspace
 
 
+def aged(job: Job, seconds: float) -> Job:
+    return job.model_copy(update={"updated_at": time.time() - seconds})
+
+
 @pytest.mark.parametrize("state", [*Stage, *Inner])
-async def test_jobs_go_once_they_have_ended_and_paused_ones_stay(tmp_path: Path, state: State) -> None:
-    workspaces, store = Workspaces(tmp_path), MemoryJobStore()
-    settings = make_settings(tmp_path, Secrets(), job_ttl_seconds=60)
-    fresh = await store.save(job_in(Stage.ERROR), None)
-    job = await store.save(job_in(state).model_copy(update={"updated_at": 1.0}), None)
-    workspace = await old_workspace(workspaces, job.job_id)
-    await Cleanup(settings, store, LocalFiles(tmp_path), workspaces).clean()
-    goes = state in (Stage.PACKED, Inner.MOVED, Stage.ERROR)
-    assert (await store.get(job.job_id) is None) is goes is not workspace.exists()
-    assert await store.get(fresh.job_id) == fresh
+async def test_jobs_go_once_they_have_ended_and_not_before(tmp_path: Path, state: State) -> None:
+    async with bench(tmp_path, job_ttl_seconds=60) as parts:
+        fresh = await parts.store.save(job_in(Stage.ERROR), None)
+        job = await parts.store.save(aged(job_in(state), 600), None)
+        workspace = old_workspace(parts, job.job_id)
+        await parts.cleanup.clean()
+        goes = state in (Stage.PACKED, Inner.MOVED, Stage.ERROR)
+        assert (await parts.store.get(job.job_id) is None) is goes is not workspace.exists()
+        assert await parts.store.get(fresh.job_id) == fresh
 
 
 async def test_a_packed_job_stays_until_the_manager_has_heard_of_it(tmp_path: Path) -> None:
-    workspaces, store = Workspaces(tmp_path), MemoryJobStore()
-    cleanup = Cleanup(make_settings(tmp_path, Secrets(), job_ttl_seconds=60), store, LocalFiles(tmp_path), workspaces)
-    job = job_in(Stage.PACKED).model_copy(update={"updated_at": 1.0})
-    callback = callback_of(job)
-    await store.save(job, EventKind.COMPLETE, callback)
-    await cleanup.clean()
-    kept = await store.get(job.job_id)
-    assert kept is not None and kept.updated_at > 1.0
-    await store.settle_callback(callback)
-    await store.save(kept.model_copy(update={"updated_at": 1.0}), None)
-    await cleanup.clean()
-    assert await store.get(job.job_id) is None
+    async with bench(tmp_path, job_ttl_seconds=60) as parts:
+        job = aged(job_in(Stage.PACKED), 600)
+        callback = callback_of(job)
+        await parts.store.save(job, EventKind.COMPLETE, callback)
+        await parts.cleanup.clean()
+        kept = await parts.job(job.job_id)
+        assert kept.updated_at > job.updated_at
+        await parts.store.settle_callback(callback)
+        await parts.store.save(aged(kept, 600), None)
+        await parts.cleanup.clean()
+        assert await parts.store.get(job.job_id) is None
+
+
+async def test_an_upload_that_was_paused_for_too_long_ends_with_a_report_and_leaves_no_files(tmp_path: Path) -> None:
+    async with bench(tmp_path, transfer_resume_seconds=60) as parts:
+        job = await parts.store.save(aged(job_in(Inner.PAUSED), 61), None)
+        paused = await parts.store.save(aged(job_in(Inner.PAUSED), 59), None)
+        workspace = old_workspace(parts, job.job_id)
+        await parts.cleanup.clean()
+        ended = await parts.job(job.job_id)
+        assert (ended.stage, ended.reason, ended.message) == (Stage.ERROR, "timeout", "Upload timed out")
+        assert not workspace.exists()
+        assert await parts.store.get(paused.job_id) == paused
+        await eventually(lambda: parts.manager.requests)
+
+
+async def test_a_paused_upload_that_a_request_has_claimed_is_not_ended(tmp_path: Path) -> None:
+    async with bench(tmp_path) as parts:
+        paused = await parts.store.save(job_in(Inner.PAUSED), None)
+        claimed = await parts.store.save(paused.changed(Owned("request")), None)
+        await parts.runs.end_paused(paused, UploadTimedOut())
+        assert await parts.store.get(paused.job_id) == claimed
+        assert await parts.store.pending_callbacks() == (0, 0)
 
 
 async def test_jobs_that_a_newer_version_wrote_keep_their_workspaces_and_hold_up_nothing(
     tmp_path: Path, redis_url: str
 ) -> None:
     prefix = f"test-{uuid.uuid4().hex}"
-    async with redis_client(redis_url) as redis:
-        store, workspaces = RedisJobStore(redis, prefix, keep_seconds=60), Workspaces(tmp_path)
-        newer = await store.save(job_in(Stage.ERROR), None)
+    async with (
+        redis_client(redis_url) as redis,
+        bench(tmp_path, store=RedisJobStore(redis, prefix, keep_seconds=60), job_ttl_seconds=0.001) as parts,
+    ):
+        newer = await parts.store.save(job_in(Stage.ERROR), None)
         await redis.hset(f"{prefix}:job:{newer.job_id}", "schema", SCHEMA + 1)
-        workspace = await old_workspace(workspaces, newer.job_id)
-        stray = await old_workspace(workspaces, "job-stray")
+        workspace = old_workspace(parts, newer.job_id)
+        stray = old_workspace(parts, "job-stray")
         await asyncio.sleep(0.01)
-        settings = make_settings(tmp_path, Secrets(), redis_url=redis_url, job_ttl_seconds=0.001)
-        await Cleanup(settings, store, LocalFiles(tmp_path), workspaces).clean()
+        await parts.cleanup.clean()
         assert workspace.exists() and not stray.exists()
         assert await redis.hget(f"{prefix}:job:{newer.job_id}", "schema") == str(SCHEMA + 1)

@@ -20,7 +20,7 @@ from open_workshop_storage.core.errors import (
 )
 from open_workshop_storage.core.facts import MoveBegun
 from open_workshop_storage.core.job import Inner, Job, Stage
-from open_workshop_storage.stores.memory import MemoryJobStore
+from open_workshop_storage.core.store import JobStore
 from tests.support.archives import SMALL_MOD, entries_of, zip_of
 from tests.support.jobs import job_in, new_job
 from tests.support.transfers import Bench, bench, eventually
@@ -34,7 +34,7 @@ FINAL = "archive/mods/7/main.zip"
 class AwayFor:
     """A store that cannot be reached a few times, and then can."""
 
-    def __init__(self, store: MemoryJobStore, times: int) -> None:
+    def __init__(self, store: JobStore, times: int) -> None:
         self.times = times
         self.save = store.save
         self._store = store

@@ -115,7 +115,7 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
         moves = Moves(settings, store, files, workspaces, runs, stages, tasks)
         transfers = Transfers(settings, store, runs, lifetime, slots, stages, Fetcher(settings), moves, tasks)
         if loads:
-            cleanup = Cleanup(settings, store, files, workspaces)
+            cleanup = Cleanup(settings, store, files, workspaces, runs)
             tasks.start(Worker(store, transfers, runs, lifetime, slots, callbacks, cleanup, tasks).run())
             if settings.uptrace_dsn:
                 tasks.start(Gauges(workspaces, store, lifetime, slots).run())
@@ -142,5 +142,6 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
 def _store(settings: Settings, redis: Redis | None) -> JobStore:
     if redis is None:
         return MemoryJobStore()
-    keep = settings.job_ttl_seconds + settings.callback_retry_window_seconds + _DAY_SECONDS
+    idle = max(settings.job_ttl_seconds, settings.transfer_resume_seconds)
+    keep = idle + settings.callback_retry_window_seconds + _DAY_SECONDS
     return RedisJobStore(redis, settings.redis_prefix, keep)

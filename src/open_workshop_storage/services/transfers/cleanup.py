@@ -7,13 +7,14 @@ import logging
 from contextlib import suppress
 
 from open_workshop_storage.core.callback import callback_of
-from open_workshop_storage.core.errors import NewerRecord, ServiceUnavailable
+from open_workshop_storage.core.errors import NewerRecord, ServiceUnavailable, UploadTimedOut
 from open_workshop_storage.core.job import Job, Stage
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.services.storage.files import Files
 from open_workshop_storage.services.storage.workspaces import Workspaces, discard, discard_parts, parts_of
+from open_workshop_storage.services.transfers.runs import Runs
 
 _logger = logging.getLogger(__name__)
 
@@ -23,9 +24,10 @@ _AT_ONCE = 100
 class Cleanup:
     """Cleans up again and again; several at once do each other no harm."""
 
-    def __init__(self, settings: Settings, store: JobStore, files: Files, workspaces: Workspaces) -> None:
+    def __init__(self, settings: Settings, store: JobStore, files: Files, workspaces: Workspaces, runs: Runs) -> None:
         self._settings = settings
         self._store = store
+        self._runs = runs
         self._files = files
         self._workspaces = workspaces
 
@@ -43,7 +45,9 @@ class Cleanup:
                 _logger.warning("cleanup put off: %s", error.strerror)
 
     async def clean(self) -> None:
-        """Remove what has been idle for `JOB_TTL_SECONDS`."""
+        """End uploads that were paused for `TRANSFER_RESUME_SECONDS`; remove what was idle for `JOB_TTL_SECONDS`."""
+        for job in await self._store.paused(self._settings.transfer_resume_seconds, _AT_ONCE):
+            await self._runs.end_paused(job, UploadTimedOut())
         ttl = self._settings.job_ttl_seconds
         for job in await self._store.idle(ttl, _AT_ONCE):
             with suppress(StaleJobError):

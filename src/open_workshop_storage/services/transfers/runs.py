@@ -21,7 +21,7 @@ from open_workshop_storage.core.errors import (
     UploadFailed,
     UploadNotAccepted,
 )
-from open_workshop_storage.core.facts import Packed
+from open_workshop_storage.core.facts import Owned, Packed
 from open_workshop_storage.core.job import Job, Stage
 from open_workshop_storage.core.store import JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
@@ -153,6 +153,15 @@ class Runs:
                     raise UploadNotAccepted
         elif outcome is Outcome.REFUSED:
             raise UploadNotAccepted
+
+    async def end_paused(self, job: Job, error: StorageError) -> None:
+        """End a paused upload with an error, unless a request has continued or ended it."""
+        try:
+            claimed = await self._store.save(job.changed(Owned(new_owner())), None)
+        except StaleJobError:
+            return
+        with suppress(StorageError):
+            await self._end(self.hold(claimed), error)
 
     def _drop(self, run: JobRun) -> NoReturn:
         # The run's folder stays until the job's end: the received file in it is its successor's now.
