@@ -91,7 +91,8 @@ class SevenZip:
         A cancellation kills it, with all that it started, before it goes on.
 
         Args:
-            arguments: The command's letter, switches and paths, which it may read; a path must not look like a switch.
+            arguments: The command's letter, switches and paths, whose folders it may read; a path must not look like a
+                switch.
             on_percent: Told each rise of the progress, and 100 at the end.
             on_line: Told each line that is printed, bytes that are not UTF-8 as surrogates. Percentages count
                 as lines.
@@ -110,14 +111,16 @@ class SevenZip:
         limits = [f"--data={_MEMORY_BYTES}"]
         if max_file_bytes is not None:
             limits.append(f"--fsize={max_file_bytes}")
+        # A file that Landlock has a rule for keeps its disk space for some milliseconds after the child's end.
+        folders = [path.absolute().parent for path in arguments if isinstance(path, Path)]
         words = "2" if output is not None else "1"
         with self._share_of_cores() as threads:
             switches = ("-y", "-sccUTF-8", f"-mmt={threads}", f"-bso{words}", f"-bse{words}", f"-bsp{words}")
             try:
                 process = await children.start(
                     ("7z", *arguments, *switches),
-                    readable=[path for path in (folder, *arguments) if isinstance(path, Path)],
-                    writable=[writable] if writable else [],
+                    readable=folders if folder is None else [*folders, folder],
+                    writable=[] if writable is None else [writable],
                     limits=limits,
                     environment={"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"},
                     stdin=subprocess.DEVNULL,
