@@ -14,7 +14,8 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from open_workshop_storage.core.settings import Settings, SettingsError, load_settings
-from open_workshop_storage.services.operations.doctor import Verdict, examine, reason_of
+from open_workshop_storage.services.operations.doctor import examine
+from open_workshop_storage.services.operations.findings import Verdict, reason_of
 from open_workshop_storage.services.operations.status import status_text
 from open_workshop_storage.stores.redis_client import redis_client
 from open_workshop_storage.stores.redis_overview import overview

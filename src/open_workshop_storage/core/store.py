@@ -41,7 +41,7 @@ class JobStore(Protocol):
     """Where jobs live."""
 
     async def ping(self) -> None:
-        """Return if the store can be reached."""
+        """Return if the store can be reached and takes changes."""
 
     async def get(self, job_id: str) -> Job | None:
         """Return a job's present record."""

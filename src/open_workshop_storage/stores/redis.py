@@ -13,7 +13,7 @@ from typing import Any, cast
 from opentelemetry.trace import SpanKind
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
-from redis.exceptions import RedisError
+from redis.exceptions import ReadOnlyError, RedisError
 
 from open_workshop_storage.core.callback import Callback
 from open_workshop_storage.core.errors import ServiceUnavailable
@@ -55,6 +55,10 @@ class RedisJobStore:
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 return await answer
+        except ReadOnlyError as error:
+            # The address may lead to another master by now; open connections still lead to this one.
+            await self._redis.connection_pool.disconnect()
+            raise ServiceUnavailable from error
         except (RedisError, OSError) as error:
             raise ServiceUnavailable from error
 
@@ -86,7 +90,8 @@ class RedisJobStore:
 
     async def ping(self) -> None:
         """Return if Redis answers."""
-        await self._ask(self._redis.ping())
+        # Replicas answer PING too, and so does a Redis that is full.
+        await self._ask(self._redis.set(self._keys.ping, 1, px=_LEASE_MS))
 
     async def get(self, job_id: str) -> Job | None:
         """Return a job's present record, whatever worker saved it last."""

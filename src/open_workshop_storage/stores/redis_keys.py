@@ -11,6 +11,7 @@ class RedisKeys:
     Attributes:
         job: What the key of a job's hash begins with; its id follows.
         forgotten: What the key of a removed job's last status begins with; its id follows. Expires with its token.
+        ping: Written to see whether Redis takes writes; goes by itself.
         kept_since: When Redis began to hold what it holds, so that a removed record can be told from a lost one.
         leases: Sorted set: jobs that need a worker, by the end of their lease; the past for those that wait.
         paused: Sorted set: uploads that wait for their next request, by their last change.
@@ -28,6 +29,7 @@ class RedisKeys:
         self._prefix = prefix
         self.job = f"{prefix}:job:"
         self.forgotten = f"{prefix}:forgotten:"
+        self.ping = f"{prefix}:ping"
         self.kept_since = f"{prefix}:kept_since"
         self.leases = f"{prefix}:leases"
         self.paused = f"{prefix}:paused"

@@ -7,26 +7,30 @@ import re
 import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from enum import StrEnum
 from resource import RLIMIT_NOFILE, getrlimit
-from typing import NamedTuple
 
 import httpx
-from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.services.operations.environment import environment_warnings
+from open_workshop_storage.services.operations.findings import (
+    PATIENCE_SECONDS,
+    Finding,
+    clock_findings,
+    fault,
+    ok,
+    reason_of,
+    warning,
+)
+from open_workshop_storage.services.operations.redis_checks import examine_redis
 from open_workshop_storage.services.storage.local import LocalFiles
 from open_workshop_storage.services.storage.workspaces import Workspaces
-from open_workshop_storage.stores.redis_client import redis_client
 from open_workshop_storage.utils.archives.faults import ArchiveFault
 from open_workshop_storage.utils.archives.seven_zip import SevenZip
 from open_workshop_storage.utils.http.dates import parse_date
 from open_workshop_storage.utils.processes import granian
 from open_workshop_storage.utils.processes.confinement import unconfined
 
-_PATIENCE_SECONDS = 5.0
-_MOST_SKEW_SECONDS = 10.0
 # Statuses that proxies answer in place of a service that is down.
 _PROXY_ERRORS = frozenset({502, 503, 504})
 _LEAST_BCRYPT_COST = 10
@@ -36,44 +40,8 @@ _FORMATS = frozenset({"zip", "7z", "rar", "rar5", "tar", "gzip", "bzip2", "xz", 
 _FORMAT = re.compile(r" *\d+ +[A-Z.]{4}[A-Za-z0-9.+_ ]*? {2,}(\w+) ")
 
 
-class Verdict(StrEnum):
-    """The result of a check."""
-
-    OK = "ok"
-    WARNING = "warning"
-    FAULT = "FAULT"
-
-
-class Finding(NamedTuple):
-    """One result of a check.
-
-    Attributes:
-        subject: What was checked.
-        text: Its state, and what to do about it.
-    """
-
-    verdict: Verdict
-    subject: str
-    text: str
-
-
-def ok(subject: str, text: str) -> Finding:
-    """Return a finding that needs no action."""
-    return Finding(Verdict.OK, subject, text)
-
-
-def warning(subject: str, text: str) -> Finding:
-    """Return a finding that does not keep the services from working."""
-    return Finding(Verdict.WARNING, subject, text)
-
-
-def fault(subject: str, text: str) -> Finding:
-    """Return a finding that keeps something from working."""
-    return Finding(Verdict.FAULT, subject, text)
-
-
 async def examine(settings: Settings) -> AsyncIterator[Finding]:
-    """Check everything, and yield findings as they come. Nothing is changed."""
+    """Check everything, and yield findings as they come. It changes nothing but a key in Redis that expires."""
     for subject, text in environment_warnings():
         yield warning(subject, text)
     checks: list[Callable[[Settings], Awaitable[list[Finding]]]] = [
@@ -81,7 +49,7 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
         _storage,
         _seven_zip,
         _confinement,
-        _redis,
+        examine_redis,
         _neighbours,
         _limits,
         _servers,
@@ -118,7 +86,7 @@ async def _storage(settings: Settings) -> list[Finding]:
 
 async def _seven_zip(settings: Settings) -> list[Finding]:
     lines: list[str] = []
-    command = SevenZip(_PATIENCE_SECONDS, _PATIENCE_SECONDS)
+    command = SevenZip(PATIENCE_SECONDS, PATIENCE_SECONDS)
     try:
         await command.run("i", on_line=lines.append)
     except ArchiveFault as error:
@@ -142,41 +110,12 @@ async def _confinement(settings: Settings) -> list[Finding]:
     ]
 
 
-async def _redis(settings: Settings) -> list[Finding]:
-    if not settings.redis_url:
-        text = "REDIS_URL is empty: run the loader with one worker; a restart forgets transfers that are under way"
-        return [warning("Redis", text)]
-    redis = redis_client(settings.redis_url)
-    try:
-        async with asyncio.timeout(_PATIENCE_SECONDS):
-            asked = time.time()
-            seconds, microseconds = await redis.time()
-            info = await redis.info()
-    except (AuthenticationError, ResponseError) as error:
-        text = f"refuses ({error}); correct user, password and database in REDIS_URL, or what Redis lets that user do"
-        return [fault("Redis", text)]
-    except (RedisError, OSError) as error:
-        return [fault("Redis", f"no answer ({reason_of(error)}); start it, or correct REDIS_URL")]
-    finally:
-        await redis.aclose()
-    findings = _clock("Redis", seconds + microseconds / 1e6 - asked)
-    if info.get("role") != "master":
-        findings.append(fault("Redis", "is a replica, which cannot be written; name its master in REDIS_URL"))
-    if "err" in (info.get("aof_last_write_status"), info.get("rdb_last_bgsave_status")):
-        findings.append(fault("Redis", "could not write to its disk, and may refuse changes; make room there"))
-    if not info.get("aof_enabled"):
-        findings.append(warning("Redis", "loses the latest jobs when it dies; set `appendonly yes`"))
-    if info.get("maxmemory") and info.get("maxmemory_policy") != "noeviction":
-        findings.append(fault("Redis", "may throw jobs away when it is full; set `maxmemory-policy noeviction`"))
-    return findings or [ok("Redis", f"{info['redis_version']}, writes each change to its disk")]
-
-
 async def _neighbours(settings: Settings) -> list[Finding]:
     urls = {"MANAGER_URL": settings.manager_url, "ACCESS_SERVICE_URL": settings.access_service_url}
     if settings.manager_transfer_callback_url:
         urls["MANAGER_TRANSFER_CALLBACK_URL"] = settings.manager_transfer_callback_url
     findings = []
-    async with httpx.AsyncClient(trust_env=False, timeout=_PATIENCE_SECONDS) as http:
+    async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE_SECONDS) as http:
         for name, url in urls.items():
             asked = time.time()
             try:
@@ -186,7 +125,7 @@ async def _neighbours(settings: Settings) -> list[Finding]:
                 findings.append(fault(name, text))
                 continue
             if (told := parse_date(answer.headers.get("date"))) is not None:
-                findings += _clock(name, told - asked)
+                findings += clock_findings(name, told - asked)
             if answer.status_code in _PROXY_ERRORS:
                 findings.append(
                     warning(name, f"answers with status {answer.status_code}; see whether the service runs")
@@ -194,18 +133,6 @@ async def _neighbours(settings: Settings) -> list[Finding]:
             else:
                 findings.append(ok(name, "answers"))
     return findings
-
-
-def reason_of(error: Exception) -> str:
-    """Return why something could not be reached, as far as the error tells."""
-    return str(error) or type(error).__name__
-
-
-def _clock(subject: str, ahead_seconds: float) -> list[Finding]:
-    if abs(ahead_seconds) <= _MOST_SKEW_SECONDS:
-        return []
-    text = f"its clock is {ahead_seconds:+.0f} s off this one; tokens may count as expired: let both follow NTP"
-    return [warning(subject, text)]
 
 
 async def _limits(settings: Settings) -> list[Finding]:

@@ -1,0 +1,60 @@
+"""What the doctor's checks report."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+PATIENCE_SECONDS = 5.0
+"""How long a check waits for an answer."""
+
+_MOST_SKEW_SECONDS = 10.0
+
+
+class Verdict(StrEnum):
+    """The result of a check."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAULT = "FAULT"
+
+
+class Finding(NamedTuple):
+    """One result of a check.
+
+    Attributes:
+        subject: What was checked.
+        text: Its state, and what to do about it.
+    """
+
+    verdict: Verdict
+    subject: str
+    text: str
+
+
+def ok(subject: str, text: str) -> Finding:
+    """Return a finding that needs no action."""
+    return Finding(Verdict.OK, subject, text)
+
+
+def warning(subject: str, text: str) -> Finding:
+    """Return a finding that does not keep the services from working."""
+    return Finding(Verdict.WARNING, subject, text)
+
+
+def fault(subject: str, text: str) -> Finding:
+    """Return a finding that keeps something from working."""
+    return Finding(Verdict.FAULT, subject, text)
+
+
+def reason_of(error: Exception) -> str:
+    """Return why something could not be reached, as far as the error tells."""
+    return str(error) or type(error).__name__
+
+
+def clock_findings(subject: str, ahead_seconds: float) -> list[Finding]:
+    """Judge how far another host's clock is ahead of this one's."""
+    if abs(ahead_seconds) <= _MOST_SKEW_SECONDS:
+        return []
+    text = f"its clock is {ahead_seconds:+.0f} s off this one; tokens may count as expired: let both follow NTP"
+    return [warning(subject, text)]
