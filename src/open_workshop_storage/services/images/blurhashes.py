@@ -59,7 +59,8 @@ class Blurhashes:
         Raises:
             ServiceUnavailable: The storage root is missing.
         """
-        addresses = {path: address for path in set(paths) if (address := _type_and_path(path)) is not None}
+        # A thousand long addresses take a while to read.
+        addresses = await asyncio.to_thread(_addresses, set(paths))
         found = await self._files.find_all(set(addresses.values()))
         files = {address: file for address, file in found.items() if file.mod_id is None}
         wanted = set(files.values())
@@ -107,6 +108,10 @@ class Blurhashes:
         # With `BLURHASH_CACHE_SIZE = 0` there is no room for any.
         with suppress(ValueError):
             self._recent[file] = blurhash
+
+
+def _addresses(urls: Collection[str]) -> dict[str, Address]:
+    return {url: address for url in urls if (address := _type_and_path(url)) is not None}
 
 
 def _type_and_path(url: str) -> Address | None:
