@@ -10,15 +10,7 @@ from open_workshop_storage.api.documents.openapi import (
     plain_text_responses,
     text_example,
 )
-from open_workshop_storage.core.errors import (
-    AccessDenied,
-    AccessServiceConfused,
-    AccessServiceUnavailable,
-    FileMissing,
-    InvalidType,
-    PathOutsideStorage,
-    ServiceUnavailable,
-)
+from open_workshop_storage.core import errors
 from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.services.downloads.plan import PRECONDITION_FAILED, RANGE_NOT_SATISFIABLE
 from open_workshop_storage.utils.http.media_types import DEFAULT_MEDIA_TYPE, SAFE_MEDIA_TYPES
@@ -61,14 +53,14 @@ _STORED = (DEFAULT_MEDIA_TYPE, *sorted({kind.partition(";")[0] for kind in SAFE_
 _FOR_BOTH: Responses = {
     304: {"description": "The client has this version already.", "headers": _VALIDATORS | _CACHE_CONTROL | _POLICY},
     **plain_text_responses(
-        InvalidType,
-        AccessDenied,
-        AccessDenied("The reason that the access service gave"),
-        FileMissing,
-        PathOutsideStorage,
-        AccessServiceConfused,
-        AccessServiceUnavailable,
-        ServiceUnavailable,
+        errors.InvalidType,
+        errors.AccessDenied,
+        errors.AccessDenied("The reason that the access service gave"),
+        errors.FileMissing,
+        errors.PathOutsideStorage,
+        errors.AccessServiceConfused,
+        errors.AccessServiceUnavailable,
+        errors.ServiceUnavailable,
     ),
     412: {
         "description": "The file is not the version that `If-Match` or `If-Unmodified-Since` asks for.",

@@ -17,21 +17,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from open_workshop_storage.core.errors import (
-    BadRequest,
-    FileMissing,
-    InvalidType,
-    PathOutsideStorage,
-    ServiceUnavailable,
-    StorageError,
-)
+from open_workshop_storage.core import errors
 from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.services.storage.files import MOST_READ_BYTES, Address, Complaint, Facts, StoredFile
 from open_workshop_storage.services.storage.local_changes import place, remove, remove_leftovers
+from open_workshop_storage.services.storage.local_checks import complaints_about, folders_can_sync
 from open_workshop_storage.services.storage.local_facts import kept_facts, version_of
 from open_workshop_storage.services.storage.workspaces import TEMP
 from open_workshop_storage.utils.files.blocks import BlockReader
-from open_workshop_storage.utils.files.durable_files import can_sync
 from open_workshop_storage.utils.files.paths import (
     PathEscapes,
     PathUnusable,
@@ -70,7 +63,7 @@ class LocalFiles:
     async def resolve(self, storage_type: str, path: str, allowed: Collection[StorageType] = _ALL_TYPES) -> str:
         """Return the name of the real path that a type and a path lead to; raises as `Files.resolve`."""
         if storage_type not in allowed:
-            raise InvalidType
+            raise errors.InvalidType
         return await asyncio.to_thread(self._resolve, storage_type, path)
 
     async def find(self, storage_type: str, path: str) -> StoredFile:
@@ -105,7 +98,7 @@ class LocalFiles:
         try:
             return (await asyncio.to_thread(os.stat, self._path(name))).st_size
         except OSError:
-            raise FileMissing from None
+            raise errors.FileMissing from None
 
     async def put(self, source: Path, name: str, facts: Facts | None = None) -> int:
         """Rename a file to its place, or copy it there from another file system; raises as `Files.put`."""
@@ -121,7 +114,7 @@ class LocalFiles:
 
     async def complaints(self) -> list[Complaint]:
         """Return what is wrong with the folders below the storage root."""
-        return await asyncio.to_thread(_complaints, self._main_dir)
+        return await asyncio.to_thread(complaints_about, self._main_dir)
 
     async def remove_leftovers(self, older_than_seconds: float) -> None:
         """Remove partial files that copies of `put` left beside their targets when their process died."""
@@ -132,27 +125,27 @@ class LocalFiles:
         try:
             return storage_type + str(resolve_inside(folder, path))[len(folder) :]
         except PathEscapes:
-            raise PathOutsideStorage from None
+            raise errors.PathOutsideStorage from None
         except PathUnusable:
-            raise BadRequest("Invalid path") from None
+            raise errors.BadRequest("Invalid path") from None
 
     def _find(self, storage_type: str, path: str) -> StoredFile:
         known_type = _TYPES_BY_NAME.get(storage_type)
         if known_type is None:
-            raise InvalidType
+            raise errors.InvalidType
         try:
             folder = self._real_folder(known_type)
             real_path, status = find_inside(folder, path)
         except PathEscapes:
-            raise PathOutsideStorage from None
+            raise errors.PathOutsideStorage from None
         except PathUnusable:
-            raise FileMissing from None
+            raise errors.FileMissing from None
         except OSError as error:
             if error.errno in _NO_SUCH_FILE and self._main_dir.is_dir():
-                raise FileMissing from None
-            raise ServiceUnavailable from None
+                raise errors.FileMissing from None
+            raise errors.ServiceUnavailable from None
         if not stat.S_ISREG(status.st_mode):
-            raise FileMissing
+            raise errors.FileMissing
         return StoredFile(
             known_type + real_path[len(folder) :],
             known_type,
@@ -165,10 +158,10 @@ class LocalFiles:
     def _find_all(self, addresses: Collection[Address]) -> dict[Address, StoredFile]:
         found = {}
         for address in addresses:
-            with suppress(StorageError):
+            with suppress(errors.StorageError):
                 found[address] = self._find(*address)
         if not self._main_dir.is_dir():
-            raise ServiceUnavailable
+            raise errors.ServiceUnavailable
         return found
 
     def _protected_mod(self, real_path: str, storage_type: StorageType, folder: str) -> str | None:
@@ -192,7 +185,7 @@ class LocalFiles:
             return None
         mod_id, _, below = real_path[len(mods) + 1 :].partition("/")
         if not below or not _MOD_ID.fullmatch(mod_id):
-            raise FileMissing
+            raise errors.FileMissing
         return mod_id
 
     def _path(self, name: str) -> str:
@@ -224,14 +217,14 @@ class LocalFiles:
             return True
         try:
             # To find out costs a wait for the disk, and the answer stays the same.
-            self._can_sync = self._can_sync or all(map(can_sync, _folders(self._main_dir)))
+            self._can_sync = self._can_sync or folders_can_sync(self._main_dir)
         except OSError:
             return False
         return self._can_sync and os.access(self._main_dir, os.W_OK | os.X_OK)
 
     def _put(self, source: Path, name: str, facts: Facts | None, stop: threading.Event) -> int:
         if not self._main_dir.is_dir():
-            raise ServiceUnavailable
+            raise errors.ServiceUnavailable
         return place(source, Path(self._path(name)), facts, self._main_dir / TEMP, self._reserve_bytes, stop)
 
     def _delete(self, name: str) -> None:
@@ -253,7 +246,7 @@ class _Opened:
         try:
             self._descriptor = os.open(self._path, os.O_RDONLY)
         except FileNotFoundError:
-            raise FileMissing from None
+            raise errors.FileMissing from None
         status = os.fstat(self._descriptor)
         version = version_of(status)
         if version != self.file.version:
@@ -268,38 +261,3 @@ class _Opened:
     def read(self, offset: int, length: int) -> Coroutine[Any, Any, bytes | bytearray]:
         """Read from the page cache at once, else in a thread; raises as `OpenedFile.read`."""
         return self._reader.read(self._descriptor, offset, length)
-
-
-def _folders(main_dir: Path) -> list[Path]:
-    return [path for path in (main_dir, main_dir / TEMP, *map(main_dir.joinpath, _ALL_TYPES)) if path.is_dir()]
-
-
-def _complaints(main_dir: Path) -> list[Complaint]:
-    if not os.path.isdir(main_dir):
-        return [
-            Complaint(
-                True, f"{main_dir} is no folder that this user can see; make or mount it, owned by the services' user"
-            )
-        ]
-    folders = _folders(main_dir)
-    complaints = [
-        Complaint(
-            True,
-            f"{path} cannot be written by this user; chown -R it to the services' user, and run this as that user",
-        )
-        for path in folders
-        if not os.access(path, os.R_OK | os.W_OK | os.X_OK)
-    ]
-    complaints += [
-        Complaint(
-            True, f"{path} cannot be synced (fsync), so moves might be lost; use a file system that can, such as ext4"
-        )
-        for path in folders
-        if os.access(path, os.R_OK) and not can_sync(path)
-    ]
-    if main_dir.stat().st_mode & stat.S_IWOTH:
-        complaints.append(Complaint(False, f"every user may write to {main_dir}; chmod o-w"))
-    if len({path.stat().st_dev for path in folders}) > 1:
-        text = "its folders are on several file systems; a move copies each file, which takes time"
-        complaints.append(Complaint(False, text))
-    return complaints

@@ -1,0 +1,53 @@
+"""Checks the folders of a storage root on a disk."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from open_workshop_storage.core.storage_types import StorageType
+from open_workshop_storage.services.storage.files import Complaint
+from open_workshop_storage.services.storage.workspaces import TEMP
+from open_workshop_storage.utils.files.durable_files import can_sync
+
+
+def folders_can_sync(main_dir: Path) -> bool:
+    """Return whether the file systems of all folders can sync them, so that a move cannot be lost. Blocks."""
+    return all(map(can_sync, _folders(main_dir)))
+
+
+def complaints_about(main_dir: Path) -> list[Complaint]:
+    """Return what is wrong with a storage root, for its operator. Blocks."""
+    if not os.path.isdir(main_dir):
+        return [
+            Complaint(
+                True, f"{main_dir} is no folder that this user can see; make or mount it, owned by the services' user"
+            )
+        ]
+    folders = _folders(main_dir)
+    complaints = [
+        Complaint(
+            True,
+            f"{path} cannot be written by this user; chown -R it to the services' user, and run this as that user",
+        )
+        for path in folders
+        if not os.access(path, os.R_OK | os.W_OK | os.X_OK)
+    ]
+    complaints += [
+        Complaint(
+            True, f"{path} cannot be synced (fsync), so moves might be lost; use a file system that can, such as ext4"
+        )
+        for path in folders
+        if os.access(path, os.R_OK) and not can_sync(path)
+    ]
+    if main_dir.stat().st_mode & stat.S_IWOTH:
+        complaints.append(Complaint(False, f"every user may write to {main_dir}; chmod o-w"))
+    if len({path.stat().st_dev for path in folders}) > 1:
+        text = "its folders are on several file systems; a move copies each file, which takes time"
+        complaints.append(Complaint(False, text))
+    return complaints
+
+
+def _folders(main_dir: Path) -> list[Path]:
+    return [path for path in (main_dir, main_dir / TEMP, *map(main_dir.joinpath, StorageType)) if path.is_dir()]
