@@ -8,8 +8,10 @@ from typing import Any
 
 import httpx
 import pytest
+from blockbuster import blockbuster_ctx
 from hypothesis import settings
 
+from tests.support.blocking import permit
 from tests.support.servers import redis_server
 from tests.support.services import Services, running_services
 
@@ -53,6 +55,17 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 def anyio_backend() -> str:
     """Run `async def` tests on asyncio only, as the services do."""
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def event_loop_guard(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail an `async def` test in whose event loop a module of ours blocks."""
+    if "anyio_backend" not in request.fixturenames:
+        yield
+        return
+    with blockbuster_ctx("open_workshop_storage") as blockbuster:
+        permit(blockbuster)
+        yield
 
 
 @pytest.fixture(scope="session")
