@@ -1,0 +1,84 @@
+"""Events of a worker's jobs on their way to its sockets."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from open_workshop_storage.core.events import Event, EventKind
+from open_workshop_storage.stores.fanout import Fanout, Watcher
+
+
+def event(version: int, kind: EventKind = EventKind.STAGE) -> Event:
+    """Return an event whose text is its version."""
+    return Event(version=version, kind=kind, text=str(version))
+
+
+async def read(watcher: Watcher, count: int) -> list[int]:
+    """Return the versions of the next events."""
+    return [(await anext(watcher)).version for _ in range(count)]
+
+
+@pytest.mark.anyio
+async def test_the_snapshot_comes_first_and_then_what_is_newer() -> None:
+    fanout = Fanout()
+    watcher = fanout.add("job")
+    for version in (3, 4, 5):
+        fanout.publish("job", event(version))
+    watcher.start(event(4))
+    fanout.publish("job", event(6))
+    assert await read(watcher, 3) == [4, 5, 6]
+
+
+@pytest.mark.anyio
+async def test_an_event_that_comes_twice_or_late_is_told_once() -> None:
+    watcher = Watcher()
+    watcher.start(event(1))
+    for version in (2, 2, 1, 3):
+        watcher.push(event(version))
+    assert await read(watcher, 3) == [1, 2, 3]
+
+
+@pytest.mark.anyio
+async def test_of_progress_that_waits_the_latest_is_kept_and_of_stages_all() -> None:
+    watcher = Watcher()
+    watcher.start(event(1))
+    for version in (2, 3, 4):
+        watcher.push(event(version, EventKind.PROGRESS))
+    watcher.push(event(5))
+    watcher.push(event(6, EventKind.PROGRESS))
+    assert await read(watcher, 4) == [1, 4, 5, 6]
+
+
+@pytest.mark.anyio
+async def test_a_reader_waits_for_the_next_event() -> None:
+    watcher = Watcher()
+    reading = asyncio.create_task(read(watcher, 2))
+    await asyncio.sleep(0)
+    watcher.push(event(2))
+    await asyncio.sleep(0)
+    assert not reading.done()
+    watcher.start(event(1))
+    assert await reading == [1, 2]
+
+
+@pytest.mark.anyio
+async def test_events_go_to_all_watchers_of_their_job_and_to_no_others() -> None:
+    fanout = Fanout()
+    first, second, other = fanout.add("job"), fanout.add("job"), fanout.add("another")
+    for watcher in (first, second, other):
+        watcher.start(event(0))
+    fanout.publish("job", event(1))
+    fanout.publish("unknown", event(9))
+    fanout.publish("another", event(2))
+    assert [await read(watcher, 2) for watcher in (first, second, other)] == [[0, 1], [0, 1], [0, 2]]
+
+
+def test_a_job_without_watchers_is_forgotten() -> None:
+    fanout = Fanout()
+    first, second = fanout.add("job"), fanout.add("job")
+    fanout.remove("job", first)
+    assert fanout.job_ids == ["job"]
+    fanout.remove("job", second)
+    assert fanout.job_ids == []
