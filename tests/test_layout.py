@@ -9,16 +9,15 @@ TESTS = Path(__file__).resolve().parent
 SOURCES = TESTS.parent / "src" / "open_workshop_storage"
 ELSEWHERE = {
     # What routes answer is tested over HTTP, with the services around them.
+    "app.py": "api/test_swagger.py",
     "__main__.py": "e2e/test_operator_commands.py",
-    "app.py": "e2e/test_service_surface.py",
     "api/dependencies.py": "e2e/test_service_surface.py",
-    "api/failures.py": "e2e/test_malformed_requests.py",
     "api/documents/openapi.py": "api/test_openapi.py",
     "api/routes/blurhashes.py": "images/test_blurhashes.py",
     "api/routes/downloads.py": "downloads/test_downloads.py",
     "api/routes/files.py": "api/test_files.py",
     "api/routes/health.py": "e2e/test_service_surface.py",
-    "api/routes/progress.py": "e2e/test_progress.py",
+    "api/routes/progress.py": "api/test_progress.py",
     "api/routes/transfers.py": "e2e/test_uploads.py",
     "service_factory.py": "e2e/test_service_surface.py",
     "startup.py": "e2e/test_start.py",
@@ -26,13 +25,9 @@ ELSEWHERE = {
     # Needs a running service, its signals and its connections.
     "observability/exporters.py": "e2e/test_telemetry.py",
     "observability/telemetry.py": "e2e/test_telemetry.py",
-    "observability/tracing.py": "e2e/test_telemetry.py",
-    "services/operations/connections.py": "e2e/test_hostile_http.py",
-    "services/operations/doctor.py": "e2e/test_operator_commands.py",
+    "services/operations/findings.py": "operations/test_doctor.py",
     "services/operations/gauges.py": "e2e/test_telemetry.py",
-    "services/operations/readiness.py": "e2e/test_service_surface.py",
     "services/operations/shutdown.py": "e2e/test_shutdown.py",
-    "services/operations/status.py": "e2e/test_operator_commands.py",
     "services/transfers/lifetime.py": "e2e/test_shutdown.py",
     "services/transfers/tasks.py": "transfers/test_runs.py",
     # One suite for both job stores.
@@ -49,6 +44,7 @@ ELSEWHERE = {
     "services/archives/inspection.py": "archives/test_refused_archives.py",
     "services/archives/packing.py": "archives/test_repacked_archives.py",
     "services/storage/local_changes.py": "storage/test_local.py",
+    "services/storage/local_checks.py": "storage/test_local.py",
     "utils/archives/kinds.py": "archives/test_archives.py",
     "utils/archives/listing.py": "archives/test_refused_archives.py",
     "utils/archives/rar4_headers.py": "archives/test_refused_archives.py",

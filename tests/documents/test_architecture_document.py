@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 from open_workshop_storage.core.job import NEXT, Inner, Stage
@@ -29,3 +30,13 @@ def test_the_named_modules_exist() -> None:
     modules = {path.name for path in SOURCES.rglob("*.py")}
     named = set(re.findall(r"\b(\w+\.py)\b", DOCUMENT))
     assert named and named <= modules, named - modules
+
+
+def test_the_directions_of_imports_are_those_that_lint_checks() -> None:
+    contracts = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    rooms, topics = (contract["layers"] for contract in contracts)
+    between, inside = re.findall(r"`(\w+ → [^`]+)`", DOCUMENT)
+    assert between.split(" → ") == rooms[rooms.index("api") :]
+    assert [set(layer.split(", ")) for layer in inside.split(" → ")] == [
+        set(layer.split(" | ")) for layer in topics[1:]
+    ]

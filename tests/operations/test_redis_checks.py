@@ -51,7 +51,7 @@ async def acl(admin: Redis, *rules: str) -> None:
 
 
 def settings_of(tmp_path: Path, url: str) -> Settings:
-    return make_settings(tmp_path, Secrets(), REDIS_URL=url, REDIS_PREFIX=PREFIX)
+    return make_settings(tmp_path, Secrets(), redis_url=url, redis_prefix=PREFIX)
 
 
 async def complaints(settings: Settings) -> str:

@@ -1,0 +1,48 @@
+"""Checks of the configuration that need no running service."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from open_workshop_storage.services.operations.doctor import examine
+from open_workshop_storage.services.operations.findings import Finding, Verdict, clock_findings, reason_of
+from tests.support.configs import Secrets
+from tests.support.in_process import make_settings
+
+pytestmark = pytest.mark.anyio
+
+
+async def findings(root: Path, **changes: object) -> dict[str, Finding]:
+    """Return what the doctor finds, by subject."""
+    return {finding.subject: finding async for finding in examine(make_settings(root, Secrets(), **changes))}
+
+
+async def test_services_that_do_not_answer_are_faults(tmp_path: Path) -> None:
+    found = await findings(tmp_path, manager_transfer_callback_url="http://127.0.0.1:9/callback")
+    names = ("MANAGER_URL", "ACCESS_SERVICE_URL", "MANAGER_TRANSFER_CALLBACK_URL")
+    assert {found[name].verdict for name in names} == {Verdict.FAULT}
+
+
+async def test_a_secret_of_few_characters_and_cheap_hashes_are_named_without_their_values(tmp_path: Path) -> None:
+    found = await findings(tmp_path, transfer_jwt_secret="ab" * 20)
+    assert found["TRANSFER_JWT_SECRET"].verdict is found["upload_file"].verdict is Verdict.WARNING
+    assert "abab" not in str(found)
+
+
+async def test_a_7z_that_is_missing_is_a_fault_with_the_package_that_brings_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    seven_zip = (await findings(tmp_path))["7z"]
+    assert seven_zip.verdict is Verdict.FAULT and "p7zip-full" in seven_zip.text
+
+
+@pytest.mark.parametrize(("ahead_seconds", "text"), [(9.9, ""), (-3600, "its clock is -3600 s off this one")])
+def test_a_clock_that_is_off_is_named(ahead_seconds: float, text: str) -> None:
+    assert text in "".join(finding.text for finding in clock_findings("Redis", ahead_seconds))
+
+
+def test_an_error_without_a_text_is_named_by_its_type() -> None:
+    assert (reason_of(TimeoutError()), reason_of(OSError("no route"))) == ("TimeoutError", "no route")

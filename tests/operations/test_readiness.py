@@ -1,0 +1,52 @@
+"""What a service may have to wait for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from open_workshop_storage.core.errors import ServiceUnavailable
+from open_workshop_storage.services.operations.readiness import Readiness
+from open_workshop_storage.services.storage.local import LocalFiles
+from open_workshop_storage.services.storage.workspaces import Workspaces
+from open_workshop_storage.stores.memory import MemoryJobStore
+from open_workshop_storage.stores.redis import RedisJobStore
+from open_workshop_storage.stores.redis_client import redis_client
+from tests.support.servers import free_port
+
+pytestmark = pytest.mark.anyio
+
+
+def readiness(root: Path, *, loads: bool, reserve_bytes: int = 0) -> Readiness:
+    return Readiness(LocalFiles(root), Workspaces(root, reserve_bytes), MemoryJobStore(), loads=loads)
+
+
+async def test_a_service_with_all_that_it_needs_is_ready(tmp_path: Path) -> None:
+    assert await readiness(tmp_path, loads=True).missing() == []
+
+
+async def test_a_distributor_needs_the_storage_root_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert await readiness(tmp_path, loads=False, reserve_bytes=10**18).missing() == []
+    assert await readiness(tmp_path / "missing", loads=False).missing() == ["storage"]
+
+
+async def test_a_loader_names_all_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert await readiness(tmp_path, loads=True, reserve_bytes=10**18).missing() == ["7z", "disk"]
+
+
+async def test_a_call_is_refused_only_for_want_of_what_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    await readiness(tmp_path, loads=True).require("storage")
+    with pytest.raises(ServiceUnavailable):
+        await readiness(tmp_path, loads=True).require("storage", "7z")
+
+
+async def test_a_redis_that_does_not_answer_is_missing(tmp_path: Path) -> None:
+    async with redis_client(f"redis://127.0.0.1:{free_port()}") as client:
+        store = RedisJobStore(client, "test", 60)
+        assert await Readiness(LocalFiles(tmp_path), Workspaces(tmp_path, 0), store, loads=False).missing() == ["redis"]
