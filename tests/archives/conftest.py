@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -36,9 +37,16 @@ def archives_with(**settings: object) -> Archives:
 
 
 @pytest.fixture
-def make_archives() -> ArchivesMaker:
+async def make_archives() -> AsyncIterator[ArchivesMaker]:
     """Makes `Archives` with settings of the test's own."""
-    return archives_with
+    async with AsyncExitStack() as stack:
+
+        def make(**settings: object) -> Archives:
+            archives = archives_with(**settings)
+            stack.push_async_callback(archives.aclose)
+            return archives
+
+        yield make
 
 
 @pytest.fixture

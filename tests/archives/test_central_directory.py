@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import struct
 import tempfile
+import tracemalloc
 
 import pytest
 
+from open_workshop_storage.utils.archives.central_directory import find_directory, read_headers
+from open_workshop_storage.utils.archives.faults import UnpackedTooLarge
 from open_workshop_storage.utils.archives.unpacked_size import unpacked_size
 from tests.archives.refused import SOUND, TEXT
 from tests.archives.zips import ENCRYPTED, Entry, zip_from
@@ -36,3 +40,27 @@ def size_of(content: bytes) -> int | None:
 )
 def test_the_unpacked_size_is_the_sum_of_what_the_directory_announces(content: bytes, size: int | None) -> None:
     assert size_of(content) == size
+
+
+def test_a_directory_over_the_limit_is_not_read() -> None:
+    extra = struct.pack("<HH", 0x9999, 60_000) + bytes(60_000)
+    content = zip_from([Entry(b"%d" % number, extra=extra, local_extra=b"") for number in range(1200)])
+    with tempfile.TemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        with pytest.raises(UnpackedTooLarge):
+            find_directory(file)
+        assert unpacked_size(file) is None
+
+
+def test_of_a_header_only_what_counts_is_kept() -> None:
+    extra = struct.pack("<HH", 0x9999, 60_000) + bytes(60_000)
+    with tempfile.TemporaryFile() as file:
+        file.write(zip_from([Entry(b"%d" % number, TEXT, extra=extra, local_extra=b"") for number in range(300)]))
+        file.flush()
+        tracemalloc.start()
+        try:
+            assert len(list(read_headers(file, find_directory(file), 0))) == 300
+            assert tracemalloc.get_traced_memory()[1] < 4_000_000
+        finally:
+            tracemalloc.stop()

@@ -43,7 +43,7 @@ class Workbench:
     async def is_kept(self, sent: bytes) -> bool:
         """Return whether an archive may stay as it is; if so, it has passed its test."""
         self.source.write_bytes(sent)
-        inspection = await self.archives.inspect(self.source, 0)
+        inspection = await self.archives.inspect(self.source, "file.bin", 0)
         if inspection.keep:
             await self.archives.test(self.source, inspection, self.percents.append)
         return inspection.keep
@@ -51,7 +51,7 @@ class Workbench:
     async def repack(self, sent: bytes, limit: int = 0, name: str = "file.bin") -> int:
         """Inspect, extract and pack an archive that may not stay as it is; return the unpacked size in bytes."""
         self.source.write_bytes(sent)
-        inspection = await self.archives.inspect(self.source, limit)
+        inspection = await self.archives.inspect(self.source, name, limit)
         assert not inspection.keep
         unpacked = await self.archives.extract(
             self.source, inspection, self.extracted, name, limit, self.percents.append

@@ -7,6 +7,7 @@ import gzip
 import os
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from tests.archives.rars import file4, file5, rar4, rar5
 from tests.archives.workbench import Workbench
 from tests.archives.zips import Entry, streamed, zip_from
 from tests.support.archives import compressed_tar_of, seven_zip_of, tar_of, zip_of
-from tests.support.processes import descendants
+from tests.support.processes import descendants, python_children
 
 FILES = {"mod/a.txt": b"some text " * 40, "mod/b/c.bin": bytes(range(256)), "empty": b""}
 SOUND: dict[str, bytes] = {
@@ -49,7 +50,7 @@ def changed(archive: bytes, changes: list[tuple[float, bytes, str]]) -> bytes:
 
 def judge(sent: bytes, archives: Archives) -> None:
     """Take an archive through all steps; what comes of it must be safe, and nothing may be left beside it."""
-    before = set(descendants(os.getpid()))
+    before = commands_below()
     with tempfile.TemporaryDirectory() as outside:
         workbench = Workbench(archives, Path(outside, "job"))
         workbench.folder.mkdir()
@@ -65,12 +66,17 @@ def judge(sent: bytes, archives: Archives) -> None:
         assert os.listdir(outside) == ["job"]
         assert {path.name for path in workbench.folder.iterdir()} <= left
         assert not any(path.is_symlink() for path in workbench.folder.rglob("*"))
-    assert set(descendants(os.getpid())) <= before
+    assert commands_below() <= before
+
+
+def commands_below() -> set[int]:
+    """Return the processes that run below this one, but for the parsers that wait for more work."""
+    return set(descendants(os.getpid())) - set(python_children(os.getpid()))
 
 
 async def announced_by(workbench: Workbench) -> int:
     """Return the bytes that a ZIP announces to hold."""
-    return (await workbench.archives.inspect(workbench.source, 0)).unpacked_bytes
+    return (await workbench.archives.inspect(workbench.source, "file.bin", 0)).unpacked_bytes
 
 
 def bytes_in(path: Path) -> int:
@@ -79,9 +85,11 @@ def bytes_in(path: Path) -> int:
 
 
 @pytest.fixture(scope="module")
-def archives() -> Archives:
+def archives() -> Iterator[Archives]:
     """What is tested."""
-    return archives_with()
+    archives = archives_with()
+    yield archives
+    asyncio.run(archives.aclose())
 
 
 @pytest.mark.parametrize("form", SOUND)

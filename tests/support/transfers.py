@@ -135,24 +135,25 @@ async def bench(
         slots, lifetime = Slots(store, settings), Lifetime(settings, tasks)
         callbacks = Callbacks(settings, store, http)
         runs = Runs(store, workspaces, callbacks, tasks, lifetime)
-        stages = Stages(settings, Archives(settings), images, slots, tasks)
-        moves = Moves(settings, store, files, workspaces, runs, stages, tasks)
-        transfers = Transfers(settings, store, runs, lifetime, slots, stages, Fetcher(settings), moves, tasks)
-        cleanup = Cleanup(settings, store, files, workspaces, runs)
-        worker = Worker(store, transfers, runs, lifetime, slots, callbacks, cleanup, tasks)
-        yield Bench(
-            settings,
-            manager,
-            store,
-            files,
-            workspaces,
-            tasks,
-            lifetime,
-            runs,
-            slots,
-            stages,
-            moves,
-            transfers,
-            worker,
-            cleanup,
-        )
+        async with aclosing(Archives(settings)) as archives:
+            stages = Stages(settings, archives, images, slots, tasks)
+            moves = Moves(settings, store, files, workspaces, runs, stages, tasks)
+            transfers = Transfers(settings, store, runs, lifetime, slots, stages, Fetcher(settings), moves, tasks)
+            cleanup = Cleanup(settings, store, files, workspaces, runs)
+            worker = Worker(store, transfers, runs, lifetime, slots, callbacks, cleanup, tasks)
+            yield Bench(
+                settings,
+                manager,
+                store,
+                files,
+                workspaces,
+                tasks,
+                lifetime,
+                runs,
+                slots,
+                stages,
+                moves,
+                transfers,
+                worker,
+                cleanup,
+            )

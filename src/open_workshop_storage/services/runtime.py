@@ -107,6 +107,7 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
         form_tokens = FormTokens(settings)
         store = _store(settings, redis)
         archives = Archives(settings)
+        stack.push_async_callback(archives.aclose)
         slots = Slots(store, settings)
         callbacks = Callbacks(settings, store, manager_http)
         lifetime = Lifetime(settings, tasks)

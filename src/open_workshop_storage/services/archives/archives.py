@@ -5,6 +5,7 @@ Each step can be done again from what is on the disk, whatever became of the one
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ from open_workshop_storage.observability.tracing import span
 from open_workshop_storage.services.archives.extraction import Extractor
 from open_workshop_storage.services.archives.inspection import Inspector
 from open_workshop_storage.services.archives.packing import Packer
+from open_workshop_storage.services.archives.parsers import Parsers
 from open_workshop_storage.utils.archives.seven_zip import SevenZip
+
+_MAX_EXTRACTIONS = 100
 
 
 class Archives:
@@ -21,11 +25,18 @@ class Archives:
 
     def __init__(self, settings: Settings) -> None:
         seven_zip = _TracedSevenZip(settings.seven_zip_timeout_seconds, settings.seven_zip_idle_timeout_seconds)
-        inspector = Inspector(settings, seven_zip)
+        # An extraction may take as long as it takes, and must not keep inspections waiting; slots limit extractions.
+        self._parsers = Parsers(len(os.sched_getaffinity(0))), Parsers(_MAX_EXTRACTIONS)
+        inspector = Inspector(settings, seven_zip, self._parsers[0])
         self.inspect = inspector.inspect
         self.test = inspector.test
-        self.extract = Extractor(settings, seven_zip).extract
+        self.extract = Extractor(settings, seven_zip, self._parsers[1]).extract
         self.pack = Packer(settings, seven_zip).pack
+
+    async def aclose(self) -> None:
+        """End the child processes."""
+        for parsers in self._parsers:
+            await parsers.aclose()
 
 
 class _TracedSevenZip(SevenZip):

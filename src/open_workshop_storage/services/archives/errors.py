@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 from collections.abc import Iterator
 
 from open_workshop_storage.core.errors import (
@@ -39,7 +38,9 @@ def as_storage_errors() -> Iterator[None]:
     try:
         with full_disk_is_no_space():
             yield
+    except faults.NameTooLong as error:
+        raise UnsafeArchive("A file name in the archive is too long") from error
     except faults.ArchiveFault as error:
         raise _ERRORS[type(error)] from error
     except OSError as error:
-        raise (UnsafeArchive if error.errno == errno.ENAMETOOLONG else RepackFailed) from error
+        raise RepackFailed from error

@@ -10,32 +10,35 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 from open_workshop_storage.core.errors import ArchiveTooLarge, CorruptArchive
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.services.archives.errors import as_storage_errors
-from open_workshop_storage.services.archives.inspection import Inspection, entries_of
+from open_workshop_storage.services.archives.inspection import Inspection, limits_of
+from open_workshop_storage.services.archives.parsers import Parsers
 from open_workshop_storage.services.storage.disk import require_space
 from open_workshop_storage.services.storage.workspaces import discard
 from open_workshop_storage.utils.archives.kinds import COMPRESSED, Kind
 from open_workshop_storage.utils.archives.seven_zip import READ_SWITCHES, TYPE_SWITCHES, SevenZip
-from open_workshop_storage.utils.archives.streams import read_decompressed
 from open_workshop_storage.utils.archives.tar import unpack_tar
 from open_workshop_storage.utils.archives.tree import settle_tree, size_of_tree
+from open_workshop_storage.utils.archives.zip_rewriting import rewrite_zip
 from open_workshop_storage.utils.files.durable_files import Stopped
-from open_workshop_storage.utils.processes.groups import watched
+from open_workshop_storage.utils.processes.groups import run_beside, watched
 from open_workshop_storage.utils.processes.threads import run_to_end, run_until_stopped
 
 _COPY_BYTES = 1024 * 1024
+_PROGRESS_SECONDS = 0.2
 
 
 class Extractor:
     """Extracts what has been inspected; each extraction can be done again."""
 
-    def __init__(self, settings: Settings, seven_zip: SevenZip) -> None:
+    def __init__(self, settings: Settings, seven_zip: SevenZip, parsers: Parsers) -> None:
         self._settings = settings
         self._seven_zip = seven_zip
+        self._parsers = parsers
 
     async def extract(
         self,
@@ -78,6 +81,8 @@ class Extractor:
                 await asyncio.to_thread(self._require_space, target, inspection.unpacked_bytes)
                 if inspection.kind is Kind.TAR or inspection.kind in COMPRESSED:
                     return await self._extract_tar(source, inspection.kind, target, max_unpacked_bytes, on_percent)
+                if inspection.kind is Kind.ZIP:
+                    return await self._extract_zip(source, inspection, target, on_percent)
                 return await self._extract_by_seven_zip(source, inspection, target, on_percent)
             except BaseException:
                 await discard(target)
@@ -100,30 +105,34 @@ class Extractor:
             raise CorruptArchive
         return announced
 
+    async def _extract_zip(
+        self, source: Path, inspection: Inspection, target: Path, on_percent: Callable[[float], None]
+    ) -> int:
+        rewritten = target.with_name(target.name + ".zip")
+        try:
+            await asyncio.to_thread(self._require_space, target, source.stat().st_size + inspection.unpacked_bytes)
+            with (
+                await asyncio.to_thread(source.open, "rb") as file,
+                await asyncio.to_thread(rewritten.open, "wb") as new,
+            ):
+                seconds = self._settings.seven_zip_timeout_seconds
+                await self._parsers.call(
+                    rewrite_zip, file, *limits_of(file, self._settings, 0), target=new, seconds=seconds
+                )
+            return await self._extract_by_seven_zip(rewritten, inspection, target, on_percent)
+        finally:
+            await run_to_end(rewritten.unlink, missing_ok=True)
+
     async def _extract_tar(
         self, source: Path, kind: Kind, target: Path, max_unpacked_bytes: int, on_percent: Callable[[float], None]
     ) -> int:
-        entries = await asyncio.to_thread(entries_of, source, self._settings, max_unpacked_bytes)
-
-        def unpack(tell: Callable[[], None], file: BinaryIO, stop: threading.Event) -> None:
-            def tick() -> None:
-                if stop.is_set():
-                    raise Stopped
-                self._require_space(target)
-                tell()
-
-            unpack_tar(file, target, entries, tick)
-
-        def unpack_file(loop: asyncio.AbstractEventLoop, stop: threading.Event) -> None:
-            with source.open("rb", buffering=0) as file:
-                unpack(_teller(file, loop, on_percent), file, stop)
-
-        if kind in COMPRESSED:
-            read = partial(unpack, lambda: None)
-            await read_decompressed(self._seven_zip, source, TYPE_SWITCHES[kind], read, on_percent)
-        else:
-            await run_until_stopped(partial(unpack_file, asyncio.get_running_loop()))
-        return entries.unpacked_bytes
+        with await asyncio.to_thread(source.open, "rb") as file:
+            limits = limits_of(file, self._settings, max_unpacked_bytes)
+            seconds = self._settings.seven_zip_timeout_seconds
+            async with watched(partial(self._require_space, target)), run_beside(_tell_progress(file, on_percent)):
+                size = await self._parsers.call(unpack_tar, file, kind.name, *limits, folder=target, seconds=seconds)
+        on_percent(100)
+        return size if isinstance(size, int) else 0
 
     def _place_plain(self, source: Path, target: Path, stop: threading.Event) -> None:
         with contextlib.suppress(OSError):
@@ -146,16 +155,12 @@ def _make_empty(folder: Path) -> None:
     folder.mkdir(parents=True)
 
 
-def _teller(file: BinaryIO, loop: asyncio.AbstractEventLoop, on_percent: Callable[[float], None]) -> Callable[[], None]:
-    """Return a function for another thread that tells how far a file has been read."""
-    size = os.fstat(file.fileno()).st_size
-    told = -1
-
-    def tell() -> None:
-        nonlocal told
-        percent = file.tell() * 100 // size
-        if percent > told:
+async def _tell_progress(file: BinaryIO, on_percent: Callable[[float], None]) -> NoReturn:
+    """Tell how far a file has been read by a child, whose position in it is the same."""
+    size, told = os.fstat(file.fileno()).st_size, 0
+    while True:
+        await asyncio.sleep(_PROGRESS_SECONDS)
+        percent = os.lseek(file.fileno(), 0, os.SEEK_CUR) * 100 // max(1, size)
+        if told < percent < 100:
             told = percent
-            loop.call_soon_threadsafe(on_percent, float(percent))
-
-    return tell
+            on_percent(float(percent))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,18 +11,21 @@ from typing import BinaryIO
 
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.services.archives.errors import as_storage_errors
+from open_workshop_storage.services.archives.parsers import Parsers
+from open_workshop_storage.utils.archives.decompression import holds_tar
 from open_workshop_storage.utils.archives.entries import Entries, ratio_limit
-from open_workshop_storage.utils.archives.faults import CorruptData, CutOff
 from open_workshop_storage.utils.archives.kinds import COMPRESSED, HEAD_BYTES, Kind, kind_of
 from open_workshop_storage.utils.archives.listing import Listing
+from open_workshop_storage.utils.archives.padding import refuse_archive_in_tail
+from open_workshop_storage.utils.archives.pieces import refuse_piece
 from open_workshop_storage.utils.archives.rar4_headers import refuse_rar4_links
 from open_workshop_storage.utils.archives.seven_zip import READ_SWITCHES, TYPE_SWITCHES, SevenZip
-from open_workshop_storage.utils.archives.streams import holds_tar, read_decompressed
-from open_workshop_storage.utils.archives.tar import read_tar
-from open_workshop_storage.utils.archives.zip_headers import read_zip
-from open_workshop_storage.utils.files.durable_files import Stopped
+from open_workshop_storage.utils.archives.streams import compare_size
+from open_workshop_storage.utils.archives.tar import inspect_tar
+from open_workshop_storage.utils.archives.zip_headers import inspect_zip
 
-_BLOCK_BYTES = 1024 * 1024
+# Headers of 200,000 entries take 10 s; a larger file may have more of them.
+_SECONDS, _SECONDS_PER_MEBIBYTE = 60.0, 0.5
 
 
 @dataclass(frozen=True)
@@ -46,43 +48,66 @@ class Inspection:
 class Inspector:
     """Reads archives; writes nothing."""
 
-    def __init__(self, settings: Settings, seven_zip: SevenZip) -> None:
+    def __init__(self, settings: Settings, seven_zip: SevenZip, parsers: Parsers) -> None:
         self._settings = settings
         self._seven_zip = seven_zip
+        self._parsers = parsers
 
-    async def inspect(self, source: Path, max_unpacked_bytes: int) -> Inspection:
+    async def inspect(self, source: Path, file_name: str, max_unpacked_bytes: int) -> Inspection:
         """Tell what a file is, and judge it by its headers.
 
         Args:
+            file_name: The name that its sender gave it. Only a piece of a split archive is recognised by it.
             max_unpacked_bytes: The limit on all entries together; 0 for none.
 
         Raises:
             EncryptedArchive: An entry or a header is encrypted.
             UnsafeArchive: An entry breaks a rule of docs/API.md, "Archives".
-            CorruptArchive: It is cut off, a piece of several, or contradicts itself.
+            CorruptArchive: It is cut off, a piece of several, contradicts itself, or another one is behind its end.
             ArchiveTooLarge: It announces more than a limit: the given one, or the settings' on entries and ratio.
             UnsupportedFormat: It is of a kind that cannot be read here.
             RepackFailed: Reading failed for another reason.
         """
-        keep = sizes_follow = False
         with as_storage_errors():
-            kind, entries = await asyncio.to_thread(_first_look, source, self._settings, max_unpacked_bytes)
-            if kind in COMPRESSED and not await holds_tar(self._seven_zip, source, TYPE_SWITCHES[kind]):
-                kind = Kind.PLAIN
-            if kind is Kind.ZIP:
-                keep, sizes_follow = await asyncio.to_thread(read_zip, source, entries)
-            elif kind is Kind.TAR:
-                await asyncio.to_thread(read_tar, source, entries)
-            elif kind in (Kind.SEVEN_ZIP, Kind.RAR4, Kind.RAR5):
+            file = await asyncio.to_thread(source.open, "rb")
+            with file:
+                return await self._inspect(source, file, file_name, max_unpacked_bytes)
+
+    async def _inspect(self, source: Path, file: BinaryIO, file_name: str, max_unpacked_bytes: int) -> Inspection:
+        kind = kind_of(await asyncio.to_thread(os.pread, file.fileno(), HEAD_BYTES, 0))
+        limits = limits_of(file, self._settings, max_unpacked_bytes)
+        if kind in COMPRESSED and not await self._parse(holds_tar, file, kind.name):
+            kind = Kind.PLAIN
+        match kind:
+            case Kind.ZIP:
+                match await self._parse(inspect_zip, file, *limits):
+                    case [int(size), bool(keep), bool(sizes_follow)]:
+                        return Inspection(kind, size, keep, sizes_follow)
+            case Kind.TAR:
+                match await self._parse(inspect_tar, file, *limits):
+                    case int(size):
+                        return Inspection(kind, size)
+            case Kind.SEVEN_ZIP | Kind.RAR4 | Kind.RAR5:
                 if kind is Kind.RAR4:
-                    await asyncio.to_thread(refuse_rar4_links, source)
-                listing = Listing(entries)
+                    await self._parse(refuse_rar4_links, file)
+                listing = Listing(Entries(*limits))
                 arguments = "l", "-slt", TYPE_SWITCHES[kind], *READ_SWITCHES, source
                 await self._seven_zip.run(*arguments, on_line=listing.line)
                 listing.end()
-            elif kind is Kind.PLAIN:
-                entries.add("file", await asyncio.to_thread(os.path.getsize, source), folder=False)
-        return Inspection(kind, entries.unpacked_bytes, keep, sizes_follow)
+                if listing.tail_bytes:
+                    await self._parse(refuse_archive_in_tail, file, listing.tail_bytes)
+                return Inspection(kind, listing.unpacked_bytes)
+            case Kind.PLAIN:
+                match await self._parse(refuse_piece, file, file_name):
+                    case int(size):
+                        Entries(*limits).grow(size)
+                        return Inspection(kind, size)
+        return Inspection(kind, 0)
+
+    async def _parse(self, function: Callable[..., object], file: BinaryIO, *arguments: str | int) -> object:
+        file.seek(0)
+        seconds = _SECONDS + os.fstat(file.fileno()).st_size / 1024**2 * _SECONDS_PER_MEBIBYTE
+        return await self._parsers.call(function, file, *arguments, seconds=seconds)
 
     async def test(self, source: Path, inspection: Inspection, on_percent: Callable[[float], None]) -> None:
         """Read all data of an archive that is to be kept, and compare their checksums and their size.
@@ -96,35 +121,19 @@ class Inspector:
         """
         type_switch = TYPE_SWITCHES[inspection.kind]
 
-        def count(file: BinaryIO, stop: threading.Event) -> None:
-            left = inspection.unpacked_bytes
-            while chunk := file.read(_BLOCK_BYTES):
-                left -= len(chunk)
-                if left < 0:
-                    raise CorruptData("more than the headers say")
-                if stop.is_set():
-                    raise Stopped
-            if left:
-                raise CutOff
-
         with as_storage_errors():
             if inspection.sizes_follow:
-                await read_decompressed(self._seven_zip, source, type_switch, count, on_percent)
+                await compare_size(self._seven_zip, source, type_switch, inspection.unpacked_bytes, on_percent)
             else:
                 await self._seven_zip.run("t", type_switch, *READ_SWITCHES, source, on_percent=on_percent)
 
 
-def entries_of(source: Path, settings: Settings, max_unpacked_bytes: int) -> Entries:
-    """Return what judges the entries of an archive by the limits.
+def limits_of(file: BinaryIO, settings: Settings, max_unpacked_bytes: int) -> tuple[int, int]:
+    """Return the limits on an archive's unpacked bytes and on its entries, as `Entries` takes them.
 
     Args:
         max_unpacked_bytes: The limit on all entries together; 0 for none.
     """
-    limits = max_unpacked_bytes, ratio_limit(source.stat().st_size, settings.transfer_max_unpacked_ratio)
-    return Entries(min(filter(None, limits), default=0), settings.transfer_max_entries)
-
-
-def _first_look(source: Path, settings: Settings, max_unpacked_bytes: int) -> tuple[Kind, Entries]:
-    with source.open("rb") as file:
-        kind = kind_of(file.read(HEAD_BYTES))
-    return kind, entries_of(source, settings, max_unpacked_bytes)
+    archive_bytes = os.fstat(file.fileno()).st_size
+    limits = max_unpacked_bytes, ratio_limit(archive_bytes, settings.transfer_max_unpacked_ratio)
+    return min(filter(None, limits), default=0), settings.transfer_max_entries

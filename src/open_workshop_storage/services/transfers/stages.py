@@ -69,7 +69,7 @@ class Stages:
         job = run.job
         # The disk takes the file in while this waits for a slot, and while 7z works on it.
         async with run.securing_source(), self._slots.in_turn(Slot.REPACK, run.owner):
-            inspection = await self._archives.inspect(run.source, self._max_unpacked_bytes)
+            inspection = await self._archives.inspect(run.source, run.job.file_name, self._max_unpacked_bytes)
             if inspection.keep:
                 await self._archives.test(run.source, inspection, lambda percent: None)
                 return Packed(run.within(run.source), run.source.stat().st_size, inspection.unpacked_bytes)
@@ -87,7 +87,7 @@ class Stages:
             StorageError: The file is refused, or could not be packed.
         """
         async with self._slots.in_turn(Slot.REPACK, folder.name):
-            inspection = await self._archives.inspect(source, self._max_unpacked_bytes)
+            inspection = await self._archives.inspect(source, file_name, self._max_unpacked_bytes)
             return await self._repack(source, inspection, folder, file_name, level, _Deaf())
 
     async def _repack(

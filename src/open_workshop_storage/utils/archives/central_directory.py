@@ -14,16 +14,19 @@ from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
 from open_workshop_storage.utils.archives.faults import CorruptData, EncryptedData, UnpackedTooLarge
+from open_workshop_storage.utils.archives.padding import refuse_archive
 
-CENTRAL_MAGIC, END_MAGIC = b"PK\x01\x02", b"PK\x05\x06"
+_CENTRAL_MAGIC, _END_MAGIC = b"PK\x01\x02", b"PK\x05\x06"
 _END_64_MAGIC, _LOCATOR_MAGIC = b"PK\x06\x06", b"PK\x06\x07"
-_HEADER = struct.Struct("<4s4xHH4xIIIHHHHHII")
+_HEADER = struct.Struct("<4sxB2xHHIIIIHHHHHII")
 _END, _LOCATOR, _END_64 = struct.Struct("<4sHHHHIIH"), struct.Struct("<4sIQI"), struct.Struct("<4sQ4xIIQQQQ")
 _MAX_COMMENT_BYTES = 0xFFFF
 _MAX_DIRECTORY_BYTES = 64 * 1024**2
+_BLOCK_BYTES = 1024**2
 _HERE_64, _HERE_64_SHORT = 0xFFFFFFFF, 0xFFFF
 """Stand in a field whose number is in the large format's record or extra field instead."""
 _LARGE_FIELD, _UNICODE_PATH_FIELD = 0x0001, 0x7075
+_LARGE_FIELD_SIZES = frozenset({8, 16, 24, 28})
 _ENCRYPTED, _AES_METHOD = 0x0001 | 0x0040 | 0x2000, 99
 """Traditional or AES encryption, strong encryption, masked headers (section 4.4.4); what AES entries have as method."""
 
@@ -35,14 +38,28 @@ class Directory(NamedTuple):
         start, end: Its place in the file.
         headers: How many there are, or that number's last 16 bits.
         is_large: Whether that number is whole.
-        ends_file: Whether the file ends with it and its comment.
+        is_plain: Whether the file ends with it and its comment, and nothing in that can be taken for a record.
     """
 
     start: int
     end: int
     headers: int
     is_large: bool
-    ends_file: bool
+    is_plain: bool
+
+
+class ExtraFields(NamedTuple):
+    """What counts in the extra fields of a header.
+
+    Attributes:
+        large_numbers: The data of the large format's field (section 4.5.3).
+        unicode_name: The name in the Info-ZIP Unicode Path field, if that is for this very name (section 4.6.9).
+        is_sound: Whether each field ends where it should, and the large format's has a size that it can have.
+    """
+
+    large_numbers: bytes = b""
+    unicode_name: bytes | None = None
+    is_sound: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +67,14 @@ class CentralHeader:
     """What the directory tells of one entry; numbers of the large format are in their places.
 
     Attributes:
-        unicode_name: The name in the Info-ZIP Unicode Path field, if there is one for this very name (section 4.6.9).
+        system: The file system that the attributes are of (section 4.4.2).
+        time: Date and time as MS-DOS writes them.
     """
 
+    system: int
     flags: int
     method: int
+    time: int
     crc: int
     packed_bytes: int
     unpacked_bytes: int
@@ -63,17 +83,18 @@ class CentralHeader:
     offset: int
     name: bytes
     unicode_name: bytes | None
+    is_sound: bool
 
 
 def find_directory(file: BinaryIO) -> Directory:
     """Find the directory of a ZIP. Blocks.
 
     Raises:
-        CorruptData: There is none, or more than one, it is not where its end record says, or in several pieces.
+        CorruptData: There is none, or more than one, it is not where its end record says, or in several pieces, or
+            another archive is behind it.
         UnpackedTooLarge: It takes more than 64 MiB.
     """
-    end_at, numbers, comment_bytes = _end(file)
-    ends_file = end_at + _END.size + comment_bytes == os.fstat(file.fileno()).st_size
+    end_at, numbers, is_plain = _end(file)
     large = _large_end(file, end_at)
     if large is not None:
         end_at, large_numbers = large
@@ -86,7 +107,7 @@ def find_directory(file: BinaryIO) -> Directory:
         raise CorruptData("a piece of an archive in several, or a directory in another place")
     if length > _MAX_DIRECTORY_BYTES:
         raise UnpackedTooLarge("a directory that is too long")
-    return Directory(start, end_at, count, large is not None, ends_file)
+    return Directory(start, end_at, count, large is not None, is_plain)
 
 
 def read_headers(file: BinaryIO, directory: Directory, max_entries: int) -> Iterator[CentralHeader]:
@@ -106,16 +127,31 @@ def read_headers(file: BinaryIO, directory: Directory, max_entries: int) -> Iter
         if 0 < max_entries < entries:
             raise UnpackedTooLarge("more entries than the limit")
         fields = file.read(_HEADER.size)
-        if len(fields) < _HEADER.size or not fields.startswith(CENTRAL_MAGIC):
+        if len(fields) < _HEADER.size or not fields.startswith(_CENTRAL_MAGIC):
             raise CorruptData("no header where one should be")
-        _, flags, method, crc, packed, unpacked, *lengths, volume, _, attributes, offset = _HEADER.unpack(fields)
+        _, system, flags, method, time, crc, packed, unpacked, *rest = _HEADER.unpack(fields)
+        *lengths, volume, _, attributes, offset = rest
         name_bytes, extra_bytes, _ = lengths
         variable = file.read(sum(lengths))
         position += _HEADER.size + sum(lengths)
-        name, extra = variable[:name_bytes], variable[name_bytes : name_bytes + extra_bytes]
+        name = variable[:name_bytes]
+        extra = extra_fields(variable[name_bytes : name_bytes + extra_bytes], name)
         unpacked, packed, offset = large_numbers(extra, (unpacked, packed, offset))
-        unicode_name = unicode_path(extra, name)
-        yield CentralHeader(flags, method, crc, packed, unpacked, volume, attributes, offset, name, unicode_name)
+        yield CentralHeader(
+            system=system,
+            flags=flags,
+            method=method,
+            time=time,
+            crc=crc,
+            packed_bytes=packed,
+            unpacked_bytes=unpacked,
+            volume=volume,
+            attributes=attributes,
+            offset=offset,
+            name=name,
+            unicode_name=extra.unicode_name,
+            is_sound=extra.is_sound,
+        )
     if position != directory.end:
         raise CorruptData("a directory that does not end where it should")
     # Without the large format the count starts again at 65,536, with writers that know no better.
@@ -133,16 +169,49 @@ def refuse_encryption(flags: int, method: int) -> None:
         raise EncryptedData
 
 
-def large_numbers(extra: bytes, numbers: tuple[int, ...]) -> Iterator[int]:
+def extra_fields(extra: bytes, name: bytes) -> ExtraFields:
+    """Read the extra fields of a header.
+
+    Args:
+        name: The header's own name.
+
+    Raises:
+        CorruptData: A field that counts stands twice.
+    """
+    large_field: bytes | None = None
+    unicode_field: bytes | None = None
+    is_sound = True
+    position = 0
+    # Less is padding that aligns the data.
+    while len(extra) - position >= 4:
+        number, size = struct.unpack_from("<HH", extra, position)
+        data = extra[position + 4 : position + 4 + size]
+        position += 4 + size
+        is_sound = is_sound and position <= len(extra)
+        if number == _LARGE_FIELD:
+            if large_field is not None:
+                raise CorruptData("an extra field that stands twice")
+            large_field, is_sound = data, is_sound and size in _LARGE_FIELD_SIZES
+        elif number == _UNICODE_PATH_FIELD:
+            if unicode_field is not None:
+                raise CorruptData("an extra field that stands twice")
+            unicode_field = data
+    unicode_name = None
+    if unicode_field and unicode_field[:5] == b"\x01" + struct.pack("<I", zlib.crc32(name)):
+        unicode_name = unicode_field[5:]
+    return ExtraFields(large_field or b"", unicode_name, is_sound)
+
+
+def large_numbers(extra: ExtraFields, numbers: tuple[int, ...]) -> Iterator[int]:
     """Yield each number, or the next one of the large format's extra field in its stead (section 4.5.3).
 
     Args:
         numbers: Unpacked size, packed size and offset, as far as the header has them.
 
     Raises:
-        CorruptData: A number is in neither place, or a field stands twice.
+        CorruptData: A number is in neither place.
     """
-    field = _extra_fields(extra).get(_LARGE_FIELD, b"") if _HERE_64 in numbers else b""
+    field = extra.large_numbers
     for number in numbers:
         if number == _HERE_64:
             if len(field) < 8:
@@ -151,46 +220,39 @@ def large_numbers(extra: bytes, numbers: tuple[int, ...]) -> Iterator[int]:
         yield number
 
 
-def unicode_path(extra: bytes, name: bytes) -> bytes | None:
-    """Return the name in the Info-ZIP Unicode Path field, if there is one for this very name (section 4.6.9).
-
-    Raises:
-        CorruptData: The field stands twice.
-    """
-    data = _extra_fields(extra).get(_UNICODE_PATH_FIELD, b"") if extra else b""
-    if data[:1] == b"\x01" and data[1:5] == struct.pack("<I", zlib.crc32(name)):
-        return data[5:]
-    return None
-
-
-def _extra_fields(extra: bytes) -> dict[int, bytes]:
-    """Return the data of an extra field by number."""
-    fields: dict[int, bytes] = {}
-    position = 0
-    # Less is padding that aligns the data.
-    while len(extra) - position >= 4:
-        number, size = struct.unpack_from("<HH", extra, position)
-        if number in fields and number in (_LARGE_FIELD, _UNICODE_PATH_FIELD):
-            raise CorruptData("an extra field that stands twice")
-        fields[number] = extra[position + 4 : position + 4 + size]
-        position += 4 + size
-    return fields
-
-
-def _end(file: BinaryIO) -> tuple[int, tuple[int, ...], int]:
-    """Return where the end record is, its numbers, and the size of the comment."""
+def _end(file: BinaryIO) -> tuple[int, tuple[int, ...], bool]:
+    """Return where the end record is, its numbers, and whether the file ends with it and a comment without records."""
     size = os.fstat(file.fileno()).st_size
-    file.seek(max(0, size - _END.size - _MAX_COMMENT_BYTES))
-    tail = file.read()
-    found = [match.start() for match in re.finditer(END_MAGIC, tail) if len(tail) - match.start() >= _END.size]
+    content_end = _end_of_content(file, size)
+    window_start = max(0, content_end - _END.size - _MAX_COMMENT_BYTES)
+    file.seek(window_start)
+    # The record itself may end with NULs, which are none of the padding.
+    window = file.read(content_end + _END.size - window_start)
+    found = [match.start() for match in re.finditer(_END_MAGIC, window) if len(window) - match.start() >= _END.size]
     if not found:
         raise CorruptData("no end record")
-    *others, last = ((position, _END.unpack_from(tail, position)) for position in found)
+    *others, last = ((position, _END.unpack_from(window, position)) for position in found)
     # Some readers take the last one, some the one whose comment ends with the file.
-    if any(position + _END.size + fields[-1] == len(tail) for position, fields in others):
+    if any(window_start + position + _END.size + fields[-1] == size for position, fields in others):
         raise CorruptData("two end records")
     position, (_, *numbers, comment_bytes) = last
-    return size - len(tail) + position, tuple(numbers), comment_bytes
+    comment_at = position + _END.size
+    refuse_archive([window[comment_at + comment_bytes :]])
+    ends_file = window_start + comment_at + comment_bytes == size
+    return window_start + position, tuple(numbers), ends_file and b"PK" not in window[comment_at:]
+
+
+def _end_of_content(file: BinaryIO, size: int) -> int:
+    """Return where the NULs begin that a file may end with."""
+    end = size
+    while end:
+        start = max(0, end - _BLOCK_BYTES)
+        file.seek(start)
+        content = file.read(end - start).rstrip(b"\0")
+        if content:
+            return start + len(content)
+        end = start
+    return 0
 
 
 def _large_end(file: BinaryIO, end_at: int) -> tuple[int, tuple[int, ...]] | None:

@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import re
+from open_workshop_storage.utils.archives.faults import CorruptData, NameTooLong, UnpackedTooLarge, UnsafeEntry
+from open_workshop_storage.utils.archives.names import fits_disk, split_name
 
-from open_workshop_storage.utils.archives.faults import CorruptData, UnpackedTooLarge, UnsafeEntry
-
-# No file system of ours holds longer ones; the path leaves room for the folder that it is unpacked in.
-_NAME_BYTES, _PATH_BYTES = 255, 3072
-# More folders in each other have no use, and what removes them opens all at once.
-_MAX_DEPTH = 128
-# Windows lets other characters than letters name a drive, too.
-_DRIVE = re.compile(r".:", re.DOTALL)
-_SEEN = ""
-"""Marks, among a folder's children, that the folder has an entry of its own; no child can have this name."""
-_ANY_RATIO_BYTES = 256 * 1024 * 1024
-"""As much may come out of an archive of any size: a small one of much alike is no bomb."""
+_ANY_RATIO_BYTES = 1024**3
+"""An archive of any size may unpack to this many bytes: textures of one colour are small when packed."""
 
 
 class _Folder(dict[str, "_Folder | None"]):
@@ -28,7 +18,7 @@ class Entries:
 
     Args:
         max_bytes: The limit on all entries together, unpacked; 0 for none.
-        max_entries: The limit on files and folders, those included that only stand in names; 0 for none.
+        max_entries: The limit on files and folders, including folders that are only part of names; 0 for none.
     """
 
     def __init__(self, max_bytes: int, max_entries: int) -> None:
@@ -37,9 +27,10 @@ class Entries:
         self._max_bytes = max_bytes
         self._count = 0
         self._root = _Folder()
+        self._fit_disk = True
 
-    def add(self, name: str, size: int, folder: bool) -> None:
-        """Count one entry.
+    def add(self, name: str, size: int, folder: bool) -> list[str]:
+        """Count one entry, and return the parts of its name.
 
         Args:
             name: Its name, as far as the format tells.
@@ -47,18 +38,41 @@ class Entries:
             folder: Whether it is a folder; a name that ends in a separator says so too.
 
         Raises:
-            UnsafeEntry: The name escapes, or stands for the same place as an earlier entry's.
+            UnsafeEntry: The name escapes, or stands for the same place as an earlier file's.
+            NameTooLong: No file system takes the name.
             CorruptData: The size cannot be.
             UnpackedTooLarge: A limit is passed.
         """
         parts = split_name(name)
         folder = folder or name.endswith(("/", "\\"))
-        if size < 0 or (folder and size):
+        if folder and size:
+            raise CorruptData(f"a folder of {size} bytes")
+        self.grow(size)
+        self._fit_disk = self._fit_disk and fits_disk(parts)
+        self._place(parts, folder)
+        return parts
+
+    def grow(self, size: int) -> None:
+        """Count the bytes of an entry.
+
+        Raises:
+            CorruptData: The size cannot be.
+            UnpackedTooLarge: The limit on bytes is passed.
+        """
+        if size < 0:
             raise CorruptData(f"size {size}")
         self.unpacked_bytes += size
         if 0 < self._max_bytes < self.unpacked_bytes:
             raise UnpackedTooLarge
-        self._place(parts, folder)
+
+    def require_short_names(self) -> None:
+        """Judge the names of all entries so far, of an archive that has to be extracted.
+
+        Raises:
+            NameTooLong: This disk cannot hold one of them.
+        """
+        if not self._fit_disk:
+            raise NameTooLong
 
     def _place(self, parts: list[str], folder: bool) -> None:
         place = self._root
@@ -70,12 +84,12 @@ class Entries:
             if child is None:
                 raise UnsafeEntry("a file stands where a folder should")
             place = child
-        last = _SEEN if folder else parts[-1] if parts else _SEEN
-        if last in place or (not folder and not parts):
+        if folder:
+            return
+        if not parts or parts[-1] in place:
             raise UnsafeEntry("two entries of one name")
-        if not folder:
-            self._count_one()
-        place[last] = None
+        self._count_one()
+        place[parts[-1]] = None
 
     def _count_one(self) -> None:
         self._count += 1
@@ -84,36 +98,9 @@ class Entries:
 
 
 def ratio_limit(archive_bytes: int, max_ratio: int) -> int:
-    """Return how many bytes may come out of an archive of that size; 0 for any number.
+    """Return how many bytes an archive of that size may unpack to; 0 for any number.
 
     Args:
         max_ratio: How many for each of its own; 0 for any number.
     """
     return max(archive_bytes * max_ratio, _ANY_RATIO_BYTES) if max_ratio else 0
-
-
-def split_name(name: str) -> list[str]:
-    """Return the parts of an entry's name; none for the archive's own root.
-
-    Raises:
-        UnsafeEntry: The name is absolute, climbs, carries a drive letter or NUL, or is longer or deeper than can be
-            stored.
-    """
-    path = name.replace("\\", "/")
-    parts = [part for part in path.split("/") if part not in ("", ".")]
-    if "\0" in path or path.startswith("/") or ".." in parts or (parts and _DRIVE.match(parts[0])):
-        raise UnsafeEntry("a name that escapes")
-    sizes = [len(os.fsencode(part)) for part in parts]
-    if len(parts) > _MAX_DEPTH:
-        raise UnsafeEntry("folders that are too deep")
-    if sizes and (max(sizes) > _NAME_BYTES or sum(sizes) + len(sizes) > _PATH_BYTES):
-        raise UnsafeEntry("a name that is too long")
-    return parts
-
-
-def decode_name(raw: bytes) -> str:
-    """Return a name whose encoding the archive does not tell: UTF-8 if it can be, else code page 437 as in old ZIPs."""
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return raw.decode("cp437")

@@ -15,6 +15,10 @@ class UnsafeEntry(ArchiveFault):
     """An entry is a link or a special file, overlaps another, or has a name that escapes or stands twice."""
 
 
+class NameTooLong(UnsafeEntry):
+    """An entry has a name that the file system cannot hold."""
+
+
 class CorruptData(ArchiveFault):
     """The data or headers break the format, or contradict each other."""
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 
-from open_workshop_storage.utils.archives.entries import Entries, decode_name
+from open_workshop_storage.utils.archives.entries import Entries
 from open_workshop_storage.utils.archives.faults import CorruptData, EncryptedData, UnsafeEntry
+from open_workshop_storage.utils.archives.names import decoded
 
 _FIRST_ENTRY = "----------"
 _MODE_LENGTH = len("drwxr-xr-x")
-_WINDOWS_LINK = "L"
+_REPARSE_POINT = "L"
+_UNKNOWN_BITS = re.compile(r"[0-9A-F]{8}")
+_SPECIAL_TYPES = frozenset("lcbps")
 
 
 class Listing:
@@ -20,12 +24,21 @@ class Listing:
 
     Args:
         entries: Takes every entry.
+
+    Attributes:
+        tail_bytes: How much stands behind the end of the archive.
     """
 
     def __init__(self, entries: Entries) -> None:
+        self.tail_bytes = 0
         self._entries = entries
         self._fields: dict[str, str] = {}
         self._in_entries = False
+
+    @property
+    def unpacked_bytes(self) -> int:
+        """The bytes of all entries together."""
+        return self._entries.unpacked_bytes
 
     def line(self, line: str) -> None:
         """Take the next line.
@@ -53,25 +66,41 @@ class Listing:
             raise EncryptedData
         if "+" in (fields.get("Multivolume"), fields.get("Split Before"), fields.get("Split After")):
             raise CorruptData("a piece of an archive in several")
-        if self._in_entries and "Path" in fields:
+        if not self._in_entries:
+            self.tail_bytes += _number(fields.get("Tail Size", ""))
+        elif "Path" in fields:
             if any(fields.get(link) for link in ("Symbolic Link", "Hard Link")) or _is_special(fields):
                 raise UnsafeEntry("a link or special file")
-            size = fields.get("Size", "")
-            name = decode_name(os.fsencode(fields["Path"]))
-            self._entries.add(name, int(size) if size.isdecimal() else 0, _is_folder(fields))
+            name = decoded(os.fsencode(fields["Path"]))
+            self._entries.add(name, _number(fields.get("Size", "")), _is_folder(fields))
+            self._entries.require_short_names()
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() else 0
 
 
 def _is_folder(fields: dict[str, str]) -> bool:
     if "Folder" in fields:
         return fields["Folder"] == "+"
     # 7z archives tell by the attributes. Where they have none, nothing tells empty files and folders apart.
-    attributes = fields.get("Attributes", "")
-    return attributes.startswith("D") or not (attributes or fields.get("CRC") or fields.get("Size") != "0")
+    attributes = _attributes(fields)
+    if attributes:
+        return any("D" in each if _is_of_dos(each) else each[0] == "d" for each in attributes)
+    return not fields.get("CRC") and fields.get("Size") == "0"
 
 
 def _is_special(fields: dict[str, str]) -> bool:
-    for attributes in fields.get("Attributes", "").split():
-        is_unix = len(attributes) == _MODE_LENGTH
-        if (is_unix and attributes[0] not in "-d") or (not is_unix and _WINDOWS_LINK in attributes):
-            return True
-    return fields.get("Alternate Stream") == "+"
+    attributes = _attributes(fields)
+    # Of a file with content, the attribute tells only where it once was.
+    is_link = any(_is_of_dos(each) and _REPARSE_POINT in each for each in attributes) and fields.get("Size") == "0"
+    is_other_type = any(not _is_of_dos(each) and each[0] in _SPECIAL_TYPES for each in attributes)
+    return is_link or is_other_type or fields.get("Alternate Stream") == "+"
+
+
+def _attributes(fields: dict[str, str]) -> list[str]:
+    return [each for each in fields.get("Attributes", "").split() if not _UNKNOWN_BITS.fullmatch(each)]
+
+
+def _is_of_dos(attributes: str) -> bool:
+    return len(attributes) != _MODE_LENGTH

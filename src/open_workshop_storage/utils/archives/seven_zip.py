@@ -14,7 +14,13 @@ from functools import partial
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from open_workshop_storage.utils.archives.faults import CorruptData, EncryptedData, SevenZipFailed, UnreadableMethod
+from open_workshop_storage.utils.archives.faults import (
+    CorruptData,
+    EncryptedData,
+    SevenZipFailed,
+    UnreadableMethod,
+    UnsafeEntry,
+)
 from open_workshop_storage.utils.archives.kinds import Kind
 from open_workshop_storage.utils.processes import children
 
@@ -44,6 +50,7 @@ READ_SWITCHES = ("-p-", "-sns-")
 # only, after the archive's own path at most, because names from the archive follow them. The first one in this list
 # that was printed decides.
 _MESSAGES: dict[str, tuple[Callable[[str], Exception], bytes]] = {
+    "unsafe": (UnsafeEntry, rb"(?:Dangerous|Cannot create)(?: symbolic| hard)? link"),
     "no_space": (partial(OSError, errno.ENOSPC), rb"errno=28 |errno=122 |No space left|Disk quota exceeded"),
     "encrypted": (
         EncryptedData,
@@ -61,13 +68,19 @@ _MESSAGE = re.compile(
     % b"|".join(b"(?P<%b>%b)" % (name.encode(), pattern) for name, (_, pattern) in _MESSAGES.items())
 )
 
+_ERROR = re.compile(rb"(?:System |Open )?ERROR")
+# Printed for a file whose attributes say that it once was a link, and whose content, which is all there, is none.
+_HARMLESS = re.compile(rb"ERROR: Incorrect reparse stream")
+_STATUS_OF_ERRORS = 2
+
 
 class SevenZip:
     """Runs `7z` commands under time limits; those that run at once share the cores.
 
     Args:
         total_seconds: How long one command may take.
-        idle_seconds: How long it may print nothing.
+        idle_seconds: How long it may neither print nor read nor write nor use CPU time; up to twice as long passes
+            before it is ended.
     """
 
     def __init__(self, total_seconds: float, idle_seconds: float) -> None:
@@ -105,6 +118,7 @@ class SevenZip:
             CorruptData: The archive is broken, or a file came out that is larger than `max_file_bytes`.
             EncryptedData: The archive is encrypted.
             UnreadableMethod: `7z` cannot unpack it.
+            UnsafeEntry: A link leads out of the archive.
             SevenZipFailed: The command was too slow, is not installed, or failed for another reason.
             OSError: The disk is full.
         """
@@ -137,7 +151,7 @@ class SevenZip:
             await self._attend(process, listener)
         if process.returncode == -signal.SIGXFSZ:
             raise CorruptData(f"a file over {max_file_bytes} bytes")
-        if process.returncode:
+        if process.returncode and not (process.returncode == _STATUS_OF_ERRORS and listener.is_harmless):
             raise listener.error(process.returncode)
         if on_percent is not None:
             listener.percent(100)
@@ -155,17 +169,25 @@ class SevenZip:
         assert words is not None
         try:
             async with asyncio.timeout(self._total_seconds):
-                await self._listen(words, listener)
+                await self._listen(process, words, listener)
                 await children.status(process)
         except TimeoutError:
             raise SevenZipFailed(f"process {process.pid} took too long") from None
         finally:
             await children.end(process)
 
-    async def _listen(self, words: IO[bytes], listener: _Listener) -> None:
+    async def _listen(self, process: subprocess.Popen[bytes], words: IO[bytes], listener: _Listener) -> None:
+        activity = 0
         while True:
-            async with asyncio.timeout(self._idle_seconds):
-                block = await children.read(words)
+            try:
+                async with asyncio.timeout(self._idle_seconds):
+                    block = await children.read(words)
+            except TimeoutError:
+                # One large file, or a disk that is slow, keeps it silent for longer.
+                before, activity = activity, children.activity(process)
+                if activity == before:
+                    raise
+                continue
             if not block:
                 listener.feed(b"\n")
                 return
@@ -181,6 +203,7 @@ class _Listener:
         self._percent = -1.0
         self._rest = b""
         self._messages: dict[str, bytes] = {}
+        self._errors = self._harmless_errors = 0
 
     def feed(self, block: bytes) -> None:
         *pieces, self._rest = _SEPARATORS.split(self._rest + block)
@@ -190,6 +213,8 @@ class _Listener:
                 self.percent(float(match[1]))
             if (match := _MESSAGE.match(piece)) and match.lastgroup:
                 self._messages.setdefault(match.lastgroup, piece[:200])
+            self._errors += bool(_ERROR.match(piece))
+            self._harmless_errors += bool(_HARMLESS.match(piece))
             if self._on_line is not None:
                 self._on_line(piece.decode(errors="surrogateescape"))
 
@@ -197,6 +222,11 @@ class _Listener:
         if self._on_percent is not None and self._percent < percent <= 100:
             self._percent = percent
             self._on_percent(percent)
+
+    @property
+    def is_harmless(self) -> bool:
+        """Whether errors were printed, and none that speaks against the archive."""
+        return 0 < self._harmless_errors == self._errors
 
     def error(self, status: int) -> Exception:
         for name, (error, _) in _MESSAGES.items():

@@ -1,19 +1,24 @@
-"""Reads and unpacks a tar from a file or a pipe, forwards only, so that one pass judges it and writes it.
+"""Reads and unpacks tars, forwards only, so that one pass judges an entry and writes it.
 
-The parser that judges is the one that writes: no second one could see other entries.
+The parser that judges is the one that writes: no second one could see other entries. What is known of the insides of
+`tarfile` stands here.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import IO, Any, BinaryIO, TypeVar, cast
 
-from open_workshop_storage.utils.archives.entries import Entries, decode_name
+from open_workshop_storage.utils.archives.decompression import Decompressed
+from open_workshop_storage.utils.archives.entries import Entries
 from open_workshop_storage.utils.archives.faults import CorruptData, CutOff, UnsafeEntry
+from open_workshop_storage.utils.archives.kinds import Kind
+from open_workshop_storage.utils.archives.names import code_page_of, decoded, is_utf8
+from open_workshop_storage.utils.archives.padding import refuse_archive
 
 T = TypeVar("T")
 
@@ -28,51 +33,111 @@ _MAX_PADDING_BYTES = 64 * 1024 * 1024
 _END = bytes(tarfile.BLOCKSIZE)
 _VOLUME_LABEL = b"V"
 _MAX_MTIME = 2**32
+_CPU_SECONDS_PER_STEP = 3
+"""Far more than one header or chunk takes: some versions of `tarfile` need hours for one header (CVE-2024-6232)."""
 
 
-def read_tar(path: Path, entries: Entries) -> None:
-    """Judge a tar by its headers. Blocks.
+def inspect_tar(file: BinaryIO, max_bytes: int, max_entries: int) -> int:
+    """Judge a tar by its headers; return its unpacked bytes. Blocks.
 
     Args:
-        entries: Takes every entry.
+        max_bytes, max_entries: As for `Entries`.
 
     Raises:
         ArchiveFault: It is unsafe, corrupt, cut off or too large.
         OSError: It cannot be read.
     """
-    with path.open("rb", buffering=0) as file:
-        for _ in _members(_Source(file, lambda: None), entries):
-            pass
+    entries = Entries(max_bytes, max_entries)
+    with _watched_steps() as tick:
+        names = _Names(file, Kind.TAR, tick)
+        for _, member in _members(_Source(file, tick)):
+            _place(member, names, entries)
+    return entries.unpacked_bytes
 
 
-def unpack_tar(file: BinaryIO, target: Path, entries: Entries, tick: Callable[[], None]) -> None:
-    """Write a tar's files and folders below a folder, and read the tar to its end. Blocks.
+def unpack_tar(file: BinaryIO, kind: str, max_bytes: int, max_entries: int) -> int:
+    """Write a tar's files and folders below the current folder, and read the tar to its end. Blocks.
 
     Of modes, the owner's right to execute is kept; of times, the last modification's.
 
     Args:
-        file: Open for reading, without a buffer; need not be seekable.
-        target: An empty folder. What it holds when this fails is to be thrown away.
-        entries: Takes every entry before it is written.
-        tick: Called after each mebibyte at the latest; may raise to end the work.
+        file: Open at its start.
+        kind: The name of `Kind.TAR`, or of the compression that the tar is in.
+        max_bytes, max_entries: As for `Entries`.
+
+    Returns:
+        The bytes in all files.
 
     Raises:
-        ArchiveFault: It is unsafe, corrupt, cut off or too large.
+        ArchiveFault: It is unsafe, corrupt, cut off or too large. What has been written is to be thrown away.
         OSError: It cannot be read, or a file cannot be written.
     """
-    source = _Source(file, tick)
-    for archive, member, name in _members(source, entries):
-        path = os.path.join(target, *(part for part in name.split("/") if part not in ("", ".")))
-        if member.isdir():
-            os.makedirs(path, exist_ok=True)
-        else:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            _write(path, member, _content(source, archive, member), tick)
-    source.drain()
+    entries = Entries(max_bytes, max_entries)
+    with _watched_steps() as tick:
+        source = _Source(_opened(file, Kind[kind]), tick)
+        names = _Names(file, Kind[kind], tick)
+        for archive, member in _members(source):
+            path = os.path.join(".", *_place(member, names, entries))
+            if member.isdir():
+                os.makedirs(path, exist_ok=True)
+            else:
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                _write(path, member, _content(source, archive, member))
+        source.drain()
+    return entries.unpacked_bytes
 
 
-def _members(source: _Source, entries: Entries) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo, str]]:
-    """Yield files and folders that keep the rules, each with its name."""
+class _Names:
+    """Reads the names of a tar's members.
+
+    What names are in that are not UTF-8, only all of them together tell: the first one has them read ahead.
+    """
+
+    def __init__(self, file: BinaryIO, kind: Kind, tick: Callable[[], None]) -> None:
+        self._file = file
+        self._kind = kind
+        self._tick = tick
+        self._code_page: str | None = None
+
+    def of(self, member: tarfile.TarInfo) -> str:
+        """Return the name of a member."""
+        raw = _raw_name(member)
+        if self._code_page is None:
+            if is_utf8(raw):
+                return raw.decode()
+            self._code_page = self._read_ahead()
+        return decoded(raw, self._code_page)
+
+    def _read_ahead(self) -> str:
+        position = self._file.tell()
+        self._file.seek(0)
+        members = _members(_Source(_opened(self._file, self._kind), self._tick))
+        code_page = code_page_of(_raw_name(member) for _, member in members)
+        self._file.seek(position)
+        return code_page
+
+
+def _opened(file: BinaryIO, kind: Kind) -> BinaryIO | Decompressed:
+    return file if kind is Kind.TAR else Decompressed(file, kind)
+
+
+def _place(member: tarfile.TarInfo, names: _Names, entries: Entries) -> list[str]:
+    """Count an entry, and return the parts of its name."""
+    name = names.of(member)
+    if member.isdir():
+        parts = entries.add(name, 0, folder=True)
+    else:
+        parts = entries.add(name.rstrip("/\\"), member.size, folder=False)
+    entries.require_short_names()
+    return parts
+
+
+def _raw_name(member: tarfile.TarInfo) -> bytes:
+    return member.name.encode("utf-8", "surrogateescape")
+
+
+def _members(source: _Source) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+    """Yield files and folders."""
 
     def next_member() -> tarfile.TarInfo | None:
         source.allow_header()
@@ -85,17 +150,11 @@ def _members(source: _Source, entries: Entries) -> Iterator[tuple[tarfile.TarFil
     while (member := _parsed(next_member)) is not None:
         if len(archive.pax_headers) > _MAX_GLOBAL_HEADERS:
             raise CorruptData("too many global headers")
-        name = decode_name(member.name.encode("utf-8", "surrogateescape"))
-        if member.isdir():
-            entries.add(name, 0, folder=True)
-        elif member.isreg():
-            name = name.rstrip("/\\")
-            entries.add(name, member.size, folder=False)
-        elif member.type == _VOLUME_LABEL:
+        if member.type == _VOLUME_LABEL:
             continue
-        else:
+        if not (member.isdir() or member.isreg()):
             raise UnsafeEntry("a link or special file")
-        yield archive, member, name
+        yield archive, member
     # The library takes a broken header for the end, too.
     if source.last_read != _END:
         raise CorruptData("no header where one should be")
@@ -126,20 +185,32 @@ def _content(source: _Source, archive: tarfile.TarFile, member: tarfile.TarInfo)
             yield chunk
 
 
-def _write(path: str, member: tarfile.TarInfo, content: Iterator[bytes], tick: Callable[[], None]) -> None:
+def _write(path: str, member: tarfile.TarInfo, content: Iterator[bytes]) -> None:
     mode = 0o755 if member.mode & 0o100 else 0o644
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
         for chunk in content:
             file.write(chunk)
-            tick()
     mtime = int(member.mtime) if 0 <= member.mtime < _MAX_MTIME else 0
     os.utime(path, (mtime, mtime))
+
+
+@contextmanager
+def _watched_steps() -> Iterator[Callable[[], None]]:
+    """Give a function to call at each step; the kernel ends a process that takes too much CPU time for one."""
+
+    def tick() -> None:
+        signal.setitimer(signal.ITIMER_PROF, _CPU_SECONDS_PER_STEP)
+
+    try:
+        yield tick
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 class _Source:
     """A tar's bytes, read forwards, as a file that the library accepts."""
 
-    def __init__(self, file: BinaryIO, tick: Callable[[], None]) -> None:
+    def __init__(self, file: BinaryIO | Decompressed, tick: Callable[[], None]) -> None:
         self.last_read = b""
         self._file = file
         self._tick = tick
@@ -152,7 +223,7 @@ class _Source:
 
     @contextmanager
     def content_of(self, size: int) -> Iterator[None]:
-        """Let the library read a file of this size, in pieces, meanwhile."""
+        """Let the library read a file of this size, in pieces, until the block ends."""
         kept, self._allowed = self._allowed, size + _CHUNK_BYTES
         yield
         self._allowed = kept
@@ -171,12 +242,12 @@ class _Source:
         gap = position - self._position
         if gap < 0:
             raise CorruptData("a header that points back")
-        if self._file.seekable():
-            self._file.seek(gap, os.SEEK_CUR)
-            self._position = position
-        else:
+        if isinstance(self._file, Decompressed):
             for _ in self.chunks(gap):
                 pass
+        else:
+            self._file.seek(gap, os.SEEK_CUR)
+            self._position = position
 
     def chunks(self, size: int) -> Iterator[bytes]:
         """Yield exactly this many bytes, a bounded number at a time.
@@ -194,10 +265,21 @@ class _Source:
             yield chunk
 
     def drain(self) -> None:
-        """Read the padding at the end, so that whoever writes the other end of a pipe can finish."""
-        padding = 0
+        """Read what follows the end, which checks the checksums of what it is compressed with.
+
+        Raises:
+            CorruptData: Another archive follows, or far more than padding.
+        """
+        rest = self._rest()
+        refuse_archive(rest)
+        for _ in rest:
+            pass
+
+    def _rest(self) -> Iterator[bytes]:
+        left = _MAX_PADDING_BYTES
         while chunk := self._file.read(_CHUNK_BYTES):
-            padding += len(chunk)
-            if padding > _MAX_PADDING_BYTES:
+            left -= len(chunk)
+            if left < 0:
                 raise CorruptData("more after the end than padding")
             self._tick()
+            yield chunk

@@ -7,8 +7,8 @@ import os
 import stat
 from pathlib import Path
 
-from open_workshop_storage.utils.archives.entries import decode_name
 from open_workshop_storage.utils.archives.faults import UnsafeEntry
+from open_workshop_storage.utils.archives.names import decoded
 
 
 def size_of_tree(folder: Path) -> int:
@@ -61,7 +61,7 @@ def settle_tree(folder: Path) -> int:
 
 def _with_plain_name(child: os.DirEntry[str]) -> str:
     raw = os.fsencode(child.name)
-    name = decode_name(raw)
+    name = decoded(raw)
     if os.fsencode(name) == raw:
         return child.path
     path = os.path.join(os.path.dirname(child.path), name)

@@ -8,54 +8,86 @@ from __future__ import annotations
 
 import stat
 import struct
-from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from dataclasses import dataclass
+from typing import BinaryIO
 
 from open_workshop_storage.utils.archives.central_directory import (
-    CENTRAL_MAGIC,
-    END_MAGIC,
     CentralHeader,
+    extra_fields,
     find_directory,
     large_numbers,
     read_headers,
     refuse_encryption,
-    unicode_path,
 )
-from open_workshop_storage.utils.archives.entries import Entries, decode_name, split_name
-from open_workshop_storage.utils.archives.faults import CorruptData, UnsafeEntry
+from open_workshop_storage.utils.archives.entries import Entries
+from open_workshop_storage.utils.archives.faults import ArchiveFault, CorruptData, UnsafeEntry
+from open_workshop_storage.utils.archives.names import code_page_of, decoded, is_utf8, split_name
 
 USUAL_METHODS = frozenset({0, 8, 9, 12, 14, 93, 98})
 """Stored, Deflate, Deflate64, BZip2, LZMA, Zstandard and PPMd (docs/API.md, "Archives")."""
+SIZES_FOLLOW, UTF8 = 0x0008, 0x0800
+LOCAL_HEADER, LOCAL_MAGIC = struct.Struct("<4s2xHH4xIIIHH"), b"PK\x03\x04"
 
-_SIZES_FOLLOW, _UTF8 = 0x0008, 0x0800
+_STORED = 0
 _SINGLE_PIECE = b"PK00"
 """Stands before the first entry of an archive that was to be split and did not need to be (APPNOTE 8.5.4)."""
-_LOCAL_HEADER, _LOCAL_MAGIC = struct.Struct("<4s2xHH4xIIIHH"), b"PK\x03\x04"
 _DESCRIPTOR_MAGIC, _DESCRIPTOR, _LARGE_DESCRIPTOR = b"PK\x07\x08", struct.Struct("<III"), struct.Struct("<IQQ")
 _IN_LARGE_FIELD, _IN_LARGE_FIELD_SHORT = 0xFFFFFFFF, 0xFFFF
-_MAX_GAP_BYTES = 64 * 1024
-_REPARSE_POINT = 0x0400
+_HEAD_BYTES = 64 * 1024
+_FOLDER_ATTRIBUTE, _REPARSE_POINT = 0x0010, 0x0400
 _ODD_MODES = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
 _SPECIAL = frozenset({stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK})
 
 
-class ZipVerdict(NamedTuple):
+@dataclass(slots=True)
+class ZipEntry:
+    """What both headers of an entry say.
+
+    Attributes:
+        parts: The parts of its name; none for the archive's own root.
+        data_at: Where its packed data are in the file.
+    """
+
+    header: CentralHeader
+    parts: list[str]
+    is_folder: bool
+    data_at: int
+
+
+@dataclass(frozen=True)
+class ZipVerdict:
     """What the headers of a ZIP say.
 
     Attributes:
-        keep: Whether it can be kept as it is: all methods are usual, at least 1 % is saved, nothing stands behind the
-            end, nothing that looks like a header where the directory names no entry, no size follows an entry that is
-            another than the directory's, no file would run as its owner, and readers who do not know Unicode paths
-            see no two entries of one name.
+        keep: Whether it can be kept as it is: all methods are usual, at least 1 % is saved, and all readers read the
+            same in it.
         sizes_follow: Whether sizes of some entries follow their data (APPNOTE 4.3.9): `7z t` does not compare these.
     """
 
+    entries: list[ZipEntry]
     keep: bool
     sizes_follow: bool
 
 
-def read_zip(path: Path, entries: Entries) -> ZipVerdict:
-    """Judge a ZIP by its headers. Blocks.
+def inspect_zip(file: BinaryIO, max_bytes: int, max_entries: int) -> tuple[int, bool, bool]:
+    """Judge a ZIP by its headers; return its unpacked bytes, and `keep` and `sizes_follow` of its verdict. Blocks.
+
+    Args:
+        max_bytes, max_entries: As for `Entries`.
+
+    Raises:
+        ArchiveFault: It is encrypted, unsafe, corrupt, in several pieces or too large.
+        OSError: It cannot be read.
+    """
+    entries = Entries(max_bytes, max_entries)
+    verdict = judge_zip(file, entries)
+    if not verdict.keep:
+        entries.require_short_names()
+    return entries.unpacked_bytes, verdict.keep, verdict.sizes_follow
+
+
+def judge_zip(file: BinaryIO, entries: Entries) -> ZipVerdict:
+    """Read all headers of a ZIP. Blocks.
 
     Args:
         entries: Takes every entry.
@@ -64,19 +96,21 @@ def read_zip(path: Path, entries: Entries) -> ZipVerdict:
         ArchiveFault: It is encrypted, unsafe, corrupt, in several pieces or too large.
         OSError: It cannot be read.
     """
-    with path.open("rb") as file:
-        directory = find_directory(file)
-        headers = list(read_headers(file, directory, entries.max_entries))
-        for header in headers:
-            refuse_encryption(header.flags, header.method)
-        for header in headers:
-            _judge_entry(header, entries)
-        is_tight = _judge_local_headers(file, headers, directory.start)
+    file.seek(0)
+    # Where the directory is encrypted, local headers still say so.
+    refuse_encrypted_start(file.read(_HEAD_BYTES))
+    directory = find_directory(file)
+    headers = list(read_headers(file, directory, entries.max_entries))
+    for header in headers:
+        refuse_encryption(header.flags, header.method)
+    code_page = code_page_of(header.name for header in headers)
+    found = [_judge_entry(header, entries, code_page) for header in headers]
+    is_tight = _judge_local_headers(file, found, directory.start)
     packed_bytes = sum(header.packed_bytes for header in headers)
     # Deflate takes two bytes for each entry without any.
     saves = entries.unpacked_bytes == 0 or packed_bytes * 100 <= entries.unpacked_bytes * 99
-    keep = directory.ends_file and is_tight and saves and all(map(_is_usual, headers)) and _are_apart(headers)
-    return ZipVerdict(keep, any(header.flags & _SIZES_FOLLOW for header in headers))
+    keep = directory.is_plain and is_tight and saves and all(map(_is_usual, found)) and _are_apart(headers, code_page)
+    return ZipVerdict(found, keep, any(header.flags & SIZES_FOLLOW for header in headers))
 
 
 def refuse_encrypted_start(head: bytes) -> None:
@@ -92,50 +126,73 @@ def refuse_encrypted_start(head: bytes) -> None:
     """
     position = len(_SINGLE_PIECE) if head.startswith(_SINGLE_PIECE) else 0
     is_folder = True
-    while is_folder and head.startswith(_LOCAL_MAGIC, position) and len(head) >= position + _LOCAL_HEADER.size:
-        _, flags, method, _, packed, _, name_bytes, extra_bytes = _LOCAL_HEADER.unpack_from(head, position)
+    while is_folder and head.startswith(LOCAL_MAGIC, position) and len(head) >= position + LOCAL_HEADER.size:
+        _, flags, method, _, packed, _, name_bytes, extra_bytes = LOCAL_HEADER.unpack_from(head, position)
         refuse_encryption(flags, method)
-        name_at = position + _LOCAL_HEADER.size
+        name_at = position + LOCAL_HEADER.size
         # The place of the next header is known only behind a folder without data.
-        is_folder = head[name_at : name_at + name_bytes].endswith(b"/") and not packed and not flags & _SIZES_FOLLOW
+        is_folder = head[name_at : name_at + name_bytes].endswith(b"/") and not packed and not flags & SIZES_FOLLOW
         position = name_at + name_bytes + extra_bytes
 
 
-def _is_usual(header: CentralHeader) -> bool:
-    return header.method in USUAL_METHODS and not header.attributes >> 16 & _ODD_MODES
+def _is_usual(entry: ZipEntry) -> bool:
+    """Tell whether all readers take the same for this entry, wherever its data are."""
+    header = entry.header
+    says_folder = stat.S_ISDIR(header.attributes >> 16) or bool(header.attributes & _FOLDER_ATTRIBUTE)
+    return (
+        header.method in USUAL_METHODS
+        and header.is_sound
+        and not header.attributes >> 16 & _ODD_MODES
+        and not header.attributes & _REPARSE_POINT
+        # Some readers go by the attributes, others by the name.
+        and not (says_folder and not header.name.endswith(b"/"))
+        and not (entry.is_folder and header.packed_bytes)
+        # Readers of streams look for the sizes that follow among the data.
+        and not (header.method == _STORED and header.flags & SIZES_FOLLOW)
+        and b"\\" not in header.name + (header.unicode_name or b"")
+        and (is_utf8(header.name) or not header.flags & UTF8)
+    )
 
 
-def _are_apart(headers: list[CentralHeader]) -> bool:
+def _are_apart(headers: list[CentralHeader], code_page: str) -> bool:
     """Tell whether no two entries have one name where Unicode paths are not looked at."""
     if not any(header.unicode_name for header in headers):
         return True
     names = Entries(0, 0)
     try:
         for header in headers:
-            names.add(_header_name(header), 0, folder=stat.S_ISDIR(header.attributes >> 16))
-    except UnsafeEntry:
+            names.add(decoded(header.name, code_page), 0, folder=False)
+    except ArchiveFault:
         return False
     return True
 
 
-def _judge_entry(header: CentralHeader, entries: Entries) -> None:
+def _judge_entry(header: CentralHeader, entries: Entries, code_page: str) -> ZipEntry:
     if header.volume not in (0, _IN_LARGE_FIELD_SHORT):
         raise CorruptData("a piece of an archive in several")
     mode = header.attributes >> 16
-    if stat.S_IFMT(mode) in _SPECIAL or header.attributes & _REPARSE_POINT:
+    # The attribute alone says only where a file with content once was.
+    is_link = header.attributes & _REPARSE_POINT and not header.unpacked_bytes
+    if stat.S_IFMT(mode) in _SPECIAL or is_link:
         raise UnsafeEntry("a link or special file")
-    header_name = _header_name(header)
-    split_name(header_name)
-    name = _decoded(header.unicode_name) if header.unicode_name else header_name
-    entries.add(name, header.unpacked_bytes, folder=stat.S_ISDIR(mode))
+    name = decoded(header.name, code_page)
+    if header.unicode_name and is_utf8(header.unicode_name):
+        split_name(name)
+        name = header.unicode_name.decode()
+    if header.method == _STORED and header.packed_bytes != header.unpacked_bytes:
+        raise CorruptData("a stored entry of two sizes")
+    says_folder = stat.S_ISDIR(mode) or bool(header.attributes & _FOLDER_ATTRIBUTE)
+    is_folder = name.endswith(("/", "\\")) or (says_folder and not header.unpacked_bytes)
+    parts = entries.add(name, header.unpacked_bytes, is_folder)
+    return ZipEntry(header, parts, is_folder, 0)
 
 
-def _judge_local_headers(file: BinaryIO, headers: list[CentralHeader], directory_start: int) -> bool:
-    """Return whether the entries are all that a reader who goes by local headers would find."""
+def _judge_local_headers(file: BinaryIO, entries: list[ZipEntry], directory_start: int) -> bool:
+    """Return whether a reader that goes by local headers finds the same entries, with nothing between them."""
     is_tight = True
     end = 0
-    for header in sorted(headers, key=lambda header: header.offset):
-        start = header.offset
+    for entry in sorted(entries, key=lambda entry: entry.header.offset):
+        start = entry.header.offset
         if end == 0 and start not in (0, len(_SINGLE_PIECE)):
             # 7z would take what stands there for the archive.
             raise CorruptData("something before the first entry")
@@ -143,66 +200,56 @@ def _judge_local_headers(file: BinaryIO, headers: list[CentralHeader], directory
             raise UnsafeEntry("overlapping entries")
         if start >= directory_start:
             raise CorruptData("a directory that does not follow its entries")
-        is_tight = is_tight and not _hides_header(file, end, start)
-        end, sizes_follow = _judge_local_header(file, header)
-        is_tight = is_tight and (not sizes_follow or _is_followed(file, end, header))
-    if end > directory_start or (directory_start and not headers):
+        agrees = _judge_local_header(file, entry)
+        is_tight = is_tight and agrees and start == end
+        end = entry.data_at + entry.header.packed_bytes
+        if entry.header.flags & SIZES_FOLLOW:
+            followed = _end_of_sizes(file, end, entry.header)
+            is_tight, end = is_tight and followed > end, followed
+    if end > directory_start or (directory_start and not entries):
         raise CorruptData("a directory that does not follow its entries")
-    return is_tight and not _hides_header(file, end, directory_start)
+    return is_tight and end == directory_start
 
 
-def _judge_local_header(file: BinaryIO, central: CentralHeader) -> tuple[int, bool]:
-    """Compare an entry's local header with the directory's; return where its data end, and if its sizes follow."""
+def _judge_local_header(file: BinaryIO, entry: ZipEntry) -> bool:
+    """Compare an entry's local header with the directory's, and note where its data are.
+
+    Returns:
+        Whether they say the same to the byte, but for sizes that follow the data.
+    """
+    central = entry.header
     file.seek(central.offset)
-    header = file.read(_LOCAL_HEADER.size)
-    if len(header) < _LOCAL_HEADER.size or not header.startswith(_LOCAL_MAGIC):
+    header = file.read(LOCAL_HEADER.size)
+    if len(header) < LOCAL_HEADER.size or not header.startswith(LOCAL_MAGIC):
         raise CorruptData("no local header")
-    _, flags, method, crc, packed, unpacked, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(header)
+    _, flags, method, crc, packed, unpacked, name_bytes, extra_bytes = LOCAL_HEADER.unpack(header)
     refuse_encryption(flags, method)
-    name, extra = file.read(name_bytes), file.read(extra_bytes)
-    if not flags & _SIZES_FOLLOW:
+    name = file.read(name_bytes)
+    extra = extra_fields(file.read(extra_bytes), name)
+    if not flags & SIZES_FOLLOW:
         unpacked, packed = large_numbers(extra, (unpacked, packed))
     numbers = ((crc, central.crc), (packed, central.packed_bytes), (unpacked, central.unpacked_bytes))
     for local, wanted in numbers:
-        if local != wanted and not (flags & _SIZES_FOLLOW and local in (0, _IN_LARGE_FIELD)):
+        if local != wanted and not (flags & SIZES_FOLLOW and local in (0, _IN_LARGE_FIELD)):
             raise CorruptData("a size or checksum that differs")
-    paths_differ = unicode_path(extra, name) not in (None, central.unicode_name)
-    if name != central.name or paths_differ or method != central.method:
+    paths_differ = extra.unicode_name not in (None, central.unicode_name)
+    is_same_place = name.replace(b"\\", b"/") == central.name.replace(b"\\", b"/")
+    if not is_same_place or paths_differ or method != central.method or (central.flags & ~flags & SIZES_FOLLOW):
         raise CorruptData("a name or method that differs")
-    end = central.offset + len(header) + len(name) + len(extra) + central.packed_bytes
-    return end, bool(flags & _SIZES_FOLLOW)
+    entry.data_at = central.offset + len(header) + name_bytes + extra_bytes
+    return name == central.name and extra.is_sound and not (flags ^ central.flags) & (SIZES_FOLLOW | UTF8)
 
 
-def _is_followed(file: BinaryIO, end: int, central: CentralHeader) -> bool:
-    """Tell whether the sizes after an entry's data are the directory's (section 4.3.9).
+def _end_of_sizes(file: BinaryIO, end: int, header: CentralHeader) -> int:
+    """Return where the sizes end that follow an entry's data, or `end` if they are not the directory's (section 4.3.9).
 
     7z believes these, and does not mind that the directory says less.
     """
     file.seek(end)
-    found = file.read(_LARGE_DESCRIPTOR.size + len(_DESCRIPTOR_MAGIC)).removeprefix(_DESCRIPTOR_MAGIC)
-    numbers = central.crc, central.packed_bytes, central.unpacked_bytes
-    return any(
-        len(found) >= form.size and form.unpack_from(found) == numbers for form in (_DESCRIPTOR, _LARGE_DESCRIPTOR)
-    )
-
-
-def _hides_header(file: BinaryIO, start: int, end: int) -> bool:
-    """Tell whether a gap could hold more than an entry's data descriptor and padding."""
-    if end - start > _MAX_GAP_BYTES:
-        return True
-    if end == start:
-        return False
-    file.seek(start)
-    gap = file.read(end - start)
-    return any(magic in gap for magic in (_LOCAL_MAGIC, CENTRAL_MAGIC, END_MAGIC))
-
-
-def _header_name(header: CentralHeader) -> str:
-    return _decoded(header.name) if header.flags & _UTF8 else decode_name(header.name)
-
-
-def _decoded(raw: bytes) -> str:
-    try:
-        return raw.decode()
-    except UnicodeDecodeError as error:
-        raise CorruptData("a name that is not the UTF-8 it says it is") from error
+    found = file.read(_LARGE_DESCRIPTOR.size + len(_DESCRIPTOR_MAGIC))
+    magic_bytes = len(_DESCRIPTOR_MAGIC) if found.startswith(_DESCRIPTOR_MAGIC) else 0
+    for form in (_DESCRIPTOR, _LARGE_DESCRIPTOR):
+        if len(found) >= magic_bytes + form.size:
+            if form.unpack_from(found, magic_bytes) == (header.crc, header.packed_bytes, header.unpacked_bytes):
+                return end + magic_bytes + form.size
+    return end

@@ -115,6 +115,19 @@ async def status(process: subprocess.Popen[bytes]) -> int:
     return process.wait()
 
 
+def activity(process: subprocess.Popen[bytes]) -> int:
+    """Return a number that grows as long as a child, or one of its own children, uses CPU time, reads or writes."""
+    total, pids = 0, [process.pid]
+    while pids:
+        folder = Path(f"/proc/{pids.pop()}")
+        with suppress(OSError, ValueError):
+            user_time, system_time = (folder / "stat").read_text().rpartition(")")[2].split()[11:13]
+            total += int(user_time) + int(system_time)
+            total += sum(int(line.split()[1]) for line in (folder / "io").read_text().splitlines())
+            pids += map(int, (folder / "task" / folder.name / "children").read_text().split())
+    return total
+
+
 async def end(process: subprocess.Popen[bytes]) -> None:
     """Kill a child with all that it started, if it still runs, and return when it is gone."""
     for pipe in filter(None, (process.stdin, process.stdout, process.stderr)):

@@ -1,0 +1,72 @@
+"""Runs the parsers of what strangers send in child processes, where they can be killed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from open_workshop_storage.utils.archives import faults
+from open_workshop_storage.utils.processes.python_children import ChildFailed, PythonChildren
+
+_logger = logging.getLogger(__name__)
+
+# A ZIP directory of the greatest size takes 0.7 GB, and the largest window that is decompressed 1 GiB.
+_MEMORY_BYTES = 2 * 1024**3
+_FAULTS = (
+    faults.EncryptedData,
+    faults.UnsafeEntry,
+    faults.NameTooLong,
+    faults.CorruptData,
+    faults.CutOff,
+    faults.UnpackedTooLarge,
+    faults.UnreadableMethod,
+)
+
+
+class Parsers:
+    """A pool of child processes for the functions of `utils/archives`.
+
+    Args:
+        size: How many may run at the same time; further ones wait.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._children = PythonChildren(size, _MEMORY_BYTES, _FAULTS)
+
+    async def call(
+        self,
+        function: Callable[..., object],
+        source: BinaryIO,
+        *arguments: str | int,
+        target: BinaryIO | None = None,
+        folder: Path | None = None,
+        seconds: float,
+    ) -> object:
+        """Call a function with an archive, and return what it returns.
+
+        Args:
+            source: The archive, open for reading.
+            target: The file that the function writes, if it writes one.
+            folder: The folder that the function writes to, if it writes to one.
+            seconds: The limit on time, and on CPU time.
+
+        Raises:
+            ArchiveFault: What the function raises; `CorruptData` too where the child crashed or passed a limit.
+            OSError: A file cannot be read or written.
+        """
+        files = (source,) if target is None else (source, target)
+        try:
+            return await self._children.call(
+                function, *arguments, files=files, folder=folder, seconds=seconds, cpu_seconds=seconds
+            )
+        except ChildFailed as error:
+            if error.errno is not None:
+                raise OSError(error.errno, str(error)) from error
+            _logger.warning("parsing an archive failed: %s", error)
+            raise faults.CorruptData(str(error)) from error
+
+    async def aclose(self) -> None:
+        """End the child processes."""
+        await self._children.aclose()

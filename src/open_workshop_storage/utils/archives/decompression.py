@@ -1,0 +1,155 @@
+"""Decompresses gzip, bzip2, xz and Zstandard to their end, and judges what stands behind it."""
+
+from __future__ import annotations
+
+import bz2
+import lzma
+import sys
+import zlib
+from collections.abc import Callable
+from typing import BinaryIO, Protocol
+
+from open_workshop_storage.utils.archives.faults import CorruptData, CutOff, UnreadableMethod
+from open_workshop_storage.utils.archives.kinds import HEAD_BYTES, Kind, kind_of
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+_BLOCK_BYTES = 256 * 1024
+_MEMORY_BYTES = 1024**3
+_SAMPLE_BYTES = 4 * 1024 * 1024
+
+
+class _Decompressor(Protocol):
+    """One compressed stream, as `bz2`, `lzma` and `zstd` have it."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def needs_input(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    def decompress(self, data: bytes, max_length: int) -> bytes: ...
+
+
+class Decompressed:
+    """What is in a compressed file: one stream, or several one behind the other, and NULs at the end.
+
+    Args:
+        file: Open at its start, with data of this kind.
+        kind: One of `COMPRESSED`.
+    """
+
+    def __init__(self, file: BinaryIO, kind: Kind) -> None:
+        self._file = file
+        self._kind = kind
+        self._decompressor: _Decompressor | None = _DECOMPRESSORS[kind]()
+        self._input = b""
+
+    def seekable(self) -> bool:
+        """Return that it is not."""
+        return False
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes, up to this many; nothing at the end. Blocks.
+
+        Raises:
+            CutOff: The file ends within a stream.
+            CorruptData: A stream is broken, or something else than a stream and NULs follows.
+            UnreadableMethod: It would take too much memory.
+            OSError: The file cannot be read.
+        """
+        while self._decompressor is not None:
+            if self._decompressor.eof:
+                self._decompressor = self._next_stream(self._decompressor.unused_data)
+                continue
+            if self._decompressor.needs_input and not self._input:
+                self._input = self._file.read(_BLOCK_BYTES)
+                if not self._input:
+                    raise CutOff
+            data, self._input = self._input, b""
+            if block := _decompress(self._decompressor, data, size):
+                return block
+        return b""
+
+    def _next_stream(self, rest: bytes) -> _Decompressor | None:
+        while not (rest := rest.lstrip(b"\0")):
+            rest = self._file.read(_BLOCK_BYTES)
+            if not rest:
+                return None
+        if len(rest) < HEAD_BYTES:
+            rest += self._file.read(_BLOCK_BYTES)
+        if kind_of(rest[:HEAD_BYTES]) is not self._kind:
+            raise CorruptData("something behind the end")
+        self._input = rest
+        return _DECOMPRESSORS[self._kind]()
+
+
+def holds_tar(file: BinaryIO, kind: str) -> bool:
+    """Tell whether a compressed file begins as a tar does. Blocks.
+
+    Args:
+        kind: The name of one of `COMPRESSED`.
+
+    Raises:
+        ArchiveFault: It breaks off, or turns out to be broken, too early to tell.
+    """
+    content = Decompressed(file, Kind[kind])
+    head = b""
+    while len(head) < HEAD_BYTES and (block := content.read(HEAD_BYTES - len(head))):
+        head += block
+    is_tar = kind_of(head) is Kind.TAR
+    left = 0 if is_tar else _SAMPLE_BYTES
+    # A broken block looks like anything until its checksum is reached.
+    while left > 0 and (block := content.read(_BLOCK_BYTES)):
+        left -= len(block)
+    return is_tar
+
+
+class _Gzip:
+    """A gzip stream, with the interface of the other decompressors."""
+
+    def __init__(self) -> None:
+        self._stream = zlib.decompressobj(16 + zlib.MAX_WBITS)
+
+    @property
+    def eof(self) -> bool:
+        return self._stream.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._stream.unconsumed_tail
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._stream.unused_data
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        return self._stream.decompress(self._stream.unconsumed_tail + data, max_length)
+
+
+_DECOMPRESSORS: dict[Kind, Callable[[], _Decompressor]] = {
+    Kind.GZIP: _Gzip,
+    Kind.BZIP2: bz2.BZ2Decompressor,
+    Kind.XZ: lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MEMORY_BYTES),
+    Kind.ZSTD: lambda: zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: 30}),
+}
+
+
+def _decompress(decompressor: _Decompressor, data: bytes, max_length: int) -> bytes:
+    try:
+        return decompressor.decompress(data, max_length)
+    except lzma.LZMAError as error:
+        if "limit" in str(error):
+            raise UnreadableMethod(str(error)) from error
+        raise CorruptData(str(error)) from error
+    except MemoryError as error:
+        raise UnreadableMethod("more memory than there is") from error
+    # The bz2 module says so of broken data.
+    except (zlib.error, zstd.ZstdError, OSError, EOFError, ValueError) as error:
+        raise CorruptData(str(error)) from error
