@@ -54,7 +54,15 @@ async def test_what_is_idle_goes_after_its_time_and_what_is_waited_for_stays(
             client.zadd(f"{prefix}{name}", {"job-without-a-record": 0})
         waiting = await clean_up(services, http)
         stays = {"kept_since", "outbox", "outbox:due", "outbox:since", "ended", f"job:{waiting.job_id}"}
-        await until(lambda: {key.removeprefix(prefix) for key in client.keys(f"{prefix}*")} == stays)
+
+        def kept() -> set[str]:
+            return {key.removeprefix(prefix) for key in client.keys(f"{prefix}*")}
+
+        def forgotten() -> set[str]:
+            # Jobs whose tokens could begin them anew; they expire with these.
+            return {name for name in kept() if name.startswith("forgotten:") and client.ttl(prefix + name) > 0}
+
+        await until(lambda: kept() - forgotten() == stays)
         assert client.zrange(f"{prefix}ended", 0, -1) == [waiting.job_id]
 
 
