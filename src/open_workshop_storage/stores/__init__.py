@@ -1,1 +1,1 @@
-"""The job store, twice: in this process's memory and in Redis."""
+"""One job store in the memory of this process, and one in Redis."""

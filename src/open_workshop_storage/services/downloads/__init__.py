@@ -1,1 +1,1 @@
-"""Stored files, given out."""
+"""Gives stored files out, and asks which client may have them."""

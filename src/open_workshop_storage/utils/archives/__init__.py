@@ -1,4 +1,4 @@
-"""Reading archives of unknown origin: their kind, their headers, and what came out of them.
+"""Archives of unknown origin: their kind, their headers, and the files that come out of them.
 
-Nothing here trusts a header that it has not compared with something else, and nothing writes but `tar.unpack`.
+No header is trusted before it has been compared with something else.
 """

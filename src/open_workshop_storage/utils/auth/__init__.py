@@ -1,1 +1,1 @@
-"""Tokens."""
+"""Signs and reads tokens."""

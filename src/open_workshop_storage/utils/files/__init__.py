@@ -1,1 +1,1 @@
-"""Paths, names, durable writes and disk space."""
+"""Paths and names from outside, and files that are read without waiting and written durably."""

@@ -1,1 +1,1 @@
-"""What HTTP says: conditions, ranges, media types, forms."""
+"""Dates, conditions, ranges, media types and forms as HTTP defines them."""

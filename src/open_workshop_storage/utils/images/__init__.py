@@ -1,1 +1,1 @@
-"""Decoders and encoders, and the child processes that they run in."""
+"""Opens images, decodes their frames, and makes WebP and BlurHashes of them."""
