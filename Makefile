@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install
 LOCK := $(BIN)/uv --quiet pip compile --universal --generate-hashes --custom-compile-command "make lock" pyproject.toml
 
-.PHONY: setup setup-runtime system-packages demo test test-fast coverage chaos fuzz bench lint format type-check lock
+.PHONY: setup setup-runtime system-packages demo test test-fast test-browser coverage chaos fuzz bench lint format type-check lock
 
 setup: .venv/installed
 
@@ -42,6 +42,11 @@ test: setup
 
 test-fast: setup
 	$(BIN)/python -m pytest $(PARALLEL) -p tests.support.fast
+
+# Apart from the others, because it needs a browser of 300 MB.
+test-browser: setup
+	@deploy/install-system-packages.sh $(PYTHON) chromium
+	$(BIN)/python -m pytest --override-ini=addopts=-q tests/browser
 
 coverage: setup
 	$(BIN)/python -m pytest $(PARALLEL) --cov

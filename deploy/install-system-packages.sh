@@ -3,7 +3,9 @@
 # Redis, nginx and curl for the tests (as programs only: no service is left running), and on a new Python a compiler.
 # Says nothing when nothing is missing.
 #
-#   deploy/install-system-packages.sh PYTHON     PYTHON: the command of a Python of at least 3.11
+#   deploy/install-system-packages.sh PYTHON [PROGRAM]...
+#
+# PYTHON is the command of a Python of at least 3.11; each PROGRAM is needed besides and has a package of its name.
 set -eu
 
 fail() {
@@ -28,6 +30,10 @@ command -v 7z >/dev/null || packages="$packages p7zip-full"
 command -v redis-server >/dev/null || packages="$packages redis-server"
 command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || packages="$packages nginx-light"
 command -v curl >/dev/null || packages="$packages curl"
+shift
+for program in "$@"; do
+    command -v "$program" >/dev/null || packages="$packages $program"
+done
 [ -n "$packages" ] || exit 0
 
 command -v apt-get >/dev/null || fail "Missing, by the names of their Debian packages:$packages"

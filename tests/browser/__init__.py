@@ -1,0 +1,1 @@
+"""What pages do, in a real browser: Debian's Chromium, without a window."""
