@@ -13,7 +13,7 @@ def environment_warnings() -> Iterator[tuple[str, str]]:
     if not hasattr(tarfile, "_header_length_prefix_re"):
         version = ".".join(map(str, sys.version_info[:3]))
         text = (
-            f"{version} has CVE-2024-6232: a small tar can keep it busy for hours, and costs its transfer; "
+            f"{version} has CVE-2024-6232: a small tar keeps its reader busy for hours, until that is ended; "
             "take 3.11.10, 3.12.6 or 3.13 or later"
         )
         yield "Python", text
