@@ -169,7 +169,8 @@ async def test_a_job_that_a_newer_version_took_is_lost(store: Store, tmp_path: P
     await store.save(run.job.changed(Owned("another")), None)
     store.newer = True
     with pytest.raises(StaleJobError):
-        await run.stage(Stage.UPLOADED)
+        async with asyncio.timeout(10):
+            await run.stage(Stage.UPLOADED)
 
 
 async def test_a_stop_cancels_what_is_being_done_and_says_why(store: Store, tmp_path: Path) -> None:
