@@ -94,6 +94,9 @@ TRANSFER_IDLE_TIMEOUT_SECONDS = 60
 # Average rate in bytes per second that either must keep after its first minute, or it times out; 0 = any rate.
 TRANSFER_MIN_BYTES_PER_SECOND = 1024
 
+# How long an unfinished resumable upload waits for its next byte, in seconds.
+TRANSFER_RESUME_SECONDS = 86400
+
 # How long one 7z command may run in all, and without output.
 SEVEN_ZIP_TIMEOUT_SECONDS = 3600
 SEVEN_ZIP_IDLE_TIMEOUT_SECONDS = 60

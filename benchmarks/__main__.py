@@ -15,6 +15,7 @@ from benchmarks import (
     photos,
     progress,
     repacking,
+    resumable,
     slow_readers,
     small_files,
     uploads,
@@ -34,6 +35,7 @@ GROUPS: dict[str, Callable[[Path], Findings]] = {
     "fetches": fetches.measure,
     "progress": progress.measure,
     "jobs": jobs.measure,
+    "resumable": resumable.measure,
 }
 """What is measured, by the name that the command line knows it by.
 

@@ -52,16 +52,24 @@ def sink(folder: Path) -> Iterator[Server]:
         yield server
 
 
-def send_file(url: str, path: Path, size: int) -> Sent:
-    """Send the first bytes of a file as a raw body, as fast as they are taken."""
+def send_file(url: str, path: Path, size: int, method: str = "POST", offset: int = 0, headers: str = "") -> Sent:
+    """Send bytes of a file as a raw body, as fast as they are taken.
+
+    Args:
+        size: How many bytes.
+        offset: Where in the file they begin.
+        headers: Lines besides the usual ones, each with its line break.
+    """
     parts = urlsplit(url)
     with path.open("rb") as file, socket.create_connection((parts.hostname, parts.port)) as connection:
-        head = f"POST {parts.path}?{parts.query} HTTP/1.1\r\nHost: storage\r\nContent-Length: {size}\r\n\r\n"
+        head = (
+            f"{method} {parts.path}?{parts.query} HTTP/1.1\r\nHost: storage\r\nContent-Length: {size}\r\n{headers}\r\n"
+        )
         started = time.perf_counter()
         connection.sendall(head.encode())
         sent = 0
         while sent < size:
-            sent += os.sendfile(connection.fileno(), file.fileno(), sent, size - sent)
+            sent += os.sendfile(connection.fileno(), file.fileno(), offset + sent, size - sent)
         last_byte = time.perf_counter()
         answer = connection.recv(_ANSWER_BYTES)
         return Sent(last_byte, last_byte - started, time.perf_counter() - last_byte, int(answer.split()[1]))

@@ -12,6 +12,7 @@ app = create_app(
         prefix="",
         routers=[*distributor.ROUTERS, *loader.ROUTERS],
         loads=True,
+        protocols=loader.PROTOCOLS,
         shortcuts=[*distributor.SHORTCUTS, *loader.SHORTCUTS],
         health_prefixes=["", distributor.PREFIX, loader.PREFIX],
     )

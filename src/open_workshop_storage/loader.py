@@ -2,11 +2,13 @@
 
 from starlette.middleware import Middleware
 
-from open_workshop_storage.api.routes import files, progress, transfers
+from open_workshop_storage.api.routes import files, progress, resumable, transfers
+from open_workshop_storage.api.tus import TusProtocol
 from open_workshop_storage.service_factory import Service, create_app
 
 PREFIX = "/loader"
-ROUTERS = (files.router, transfers.router)
+ROUTERS = (files.router, transfers.router, resumable.router)
+PROTOCOLS = (Middleware(TusProtocol),)
 SHORTCUTS = (Middleware(progress.ProgressEndpoint),)
 
 app = create_app(
@@ -18,6 +20,7 @@ app = create_app(
         routers=ROUTERS,
         loads=True,
         health_prefixes=[PREFIX],
+        protocols=PROTOCOLS,
         shortcuts=SHORTCUTS,
     )
 )

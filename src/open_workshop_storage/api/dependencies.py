@@ -37,8 +37,11 @@ def read_token(token: str | None, runtime: Runtime) -> TransferToken:
         raise AccessDenied from None
 
 
-def read_claims(token: str | None, runtime: Runtime) -> TransferClaims:
+def read_claims(token: str | None, runtime: Runtime, late_seconds: float = 0) -> TransferClaims:
     """Return the claims of a transfer token.
+
+    Args:
+        late_seconds: For how long after its expiry it is still taken.
 
     Raises:
         TokenMissing: There is no token.
@@ -46,6 +49,6 @@ def read_claims(token: str | None, runtime: Runtime) -> TransferClaims:
         BadRequest: A claim is malformed.
     """
     read = read_token(token, runtime)
-    if read.expired_seconds:
+    if read.expired_seconds > late_seconds:
         raise AccessDenied
     return parse_claims(read.claims, read.expires_at)

@@ -133,6 +133,38 @@ class UploadNotAccepted(StorageError, status=409, message="Upload not accepted")
     """The file is packed, but the Manager does not want it."""
 
 
+class UploadTaken(StorageError, status=423, message="Upload goes on with another request"):
+    """Another request goes on with this upload."""
+
+
+class UploadStalled(StorageError, status=503, message="Upload stalled", retry_after=1):
+    """No byte for too long; the upload waits for its next request."""
+
+
+class UploadGone(StorageError, status=410, message="Upload gone"):
+    """The upload has ended with an error, or its time is over; it can only begin afresh."""
+
+
+class UploadCancelled(StorageError, status=400, message="Upload cancelled"):
+    """The client gave the upload up."""
+
+
+class VersionUnknown(StorageError, status=412, message="Tus version 1.0.0 expected"):
+    """The request speaks another version of tus, or does not say which."""
+
+
+class MediaTypeUnknown(StorageError, status=415, message="Media type application/offset+octet-stream expected"):
+    """The body is of a type that the route does not take."""
+
+
+class OffsetDiffers(StorageError, status=409, message="Upload offset differs"):
+    """The bytes are not those that come next."""
+
+
+class ChecksumDiffers(StorageError, status=460, message="Checksum differs"):
+    """The bytes of the request are not those that its checksum is of (tus.io, "Checksum")."""
+
+
 class StorageBusy(StorageError, status=429, message="Storage busy", retry_after=5):
     """As many uploads run as `TRANSFER_UPLOAD_CONCURRENCY` allows."""
 

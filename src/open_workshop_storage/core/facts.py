@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from open_workshop_storage.core.resumable import Resumable
+
 
 class Fact:
     """What one step adds."""
@@ -21,6 +23,24 @@ class Counted(Fact):
     """So many bytes have come."""
 
     bytes: int
+
+
+@dataclass(frozen=True)
+class Continued(Fact):
+    """A request brings more bytes of an upload."""
+
+    owner: str
+    resumable: Resumable
+    total: int | None
+
+
+@dataclass(frozen=True)
+class Paused(Fact):
+    """An upload waits for its next request; so many of its bytes are on the disk."""
+
+    bytes: int
+    resumable: Resumable
+    owner: None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +110,13 @@ class Failed(Fact):
     reason: str
     source_file: None = None
     owner: None = None
+
+
+@dataclass(frozen=True)
+class Unwanted(Fact):
+    """The Manager does not want the packed file."""
+
+    unwanted: bool = True
 
 
 @dataclass(frozen=True)

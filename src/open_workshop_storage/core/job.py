@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from open_workshop_storage.core.claims import TransferClaims
 from open_workshop_storage.core.facts import Fact
+from open_workshop_storage.core.resumable import Resumable
 
 SCHEMA = 1
 """Number of the record's form. A change that an older worker would lose by saving the record raises it."""
@@ -97,9 +98,11 @@ class Job(BaseModel):
         total: Bytes expected, if they were announced.
         percent: Progress of `extracting` and `repacking`, 0 to 100.
         partial_file: What a fetch writes to, relative to the workspace, until it is complete.
+        resumable: How far an upload in several requests is, `None` for one in a single request.
         validator: What the origin must still have for a fetch to go on from there (RFC 9110 section 13.1.5).
         source_file: The received file, relative to the workspace, once it is complete and on the disk.
         packed_file: The file to move, relative to the workspace.
+        unwanted: Whether the Manager said that it does not want the packed file.
         move_to: Where it goes or went, relative to the storage root, once a move has begun.
         moved_bytes: Size of the moved file in bytes, once it is in place.
         owner: The run that works on the job; `None` while it waits for a worker or a request, or has ended.
@@ -126,11 +129,13 @@ class Job(BaseModel):
     message: str | None = None
     reason: str | None = None
     partial_file: str | None = None
+    resumable: Resumable | None = None
     validator: str | None = None
     source_file: str | None = None
     packed_file: str | None = None
     packed_bytes: int | None = None
     unpacked_bytes: int | None = None
+    unwanted: bool = False
     move_to: str | None = None
     moved_bytes: int | None = None
     owner: str | None = None

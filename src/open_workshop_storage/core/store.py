@@ -94,6 +94,12 @@ class JobStore(Protocol):
     async def paused(self, seconds: float, limit: int) -> Sequence[Job]:
         """Return paused uploads that have not changed for so many seconds, the oldest first."""
 
+    async def interrupt(self, job_id: str) -> None:
+        """Ask the worker that receives this job's upload to leave it to another request."""
+
+    async def interrupted(self) -> str:
+        """Return the id of the next job that any worker asks to be left."""
+
     def watch(self, job_id: str) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
         """Follow a job: its state at first, then every later event in order.
 

@@ -33,6 +33,7 @@ from open_workshop_storage.services.storage.workspaces import Workspaces
 from open_workshop_storage.services.transfers.cleanup import Cleanup
 from open_workshop_storage.services.transfers.lifetime import Lifetime
 from open_workshop_storage.services.transfers.moves import Moves
+from open_workshop_storage.services.transfers.resumable import ResumableUploads
 from open_workshop_storage.services.transfers.runs import Runs
 from open_workshop_storage.services.transfers.slots import Slots
 from open_workshop_storage.services.transfers.stages import Stages
@@ -69,6 +70,7 @@ class Runtime:
     store: JobStore
     lifetime: Lifetime
     transfers: Transfers
+    resumable: ResumableUploads
     moves: Moves
     readiness: Readiness
 
@@ -114,7 +116,10 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
         runs = Runs(store, workspaces, callbacks, tasks, lifetime)
         stages = Stages(settings, archives, transferred, slots, tasks)
         moves = Moves(settings, store, files, workspaces, runs, stages, tasks)
-        transfers = Transfers(settings, store, runs, lifetime, slots, stages, Fetcher(settings), moves, tasks)
+        resumable = ResumableUploads(settings, store, workspaces, runs, lifetime, slots, stages, tasks)
+        transfers = Transfers(
+            settings, store, runs, lifetime, slots, stages, Fetcher(settings), moves, resumable, tasks
+        )
         if loads:
             cleanup = Cleanup(settings, store, files, workspaces, runs)
             tasks.start(Worker(store, transfers, runs, lifetime, slots, callbacks, cleanup, tasks).run())
@@ -135,6 +140,7 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
             store=store,
             lifetime=lifetime,
             transfers=transfers,
+            resumable=resumable,
             moves=moves,
             readiness=Readiness(files, workspaces, store, loads=loads),
         )

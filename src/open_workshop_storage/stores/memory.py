@@ -22,6 +22,7 @@ class MemoryJobStore:
         self._forgotten: dict[str, tuple[float, str]] = {}
         self._fanout = Fanout()
         self._work = asyncio.Event()
+        self._interrupted: asyncio.Queue[str] = asyncio.Queue()
         self._outbox: dict[str, Callback] = {}
         self._due: dict[str, float] = {}
         self._held: dict[Slot, set[str]] = {slot: set() for slot in Slot}
@@ -103,6 +104,14 @@ class MemoryJobStore:
     def _unchanged(self, jobs: Iterable[Job], seconds: float, limit: int) -> Sequence[Job]:
         before = time.time() - seconds
         return sorted((job for job in jobs if job.updated_at < before), key=lambda job: job.updated_at)[:limit]
+
+    async def interrupt(self, job_id: str) -> None:
+        """See `JobStore.interrupt`."""
+        self._interrupted.put_nowait(job_id)
+
+    async def interrupted(self) -> str:
+        """See `JobStore.interrupted`."""
+        return await self._interrupted.get()
 
     @asynccontextmanager
     async def watch(self, job_id: str) -> AsyncIterator[AsyncIterator[Event]]:

@@ -47,7 +47,8 @@ class RedisJobStore:
         self._fanout = Fanout()
         self._work = asyncio.Event()
         self._granted: dict[str, asyncio.Event] = {}
-        always = [self._keys.work, self._keys.granted]
+        self._interrupted: asyncio.Queue[str] = asyncio.Queue()
+        always = [self._keys.work, self._keys.granted, self._keys.interrupted]
         self._channels = RedisChannels(redis, always, self._on_message, self._on_return)
         self._scripts: dict[str, AsyncScript] = {}
 
@@ -78,6 +79,8 @@ class RedisJobStore:
         elif channel == self._keys.granted:
             if payload in self._granted:
                 self._granted[payload].set()
+        elif channel == self._keys.interrupted:
+            self._interrupted.put_nowait(payload)
         else:
             version, kind, text = payload.split(" ", 2)
             event = Event(version=int(version), kind=EventKind(kind), text=text)
@@ -186,6 +189,14 @@ class RedisJobStore:
             scripts.UNCHANGED, [in_set], int(seconds * 1000), limit, self._keys.job, SCHEMA, *FIELDS
         )
         return [job for job in map(job_of, answers) if job]
+
+    async def interrupt(self, job_id: str) -> None:
+        """See `JobStore.interrupt`."""
+        await self._ask(self._redis.publish(self._keys.interrupted, job_id))
+
+    async def interrupted(self) -> str:
+        """See `JobStore.interrupted`."""
+        return await self._interrupted.get()
 
     @asynccontextmanager
     async def watch(self, job_id: str) -> AsyncIterator[AsyncIterator[Event]]:

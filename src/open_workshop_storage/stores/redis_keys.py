@@ -22,6 +22,7 @@ class RedisKeys:
         since: Sorted set: since when they have waited.
         events: What the channel of a job's events begins with; its id follows.
         work: Channel: a job waits to be taken.
+        interrupted: Channel: the worker that receives a job's upload is to leave it to another request.
         granted: Channel: a slot was given to a holder that waited.
     """
 
@@ -40,6 +41,7 @@ class RedisKeys:
         self.since = f"{prefix}:outbox:since"
         self.events = f"{prefix}:events:"
         self.work = f"{prefix}:work"
+        self.interrupted = f"{prefix}:interrupted"
         self.granted = f"{prefix}:granted"
 
     def slot(self, slot: Slot) -> tuple[str, str, str]:

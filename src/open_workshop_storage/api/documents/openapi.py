@@ -125,7 +125,8 @@ class DocumentedApp(FastAPI):
             headers |= header(name, _COMMON_DESCRIPTIONS[name], value)
         for operation in (item for path in document["paths"].values() for item in path.values()):
             # What the framework refuses is answered as 400.
-            operation["responses"].pop("422", None)
+            if operation["responses"].get("422", {}).get("description") == "Validation Error":
+                del operation["responses"]["422"]
             operation["responses"] = dict(sorted(operation["responses"].items()))
             for response in operation["responses"].values():
                 references = {name: {"$ref": f"#/components/headers/{name}"} for name in COMMON_HEADERS}
@@ -191,7 +192,7 @@ def plain_text_responses(*errors: type[StorageError] | StorageError) -> Response
         response = responses.setdefault(
             error.status,
             {
-                "description": HTTPStatus(error.status).phrase,
+                "description": _phrase(error.status),
                 "content": {"text/plain": {"schema": {"type": "string"}, "examples": {}}},
             },
         )
@@ -204,6 +205,13 @@ def plain_text_responses(*errors: type[StorageError] | StorageError) -> Response
         if error.retry_after is not None:
             response["headers"] = header("Retry-After", "Seconds to wait before another attempt.", error.retry_after)
     return responses
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Checksum mismatch"
 
 
 def form_token(name: str) -> dict[str, Any]:

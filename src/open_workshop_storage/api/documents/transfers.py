@@ -108,7 +108,8 @@ _MOVED = TransferMoved(
 )
 
 
-def _token_parameter(required: bool) -> dict[str, Any]:
+def token_parameter(required: bool) -> dict[str, Any]:
+    """Describe the transfer token in the query."""
     return parameter("query", "token", TRANSFER_TOKEN, _TRANSFER_TOKEN_EXAMPLE, required)
 
 
@@ -116,7 +117,7 @@ START_BY_QUERY: RouteDocument = {
     "summary": "Start a transfer from a URL",
     "operation_id": "start_transfer_by_query",
     "response_description": "The transfer goes on in the background.",
-    "openapi_extra": {"parameters": [_token_parameter(required=True)]},
+    "openapi_extra": {"parameters": [token_parameter(required=True)]},
     "responses": {
         200: json_example(_STARTED),
         **plain_text_responses(
@@ -128,7 +129,7 @@ START_BY_FORM: RouteDocument = {
     "summary": "Start a transfer from a URL",
     "operation_id": "start_transfer_by_form",
     "response_description": "The transfer goes on in the background.",
-    "openapi_extra": _START_FORM | {"parameters": [_token_parameter(required=False)]},
+    "openapi_extra": _START_FORM | {"parameters": [token_parameter(required=False)]},
     "responses": {
         200: json_example(_STARTED),
         **plain_text_responses(
@@ -147,7 +148,7 @@ UPLOAD: RouteDocument = {
         # The token may stand in the query instead.
         "security": [{}],
         "parameters": [
-            _token_parameter(required=False),
+            token_parameter(required=False),
             parameter("query", "filename", "The file's name.", "my_mod.zip"),
             parameter("header", "X-File-Name", "In place of `filename`; may be percent-encoded.", "my%20mod.zip"),
             parameter("query", "size", "The file's size in bytes, where there is no `Content-Length`.", 52428800),

@@ -67,7 +67,7 @@ async def upload(request: Request, runtime: RuntimeDep, bearer: Bearer = None) -
     under *Webhooks*. Every refusal after the token was accepted is reported too, 409, 429 and 503 excepted.
     """
     query, headers = request.query_params, request.headers
-    claims = read_claims(query.get("token") or (bearer.credentials.strip() if bearer else None), runtime)
+    claims = read_claims(token_of(request, bearer), runtime)
     name = query.get("filename") or _header_name(headers.get("x-file-name", "")) or claims.filename or ""
     hints = (headers.get("content-length"), query.get("size"), headers.get("x-file-size"), headers.get("x-upload-size"))
     announced = next((int(hint) for hint in hints if hint and re.fullmatch("[0-9]{1,18}", hint)), None)
@@ -75,6 +75,11 @@ async def upload(request: Request, runtime: RuntimeDep, bearer: Bearer = None) -
     with runtime.lifetime.attending():
         job = await runtime.transfers.upload(claims, raw_body(request), name, announced)
     return TransferReceived(job_id=job.job_id, bytes=job.bytes, total=job.bytes)
+
+
+def token_of(request: Request, bearer: HTTPAuthorizationCredentials | None) -> str | None:
+    """Return the transfer token of a request, from its query or its `Authorization` header."""
+    return request.query_params.get("token") or (bearer.credentials.strip() if bearer else None)
 
 
 def _header_name(value: str) -> str:

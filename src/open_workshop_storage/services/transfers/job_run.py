@@ -12,7 +12,7 @@ from pathlib import Path
 from open_workshop_storage.core.callback import Callback, callback_of
 from open_workshop_storage.core.errors import NewerRecord, ServiceUnavailable, StorageError
 from open_workshop_storage.core.events import EventKind
-from open_workshop_storage.core.facts import Fact, Failed, Moved, MoveUndone, Owned, Packed, Received, Secured
+from open_workshop_storage.core.facts import Fact, Failed, Moved, MoveUndone, Owned, Packed, Paused, Received, Secured
 from open_workshop_storage.core.job import Job, Stage
 from open_workshop_storage.core.store import JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
@@ -38,6 +38,9 @@ class JobRun:
     Args:
         job: The record as stored, owned by this run.
         workspace: The job's folder.
+
+    Attributes:
+        interrupted: Set when another request wants to go on with the upload that this run receives.
     """
 
     def __init__(self, store: JobStore, job: Job, workspace: Path) -> None:
@@ -51,6 +54,7 @@ class JobRun:
         self._progress: dict[type[Fact], Fact] = {}
         self._news = asyncio.Event()
         self._last_event = time.monotonic()
+        self.interrupted = asyncio.Event()
         self._stopped: BaseException | None = None
         self._log = job_log(_logger, job.job_id)
         self._spans = StageSpans(job.job_id, job.traceparent)
@@ -155,6 +159,13 @@ class JobRun:
         now = time.monotonic()
         STAGE_DURATION.record(now - self._stage_began, {"stage": left.stage, "kind": left.claims.transfer_kind})
         self._stage_began = now
+
+    async def pause(self, paused: Paused) -> None:
+        """Leave the upload to its next request."""
+        left = self.job
+        await self._save(EventKind.PROGRESS, paused)
+        self._left(left)
+        self._log.info("paused, %d bytes", self.job.bytes)
 
     async def moved(self, moved_bytes: int) -> None:
         """End the job with its file in place."""

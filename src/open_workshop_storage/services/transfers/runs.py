@@ -21,7 +21,7 @@ from open_workshop_storage.core.errors import (
     UploadFailed,
     UploadNotAccepted,
 )
-from open_workshop_storage.core.facts import Owned, Packed
+from open_workshop_storage.core.facts import Owned, Packed, Paused, Unwanted
 from open_workshop_storage.core.job import Job, Stage
 from open_workshop_storage.core.store import JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
@@ -40,6 +40,19 @@ _ENDING_SECONDS = 5.0
 
 class HandOver(Exception):
     """This worker is about to go; another one is to take the job on."""
+
+
+class Pause(Exception):
+    """The bytes of one request have come; others follow with later requests.
+
+    Args:
+        paused: What the record then says.
+        answer: What the client hears; `None` if all is well.
+    """
+
+    def __init__(self, paused: Paused, answer: StorageError | None = None) -> None:
+        self.paused = paused
+        self.answer = answer
 
 
 def new_owner() -> str:
@@ -71,6 +84,12 @@ class Runs:
             run.stop(HandOver())
         return run
 
+    async def follow_interruptions(self) -> None:
+        """Leave uploads to other requests when these ask for that, until cancelled."""
+        while True:
+            if run := self._runs.get(await self._store.interrupted()):
+                run.interrupted.set()
+
     def release(self, run: JobRun) -> None:
         """End a run: its lease is not renewed any more."""
         if self._runs.get(run.job.job_id) is run:
@@ -97,7 +116,7 @@ class Runs:
         """Do an attempt's work, and end the attempt with what comes of it.
 
         Returns:
-            The packed job, once the first delivery of its report has ended.
+            The packed job, once the first delivery of its report has ended, or the paused one.
 
         Raises:
             StorageError: What went wrong; the Manager is told of it.
@@ -113,6 +132,8 @@ class Runs:
             self._drop(run)
         except HandOver:
             await self._hand_over(run)
+        except Pause as pause:
+            return await self._pause(run, pause)
         except StorageError as error:
             # systemd ends the child processes together with this worker.
             if isinstance(error, RepackFailed) and self._lifetime.stopping.is_set():
@@ -150,9 +171,15 @@ class Runs:
             with suppress(ServiceUnavailable):
                 held = await self._store.get(job.job_id)
                 if held is not None and held.moved_bytes is None:
-                    raise UploadNotAccepted
+                    await self._give_up(held)
         elif outcome is Outcome.REFUSED:
-            raise UploadNotAccepted
+            await self._give_up(job)
+
+    async def _give_up(self, job: Job) -> NoReturn:
+        # A client that lost this answer asks later.
+        with suppress(StaleJobError, ServiceUnavailable):
+            await self._store.save(job.changed(Unwanted()), None)
+        raise UploadNotAccepted
 
     async def end_paused(self, job: Job, error: StorageError) -> None:
         """End a paused upload with an error, unless a request has continued or ended it."""
@@ -169,6 +196,16 @@ class Runs:
         self.release(run)
         raise ServiceUnavailable
 
+    async def _pause(self, run: JobRun, pause: Pause) -> Job:
+        try:
+            await run.pause(pause.paused)
+        except StaleJobError:
+            self._drop(run)
+        self.release(run)
+        if pause.answer is not None:
+            raise pause.answer
+        return run.job
+
     async def _hand_over(self, run: JobRun) -> NoReturn:
         job_log(_logger, run.job.job_id).info("handed over at %s", run.job.stage)
         try:
@@ -181,12 +218,13 @@ class Runs:
     async def stop(self, grace_seconds: float) -> None:
         """End all runs of a worker that is about to go.
 
-        What needs no client is handed over to other workers at once, and so is, after the grace period, what has
-        its file. A body that is still coming in by then ends its attempt. Clients have until then to hear their
-        ends.
+        Fetches are handed over to other workers at once, and uploads in several requests are paused. After the grace
+        period the runs that have their file are handed over too, and a body that is still coming in ends its attempt.
+        Clients have until then to hear their ends.
         """
         self._lifetime.stopping.set()
         for run in self._runs.values():
+            run.interrupted.set()
             if run.job.origin == "url":
                 run.stop(HandOver())
         await self._wait_for_end(grace_seconds)

@@ -9,8 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
-from open_workshop_storage.core.callback import callback_of
-from open_workshop_storage.core.claims import TransferClaims, TransferKind
+from open_workshop_storage.core.claims import TransferClaims
 from open_workshop_storage.core.errors import (
     BadRequest,
     DownloadFailed,
@@ -18,12 +17,10 @@ from open_workshop_storage.core.errors import (
     ServiceUnavailable,
     StorageError,
     UploadFailed,
-    UploadFinished,
-    UploadInProgress,
 )
 from open_workshop_storage.core.events import EventKind
 from open_workshop_storage.core.facts import Counted, Opened, Packed, Resumed
-from open_workshop_storage.core.job import Job, Stage, check_step
+from open_workshop_storage.core.job import Job, Stage
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import JobStore, Slot, StaleJobError
 from open_workshop_storage.observability.logs import job_log
@@ -32,9 +29,11 @@ from open_workshop_storage.services.intake.fetch import Fetcher
 from open_workshop_storage.services.intake.receive import ReceiveLimits, fetch_limits, receive, upload_limits
 from open_workshop_storage.services.intake.urls import parse_url
 from open_workshop_storage.services.storage.disk import has_space
+from open_workshop_storage.services.transfers.attempts import begin_attempt, max_bytes_of, new_attempt
 from open_workshop_storage.services.transfers.job_run import JobRun
 from open_workshop_storage.services.transfers.lifetime import Lifetime
 from open_workshop_storage.services.transfers.moves import Moves
+from open_workshop_storage.services.transfers.resumable import ResumableUploads
 from open_workshop_storage.services.transfers.runs import Runs, new_owner
 from open_workshop_storage.services.transfers.slots import Slots
 from open_workshop_storage.services.transfers.stages import Stages
@@ -60,6 +59,7 @@ class Transfers:
         stages: Stages,
         fetcher: Fetcher,
         moves: Moves,
+        resumable: ResumableUploads,
         tasks: Tasks,
     ) -> None:
         self._settings = settings
@@ -70,6 +70,7 @@ class Transfers:
         self._stages = stages
         self._fetcher = fetcher
         self._moves = moves
+        self._resumable = resumable
         self._tasks = tasks
 
     async def start(self, claims: TransferClaims) -> str:
@@ -122,18 +123,12 @@ class Transfers:
             raise BadRequest("Token is for a URL transfer")
         if self._lifetime.stopping.is_set():
             raise ServiceUnavailable
+        owner = new_owner()
         previous = await self._store.get(claims.job_id)
-        job = _uploading(claims, file_name, announced, previous)
-        assert job.owner is not None
+        job = new_attempt(claims, file_name, announced, previous, owner)
         async with AsyncExitStack() as entered:
-            await entered.enter_async_context(self._slots.at_once(Slot.UPLOAD, job.owner))
-            try:
-                # The end of the attempt before is none any more.
-                withdrawn = None if previous is None else callback_of(previous).jti
-                job = await self._store.save(job, EventKind.STAGE, withdrawn=withdrawn)
-            except StaleJobError:
-                is_forgotten = await self._store.forgotten(job.job_id) is not None
-                raise (UploadFinished if is_forgotten else UploadInProgress) from None
+            await entered.enter_async_context(self._slots.at_once(Slot.UPLOAD, owner))
+            job = await begin_attempt(self._store, job, previous)
             slot = entered.pop_all()
         job_log(_logger, job.job_id).info("uploading, attempt %d", job.attempt)
         run = self._runs.hold(job)
@@ -142,7 +137,7 @@ class Transfers:
         return await asyncio.shield(self._tasks.start(self._runs.attempt(run, work)))
 
     async def _receive_and_pack(self, run: JobRun, chunks: AsyncIterator[bytes], slot: AsyncExitStack) -> Packed:
-        limits = upload_limits(self._settings, self._max_bytes(run.job))
+        limits = upload_limits(self._settings, max_bytes_of(self._settings, run.job.claims))
         # A client that hears of a failure and comes back at once finds the slot free.
         async with slot:
             await self._receive(run, chunks, limits, run.job.total, Stage.UPLOADED)
@@ -164,6 +159,8 @@ class Transfers:
 
     async def _go_on(self, run: JobRun) -> Packed:
         is_upload = run.job.origin == "upload"
+        if run.job.resumable is not None and not run.is_received:
+            return await self._resumable.go_on(run)
         if run.job.given_up:
             raise UploadFailed if is_upload else DownloadFailed
         if not run.is_received:
@@ -176,7 +173,7 @@ class Transfers:
     async def _fetch(self, run: JobRun) -> None:
         claims = run.job.claims
         assert claims.download_url is not None
-        limits = fetch_limits(self._settings, self._max_bytes(run.job))
+        limits = fetch_limits(self._settings, max_bytes_of(self._settings, run.job.claims))
         # By the time of the start, since several workers may take jobs up at the same moment.
         async with self._slots.in_turn(Slot.DOWNLOAD, run.owner, run.job.created_at):
             kept = await self._keep_partial(run)
@@ -232,37 +229,6 @@ class Transfers:
             lambda block: self._stages.judge_start(run, block),
         )
         await run.received(source, then, size, is_on_disk=is_on_disk)
-
-    def _max_bytes(self, job: Job) -> int:
-        if job.claims.max_bytes is not None:
-            return job.claims.max_bytes
-        is_image = job.claims.transfer_kind is TransferKind.IMAGE
-        return self._settings.transfer_max_image_bytes if is_image else self._settings.transfer_max_bytes
-
-
-def _uploading(claims: TransferClaims, file_name: str, announced: int | None, previous: Job | None) -> Job:
-    """Return the record of a new attempt.
-
-    Raises:
-        UploadInProgress: The attempt before it has not ended.
-        UploadFinished: It has its file.
-    """
-    if previous is not None and previous.stage is not Stage.ERROR:
-        raise UploadFinished if previous.ended else UploadInProgress
-    job = Job(
-        job_id=claims.job_id,
-        claims=claims,
-        origin="upload",
-        file_name=safe_file_name(file_name),
-        version=previous.version if previous else 0,
-        attempt=previous.attempt + 1 if previous else 1,
-        stage=Stage.UPLOADING,
-        total=announced,
-        owner=new_owner(),
-        traceparent=traceparent(),
-    )
-    check_step(previous.state if previous else None, job.state)
-    return job
 
 
 def _copy(source: Path, target: Path, reserve_bytes: int) -> int:

@@ -57,6 +57,7 @@ class Worker:
             group.create_task(self._keep_doing(self._take_jobs))
             group.create_task(self._keep_doing(lambda: self._renew(self._runs.renew)))
             group.create_task(self._keep_doing(lambda: self._renew(self._slots.renew)))
+            group.create_task(self._keep_doing(self._runs.follow_interruptions))
             group.create_task(self._keep_doing(self._callbacks.run))
             group.create_task(self._keep_doing(self._cleanup.run))
 

@@ -1,0 +1,161 @@
+"""Uploads in several requests, over tus (docs/API.md, "Resumable uploads")."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from open_workshop_storage.api.bodies import body_chunks
+from open_workshop_storage.api.dependencies import RuntimeDep, read_claims
+from open_workshop_storage.api.documents import resumable as documents
+from open_workshop_storage.api.routes.transfers import Bearer, token_of
+from open_workshop_storage.api.tus import PREFIX
+from open_workshop_storage.core.claims import TransferClaims
+from open_workshop_storage.core.errors import (
+    AccessDenied,
+    BadRequest,
+    MediaTypeUnknown,
+    StorageBusy,
+    StorageError,
+    UploadNotAccepted,
+    VersionUnknown,
+)
+from open_workshop_storage.core.job import Job
+from open_workshop_storage.services.runtime import Runtime
+from open_workshop_storage.services.transfers.resumable import UploadRequest
+from open_workshop_storage.utils.http.dates import format_date
+from open_workshop_storage.utils.http.tus import MEDIA_TYPE, VERSION, parse_checksum, parse_metadata, parse_number
+
+router = APIRouter(tags=["transfers"], default_response_class=Response)
+
+
+async def require_version(request: Request) -> None:
+    """Return if the request speaks the one version of the protocol.
+
+    Raises:
+        VersionUnknown: It speaks another one, or does not say which.
+    """
+    if request.headers.get("tus-resumable") != VERSION:
+        raise VersionUnknown
+
+
+@router.post(PREFIX, status_code=201, dependencies=[Depends(require_version)], **documents.CREATE)
+async def create(request: Request, runtime: RuntimeDep, bearer: Bearer = None) -> Response:
+    """Begin an upload, or return to the one that the job has begun."""
+    token = token_of(request, bearer)
+    claims, is_expired = _claims_of(token, runtime)
+    with _read_headers():
+        length = parse_number(request.headers.get("upload-length"))
+        metadata = request.headers.get("upload-metadata", "").strip() or None
+        described = parse_metadata(metadata or "")
+    if (length is None) != (request.headers.get("upload-defer-length") == "1"):
+        raise BadRequest("Either Upload-Length or Upload-Defer-Length: 1 expected")
+    await runtime.readiness.require("storage", "7z")
+    name = described.get("filename") or described.get("name") or claims.filename or ""
+    with runtime.lifetime.attending(), _statuses_for_clients():
+        job = await runtime.resumable.create(claims, name, length, metadata, is_expired=is_expired)
+        if job.bytes == 0 and (length == 0 or request.headers.get("content-type") == MEDIA_TYPE):
+            job = await runtime.resumable.append(job.job_id, _upload_request(request, 0), body_chunks(request))
+    location = f"{PREFIX}{job.job_id}"
+    if "token" in request.query_params:
+        location += f"?token={token}"
+    return Response(None, HTTPStatus.CREATED, {"Location": location, **_progress(runtime, job)})
+
+
+@router.head(PREFIX + "{job_id}", **documents.HEAD)
+async def head(job_id: documents.UploadId, request: Request, runtime: RuntimeDep, bearer: Bearer = None) -> Response:
+    """Tell from where to go on."""
+    _judge_token(request, runtime, bearer, job_id)
+    job = await runtime.resumable.find(job_id)
+    headers = {"Cache-Control": "no-store", **_progress(runtime, job)}
+    if job.total is None:
+        headers["Upload-Defer-Length"] = "1"
+    else:
+        headers["Upload-Length"] = str(job.total)
+    if job.resumable is not None and job.resumable.metadata is not None:
+        headers["Upload-Metadata"] = job.resumable.metadata
+    return Response(None, HTTPStatus.OK, headers)
+
+
+@router.patch(PREFIX + "{job_id}", status_code=204, dependencies=[Depends(require_version)], **documents.PATCH)
+async def patch(job_id: documents.UploadId, request: Request, runtime: RuntimeDep, bearer: Bearer = None) -> Response:
+    """Take in the bytes from an offset on; with the last byte, do all that an upload in one request does."""
+    _judge_token(request, runtime, bearer, job_id)
+    if request.headers.get("content-type") != MEDIA_TYPE:
+        raise MediaTypeUnknown
+    with _read_headers():
+        offset = parse_number(request.headers.get("upload-offset"))
+    if offset is None:
+        raise BadRequest("Upload-Offset expected")
+    await runtime.readiness.require("storage", "7z")
+    with runtime.lifetime.attending(), _statuses_for_clients():
+        job = await runtime.resumable.append(job_id, _upload_request(request, offset), body_chunks(request))
+    return Response(None, HTTPStatus.NO_CONTENT, _progress(runtime, job))
+
+
+@router.delete(PREFIX + "{job_id}", status_code=204, dependencies=[Depends(require_version)], **documents.DELETE)
+async def delete(job_id: documents.UploadId, request: Request, runtime: RuntimeDep, bearer: Bearer = None) -> Response:
+    """Give an unfinished upload up."""
+    _judge_token(request, runtime, bearer, job_id)
+    await runtime.resumable.cancel(job_id)
+    return Response(None, HTTPStatus.NO_CONTENT)
+
+
+def _claims_of(token: str | None, runtime: Runtime) -> tuple[TransferClaims, bool]:
+    """Return what a token asks for, and whether it is expired, which only its own upload may ignore."""
+    try:
+        return read_claims(token, runtime), False
+    except AccessDenied:
+        return read_claims(token, runtime, runtime.settings.transfer_resume_seconds), True
+
+
+def _judge_token(request: Request, runtime: Runtime, bearer: Bearer, job_id: str) -> None:
+    claims, _ = _claims_of(token_of(request, bearer), runtime)
+    if claims.job_id != job_id:
+        raise AccessDenied
+
+
+def _upload_request(request: Request, offset: int) -> UploadRequest:
+    headers = request.headers
+    with _read_headers():
+        announced = parse_number(headers.get("content-length"))
+        length = parse_number(headers.get("upload-length"))
+        if "upload-checksum" not in headers:
+            return UploadRequest(offset, announced, length)
+        algorithm, digest = parse_checksum(headers["upload-checksum"])
+    return UploadRequest(offset, announced, length, digest, algorithm)
+
+
+def _progress(runtime: Runtime, job: Job) -> dict[str, str]:
+    return {
+        "Upload-Offset": str(job.bytes),
+        "Upload-Expires": format_date(runtime.resumable.expires_at(job)),
+    }
+
+
+@contextmanager
+def _read_headers() -> Iterator[None]:
+    try:
+        yield
+    except ValueError:
+        raise BadRequest("Malformed upload header") from None
+
+
+@contextmanager
+def _statuses_for_clients() -> Iterator[None]:
+    """Change the statuses that clients of tus would take for another meaning (docs/API.md, "Resumable uploads")."""
+    try:
+        yield
+    except StorageBusy as error:
+        error.status = HTTPStatus.SERVICE_UNAVAILABLE
+        raise
+    except UploadNotAccepted as error:
+        error.status = HTTPStatus.UNPROCESSABLE_ENTITY
+        raise
+    except StorageError as error:
+        if error.status in (HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.INSUFFICIENT_STORAGE):
+            error.status = HTTPStatus.UNPROCESSABLE_ENTITY
+        raise

@@ -1,0 +1,75 @@
+"""How an attempt at an upload begins, in one request or in several."""
+
+from __future__ import annotations
+
+from open_workshop_storage.core.callback import callback_of
+from open_workshop_storage.core.claims import TransferClaims, TransferKind
+from open_workshop_storage.core.errors import UploadFinished, UploadInProgress
+from open_workshop_storage.core.events import EventKind
+from open_workshop_storage.core.job import Job, Stage, check_step
+from open_workshop_storage.core.resumable import Resumable
+from open_workshop_storage.core.settings import Settings
+from open_workshop_storage.core.store import JobStore, StaleJobError
+from open_workshop_storage.observability.tracing import traceparent
+from open_workshop_storage.utils.files.names import safe_file_name
+
+
+def new_attempt(
+    claims: TransferClaims,
+    file_name: str,
+    announced: int | None,
+    previous: Job | None,
+    owner: str | None,
+    resumable: Resumable | None = None,
+) -> Job:
+    """Return the record of a new attempt at an upload.
+
+    Args:
+        announced: The file's size in bytes, if the client said it.
+        previous: The job's record, if there is one.
+        owner: The run that receives it; `None` for one that waits for its first request.
+
+    Raises:
+        UploadInProgress: The attempt before it has not ended.
+        UploadFinished: It has its file.
+    """
+    if previous is not None and previous.stage is not Stage.ERROR:
+        raise UploadFinished if previous.ended else UploadInProgress
+    job = Job(
+        job_id=claims.job_id,
+        claims=claims,
+        origin="upload",
+        file_name=safe_file_name(file_name),
+        version=previous.version if previous else 0,
+        attempt=previous.attempt + 1 if previous else 1,
+        stage=Stage.UPLOADING,
+        total=announced,
+        owner=owner,
+        resumable=resumable,
+        traceparent=traceparent(),
+    )
+    check_step(previous.state if previous else None, job.state)
+    return job
+
+
+async def begin_attempt(store: JobStore, job: Job, previous: Job | None) -> Job:
+    """Store the record of a new attempt, and withdraw the report of the one before if it is not delivered yet.
+
+    Raises:
+        UploadInProgress: Another request began an attempt at the same time.
+        UploadFinished: The job had its file before it was forgotten.
+    """
+    withdrawn = None if previous is None else callback_of(previous).jti
+    try:
+        return await store.save(job, EventKind.STAGE, withdrawn=withdrawn)
+    except StaleJobError:
+        is_forgotten = await store.forgotten(job.job_id) is not None
+        raise (UploadFinished if is_forgotten else UploadInProgress) from None
+
+
+def max_bytes_of(settings: Settings, claims: TransferClaims) -> int:
+    """Return the limit on a transfer's received bytes; 0 for none."""
+    if claims.max_bytes is not None:
+        return claims.max_bytes
+    is_image = claims.transfer_kind is TransferKind.IMAGE
+    return settings.transfer_max_image_bytes if is_image else settings.transfer_max_bytes

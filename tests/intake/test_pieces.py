@@ -1,0 +1,64 @@
+"""Bodies that count as far as they came."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from open_workshop_storage.core.errors import ClientGone, UploadTimedOut
+from open_workshop_storage.services.intake.pieces import Ending, Piece
+from open_workshop_storage.services.intake.receive import ReceiveLimits
+
+pytestmark = pytest.mark.anyio
+
+
+def limits(idle_seconds: float = 0) -> ReceiveLimits:
+    return ReceiveLimits(0, 0, idle_seconds, 0, 0, UploadTimedOut)
+
+
+async def body(*chunks: bytes, leaves: bool = False, waits: bool = False) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        yield chunk
+    if leaves:
+        raise ClientGone
+    if waits:
+        await asyncio.Event().wait()
+
+
+async def all_of(piece: Piece) -> bytes:
+    return b"".join([chunk async for chunk in piece])
+
+
+@pytest.mark.parametrize("room", [None, 6, 100])
+async def test_a_whole_body_is_complete(room: int | None) -> None:
+    piece = Piece(body(b"abc", b"def"), asyncio.Event(), limits(), room, "sha256")
+    assert await all_of(piece) == b"abcdef"
+    assert piece.ending is Ending.COMPLETE and piece.digest == hashlib.sha256(b"abcdef").digest()
+
+
+async def test_a_client_that_leaves_cuts_it() -> None:
+    piece = Piece(body(b"abc", leaves=True), asyncio.Event(), limits(), None, "")
+    assert (await all_of(piece), piece.ending) == (b"abc", Ending.CUT)
+
+
+async def test_a_client_that_sends_nothing_more_leaves_it_idle() -> None:
+    piece = Piece(body(b"abc", waits=True), asyncio.Event(), limits(0.05), None, "")
+    assert (await all_of(piece), piece.ending) == (b"abc", Ending.SLOW)
+
+
+async def test_another_request_interrupts_it() -> None:
+    interrupted = asyncio.Event()
+    piece = Piece(body(b"abc", waits=True), interrupted, limits(), None, "")
+    chunks = aiter(piece)
+    assert await anext(chunks) == b"abc"
+    interrupted.set()
+    assert await anext(chunks, None) is None
+    assert piece.ending is Ending.INTERRUPTED
+
+
+async def test_nothing_comes_of_bytes_for_which_there_is_no_room() -> None:
+    piece = Piece(body(b"abc", b"def"), asyncio.Event(), limits(), 5, "")
+    assert (await all_of(piece), piece.ending) == (b"abc", Ending.TOO_LONG)

@@ -1,0 +1,184 @@
+"""Uploads in several requests, whose workers may be replaced at any moment."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from open_workshop_storage.core.claims import TransferClaims
+from open_workshop_storage.core.errors import (
+    AccessDenied,
+    ServiceUnavailable,
+    UploadGone,
+    UploadStalled,
+    UploadTaken,
+)
+from open_workshop_storage.core.facts import Continued
+from open_workshop_storage.core.job import Inner, Job, Stage
+from open_workshop_storage.core.resumable import Part, Resumable
+from open_workshop_storage.core.store import StaleJobError
+from open_workshop_storage.services.transfers.resumable import UploadRequest
+from tests.support.archives import SMALL_MOD, zip_of
+from tests.support.transfers import Bench, bench, eventually, pieces
+
+pytestmark = pytest.mark.anyio
+
+JOB_ID = "job-in-pieces"
+MOD = zip_of(SMALL_MOD)
+
+
+async def begun(parts: Bench, length: int | None = len(MOD)) -> Job:
+    return await parts.resumable.create(TransferClaims(job_id=JOB_ID), "mod.zip", length, None, is_expired=False)
+
+
+async def sent(parts: Bench, offset: int, content: bytes) -> Job:
+    return await parts.resumable.append(JOB_ID, UploadRequest(offset, len(content)), pieces(content))
+
+
+async def held(content: bytes) -> AsyncIterator[bytes]:
+    """Send some bytes, and hold on."""
+    yield content
+    await asyncio.Event().wait()
+
+
+def record_of_a_dead_worker(parts: Bench, job: Job, written: bytes) -> Job:
+    """Return the record of an upload whose worker vanished after it had written so many bytes."""
+    file = parts.workspaces.folder(JOB_ID) / "dead" / "part"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(written)
+    return job.changed(Continued("dead", Resumable(parts=(Part(file="dead/part"),)), job.total))
+
+
+async def packed_bytes(parts: Bench, job: Job) -> bytes:
+    assert job.stage is Stage.PACKED and job.packed_file is not None
+    return (parts.workspaces.folder(JOB_ID) / job.packed_file).read_bytes()
+
+
+async def test_requests_that_end_in_order_go_on_in_one_file(tmp_path: Path) -> None:
+    async with bench(tmp_path) as parts:
+        await begun(parts)
+        for start in range(0, len(MOD) - 50, 50):
+            job = await sent(parts, start, MOD[start : start + 50])
+            assert job.state is Inner.PAUSED and job.bytes == start + 50
+            assert job.resumable is not None and len(job.resumable.parts) == 1
+        assert await packed_bytes(parts, await sent(parts, job.bytes, MOD[job.bytes :])) == MOD
+
+
+async def test_a_paused_upload_holds_no_run_and_no_slot(tmp_path: Path) -> None:
+    async with bench(tmp_path) as parts:
+        await begun(parts)
+        await sent(parts, 0, MOD[:50])
+        assert {used for used, _ in parts.slots.counts().values()} == {0}
+        assert await parts.store.take("another", 10) == []
+
+
+async def test_what_a_dead_worker_wrote_counts_and_is_never_written_to_again(tmp_path: Path) -> None:
+    async with bench(tmp_path) as parts:
+        dead = await parts.store.save(record_of_a_dead_worker(parts, await begun(parts), MOD[:70]), None)
+        found = await parts.resumable.find(JOB_ID)
+        assert found.bytes == 70 and found.owner is None
+        # The worker was asleep only, and writes on.
+        with (parts.workspaces.folder(JOB_ID) / "dead" / "part").open("ab") as file:
+            file.write(b"x" * 1000)
+        with pytest.raises(StaleJobError):
+            await parts.store.save(dead.changed(), None)
+        assert await packed_bytes(parts, await sent(parts, 70, MOD[70:])) == MOD
+
+
+async def test_a_worker_that_died_before_it_wrote_anything_leaves_nothing_to_miss(tmp_path: Path) -> None:
+    async with bench(tmp_path) as parts:
+        await begun(parts)
+        paused = await sent(parts, 0, MOD[:50])
+        assert paused.resumable is not None
+        resumable = Resumable(parts=(*paused.resumable.parts, Part(file="dead/part")), sealed=True)
+        await parts.store.save(paused.changed(Continued("dead", resumable, len(MOD))), None)
+        assert (await parts.resumable.find(JOB_ID)).bytes == 50
+        assert await packed_bytes(parts, await sent(parts, 50, MOD[50:])) == MOD
+
+
+async def test_a_file_that_is_whole_when_its_worker_dies_is_packed_without_another_request(tmp_path: Path) -> None:
+    async with bench(tmp_path) as parts:
+        await parts.store.save(record_of_a_dead_worker(parts, await begun(parts), MOD), None)
+        found = await parts.resumable.find(JOB_ID)
+        assert found.bytes == found.total == len(MOD)
+
+        async def ended() -> Job:
+            while not (job := await parts.job(JOB_ID)).ended:
+                await asyncio.sleep(0.01)
+            return job
+
+        assert await packed_bytes(parts, await ended()) == MOD
+
+
+async def test_a_worker_that_takes_the_job_pauses_it_or_packs_what_is_whole(tmp_path: Path) -> None:
+    async with bench(tmp_path) as parts:
+        dead = record_of_a_dead_worker(parts, await begun(parts), MOD[:70])
+        await parts.transfers.resume(await parts.store.save(dead, None))
+        job = await parts.job(JOB_ID)
+        assert job.state is Inner.PAUSED and job.bytes == 70
+        assert await packed_bytes(parts, await sent(parts, 70, MOD[70:])) == MOD
+
+
+async def test_asking_ends_a_request_that_holds_on(tmp_path: Path) -> None:
+    async with bench(tmp_path) as parts:
+        listening = asyncio.create_task(parts.runs.follow_interruptions())
+        await begun(parts)
+        stale = asyncio.create_task(parts.resumable.append(JOB_ID, UploadRequest(0), held(MOD[:70])))
+        await eventually(lambda: parts.slots.counts() and any(used for used, _ in parts.slots.counts().values()))
+        found = await parts.resumable.find(JOB_ID)
+        assert found.state is Inner.PAUSED
+        with pytest.raises(UploadTaken):
+            await stale
+        assert await packed_bytes(parts, await sent(parts, found.bytes, MOD[found.bytes :])) == MOD
+        listening.cancel()
+
+
+async def test_an_idle_request_leaves_what_it_brought(tmp_path: Path) -> None:
+    async with bench(tmp_path, transfer_idle_timeout_seconds=0.1) as parts:
+        await begun(parts)
+        with pytest.raises(UploadStalled):
+            await parts.resumable.append(JOB_ID, UploadRequest(0), held(MOD[:70]))
+        assert (await parts.resumable.find(JOB_ID)).bytes == 70
+
+
+async def test_a_stop_of_the_worker_pauses_what_comes_in(tmp_path: Path) -> None:
+    async with bench(tmp_path) as parts:
+        await begun(parts)
+        stale = asyncio.create_task(parts.resumable.append(JOB_ID, UploadRequest(0), held(MOD[:70])))
+        await eventually(lambda: any(used for used, _ in parts.slots.counts().values()))
+        await parts.runs.stop(5)
+        with pytest.raises(UploadTaken):
+            await stale
+        assert (await parts.job(JOB_ID)).state is Inner.PAUSED
+        with pytest.raises(ServiceUnavailable):
+            await sent(parts, 0, MOD)
+
+
+async def test_an_upload_that_nothing_more_comes_for_ends_by_its_time(tmp_path: Path) -> None:
+    async with bench(tmp_path, transfer_resume_seconds=0.05) as parts:
+        await begun(parts)
+        await sent(parts, 0, MOD[:70])
+        await asyncio.sleep(0.1)
+        await parts.cleanup.clean()
+        job = await parts.job(JOB_ID)
+        assert (job.stage, job.reason) == (Stage.ERROR, "timeout")
+        assert not parts.workspaces.folder(JOB_ID).exists()
+        with pytest.raises(UploadGone):
+            await parts.resumable.find(JOB_ID)
+
+
+async def test_one_whose_time_is_not_over_stays(tmp_path: Path) -> None:
+    async with bench(tmp_path) as parts:
+        await begun(parts)
+        await parts.cleanup.clean()
+        assert (await parts.job(JOB_ID)).state is Inner.PAUSED
+
+
+async def test_an_expired_token_begins_nothing(tmp_path: Path) -> None:
+    async with bench(tmp_path) as parts:
+        with pytest.raises(AccessDenied):
+            await parts.resumable.create(TransferClaims(job_id=JOB_ID), "a", 3, None, is_expired=True)
+        assert await parts.store.get(JOB_ID) is None
