@@ -59,7 +59,7 @@ def measure(folder: Path) -> Findings:
         "Uploads",
         [
             ratio("raw upload of 1 GiB: MB/s over a bare ASGI app that writes", 0.9, speeds, "ours", "sink", "MB/s"),
-            Row("longest pause of the event loop meanwhile, in ms", 50, pauses, at_most=True),
+            Row("longest pause of the event loop during them, in ms", 50, pauses, at_most=True),
             *([stalled_row] if stalled else []),
             Row(f"growth during {_AT_ONCE} such uploads at once, in MB", 64, [growth], at_most=True),
             ratio("kept ZIP of 1 GiB: last byte to 200, over `7z t`", 1.15, seconds, "ours", "7z t", "s", at_most=True),

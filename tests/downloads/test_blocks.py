@@ -126,11 +126,11 @@ async def test_clients_that_leave_make_room_for_others(opened: OpenedFile) -> No
 
 async def test_a_client_that_keeps_the_server_waiting_makes_room_and_may_have_it_again(opened: OpenedFile) -> None:
     sender = BlockSender()
-    resting = Client(reads=32 << 20, pause_seconds=0.3)
-    task = await stuck(sender, opened, resting)
-    pause = next(index for index, length in enumerate(resting.blocks) if length != resting.blocks[0])
-    after = resting.blocks[pause:]
-    assert set(resting.blocks[:pause]) == {256 * 1024}
+    pausing = Client(reads=32 << 20, pause_seconds=0.3)
+    task = await stuck(sender, opened, pausing)
+    pause = next(index for index, length in enumerate(pausing.blocks) if length != pausing.blocks[0])
+    after = pausing.blocks[pause:]
+    assert set(pausing.blocks[:pause]) == {256 * 1024}
     assert max(after[:1000]) == 8 * 1024 and after[-1] == 256 * 1024
     await leave([task])
 

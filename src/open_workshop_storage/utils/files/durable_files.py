@@ -28,7 +28,7 @@ def make_folders(folder: Path) -> None:
 
     Raises:
         NotADirectoryError: A part of the path is a file.
-        FileNotFoundError: Someone removed a folder as soon as it was there.
+        FileNotFoundError: Another process removed a folder as soon as it was there.
         OSError: A folder cannot be made.
     """
     missing = []
@@ -112,7 +112,7 @@ def copy_beside(source: Path, target: Path, partial: Path, stop: threading.Event
                 raise OSError(errno.EIO, f"copied {copied} of {size} bytes", str(target))
             label(writer.fileno())
             os.fsync(writer.fileno())
-        # Someone else may have moved it while this process was asleep, and the target may be a newer file by now.
+        # Another process may have moved it while this one was asleep, and the target may be a newer file by now.
         if not source.exists():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(source))
         _rename_durably(partial, target)
