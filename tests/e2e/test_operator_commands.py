@@ -53,7 +53,9 @@ def test_the_doctor_finds_running_services_well(services: Services) -> None:
     result = run("doctor", config_of(services))
     found = verdicts(result.stdout)
     assert (result.returncode, result.stderr) == (0, "")
-    assert {found[name] for name in ("storage", "7z", "confinement", "MANAGER_URL", "ACCESS_SERVICE_URL")} == {"ok"}
+    assert {found[name] for name in ("storage", "confinement", "MANAGER_URL", "ACCESS_SERVICE_URL")} == {"ok"}
+    # Without the codec for RAR, which is not free.
+    assert found["7z"] in {"ok", "warning"}
     # Those of the tests are cheap, and their Redis keeps nothing.
     assert {found[name] for name in ("upload_file", "delete_file", "storage_manage_token", "Redis")} == {"warning"}
 

@@ -8,6 +8,7 @@ import pytest
 
 from open_workshop_storage.services.operations.doctor import examine
 from open_workshop_storage.services.operations.findings import Finding, Verdict, clock_findings, reason_of
+from tests.archives import fake_seven_zip
 from tests.support.configs import Secrets
 from tests.support.in_process import make_settings
 
@@ -37,6 +38,23 @@ async def test_a_7z_that_is_missing_is_a_fault_with_the_package_that_brings_it(
     monkeypatch.setenv("PATH", str(tmp_path))
     seven_zip = (await findings(tmp_path))["7z"]
     assert seven_zip.verdict is Verdict.FAULT and "p7zip-full" in seven_zip.text
+
+
+_FORMATS_OF_SEVEN_ZIP = "\n".join(
+    f" 0  ......................  {name:8} {name}" for name in "zip 7z Rar Rar5 tar gzip bzip2 xz zstd".split()
+)
+
+
+@pytest.mark.parametrize(
+    ("codecs", "verdict", "text"),
+    [("  D     40305 Rar5", Verdict.OK, "reads"), (" 4ED   303011B BCJ2", Verdict.WARNING, "p7zip-rar")],
+)
+async def test_a_7z_that_lists_rars_and_cannot_unpack_them_is_named(
+    codecs: str, verdict: Verdict, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_seven_zip.install(tmp_path, f"cat <<END\n{_FORMATS_OF_SEVEN_ZIP}\nCodecs:\n{codecs}\nEND", monkeypatch)
+    seven_zip = (await findings(tmp_path))["7z"]
+    assert seven_zip.verdict is verdict and text in seven_zip.text
 
 
 @pytest.mark.parametrize(("ahead_seconds", "text"), [(9.9, ""), (-3600, "its clock is -3600 s off this one")])

@@ -110,11 +110,12 @@ class Extractor:
     ) -> int:
         rewritten = target.with_name(target.name + ".zip")
         try:
-            await asyncio.to_thread(self._require_space, target, source.stat().st_size + inspection.unpacked_bytes)
             with (
                 await asyncio.to_thread(source.open, "rb") as file,
                 await asyncio.to_thread(rewritten.open, "wb") as new,
             ):
+                copied = os.fstat(file.fileno()).st_size
+                await asyncio.to_thread(self._require_space, target, copied + inspection.unpacked_bytes)
                 seconds = self._settings.seven_zip_timeout_seconds
                 await self._parsers.call(
                     rewrite_zip, file, *limits_of(file, self._settings, 0), target=new, seconds=seconds

@@ -37,6 +37,8 @@ _LEAST_BCRYPT_COST = 10
 _LEAST_DIFFERENT_CHARACTERS = 12
 _LEAST_OPEN_FILES = 4096
 _FORMATS = frozenset({"zip", "7z", "rar", "rar5", "tar", "gzip", "bzip2", "xz", "zstd"})
+_RAR_CODEC = re.compile(r".*[0-9A-F] Rar5$")
+_RAR_PACKAGES = "install 7zip-rar (in Debian 12: p7zip-rar) from Debian's non-free section"
 _FORMAT = re.compile(r" *\d+ +[A-Z.]{4}[A-Za-z0-9.+_ ]*? {2,}(\w+) ")
 
 
@@ -90,7 +92,8 @@ async def _seven_zip(settings: Settings) -> list[Finding]:
     try:
         await command.run("i", on_line=lines.append)
     except ArchiveFault as error:
-        advice = "install 7zip (in Debian 12: p7zip-full)" if shutil.which("7z") is None else "see why it cannot run"
+        is_there = await asyncio.to_thread(shutil.which, "7z")
+        advice = "see why it cannot run" if is_there else "install 7zip (in Debian 12: p7zip-full)"
         return [fault("7z", f"{error}; {advice}")]
     version = next(
         (match[1] for line in lines if (match := re.search(r"7-Zip.*? (\d+\.\d+)", line))), "of no known version"
@@ -99,6 +102,9 @@ async def _seven_zip(settings: Settings) -> list[Finding]:
     missing = sorted(_FORMATS - found)
     if missing:
         return [warning("7z", f"{version} cannot read {', '.join(missing)}; such archives are refused")]
+    if not any(_RAR_CODEC.match(line) for line in lines):
+        text = f"{version} has no codec for RAR, and compressed ones are refused; {_RAR_PACKAGES}"
+        return [warning("7z", text)]
     return [ok("7z", f"{version}, reads {', '.join(sorted(_FORMATS))}")]
 
 

@@ -184,7 +184,7 @@ class SevenZip:
                     block = await children.read(words)
             except TimeoutError:
                 # One large file, or a disk that is slow, keeps it silent for longer.
-                before, activity = activity, children.activity(process)
+                before, activity = activity, await asyncio.to_thread(children.activity, process)
                 if activity == before:
                     raise
                 continue
