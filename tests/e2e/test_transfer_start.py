@@ -104,7 +104,10 @@ async def test_a_job_that_exists_is_not_started_again(services: Services, http: 
         await held.asked.wait()
         again = await start(http, services, ticket.token)
         assert (again.status_code, again.json()["status"]) == (200, "downloading")
-        uploaded = await upload(http, services.loader, ticket.token, MOD)
+        refused = await upload(http, services.loader, ticket.token, MOD)
+        assert (refused.status_code, refused.text) == (400, "Token is for a URL transfer")
+        for_uploads = services.manager.transfer_token(ticket.job_id, mod_id=ticket.mod_id)
+        uploaded = await upload(http, services.loader, for_uploads, MOD)
         assert (uploaded.status_code, uploaded.text) == (409, "Upload already in progress")
         held.go_on.set()
         await end_of(services, ticket)
@@ -125,7 +128,8 @@ async def test_a_fetch_that_failed_is_not_started_again_but_its_job_may_be_uploa
         await start(http, services, ticket.token)
         await assert_failed(services, ticket, "status:404")
         assert (await start(http, services, ticket.token)).json()["status"] == "error"
-    assert (await upload(http, services.loader, ticket.token, MOD)).status_code == 200
+    for_uploads = services.manager.transfer_token(ticket.job_id, mod_id=ticket.mod_id)
+    assert (await upload(http, services.loader, for_uploads, MOD)).status_code == 200
     failed, succeeded = services.manager.wait_for_callbacks(ticket.job_id, 2)
     assert (failed.claims["status"], succeeded.claims["status"]) == ("error", "success")
     assert failed.claims["jti"] != succeeded.claims["jti"]
