@@ -12,6 +12,7 @@ import pytest
 from tests.conftest import ServiceStarter
 from tests.support.archives import SMALL_MOD, Entries, compressed_tar_of, entries_of, seven_zip_of, tar_of, zip_of
 from tests.support.client import InterruptedBody, raw_request, upload, watching
+from tests.support.manager import Answer
 from tests.support.services import Services
 
 pytestmark = pytest.mark.anyio
@@ -171,6 +172,7 @@ async def test_a_job_that_failed_may_be_uploaded_afresh_with_an_end_of_its_own(
     services: Services, http: httpx.AsyncClient
 ) -> None:
     ticket = services.ticket()
+    services.manager.script(ticket.job_id, Answer(503, move=False))
     assert (await upload(http, services.loader, ticket.token, DAMAGED[:-100])).status_code == 400
     assert (await upload(http, services.loader, ticket.token, zip_of(SMALL_MOD))).status_code == 200
     failed, succeeded = services.manager.wait_for_callbacks(ticket.job_id, 2)

@@ -18,6 +18,7 @@ from tests.support.configs import Secrets
 
 CALLBACK_PATH = "/internal/storage/transfer-completions"
 WAIT_SECONDS = 30
+_SECONDS_BEHIND = 30
 
 ALLOWED = {"download": {"value": True, "reason": "", "reason_code": ""}}
 
@@ -86,8 +87,13 @@ class AccessRequest:
 class StandIn:
     """Signs transfer tokens, takes callbacks, moves files while it handles them, and allows downloads.
 
-    Every callback is answered 200 after the move, and every download allowed, unless scripted otherwise. A callback
-    whose move fails for a reason that may pass is answered 502, so that it comes again.
+    It has habits of the real Manager. Its clock is half a minute behind, and it refuses callbacks of the future for
+    good. It settles a job with an error, with the move, and with a move that is refused; from then on it answers 409
+    and moves nothing. Its forms have the file before the token. Its transfer tokens have no `max_bytes`. Unlike the
+    real one, it answers 502 to a callback whose move fails for a reason that may pass, so that it comes again.
+
+    Every callback is answered 200 after the move, and every download allowed, unless scripted otherwise. Scripted
+    answers are those of a Manager that has not settled the job.
 
     Attributes:
         usual: How callbacks are answered that no script is for.
@@ -107,6 +113,7 @@ class StandIn:
         self._listening = ExitStack()
         self._callbacks: dict[str, list[Callback]] = {}
         self._answers: dict[str, list[Answer]] = {}
+        self._settled: set[str] = set()
         self._changed = threading.Condition()
 
     @property
@@ -161,6 +168,12 @@ class StandIn:
         form = {"job_id": job_id, "type": target_type, "path": path, "token": self._secrets.storage_manage_token}
         return httpx.post(f"{self.loader_url}/transfer/move", data=form, timeout=WAIT_SECONDS, verify=False)
 
+    def upload(self, storage_type: str, path: str, content: bytes, file_kind: str = "bin") -> httpx.Response:
+        """Call the storage's `/upload`, with the file first."""
+        fields = {"type": storage_type, "path": path, "file_kind": file_kind, "token": self._secrets.upload_file}
+        form = [("file", ("upload", content)), *((name, (None, value.encode())) for name, value in fields.items())]
+        return httpx.post(f"{self.loader_url}/upload", files=form, timeout=WAIT_SECONDS, verify=False)
+
     def take_callback(self, headers: dict[str, str], body: bytes) -> Answer:
         """Record one attempt, move the file, and return how to answer."""
         try:
@@ -172,31 +185,45 @@ class StandIn:
                 issuer="storage",
                 options={"require": ["exp", "iat", "jti", "aud", "iss"]},
             )
+            if claims["iat"] > time.time() - _SECONDS_BEHIND:
+                raise jwt.ImmatureSignatureError
         except jwt.InvalidTokenError as error:
             self.refused.append(repr(error))
-            return Answer(401)
+            return Answer(403)
         job_id = claims["job_id"]
         callback = Callback(headers, body, claims)
         with self._changed:
             self._callbacks.setdefault(job_id, []).append(callback)
             scripted = self._answers.get(job_id)
-            answer = scripted.pop(0) if scripted else self.usual
+            if scripted:
+                answer = scripted.pop(0)
+            else:
+                answer = Answer(409, move=False) if job_id in self._settled else self.usual
             self._changed.notify_all()
         if claims["status"] == "success" and answer.move:
-            is_image = claims["transfer_kind"] == "img"
-            path = claims.get("target_path") or f"mods/{claims['mod_id']}/main.zip"
-            try:
-                callback.move = self.move(job_id, claims["storage_type"] if is_image else "archive", path)
-            except httpx.TransportError:
-                return Answer(502)
-            if callback.move.status_code >= 500:
-                return Answer(502)
+            answer = self._move_for(callback, answer)
         time.sleep(answer.delay)
         if answer.hold is not None:
             answer.hold.wait(WAIT_SECONDS)
+        if 200 <= answer.status < 300 and (answer.move or claims["status"] == "error"):
+            self._settled.add(job_id)
         with self._changed:
             callback.answered = True
             self._changed.notify_all()
+        return answer
+
+    def _move_for(self, callback: Callback, answer: Answer) -> Answer:
+        claims = callback.claims
+        is_image = claims["transfer_kind"] == "img"
+        path = claims.get("target_path") or f"mods/{claims['mod_id']}/main.zip"
+        try:
+            callback.move = self.move(claims["job_id"], claims["storage_type"] if is_image else "archive", path)
+        except httpx.TransportError:
+            return Answer(502)
+        if callback.move.status_code >= 500:
+            return Answer(502)
+        if callback.move.status_code != 200:
+            self._settled.add(claims["job_id"])
         return answer
 
     def take_access_request(self, request: AccessRequest) -> AccessAnswer:
