@@ -58,11 +58,13 @@ def server() -> Iterator[subprocess.Popen[bytes]]:
     with subprocess.Popen(command, cwd=PROJECT, env={"PYTHONPATH": f"{PROJECT}/src:{PROJECT}"}) as process:
         workers: list[int] = []
         try:
-            until(listens)
+            # The main process listens before it starts the worker, which outlives a main process that is killed.
+            until(lambda: children(process.pid))
             workers = children(process.pid)
+            until(listens)
+            ask("/seen")
             yield process
         finally:
-            # A worker outlives a main process that is killed.
             kill([*workers, process.pid])
 
 
