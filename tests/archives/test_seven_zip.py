@@ -126,6 +126,15 @@ async def test_one_over_its_time_is_killed_with_its_children(
     assert await ended(await appeared(tmp_path / "self"), await appeared(tmp_path / "child"))
 
 
+async def test_one_that_works_may_be_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_seven_zip.install(tmp_path, "while [ ! -e go ]; do :; done", monkeypatch)
+    running = asyncio.create_task(SevenZip(60, 0.1).run("t", folder=tmp_path, writable=tmp_path))
+    await asyncio.wait([running], timeout=1)
+    assert not running.done()
+    (tmp_path / "go").touch()
+    await running
+
+
 async def test_a_cancelled_one_is_killed_with_its_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_seven_zip.install(tmp_path, SLEEPER, monkeypatch)
     before = set(descendants(os.getpid()))
