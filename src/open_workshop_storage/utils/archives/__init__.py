@@ -1,4 +1,5 @@
-"""Archives of unknown origin: their kind, their headers, and the files that come out of them.
+"""Reading archives of unknown origin: their kind, their headers, and what came out of them.
 
-No header is trusted before it has been compared with something else.
+Nothing here trusts a header that it has not compared with something else. Only `tar.unpack_tar`,
+`zip_rewriting.rewrite_zip` and `tree.settle_tree` write.
 """
