@@ -18,6 +18,8 @@ ELSEWHERE = {
     "api/routes/files.py": "api/test_files.py",
     "api/routes/health.py": "e2e/test_service_surface.py",
     "api/routes/progress.py": "api/test_progress.py",
+    "api/routes/resumable.py": "e2e/test_resumable_uploads.py",
+    "api/tus.py": "e2e/test_resumable_uploads.py",
     "api/routes/transfers.py": "e2e/test_uploads.py",
     "service_factory.py": "e2e/test_service_surface.py",
     "startup.py": "e2e/test_start.py",
@@ -30,6 +32,7 @@ ELSEWHERE = {
     "services/operations/shutdown.py": "e2e/test_shutdown.py",
     "services/transfers/lifetime.py": "e2e/test_shutdown.py",
     "services/transfers/tasks.py": "transfers/test_runs.py",
+    "services/transfers/attempts.py": "transfers/test_job_run.py",
     # One suite for both job stores.
     "stores/fanout.py": "stores/test_job_stores.py",
     "stores/memory.py": "stores/test_job_stores.py",
@@ -50,6 +53,11 @@ ELSEWHERE = {
     "utils/archives/rar4_headers.py": "archives/test_refused_archives.py",
     "utils/archives/streams.py": "archives/test_refused_archives.py",
     "utils/archives/unpacked_size.py": "downloads/test_unpacked_sizes.py",
+    "utils/archives/decompression.py": "archives/test_archives.py",
+    "utils/archives/names.py": "archives/test_refused_archives.py",
+    "utils/archives/padding.py": "archives/test_refused_archives.py",
+    "utils/archives/pieces.py": "archives/test_archives.py",
+    "utils/archives/zip_rewriting.py": "archives/test_kept_zips.py",
     "utils/archives/tar.py": "archives/test_refused_archives.py",
     # Seen in what it does for its callers.
     "core/callback.py": "manager/test_callbacks.py",
