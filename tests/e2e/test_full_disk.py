@@ -109,7 +109,7 @@ async def test_an_upload_without_room_ends_so_and_leaves_nothing_behind(
     await assert_no_space(sent, loader)
     assert disk.free() == before
     disk.clear()
-    await assert_healthy(loader, http, sent.ticket)
+    await assert_healthy(loader, http, loader.ticket())
 
 
 async def test_an_image_that_is_larger_than_the_room_for_it_is_not_kept(
@@ -149,6 +149,10 @@ async def test_a_file_of_the_managers_without_room_is_refused_and_the_old_one_st
     async def send() -> httpx.Response:
         return await http.post(f"{loader.loader}/upload", data=form, files={"file": picture.getvalue()})
 
+    # The token is remembered in a file of its own.
+    assert (
+        await http.post(f"{loader.loader}/upload", data=form | {"type": "archive"}, files={"file": b""})
+    ).status_code == 400
     disk.leave(RESERVE + (size // 2 if kind == "bin" else size + MIB // 2))
     before = disk.free()
     answer = await send()

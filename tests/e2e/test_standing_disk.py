@@ -56,7 +56,8 @@ async def test_uploads_that_wait_for_the_disk_hold_up_nothing_else(
 ) -> None:
     services = start_services(apps=["loader"], MAIN_DIR=str(disk.folder), TRANSFER_UPLOAD_CONCURRENCY=AT_ONCE)
     tickets = [services.ticket() for _ in range(AT_ONCE)]
-    bodies = [InterruptedBody(NOISE) for _ in tickets]
+    # The file is begun with the first half MiB.
+    bodies = [InterruptedBody(NOISE, len(NOISE) // 2) for _ in tickets]
     async with asyncio.TaskGroup() as group:
         uploads = [
             group.create_task(upload(http, services.loader, ticket.token, aiter(body), "noise.bin"))

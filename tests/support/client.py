@@ -91,14 +91,15 @@ async def upload(
 class InterruptedBody:
     """A body that stops after its first bytes until it is told to go on."""
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes, first_bytes: int = 10) -> None:
         self.go_on = asyncio.Event()
         self._content = content
+        self._first_bytes = first_bytes
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        yield self._content[:10]
+        yield self._content[: self._first_bytes]
         await self.go_on.wait()
-        yield self._content[10:]
+        yield self._content[self._first_bytes :]
 
 
 @dataclass(frozen=True)

@@ -97,8 +97,6 @@ class FileUploads:
                 file = self._file(form, untrusted, chunks)
                 # The form's size was announced, not the file's.
                 await receive(file, target, limits, None, lambda received: None, on_start=untrusted.begin_file)
-            if not form.complete:
-                raise FormError
             return form.texts()
         except FormError:
             raise BadRequest("Malformed form") from None
@@ -119,6 +117,8 @@ class FileUploads:
                     self._untrusted.add(untrusted, sum(map(len, pieces)))
             for piece in pieces:
                 yield piece
+        if not form.complete:
+            raise FormError
 
     async def _name(self, fields: Mapping[str, str]) -> str:
         storage_type, kind, path = fields.get("type", ""), fields.get("file_kind") or "bin", fields.get("path", "")
