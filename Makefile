@@ -45,7 +45,8 @@ test-fast: setup
 
 # Apart from the others, because it needs a browser of 300 MB.
 test-browser: setup
-	@deploy/install-system-packages.sh $(PYTHON) chromium
+	@deploy/install-system-packages.sh $(PYTHON) chromium npm
+	npm ci --silent --prefix tests/browser
 	$(BIN)/python -m pytest --override-ini=addopts=-q tests/browser
 
 coverage: setup
