@@ -72,6 +72,14 @@ async def test_each_operation_works_as_it_is_described(services: Services, http:
     for name in ("start_transfer_by_query", "start_transfer_by_form"):
         await call(name, token=services.ticket(download_url="http://192.0.2.1/mod.zip").token)
 
+    resumable = services.ticket()
+    upload = {"token": resumable.token, "Tus-Resumable": "1.0.0"}
+    piece = upload | {"job_id": resumable.job_id, "body": b"some", "Upload-Offset": "0"}
+    await call("create_resumable_upload", **upload, **{"Upload-Length": "9"}, body=b"")
+    await call("continue_resumable_upload", **piece)
+    await call("find_resumable_upload", token=resumable.token, job_id=resumable.job_id)
+    await call("cancel_resumable_upload", **upload, job_id=resumable.job_id)
+
     ticket = services.ticket()
     services.manager.script(ticket.job_id, Answer(move=False))
     await call("upload_transfer", token=ticket.token, filename="mod.zip", body=zip_of(SMALL_MOD))

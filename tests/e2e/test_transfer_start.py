@@ -11,7 +11,7 @@ from tests.archives.rars import NORMAL, file5, rar5
 from tests.conftest import ServiceStarter
 from tests.support.archives import SMALL_MOD, entries_of, seven_zip_of, zip_of
 from tests.support.client import Message, upload, watching
-from tests.support.manager import Callback
+from tests.support.manager import Answer, Callback
 from tests.support.origins import Request, reply, running_origin
 from tests.support.services import Services, Ticket
 
@@ -125,6 +125,8 @@ async def test_a_fetch_that_failed_is_not_started_again_but_its_job_may_be_uploa
 ) -> None:
     async with running_origin(reply(404)) as origin:
         ticket = services.ticket(download_url=origin.url)
+        # A Manager that takes the second attempt, too.
+        services.manager.script(ticket.job_id, Answer(), Answer())
         await start(http, services, ticket.token)
         await assert_failed(services, ticket, "status:404")
         assert (await start(http, services, ticket.token)).json()["status"] == "error"

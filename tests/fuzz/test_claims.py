@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from jwt.api_jws import PyJWS
 
@@ -58,6 +58,8 @@ def test_claims_of_any_type_are_obeyed_or_refused(
     claims = {**sound, **odd, "job_id": job_id, "aud": "storage", "exp": int(time.time()) + 600}
     # PyJWT judges claims that it encodes.
     token = PyJWS().encode(json.dumps(claims).encode(), unshaken.secrets.jwt_secret, algorithm="HS256")
+    # Longer queries are refused, whatever is in them.
+    assume(len(token) < 8000)
     answer = httpx.request(
         operation.method,
         unshaken.loader + operation.path,

@@ -99,6 +99,7 @@ class StandIn:
         usual: How callbacks are answered that no script is for.
         loader_url: Where `/transfer/move` is called; known only after the loader has started.
         access: Scripted answers of the Access service by mod id.
+        is_final: Whether a job that it has settled stays settled, whatever attempts follow.
         refused: Why callbacks were refused that were no sound JWT.
     """
 
@@ -107,6 +108,7 @@ class StandIn:
         self.loader_url = ""
         self.access: dict[str, AccessAnswer] = {}
         self.access_requests: list[AccessRequest] = []
+        self.is_final = True
         self.refused: list[str] = []
         self._secrets = secrets
         self._port = port
@@ -198,7 +200,7 @@ class StandIn:
             if scripted:
                 answer = scripted.pop(0)
             else:
-                answer = Answer(409, move=False) if job_id in self._settled else self.usual
+                answer = Answer(409, move=False) if self.is_final and job_id in self._settled else self.usual
             self._changed.notify_all()
         if claims["status"] == "success" and answer.move:
             answer = self._move_for(callback, answer)
