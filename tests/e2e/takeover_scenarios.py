@@ -80,7 +80,8 @@ async def workers_sleep_at_each_point_while_another_host_goes_on(start_services:
         send_signal(transfers.workers, signal.SIGCONT)
         uploads = (transfers.told, transfers.normalised, transfers.uploaded)
         assert [(await upload.answer).status_code for upload in uploads] == [200, 503, 503]
-        assert (await transfers.move).status_code == 503
+        # It looks again, and finds the move done, unless it has slept through `TRANSFER_MOVE_WAIT_SECONDS`.
+        assert (await transfers.move).status_code in (200, 503)
         # Nothing of it is left to be done wrong once each sleeper is seen to have dropped what it had.
         log = services.servers["loader"]
         await eventually(lambda: log.output().count("lost to another worker") == len(tickets) - 2)
