@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from open_workshop_storage.core.callback import callback_of
 from open_workshop_storage.core.claims import TransferClaims, TransferKind
-from open_workshop_storage.core.errors import UploadFinished, UploadInProgress
+from open_workshop_storage.core.errors import BadRequest, UploadFinished, UploadInProgress
 from open_workshop_storage.core.events import EventKind
 from open_workshop_storage.core.job import Job, Stage, check_step
 from open_workshop_storage.core.resumable import Resumable
@@ -30,9 +30,12 @@ def new_attempt(
         owner: The run that receives it; `None` for one that waits for its first request.
 
     Raises:
+        BadRequest: The token is one for a URL transfer.
         UploadInProgress: The attempt before it has not ended.
         UploadFinished: It has its file.
     """
+    if claims.download_url:
+        raise BadRequest("Token is for a URL transfer")
     if previous is not None and previous.stage is not Stage.ERROR:
         raise UploadFinished if previous.ended else UploadInProgress
     job = Job(

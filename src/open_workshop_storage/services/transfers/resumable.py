@@ -118,6 +118,7 @@ class ResumableUploads:
 
         Raises:
             AccessDenied: The token is expired, and the job has no unfinished upload.
+            BadRequest: The token is one for a URL transfer.
             FileTooLarge: The file is larger than its limit; the attempt has ended, and the Manager is told.
             UploadInProgress: The job's unfinished upload is another one.
             UploadFinished: The job has its file.
@@ -130,8 +131,6 @@ class ResumableUploads:
             return await self._left(previous)
         if is_expired:
             raise AccessDenied
-        if claims.download_url:
-            raise BadRequest("Token is for a URL transfer")
         self._refuse_while_stopping()
         limit = max_bytes_of(self._settings, claims)
         is_too_large = bool(limit and length is not None and length > limit)
@@ -308,7 +307,8 @@ class ResumableUploads:
                 raise Pause(Paused(begun, resumable.model_copy(update={"sealed": True})), refusal)
             resumable = resumable.model_copy(update={"parts": (*before, Part(file=part.file, bytes=size))})
             if earlier + size != total:
-                raise Pause(Paused(earlier + size, resumable), _ANSWERS.get(piece.ending))
+                answer = _ANSWERS.get(piece.ending)
+                raise Pause(Paused(earlier + size, resumable), answer() if answer else None)
         return await self._pack(run, resumable)
 
     async def _pack(self, run: JobRun, resumable: Resumable) -> Packed:
@@ -326,10 +326,11 @@ class ResumableUploads:
         return source
 
 
-_ANSWERS: Mapping[Ending | None, StorageError] = {
-    Ending.CUT: ClientGone(),
-    Ending.SLOW: UploadStalled(),
-    Ending.INTERRUPTED: UploadTaken(),
+# Classes: an exception that is raised again keeps the frames of each time.
+_ANSWERS: Mapping[Ending | None, type[StorageError]] = {
+    Ending.CUT: ClientGone,
+    Ending.SLOW: UploadStalled,
+    Ending.INTERRUPTED: UploadTaken,
 }
 
 

@@ -119,8 +119,6 @@ class Transfers:
             UploadNotAccepted: The file is packed, and the Manager does not want it.
             BadRequest: The token is one for a URL transfer.
         """
-        if claims.download_url:
-            raise BadRequest("Token is for a URL transfer")
         if self._lifetime.stopping.is_set():
             raise ServiceUnavailable
         owner = new_owner()
@@ -173,7 +171,7 @@ class Transfers:
     async def _fetch(self, run: JobRun) -> None:
         claims = run.job.claims
         assert claims.download_url is not None
-        limits = fetch_limits(self._settings, max_bytes_of(self._settings, run.job.claims))
+        limits = fetch_limits(self._settings, max_bytes_of(self._settings, claims))
         # By the time of the start, since several workers may take jobs up at the same moment.
         async with self._slots.in_turn(Slot.DOWNLOAD, run.owner, run.job.created_at):
             kept = await self._keep_partial(run)
