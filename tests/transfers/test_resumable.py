@@ -144,6 +144,16 @@ async def test_an_idle_request_leaves_what_it_brought(tmp_path: Path) -> None:
         assert (await parts.resumable.find(JOB_ID)).bytes == 70
 
 
+async def test_each_request_has_an_error_of_its_own_that_keeps_no_frames_of_others(tmp_path: Path) -> None:
+    async with bench(tmp_path, transfer_idle_timeout_seconds=0.1) as parts:
+        await begun(parts)
+        with pytest.raises(UploadStalled) as first:
+            await parts.resumable.append(JOB_ID, UploadRequest(0), held(MOD[:70]))
+        with pytest.raises(UploadStalled) as second:
+            await parts.resumable.append(JOB_ID, UploadRequest(70), held(MOD[70:90]))
+        assert first.value is not second.value
+
+
 async def test_a_stop_of_the_worker_pauses_what_comes_in(tmp_path: Path) -> None:
     async with bench(tmp_path) as parts:
         await begun(parts)
