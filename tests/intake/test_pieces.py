@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from open_workshop_storage.core.errors import ClientGone, UploadTimedOut
+from open_workshop_storage.core.errors import ChecksumDiffers, ClientGone, UploadTimedOut
 from open_workshop_storage.services.intake.pieces import Ending, Piece
 from open_workshop_storage.services.intake.receive import ReceiveLimits
 
@@ -36,7 +36,8 @@ async def all_of(piece: Piece) -> bytes:
 async def test_a_whole_body_is_complete(room: int | None) -> None:
     piece = Piece(body(b"abc", b"def"), asyncio.Event(), limits(), room, "sha256")
     assert await all_of(piece) == b"abcdef"
-    assert piece.ending is Ending.COMPLETE and piece.digest == hashlib.sha256(b"abcdef").digest()
+    assert piece.ending is Ending.COMPLETE and piece.refusal(hashlib.sha256(b"abcdef").digest()) is None
+    assert isinstance(piece.refusal(b"another"), ChecksumDiffers)
 
 
 async def test_a_client_that_leaves_cuts_it() -> None:

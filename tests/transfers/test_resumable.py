@@ -20,7 +20,7 @@ from open_workshop_storage.core.facts import Continued
 from open_workshop_storage.core.job import Inner, Job, Stage
 from open_workshop_storage.core.resumable import Part, Resumable
 from open_workshop_storage.core.store import StaleJobError
-from open_workshop_storage.services.transfers.resumable import UploadRequest
+from open_workshop_storage.services.intake.pieces import UploadRequest
 from tests.support.archives import SMALL_MOD, zip_of
 from tests.support.transfers import Bench, bench, eventually, pieces
 

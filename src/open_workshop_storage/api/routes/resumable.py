@@ -24,8 +24,8 @@ from open_workshop_storage.core.errors import (
     VersionUnknown,
 )
 from open_workshop_storage.core.job import Job
+from open_workshop_storage.services.intake.pieces import UploadRequest
 from open_workshop_storage.services.runtime import Runtime
-from open_workshop_storage.services.transfers.resumable import UploadRequest
 from open_workshop_storage.utils.http.dates import format_date
 from open_workshop_storage.utils.http.tus import MEDIA_TYPE, VERSION, parse_checksum, parse_metadata, parse_number
 

@@ -5,10 +5,19 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from enum import Enum, auto
+from typing import NamedTuple
 
-from open_workshop_storage.core.errors import ClientGone, UploadTimedOut
+from open_workshop_storage.core.errors import (
+    BadRequest,
+    ChecksumDiffers,
+    ClientGone,
+    StorageError,
+    UploadStalled,
+    UploadTaken,
+    UploadTimedOut,
+)
 from open_workshop_storage.services.intake.receive import ReceiveLimits
 
 _NEXT_SECONDS = 0.03
@@ -24,6 +33,32 @@ class Ending(Enum):
     SLOW = auto()
     INTERRUPTED = auto()
     TOO_LONG = auto()
+
+
+# Classes: an exception that is raised again keeps the frames of each time.
+_ANSWERS: Mapping[Ending | None, type[StorageError]] = {
+    Ending.CUT: ClientGone,
+    Ending.SLOW: UploadStalled,
+    Ending.INTERRUPTED: UploadTaken,
+}
+
+
+class UploadRequest(NamedTuple):
+    """One request's part of an upload.
+
+    Attributes:
+        offset: Where in the file its bytes belong.
+        announced: How many bytes it brings, if the client said it.
+        length: The file's size in bytes, if this request tells it.
+        checksum: The digest that its bytes must have.
+        algorithm: What that is made with, by `hashlib`'s name; empty for none.
+    """
+
+    offset: int
+    announced: int | None = None
+    length: int | None = None
+    checksum: bytes = b""
+    algorithm: str = ""
 
 
 class Piece:
@@ -59,10 +94,22 @@ class Piece:
         self._room = room
         self._hash = hashlib.new(algorithm) if algorithm else None
 
-    @property
-    def digest(self) -> bytes:
-        """The digest of what has come."""
-        return self._hash.digest() if self._hash else b""
+    def refusal(self, checksum: bytes) -> StorageError | None:
+        """Return why none of the bytes counts, if that is so.
+
+        Args:
+            checksum: The digest that they must have; empty for any.
+        """
+        if self.ending is Ending.TOO_LONG:
+            return BadRequest("More bytes than the upload has")
+        if self._hash and self.ending is Ending.COMPLETE and self._hash.digest() != checksum:
+            return ChecksumDiffers()
+        return None
+
+    def answer(self) -> StorageError | None:
+        """Return what the client hears of a body that ended before its last byte."""
+        error = _ANSWERS.get(self.ending)
+        return error() if error else None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         interruption = asyncio.create_task(self._interrupted.wait())

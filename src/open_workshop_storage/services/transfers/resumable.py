@@ -1,40 +1,31 @@
 """Uploads in several requests (docs/API.md, "Resumable uploads").
 
 Between two requests the job is paused: no run owns it, and it costs its record and its bytes on the disk. Each request
-is a run of its own. Only one run writes to a file, and one that is replaced without having left in order may write on:
-its file is then sealed, what it held at that moment counts, and the next request begins another one.
+is a run of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import threading
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from open_workshop_storage.core.claims import TransferClaims
 from open_workshop_storage.core.errors import (
     AccessDenied,
     BadRequest,
-    ChecksumDiffers,
-    ClientGone,
     FileTooLarge,
     JobMissing,
     OffsetDiffers,
     ServiceUnavailable,
-    StorageError,
     UploadCancelled,
     UploadFinished,
     UploadGone,
     UploadInProgress,
-    UploadStalled,
     UploadTaken,
 )
 from open_workshop_storage.core.events import EventKind
@@ -44,9 +35,9 @@ from open_workshop_storage.core.resumable import Part, Resumable
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import JobStore, Slot, StaleJobError
 from open_workshop_storage.observability.logs import job_log
-from open_workshop_storage.services.intake.pieces import Ending, Piece
+from open_workshop_storage.services.intake.parts import sealed, whole, with_open_part
+from open_workshop_storage.services.intake.pieces import Piece, UploadRequest
 from open_workshop_storage.services.intake.receive import BLOCK_BYTES, receive, upload_limits
-from open_workshop_storage.services.storage.disk import require_space
 from open_workshop_storage.services.storage.workspaces import Workspaces
 from open_workshop_storage.services.transfers.attempts import begin_attempt, max_bytes_of, new_attempt
 from open_workshop_storage.services.transfers.job_run import JobRun
@@ -55,32 +46,13 @@ from open_workshop_storage.services.transfers.runs import Pause, Runs, new_owner
 from open_workshop_storage.services.transfers.slots import Slots
 from open_workshop_storage.services.transfers.stages import Stages
 from open_workshop_storage.services.transfers.tasks import Tasks
-from open_workshop_storage.utils.files.durable_files import Stopped, sync
-from open_workshop_storage.utils.processes.threads import run_to_end, run_until_stopped
+from open_workshop_storage.utils.files.durable_files import sync
+from open_workshop_storage.utils.processes.threads import run_to_end
 
 _logger = logging.getLogger(__name__)
 
 _PATIENCE_SECONDS = 0.6
 _POLL_SECONDS = 0.02
-_COPY_BYTES = 8 * 1024 * 1024
-
-
-class UploadRequest(NamedTuple):
-    """One request's part of an upload.
-
-    Attributes:
-        offset: Where in the file its bytes belong.
-        announced: How many bytes it brings, if the client said it.
-        length: The file's size in bytes, if this request tells it.
-        checksum: The digest that its bytes must have.
-        algorithm: What that is made with, by `hashlib`'s name; empty for none.
-    """
-
-    offset: int
-    announced: int | None = None
-    length: int | None = None
-    checksum: bytes = b""
-    algorithm: str = ""
 
 
 class ResumableUploads:
@@ -182,7 +154,7 @@ class ResumableUploads:
         owner = new_owner()
         async with AsyncExitStack() as entered:
             await entered.enter_async_context(self._slots.at_once(Slot.UPLOAD, owner))
-            resumable = _with_open_part(job.resumable, owner)
+            resumable = with_open_part(job.resumable, owner)
             try:
                 job = await self._store.save(job.changed(Continued(owner, resumable, total)), None)
             except StaleJobError:
@@ -258,14 +230,8 @@ class ResumableUploads:
         return job
 
     async def _sealed(self, job: Job) -> Paused:
-        """Return what counts of an upload whose worker may write on."""
         assert job.resumable is not None
-        *before, last = job.resumable.parts
-        size = await run_to_end(_size_on_disk, self._workspaces.folder(job.job_id) / last.file)
-        # A worker that wrote nothing may have made no file.
-        parts = (*before, last.model_copy(update={"bytes": size})) if size else tuple(before)
-        count = sum(part.bytes for part in parts)
-        return Paused(count, job.resumable.model_copy(update={"parts": parts, "sealed": True}))
+        return await sealed(job.resumable, self._workspaces.folder(job.job_id))
 
     async def _receive(
         self,
@@ -301,53 +267,20 @@ class ResumableUploads:
                 await run_to_end(sync, target)
             if begun == 0:
                 self._stages.judge_start(run, await run_to_end(_head, target))
-            refusal = _refusal(piece, request.checksum)
+            refusal = piece.refusal(request.checksum)
             if refusal is not None:
                 # None of these bytes counts, and no later look at the file may find them.
                 raise Pause(Paused(begun, resumable.model_copy(update={"sealed": True})), refusal)
             resumable = resumable.model_copy(update={"parts": (*before, Part(file=part.file, bytes=size))})
             if earlier + size != total:
-                answer = _ANSWERS.get(piece.ending)
-                raise Pause(Paused(earlier + size, resumable), answer() if answer else None)
+                raise Pause(Paused(earlier + size, resumable), piece.answer())
         return await self._pack(run, resumable)
 
     async def _pack(self, run: JobRun, resumable: Resumable) -> Packed:
-        source = await self._whole(run, resumable)
+        reserve_bytes = self._settings.storage_reserve_bytes
+        source = await whole(resumable, run.workspace, run.folder / "source", reserve_bytes)
         await run.received(source, Stage.UPLOADED, sum(part.bytes for part in resumable.parts), is_on_disk=True)
         return await self._stages.prepare(run)
-
-    async def _whole(self, run: JobRun, resumable: Resumable) -> Path:
-        """Return a file that holds all bytes of the upload, and that no other run writes to."""
-        files = [(run.workspace / part.file, part.bytes) for part in resumable.parts]
-        if len(files) == 1 and not resumable.sealed:
-            return files[0][0]
-        source = run.folder / "source"
-        await run_until_stopped(partial(_join, files, source, self._settings.storage_reserve_bytes))
-        return source
-
-
-# Classes: an exception that is raised again keeps the frames of each time.
-_ANSWERS: Mapping[Ending | None, type[StorageError]] = {
-    Ending.CUT: ClientGone,
-    Ending.SLOW: UploadStalled,
-    Ending.INTERRUPTED: UploadTaken,
-}
-
-
-def _with_open_part(resumable: Resumable, owner: str) -> Resumable:
-    """Return the record of an upload whose last part this run may write to."""
-    if resumable.parts and not resumable.sealed:
-        return resumable
-    return Resumable(metadata=resumable.metadata, parts=(*resumable.parts, Part(file=f"{owner}/part")))
-
-
-def _refusal(piece: Piece, checksum: bytes) -> StorageError | None:
-    """Return why none of a request's bytes counts, if that is so."""
-    if piece.ending is Ending.TOO_LONG:
-        return BadRequest("More bytes than the upload has")
-    if checksum and piece.ending is Ending.COMPLETE and piece.digest != checksum:
-        return ChecksumDiffers()
-    return None
 
 
 async def _nothing() -> AsyncIterator[bytes]:
@@ -358,28 +291,3 @@ async def _nothing() -> AsyncIterator[bytes]:
 def _head(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(BLOCK_BYTES)
-
-
-def _size_on_disk(path: Path) -> int:
-    """Return how many bytes of a file are on the disk, once those that are written have been synced."""
-    try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            os.fsync(file.fileno())
-            return size
-    except FileNotFoundError:
-        return 0
-
-
-def _join(files: Sequence[tuple[Path, int]], target: Path, reserve_bytes: int, stop: threading.Event) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    require_space(target.parent, sum(size for _, size in files), reserve_bytes)
-    with target.open("wb") as joined:
-        for path, size in files:
-            with path.open("rb") as part:
-                copied = 0
-                while copied < size:
-                    copied += os.sendfile(joined.fileno(), part.fileno(), copied, min(size - copied, _COPY_BYTES))
-                    if stop.is_set():
-                        raise Stopped
-        os.fsync(joined.fileno())

@@ -1,0 +1,80 @@
+"""The files that hold the bytes of an upload in several requests.
+
+Only one run writes to a file, and one that is replaced without having left in order may write on: its file is then
+sealed, what it held at that moment counts, and the next request begins another one.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from open_workshop_storage.core.facts import Paused
+from open_workshop_storage.core.resumable import Part, Resumable
+from open_workshop_storage.services.storage.disk import require_space
+from open_workshop_storage.utils.files.durable_files import Stopped
+from open_workshop_storage.utils.processes.threads import run_to_end, run_until_stopped
+
+_COPY_BYTES = 8 * 1024 * 1024
+
+
+def with_open_part(resumable: Resumable, owner: str) -> Resumable:
+    """Return the record of an upload whose last part this run may write to."""
+    if resumable.parts and not resumable.sealed:
+        return resumable
+    return Resumable(metadata=resumable.metadata, parts=(*resumable.parts, Part(file=f"{owner}/part")))
+
+
+async def sealed(resumable: Resumable, workspace: Path) -> Paused:
+    """Return what counts of an upload whose worker may write on."""
+    *before, last = resumable.parts
+    size = await run_to_end(_size_on_disk, workspace / last.file)
+    # A worker that wrote nothing may have made no file.
+    parts = (*before, last.model_copy(update={"bytes": size})) if size else tuple(before)
+    count = sum(part.bytes for part in parts)
+    return Paused(count, resumable.model_copy(update={"parts": parts, "sealed": True}))
+
+
+async def whole(resumable: Resumable, workspace: Path, joined: Path, reserve_bytes: int) -> Path:
+    """Return a file that holds all bytes of an upload, and that no other run writes to.
+
+    Args:
+        joined: Where that is made, unless the one part is such a file.
+        reserve_bytes: How much of the disk stays free.
+
+    Raises:
+        NoSpace: The disk has no room for it.
+    """
+    files = [(workspace / part.file, part.bytes) for part in resumable.parts]
+    if len(files) == 1 and not resumable.sealed:
+        return files[0][0]
+    await run_until_stopped(partial(_join, files, joined, reserve_bytes))
+    return joined
+
+
+def _size_on_disk(path: Path) -> int:
+    """Return how many bytes of a file are on the disk, once those that are written have been synced."""
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            os.fsync(file.fileno())
+            return size
+    except FileNotFoundError:
+        return 0
+
+
+def _join(files: Sequence[tuple[Path, int]], target: Path, reserve_bytes: int, stop: threading.Event) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    require_space(target.parent, sum(size for _, size in files), reserve_bytes)
+    with target.open("wb") as joined:
+        for path, size in files:
+            with path.open("rb") as part:
+                copied = 0
+                while copied < size:
+                    copied += os.sendfile(joined.fileno(), part.fileno(), copied, min(size - copied, _COPY_BYTES))
+                    if stop.is_set():
+                        raise Stopped
+        os.fsync(joined.fileno())
