@@ -80,6 +80,7 @@ TRANSFER_MAX_ENTRIES = 200000
 
 # How many uploads, fetches from URLs, and repacks run at once, over all workers that share a Redis; 0 = no limit.
 # An upload over its limit is refused and may be tried again; fetches and repacks wait in order.
+# Images of transfers have a queue of their own, with the limit of repacks.
 TRANSFER_UPLOAD_CONCURRENCY = 4
 TRANSFER_DOWNLOAD_CONCURRENCY = 8
 TRANSFER_REPACK_CONCURRENCY = 4

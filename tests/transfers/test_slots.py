@@ -54,7 +54,7 @@ def store() -> Store:
 
 @pytest.fixture
 def slots(store: Store, tmp_path: Path) -> Slots:
-    limits = {f"transfer_{slot}_concurrency": 1 for slot in Slot}
+    limits = {f"transfer_{slot}_concurrency": 1 for slot in ("upload", "download", "repack")}
     return Slots(store, make_settings(tmp_path, Secrets(), **limits))
 
 

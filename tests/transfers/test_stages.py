@@ -91,6 +91,17 @@ async def test_all_that_7z_does_waits_for_a_slot_and_gives_it_back(tmp_path: Pat
         assert parts.slots.counts()[Slot.REPACK] == (0, 0)
 
 
+async def test_images_wait_for_a_slot_of_their_own_and_give_it_back(tmp_path: Path) -> None:
+    async with bench(tmp_path, transfer_repack_concurrency=1) as parts:
+        run = await parts.run_in(new_job(IMAGE, stage=Stage.UPLOADED), saved(Image.new("RGB", (8, 8)), "PNG"))
+        async with parts.slots.at_once(Slot.REPACK, "an archive"), parts.slots.at_once(Slot.IMAGE, "another"):
+            preparing = asyncio.create_task(parts.stages.prepare(run))
+            await eventually(lambda: parts.slots.counts()[Slot.IMAGE] == (1, 1))
+            assert run.job.stage is Stage.UPLOADED
+        await preparing
+        assert parts.slots.counts()[Slot.IMAGE] == (0, 0)
+
+
 async def test_a_refused_file_gives_its_slot_back(tmp_path: Path) -> None:
     async with bench(tmp_path, transfer_repack_concurrency=1) as parts:
         with pytest.raises(CorruptArchive):

@@ -35,6 +35,7 @@ class Slot(StrEnum):
     UPLOAD = "upload"
     DOWNLOAD = "download"
     REPACK = "repack"
+    IMAGE = "image"
 
 
 class JobStore(Protocol):

@@ -19,6 +19,8 @@ class Slots:
             Slot.UPLOAD: settings.transfer_upload_concurrency,
             Slot.DOWNLOAD: settings.transfer_download_concurrency,
             Slot.REPACK: settings.transfer_repack_concurrency,
+            # A queue of their own, but no other limit: a decoder takes a core and memory as 7z does.
+            Slot.IMAGE: settings.transfer_repack_concurrency,
         }
         self._held: dict[Slot, set[str]] = {slot: set() for slot in Slot}
         self._waiting: dict[Slot, set[str]] = {slot: set() for slot in Slot}

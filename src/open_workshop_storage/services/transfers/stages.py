@@ -60,10 +60,10 @@ class Stages:
             StorageError: The file is refused, or could not be packed.
         """
         if run.job.claims.transfer_kind is TransferKind.IMAGE:
-            await run.stage(Stage.PROCESSING)
             packed = run.folder / "packed.webp"
-            await run_to_end(packed.parent.mkdir, parents=True, exist_ok=True)
-            async with run.securing_source():
+            async with run.securing_source(), self._slots.in_turn(Slot.IMAGE, run.owner):
+                await run.stage(Stage.PROCESSING)
+                await run_to_end(packed.parent.mkdir, parents=True, exist_ok=True)
                 size = await self._images.normalise(run.source, packed)
             return Packed(run.within(packed), size, size)
         job = run.job
