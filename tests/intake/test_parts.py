@@ -10,6 +10,8 @@ from open_workshop_storage.core.errors import NoSpace
 from open_workshop_storage.core.resumable import Part, Resumable
 from open_workshop_storage.services.intake.parts import sealed, whole, with_open_part
 
+pytestmark = pytest.mark.anyio
+
 ONE = Resumable(metadata="name bW9k", parts=(Part(file="a/part", bytes=3),))
 TWO = Resumable(parts=(Part(file="a/part", bytes=3), Part(file="b/part", bytes=2)))
 
