@@ -52,7 +52,25 @@ def sink(folder: Path) -> Iterator[Server]:
         yield server
 
 
-def send_file(url: str, path: Path, size: int, method: str = "POST", offset: int = 0, headers: str = "") -> Sent:
+def send_file(url: str, path: Path, size: int) -> Sent:
+    """Send the first bytes of a file as a raw body, as fast as they are taken, over a connection of their own.
+
+    Args:
+        size: How many bytes.
+    """
+    with connected(url) as connection:
+        return send_part(connection, url, path, size)
+
+
+def connected(url: str) -> socket.socket:
+    """Return a connection to the server of an address."""
+    parts = urlsplit(url)
+    return socket.create_connection((parts.hostname, parts.port))
+
+
+def send_part(
+    connection: socket.socket, url: str, path: Path, size: int, method: str = "POST", offset: int = 0, headers: str = ""
+) -> Sent:
     """Send bytes of a file as a raw body, as fast as they are taken.
 
     Args:
@@ -61,15 +79,13 @@ def send_file(url: str, path: Path, size: int, method: str = "POST", offset: int
         headers: Lines besides the usual ones, each with its line break.
     """
     parts = urlsplit(url)
-    with path.open("rb") as file, socket.create_connection((parts.hostname, parts.port)) as connection:
-        head = (
-            f"{method} {parts.path}?{parts.query} HTTP/1.1\r\nHost: storage\r\nContent-Length: {size}\r\n{headers}\r\n"
-        )
-        started = time.perf_counter()
-        connection.sendall(head.encode())
-        sent = 0
+    head = f"{method} {parts.path}?{parts.query} HTTP/1.1\r\nHost: storage\r\nContent-Length: {size}\r\n{headers}\r\n"
+    started = time.perf_counter()
+    connection.sendall(head.encode())
+    sent = 0
+    with path.open("rb") as file:
         while sent < size:
             sent += os.sendfile(connection.fileno(), file.fileno(), offset + sent, size - sent)
-        last_byte = time.perf_counter()
-        answer = connection.recv(_ANSWER_BYTES)
-        return Sent(last_byte, last_byte - started, time.perf_counter() - last_byte, int(answer.split()[1]))
+    last_byte = time.perf_counter()
+    answer = connection.recv(_ANSWER_BYTES)
+    return Sent(last_byte, last_byte - started, time.perf_counter() - last_byte, int(answer.split()[1]))

@@ -53,6 +53,16 @@ async def test_only_a_small_body_is_on_the_disk_at_once(size: int, is_on_disk: b
     assert received == (size, is_on_disk)
 
 
+@pytest.mark.parametrize("offset", [0, 1000])
+async def test_a_large_body_is_on_the_disk_where_that_is_asked_for(offset: int, tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    target.write_bytes(BLOCK[:offset])
+    chunks = [BLOCK[start : start + 400_000] for start in range(offset, len(BLOCK), 400_000)]
+    received = await receive(sent(chunks), target, UNLIMITED, None, lambda count: None, offset, durably=True)
+    assert received == (len(BLOCK), True)
+    assert target.read_bytes() == BLOCK
+
+
 @pytest.mark.parametrize(("offset", "size", "times"), [(0, len(BLOCK), 1), (1000, len(BLOCK), 0), (0, 1000, 0)])
 async def test_the_first_block_of_a_large_file_is_judged_before_it_is_written(
     offset: int, size: int, times: int, tmp_path: Path

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from enum import Enum, auto
 from typing import NamedTuple
 
@@ -91,6 +92,7 @@ class Piece:
         self._waited = 0.0
         self._received = 0
         self._last_chance = 0.0
+        self._wait: asyncio.Timeout | None = None
         self._room = room
         self._hash = hashlib.new(algorithm) if algorithm else None
 
@@ -112,10 +114,10 @@ class Piece:
         return error() if error else None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        interruption = asyncio.create_task(self._interrupted.wait())
+        hurrying = asyncio.create_task(self._hurry())
         try:
             while self.ending is None:
-                chunk = await self._next(interruption)
+                chunk = await self._next()
                 if chunk is None:
                     return
                 if self._room is not None:
@@ -128,38 +130,35 @@ class Piece:
                     self._hash.update(chunk)
                 yield chunk
         finally:
-            interruption.cancel()
+            hurrying.cancel()
 
-    async def _next(self, interruption: asyncio.Task[bool]) -> bytes | None:
+    async def _next(self) -> bytes | None:
         """Return the next chunk, or `None` with `ending` set."""
         asked = time.monotonic()
-        if 0 < self._last_chance < asked:
-            self.ending = Ending.INTERRUPTED
-            return None
-        reading = asyncio.ensure_future(anext(self._chunks, None))
         try:
-            if not interruption.done():
-                await asyncio.wait(
-                    (reading, interruption),
-                    timeout=self._limits.patience(asked - self._began, self._waited, self._received),
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-            if interruption.done() and not reading.done():
-                # The server may have bytes of the body that it has not handed over.
-                self._last_chance = self._last_chance or asked + _LAST_CHANCE_SECONDS
-                await asyncio.wait((reading,), timeout=min(_NEXT_SECONDS, max(0.0, self._last_chance - asked)))
-            if reading.done():
-                chunk = reading.result()
-                self.ending = Ending.COMPLETE if chunk is None else None
-                return chunk
-            self.ending = Ending.INTERRUPTED if interruption.done() else Ending.SLOW
+            # A task for each chunk, beside one that waits for the interruption, would cost as much as the chunk.
+            async with asyncio.timeout(self._patience(asked)) as self._wait:
+                chunk = await anext(self._chunks, None)
+            self.ending = Ending.COMPLETE if chunk is None else None
+            return chunk
         except ClientGone:
             self.ending = Ending.CUT
-        except UploadTimedOut:
-            self.ending = Ending.SLOW
+        except (TimeoutError, UploadTimedOut):
+            self.ending = Ending.INTERRUPTED if self._interrupted.is_set() else Ending.SLOW
         finally:
             self._waited += time.monotonic() - asked
-            if not reading.done():
-                reading.cancel()
-                await asyncio.wait((reading,))
         return None
+
+    def _patience(self, asked: float) -> float | None:
+        if not self._interrupted.is_set():
+            return self._limits.patience(asked - self._began, self._waited, self._received)
+        # The server may have bytes of the body that it has not handed over.
+        self._last_chance = self._last_chance or asked + _LAST_CHANCE_SECONDS
+        return min(_NEXT_SECONDS, self._last_chance - asked)
+
+    async def _hurry(self) -> None:
+        """Shorten the wait that an interruption finds."""
+        await self._interrupted.wait()
+        if self._wait is not None:
+            with suppress(RuntimeError):  # It has just ended.
+                self._wait.reschedule(asyncio.get_running_loop().time() + _NEXT_SECONDS)

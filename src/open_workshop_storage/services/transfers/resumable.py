@@ -46,7 +46,6 @@ from open_workshop_storage.services.transfers.runs import Pause, Runs, new_owner
 from open_workshop_storage.services.transfers.slots import Slots
 from open_workshop_storage.services.transfers.stages import Stages
 from open_workshop_storage.services.transfers.tasks import Tasks
-from open_workshop_storage.utils.files.durable_files import sync
 from open_workshop_storage.utils.processes.threads import run_to_end
 
 _logger = logging.getLogger(__name__)
@@ -252,7 +251,7 @@ class ResumableUploads:
         earlier = sum(one.bytes for one in before)
         # A client that goes on at once finds the slot free.
         async with slot:
-            size, is_on_disk = await receive(
+            size, _ = await receive(
                 aiter(piece),
                 target,
                 # The piece keeps the time, and ends where this would raise.
@@ -262,9 +261,8 @@ class ResumableUploads:
                 None,
                 lambda count: run.progress(Counted(earlier + count)),
                 part.bytes,
+                durably=True,
             )
-            if not is_on_disk:
-                await run_to_end(sync, target)
             if begun == 0:
                 self._stages.judge_start(run, await run_to_end(_head, target))
             refusal = piece.refusal(request.checksum)
