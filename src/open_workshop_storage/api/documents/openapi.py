@@ -11,17 +11,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from open_workshop_storage.api.browsers import COMMON_HEADERS
-from open_workshop_storage.core.errors import (
-    AccessDenied,
-    BadRequest,
-    ClientGone,
-    PathOutsideStorage,
-    StorageError,
-    TokenMissing,
-    TooManyPieces,
-    UnsupportedFormat,
-    UploadTimedOut,
-)
+from open_workshop_storage.core import errors
 
 LICENCE = {"name": "Mozilla Public License 2.0", "identifier": "MPL-2.0"}
 ABOUT_ANSWERS = (
@@ -47,39 +37,39 @@ class RouteDocument(TypedDict, total=False):
 
 
 FORM_ERRORS = (
-    BadRequest("Malformed form"),
-    BadRequest("Request body too large"),
-    TooManyPieces,
-    ClientGone,
-    UploadTimedOut,
+    errors.BadRequest("Malformed form"),
+    errors.BadRequest("Request body too large"),
+    errors.TooManyPieces,
+    errors.ClientGone,
+    errors.UploadTimedOut,
 )
 """What reading a form may end in."""
 
-FORM_TOKEN_ERRORS = (*FORM_ERRORS, TokenMissing, AccessDenied)
+FORM_TOKEN_ERRORS = (*FORM_ERRORS, errors.TokenMissing, errors.AccessDenied)
 """What reading a form and judging its token may end in."""
 
 PATH_ERRORS = (
-    PathOutsideStorage,
-    BadRequest("Invalid path"),
-    BadRequest("Path names a folder"),
-    BadRequest("Path leads through a file"),
+    errors.PathOutsideStorage,
+    errors.BadRequest("Invalid path"),
+    errors.BadRequest("Path names a folder"),
+    errors.BadRequest("Path leads through a file"),
 )
 """What placing a file may end in."""
 
 TRANSFER_TOKEN_ERRORS = (
-    TokenMissing,
-    AccessDenied,
-    BadRequest("Invalid job id"),
-    BadRequest("Invalid claims"),
-    BadRequest("Invalid transfer kind"),
-    BadRequest("Invalid pack level"),
-    BadRequest("Invalid storage type"),
-    BadRequest("Invalid file kind"),
-    BadRequest("Invalid callback context"),
-    BadRequest("Invalid max bytes"),
-    BadRequest("Invalid download URL"),
-    BadRequest("Invalid file name"),
-    UnsupportedFormat,
+    errors.TokenMissing,
+    errors.AccessDenied,
+    errors.BadRequest("Invalid job id"),
+    errors.BadRequest("Invalid claims"),
+    errors.BadRequest("Invalid transfer kind"),
+    errors.BadRequest("Invalid pack level"),
+    errors.BadRequest("Invalid storage type"),
+    errors.BadRequest("Invalid file kind"),
+    errors.BadRequest("Invalid callback context"),
+    errors.BadRequest("Invalid max bytes"),
+    errors.BadRequest("Invalid download URL"),
+    errors.BadRequest("Invalid file name"),
+    errors.UnsupportedFormat,
 )
 """What judging a transfer token may end in."""
 
@@ -181,14 +171,14 @@ def text_example(answer: str) -> dict[str, Any]:
     return {"content": {"text/plain": {"schema": {"type": "string"}, "example": answer}}}
 
 
-def plain_text_responses(*errors: type[StorageError] | StorageError) -> Responses:
+def plain_text_responses(*refusals: type[errors.StorageError] | errors.StorageError) -> Responses:
     """Describe refusals as a route answers them: a status and a short plain text (docs/API.md, "Answers").
 
     Errors of one status become one response with an example for each, which the first line of the class's docstring
     explains where the message is the class's own. A fault of the service itself is always among them.
     """
     responses: Responses = {}
-    for error in (*errors, StorageError):
+    for error in (*refusals, errors.StorageError):
         response = responses.setdefault(
             error.status,
             {
@@ -197,7 +187,7 @@ def plain_text_responses(*errors: type[StorageError] | StorageError) -> Response
             },
         )
         example = {"value": error.message}
-        if error is StorageError:
+        if error is errors.StorageError:
             example["summary"] = "A fault of the service; its log tells more."
         elif isinstance(error, type):
             example["summary"] = (error.__doc__ or "").splitlines()[0]

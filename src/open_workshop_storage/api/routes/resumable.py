@@ -13,16 +13,8 @@ from open_workshop_storage.api.dependencies import RuntimeDep, read_claims
 from open_workshop_storage.api.documents import resumable as documents
 from open_workshop_storage.api.routes.transfers import Bearer, token_of
 from open_workshop_storage.api.tus import PREFIX
+from open_workshop_storage.core import errors
 from open_workshop_storage.core.claims import TransferClaims
-from open_workshop_storage.core.errors import (
-    AccessDenied,
-    BadRequest,
-    MediaTypeUnknown,
-    StorageBusy,
-    StorageError,
-    UploadNotAccepted,
-    VersionUnknown,
-)
 from open_workshop_storage.core.job import Job
 from open_workshop_storage.services.intake.pieces import UploadRequest
 from open_workshop_storage.services.runtime import Runtime
@@ -39,7 +31,7 @@ async def require_version(request: Request) -> None:
         VersionUnknown: It speaks another one, or does not say which.
     """
     if request.headers.get("tus-resumable") != VERSION:
-        raise VersionUnknown
+        raise errors.VersionUnknown
 
 
 @router.post(PREFIX, status_code=201, dependencies=[Depends(require_version)], **documents.CREATE)
@@ -52,7 +44,7 @@ async def create(request: Request, runtime: RuntimeDep, bearer: Bearer = None) -
         metadata = request.headers.get("upload-metadata", "").strip() or None
         described = parse_metadata(metadata or "")
     if (length is None) != (request.headers.get("upload-defer-length") == "1"):
-        raise BadRequest("Either Upload-Length or Upload-Defer-Length: 1 expected")
+        raise errors.BadRequest("Either Upload-Length or Upload-Defer-Length: 1 expected")
     await runtime.readiness.require("storage", "7z")
     name = described.get("filename") or described.get("name") or claims.filename or ""
     with runtime.lifetime.attending(), _statuses_for_clients():
@@ -85,11 +77,11 @@ async def patch(job_id: documents.UploadId, request: Request, runtime: RuntimeDe
     """Take in the bytes from an offset on; with the last byte, do all that an upload in one request does."""
     _judge_token(request, runtime, bearer, job_id)
     if request.headers.get("content-type") != MEDIA_TYPE:
-        raise MediaTypeUnknown
+        raise errors.MediaTypeUnknown
     with _read_headers():
         offset = parse_number(request.headers.get("upload-offset"))
     if offset is None:
-        raise BadRequest("Upload-Offset expected")
+        raise errors.BadRequest("Upload-Offset expected")
     await runtime.readiness.require("storage", "7z")
     with runtime.lifetime.attending(), _statuses_for_clients():
         job = await runtime.resumable.append(job_id, _upload_request(request, offset), body_chunks(request))
@@ -108,14 +100,14 @@ def _claims_of(token: str | None, runtime: Runtime) -> tuple[TransferClaims, boo
     """Return what a token asks for, and whether it is expired, which only its own upload may ignore."""
     try:
         return read_claims(token, runtime), False
-    except AccessDenied:
+    except errors.AccessDenied:
         return read_claims(token, runtime, runtime.settings.transfer_resume_seconds), True
 
 
 def _judge_token(request: Request, runtime: Runtime, bearer: Bearer, job_id: str) -> None:
     claims, _ = _claims_of(token_of(request, bearer), runtime)
     if claims.job_id != job_id:
-        raise AccessDenied
+        raise errors.AccessDenied
 
 
 def _upload_request(request: Request, offset: int) -> UploadRequest:
@@ -141,7 +133,7 @@ def _read_headers() -> Iterator[None]:
     try:
         yield
     except ValueError:
-        raise BadRequest("Malformed upload header") from None
+        raise errors.BadRequest("Malformed upload header") from None
 
 
 @contextmanager
@@ -149,13 +141,13 @@ def _statuses_for_clients() -> Iterator[None]:
     """Change the statuses that clients of tus would take for another meaning (docs/API.md, "Resumable uploads")."""
     try:
         yield
-    except StorageBusy as error:
+    except errors.StorageBusy as error:
         error.status = HTTPStatus.SERVICE_UNAVAILABLE
         raise
-    except UploadNotAccepted as error:
+    except errors.UploadNotAccepted as error:
         error.status = HTTPStatus.UNPROCESSABLE_ENTITY
         raise
-    except StorageError as error:
+    except errors.StorageError as error:
         if error.status in (HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.INSUFFICIENT_STORAGE):
             error.status = HTTPStatus.UNPROCESSABLE_ENTITY
         raise

@@ -5,26 +5,18 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from open_workshop_storage.core.errors import (
-    ArchiveTooLarge,
-    CorruptArchive,
-    EncryptedArchive,
-    RepackFailed,
-    StorageError,
-    UnsafeArchive,
-    UnsupportedFormat,
-)
+from open_workshop_storage.core import errors
 from open_workshop_storage.services.storage.disk import full_disk_is_no_space
 from open_workshop_storage.utils.archives import faults
 
-_ERRORS: dict[type[faults.ArchiveFault], type[StorageError]] = {
-    faults.EncryptedData: EncryptedArchive,
-    faults.UnsafeEntry: UnsafeArchive,
-    faults.CorruptData: CorruptArchive,
-    faults.CutOff: CorruptArchive,
-    faults.UnpackedTooLarge: ArchiveTooLarge,
-    faults.UnreadableMethod: UnsupportedFormat,
-    faults.SevenZipFailed: RepackFailed,
+_ERRORS: dict[type[faults.ArchiveFault], type[errors.StorageError]] = {
+    faults.EncryptedData: errors.EncryptedArchive,
+    faults.UnsafeEntry: errors.UnsafeArchive,
+    faults.CorruptData: errors.CorruptArchive,
+    faults.CutOff: errors.CorruptArchive,
+    faults.UnpackedTooLarge: errors.ArchiveTooLarge,
+    faults.UnreadableMethod: errors.UnsupportedFormat,
+    faults.SevenZipFailed: errors.RepackFailed,
 }
 
 
@@ -39,8 +31,8 @@ def as_storage_errors() -> Iterator[None]:
         with full_disk_is_no_space():
             yield
     except faults.NameTooLong as error:
-        raise UnsafeArchive("A file name in the archive is too long") from error
+        raise errors.UnsafeArchive("A file name in the archive is too long") from error
     except faults.ArchiveFault as error:
         raise _ERRORS[type(error)] from error
     except OSError as error:
-        raise RepackFailed from error
+        raise errors.RepackFailed from error

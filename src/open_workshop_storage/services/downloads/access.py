@@ -15,13 +15,7 @@ import httpx
 from cachetools import TLRUCache
 from opentelemetry.trace import SpanKind
 
-from open_workshop_storage.core.errors import (
-    AccessDenied,
-    AccessServiceConfused,
-    AccessServiceRefused,
-    AccessServiceUnavailable,
-    StorageError,
-)
+from open_workshop_storage.core import errors
 from open_workshop_storage.observability.tracing import span, trace_headers
 from open_workshop_storage.utils.net.connections import AllBusy, Connections
 from open_workshop_storage.utils.processes.single_flight import SingleFlight
@@ -60,7 +54,7 @@ class AccessService:
         self._permissions: TLRUCache[_Question, float] = TLRUCache(
             MAX_PERMISSIONS, lambda _, asked, now: asked + ttl_seconds, time.monotonic
         )
-        self._questions: SingleFlight[_Question, StorageError | None] = SingleFlight()
+        self._questions: SingleFlight[_Question, errors.StorageError | None] = SingleFlight()
 
     async def check(self, mod_id: str, cookies: Mapping[str, str]) -> None:
         """Return if the client with these cookies may download the mod.
@@ -84,7 +78,7 @@ class AccessService:
         if refusal is not None:
             raise refusal
 
-    async def _judge(self, question: _Question, passed: bytes) -> StorageError | None:
+    async def _judge(self, question: _Question, passed: bytes) -> errors.StorageError | None:
         """Ask; return the refusal, which each caller that waits for the answer raises itself, or None."""
         asked = time.monotonic()
         try:
@@ -92,8 +86,8 @@ class AccessService:
                 status, body = await _ask(http, f"{self._base_url}/mod/{question[0]}", passed)
             _judge_answer(status, body)
         except (TimeoutError, httpx.TransportError, AllBusy):
-            return AccessServiceUnavailable()
-        except StorageError as refusal:
+            return errors.AccessServiceUnavailable()
+        except errors.StorageError as refusal:
             return refusal
         self._permissions[question] = asked
         return None
@@ -143,12 +137,12 @@ def passed_cookies(header: str) -> dict[str, str]:
 def _judge_answer(status: int, body: bytes) -> None:
     """Return if the answer allows the download; raises as `AccessService.check` says."""
     if 400 <= status <= 599:
-        raise AccessServiceRefused(status, _human_message(status, body))
+        raise errors.AccessServiceRefused(status, _human_message(status, body))
     if status != HTTPStatus.OK:
-        raise AccessServiceConfused
+        raise errors.AccessServiceConfused
     allowed, reason = _decision(body)
     if not allowed:
-        raise AccessDenied(reason or None)
+        raise errors.AccessDenied(reason or None)
 
 
 def _decision(body: bytes) -> tuple[bool, str]:
@@ -156,7 +150,7 @@ def _decision(body: bytes) -> tuple[bool, str]:
         case {"download": {"value": bool(value), **rest}}:
             reason = rest.get("reason")
             return value, _plain(reason) if isinstance(reason, str) else ""
-    raise AccessServiceConfused
+    raise errors.AccessServiceConfused
 
 
 def _human_message(status: int, body: bytes) -> str:

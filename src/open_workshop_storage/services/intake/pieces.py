@@ -10,15 +10,7 @@ from contextlib import suppress
 from enum import Enum, auto
 from typing import NamedTuple
 
-from open_workshop_storage.core.errors import (
-    BadRequest,
-    ChecksumDiffers,
-    ClientGone,
-    StorageError,
-    UploadStalled,
-    UploadTaken,
-    UploadTimedOut,
-)
+from open_workshop_storage.core import errors
 from open_workshop_storage.services.intake.receive import ReceiveLimits
 
 _NEXT_SECONDS = 0.03
@@ -37,10 +29,10 @@ class Ending(Enum):
 
 
 # Classes: an exception that is raised again keeps the frames of each time.
-_ANSWERS: Mapping[Ending | None, type[StorageError]] = {
-    Ending.CUT: ClientGone,
-    Ending.SLOW: UploadStalled,
-    Ending.INTERRUPTED: UploadTaken,
+_ANSWERS: Mapping[Ending | None, type[errors.StorageError]] = {
+    Ending.CUT: errors.ClientGone,
+    Ending.SLOW: errors.UploadStalled,
+    Ending.INTERRUPTED: errors.UploadTaken,
 }
 
 
@@ -96,19 +88,19 @@ class Piece:
         self._room = room
         self._hash = hashlib.new(algorithm) if algorithm else None
 
-    def refusal(self, checksum: bytes) -> StorageError | None:
+    def refusal(self, checksum: bytes) -> errors.StorageError | None:
         """Return why none of the bytes counts, if that is so.
 
         Args:
             checksum: The digest that they must have; empty for any.
         """
         if self.ending is Ending.TOO_LONG:
-            return BadRequest("More bytes than the upload has")
+            return errors.BadRequest("More bytes than the upload has")
         if self._hash and self.ending is Ending.COMPLETE and self._hash.digest() != checksum:
-            return ChecksumDiffers()
+            return errors.ChecksumDiffers()
         return None
 
-    def answer(self) -> StorageError | None:
+    def answer(self) -> errors.StorageError | None:
         """Return what the client hears of a body that ended before its last byte."""
         error = _ANSWERS.get(self.ending)
         return error() if error else None
@@ -141,9 +133,9 @@ class Piece:
                 chunk = await anext(self._chunks, None)
             self.ending = Ending.COMPLETE if chunk is None else None
             return chunk
-        except ClientGone:
+        except errors.ClientGone:
             self.ending = Ending.CUT
-        except (TimeoutError, UploadTimedOut):
+        except (TimeoutError, errors.UploadTimedOut):
             self.ending = Ending.INTERRUPTED if self._interrupted.is_set() else Ending.SLOW
         finally:
             self._waited += time.monotonic() - asked

@@ -6,18 +6,8 @@ import asyncio
 import logging
 import time
 
+from open_workshop_storage.core import errors
 from open_workshop_storage.core.claims import TransferKind
-from open_workshop_storage.core.errors import (
-    FileMissing,
-    JobMissing,
-    PackedMissing,
-    RepackFailed,
-    ServiceUnavailable,
-    SourceMissing,
-    StorageError,
-    UnsupportedFormat,
-    UploadInProgress,
-)
 from open_workshop_storage.core.facts import MoveBegun, Packed
 from open_workshop_storage.core.job import Inner, Job, Stage
 from open_workshop_storage.core.settings import Settings
@@ -75,21 +65,21 @@ class Moves:
         while True:
             try:
                 return await self._move(job_id, storage_type, path)
-            except ServiceUnavailable:
+            except errors.ServiceUnavailable:
                 if time.monotonic() >= give_up:
                     raise
                 await asyncio.sleep(_WAIT_SECONDS)
 
     async def _move(self, job_id: str, storage_type: str, path: str) -> Job:
         if not await self._files.is_available(for_writing=True):
-            raise ServiceUnavailable
+            raise errors.ServiceUnavailable
         final = await self._files.resolve(storage_type, path)
         while True:
             job = await self._store.get(job_id)
             if job is None:
-                raise JobMissing
+                raise errors.JobMissing
             if job.stage is not Stage.PACKED or job.move_to not in (None, final):
-                raise PackedMissing
+                raise errors.PackedMissing
             if job.state is Inner.MOVED:
                 return job
             if job.state is Stage.PACKED:
@@ -115,7 +105,7 @@ class Moves:
                 await run.moved(await self._place(run, taken_over))
             except StaleJobError:
                 # The worker that took the job over finishes the move.
-                raise ServiceUnavailable from None
+                raise errors.ServiceUnavailable from None
             finally:
                 self._runs.release(run)
             if source := await discard_holding(run.workspace, run.source):
@@ -128,11 +118,11 @@ class Moves:
         try:
             try:
                 return await self._files.put(run.workspace / run.job.packed_file, run.job.move_to, _facts(run.job))
-            except FileMissing:
+            except errors.FileMissing:
                 if not taken_over:
-                    raise PackedMissing from None
+                    raise errors.PackedMissing from None
                 return await self._size_if_moved(run.job)
-        except (StorageError, OSError):
+        except (errors.StorageError, OSError):
             await run.undo_move()
             raise
 
@@ -145,10 +135,10 @@ class Moves:
         assert job.move_to is not None
         try:
             size = await self._files.size(job.move_to)
-        except FileMissing:
-            raise PackedMissing from None
+        except errors.FileMissing:
+            raise errors.PackedMissing from None
         if size != job.packed_bytes:
-            raise PackedMissing
+            raise errors.PackedMissing
         return size
 
     async def repack(self, job_id: str, level: int | None) -> Job:
@@ -172,24 +162,24 @@ class Moves:
                 job = await self._save_repacked(job, packed)
             except Exception as error:
                 await discard(folder)
-                if isinstance(error, StorageError):
+                if isinstance(error, errors.StorageError):
                     raise
-                raise RepackFailed from error
+                raise errors.RepackFailed from error
             job_log(_logger, job_id).info("packed again, %d bytes", job.packed_bytes)
             return job
 
     async def _repackable(self, job_id: str) -> Job:
         job = await self._store.get(job_id)
         if job is None:
-            raise JobMissing
+            raise errors.JobMissing
         if job.source_file is None or job.move_to is not None:
-            raise SourceMissing
+            raise errors.SourceMissing
         if job.stage is not Stage.PACKED:
-            raise UploadInProgress
+            raise errors.UploadInProgress
         if job.claims.transfer_kind is TransferKind.IMAGE:
-            raise UnsupportedFormat
+            raise errors.UnsupportedFormat
         if not await asyncio.to_thread((self._workspaces.folder(job_id) / job.source_file).exists):
-            raise SourceMissing
+            raise errors.SourceMissing
         return job
 
     async def _save_repacked(self, job: Job, packed: Packed) -> Job:
@@ -200,7 +190,7 @@ class Moves:
             except StaleJobError:
                 source, job = job.source_file, await self._repackable(job.job_id)
                 if job.source_file != source:
-                    raise SourceMissing from None
+                    raise errors.SourceMissing from None
 
 
 def _facts(job: Job) -> Facts | None:

@@ -14,20 +14,8 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
+from open_workshop_storage.core import errors
 from open_workshop_storage.core.claims import TransferClaims
-from open_workshop_storage.core.errors import (
-    AccessDenied,
-    BadRequest,
-    FileTooLarge,
-    JobMissing,
-    OffsetDiffers,
-    ServiceUnavailable,
-    UploadCancelled,
-    UploadFinished,
-    UploadGone,
-    UploadInProgress,
-    UploadTaken,
-)
 from open_workshop_storage.core.events import EventKind
 from open_workshop_storage.core.facts import Continued, Counted, Packed, Paused
 from open_workshop_storage.core.job import Job, Stage
@@ -98,10 +86,10 @@ class ResumableUploads:
         previous = await self._store.get(claims.job_id)
         if previous is not None and previous.resumable is not None and previous.stage is Stage.UPLOADING:
             if previous.total != length:
-                raise UploadInProgress
+                raise errors.UploadInProgress
             return await self._left(previous)
         if is_expired:
-            raise AccessDenied
+            raise errors.AccessDenied
         self._refuse_while_stopping()
         limit = max_bytes_of(self._settings, claims)
         is_too_large = bool(limit and length is not None and length > limit)
@@ -109,8 +97,8 @@ class ResumableUploads:
         job = await begin_attempt(self._store, job, previous)
         job_log(_logger, job.job_id).info("uploading in several requests, attempt %d", job.attempt)
         if is_too_large:
-            await self._runs.end_paused(job, FileTooLarge())
-            raise FileTooLarge
+            await self._runs.end_paused(job, errors.FileTooLarge())
+            raise errors.FileTooLarge
         return job
 
     async def find(self, job_id: str) -> Job:
@@ -142,13 +130,13 @@ class ResumableUploads:
         job = await self._left(await self._known(job_id))
         total = request.length if job.total is None else job.total
         if request.length not in (None, total):
-            raise BadRequest("Upload length differs")
+            raise errors.BadRequest("Upload length differs")
         if request.offset != job.bytes:
-            raise OffsetDiffers
+            raise errors.OffsetDiffers
         if job.stage is not Stage.UPLOADING:
             return job
         if total is not None and job.bytes + (request.announced or 0) > total:
-            raise BadRequest("More bytes than the upload has")
+            raise errors.BadRequest("More bytes than the upload has")
         assert job.resumable is not None
         owner = new_owner()
         async with AsyncExitStack() as entered:
@@ -157,7 +145,7 @@ class ResumableUploads:
             try:
                 job = await self._store.save(job.changed(Continued(owner, resumable, total)), None)
             except StaleJobError:
-                raise UploadTaken from None
+                raise errors.UploadTaken from None
             slot = entered.pop_all()
         run = self._runs.hold(job)
         work = self._receive(run, resumable, request, chunks, slot)
@@ -174,8 +162,8 @@ class ResumableUploads:
         """
         job = await self.find(job_id)
         if job.stage is not Stage.UPLOADING:
-            raise UploadFinished
-        await self._runs.end_paused(job, UploadCancelled())
+            raise errors.UploadFinished
+        await self._runs.end_paused(job, errors.UploadCancelled())
 
     async def go_on(self, run: JobRun) -> Packed:
         """Go on with an upload whose worker is gone: pack it if all of it is here, else leave it to its next request.
@@ -195,14 +183,14 @@ class ResumableUploads:
 
     def _refuse_while_stopping(self) -> None:
         if self._lifetime.stopping.is_set():
-            raise ServiceUnavailable
+            raise errors.ServiceUnavailable
 
     async def _known(self, job_id: str) -> Job:
         job = await self._store.get(job_id)
         if job is None or job.resumable is None:
-            raise JobMissing
+            raise errors.JobMissing
         if job.stage is Stage.ERROR or job.unwanted:
-            raise UploadGone
+            raise errors.UploadGone
         return job
 
     async def _left(self, job: Job) -> Job:

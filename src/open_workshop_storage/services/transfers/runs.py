@@ -9,18 +9,8 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, NoReturn
 
+from open_workshop_storage.core import errors
 from open_workshop_storage.core.claims import TransferKind
-from open_workshop_storage.core.errors import (
-    DownloadFailed,
-    ImagePreparationFailed,
-    NewerRecord,
-    NoSpace,
-    RepackFailed,
-    ServiceUnavailable,
-    StorageError,
-    UploadFailed,
-    UploadNotAccepted,
-)
 from open_workshop_storage.core.facts import Owned, Packed, Paused, Unwanted
 from open_workshop_storage.core.job import Job, Stage
 from open_workshop_storage.core.store import JobStore, StaleJobError
@@ -50,7 +40,7 @@ class Pause(Exception):
         answer: What the client hears; `None` if all is well.
     """
 
-    def __init__(self, paused: Paused, answer: StorageError | None = None) -> None:
+    def __init__(self, paused: Paused, answer: errors.StorageError | None = None) -> None:
         self.paused = paused
         self.answer = answer
 
@@ -108,7 +98,7 @@ class Runs:
                     await self._store.restore(runs[job_id].job)
                 elif held.owner is not None:
                     raise StaleJobError
-            except (StaleJobError, NewerRecord):
+            except (StaleJobError, errors.NewerRecord):
                 runs[job_id].stop(StaleJobError())
             # Without an owner the job has just been ended, by this run perhaps, which is about to hear of it.
 
@@ -123,7 +113,7 @@ class Runs:
             UploadNotAccepted: The Manager does not want the packed file.
             ServiceUnavailable: The job went to another worker, which goes on with it.
         """
-        outcome: Packed | StorageError
+        outcome: Packed | errors.StorageError
         try:
             with full_disk_is_no_space(), run.traced():
                 async with run.reporting():
@@ -134,9 +124,9 @@ class Runs:
             await self._hand_over(run)
         except Pause as pause:
             return await self._pause(run, pause)
-        except StorageError as error:
+        except errors.StorageError as error:
             # systemd ends the child processes together with this worker.
-            if isinstance(error, RepackFailed) and self._lifetime.stopping.is_set():
+            if isinstance(error, errors.RepackFailed) and self._lifetime.stopping.is_set():
                 await self._hand_over(run)
             outcome = error
         except Exception as error:
@@ -144,11 +134,11 @@ class Runs:
             outcome.__cause__ = error
         return await self._end(run, outcome)
 
-    async def _end(self, run: JobRun, outcome: Packed | StorageError) -> Job:
+    async def _end(self, run: JobRun, outcome: Packed | errors.StorageError) -> Job:
         """End an attempt, well or with an error, and report it to the Manager."""
-        failed = isinstance(outcome, StorageError)
+        failed = isinstance(outcome, errors.StorageError)
         parts = []
-        if isinstance(outcome, StorageError):
+        if isinstance(outcome, errors.StorageError):
             _log_failure(run.job, outcome)
             # The next attempt may begin as soon as this one's end is known.
             parts = await parts_of(run.workspace)
@@ -160,7 +150,7 @@ class Runs:
         if failed:
             await discard_parts(run.workspace, parts)
         delivery = self._tasks.start(self._callbacks.deliver(callback))
-        if isinstance(outcome, StorageError):
+        if isinstance(outcome, errors.StorageError):
             raise outcome
         await self._check_accepted(run.job, await delivery)
         return run.job
@@ -168,7 +158,7 @@ class Runs:
     async def _check_accepted(self, job: Job, outcome: Outcome) -> None:
         if outcome is Outcome.SETTLED:
             # It has been settled before: well, if it had the file moved.
-            with suppress(ServiceUnavailable):
+            with suppress(errors.ServiceUnavailable):
                 held = await self._store.get(job.job_id)
                 if held is not None and held.moved_bytes is None:
                     await self._give_up(held)
@@ -177,24 +167,24 @@ class Runs:
 
     async def _give_up(self, job: Job) -> NoReturn:
         # A client that lost this answer asks later.
-        with suppress(StaleJobError, ServiceUnavailable):
+        with suppress(StaleJobError, errors.ServiceUnavailable):
             await self._store.save(job.changed(Unwanted()), None)
-        raise UploadNotAccepted
+        raise errors.UploadNotAccepted
 
-    async def end_paused(self, job: Job, error: StorageError) -> None:
+    async def end_paused(self, job: Job, error: errors.StorageError) -> None:
         """End a paused upload with an error, unless a request has continued or ended it."""
         try:
             claimed = await self._store.save(job.changed(Owned(new_owner())), None)
         except StaleJobError:
             return
-        with suppress(StorageError):
+        with suppress(errors.StorageError):
             await self._end(self.hold(claimed), error)
 
     def _drop(self, run: JobRun) -> NoReturn:
         # The run's folder stays until the job's end: the received file in it is its successor's now.
         job_log(_logger, run.job.job_id).warning("lost to another worker")
         self.release(run)
-        raise ServiceUnavailable
+        raise errors.ServiceUnavailable
 
     async def _pause(self, run: JobRun, pause: Pause) -> Job:
         try:
@@ -213,7 +203,7 @@ class Runs:
         except StaleJobError:
             self._drop(run)
         self.release(run)
-        raise ServiceUnavailable
+        raise errors.ServiceUnavailable
 
     async def stop(self, grace_seconds: float) -> None:
         """End all runs of a worker that is about to go.
@@ -230,7 +220,7 @@ class Runs:
         await self._wait_for_end(grace_seconds)
         for run in self._runs.values():
             needs_client = run.job.origin == "upload" and not run.is_received
-            run.stop(ServiceUnavailable() if needs_client else HandOver())
+            run.stop(errors.ServiceUnavailable() if needs_client else HandOver())
         await self._wait_for_end(_ENDING_SECONDS)
 
     async def _wait_for_end(self, seconds: float) -> None:
@@ -240,18 +230,18 @@ class Runs:
                     await asyncio.sleep(_POLL_SECONDS)
 
 
-def _failure_at(job: Job) -> StorageError:
+def _failure_at(job: Job) -> errors.StorageError:
     """Return what an unforeseen failure becomes at the stage where the job is."""
     if job.stage is Stage.UPLOADING:
-        return UploadFailed()
+        return errors.UploadFailed()
     if job.stage in (Stage.PENDING, Stage.DOWNLOADING):
-        return DownloadFailed()
-    return ImagePreparationFailed() if job.claims.transfer_kind is TransferKind.IMAGE else RepackFailed()
+        return errors.DownloadFailed()
+    return errors.ImagePreparationFailed() if job.claims.transfer_kind is TransferKind.IMAGE else errors.RepackFailed()
 
 
-def _log_failure(job: Job, error: StorageError) -> None:
+def _log_failure(job: Job, error: errors.StorageError) -> None:
     # Most failures are the client's or the origin's; these are this host's.
-    is_ours = error.status in (StorageError.status, NoSpace.status)
+    is_ours = error.status in (errors.StorageError.status, errors.NoSpace.status)
     job_log(_logger, job.job_id).log(
         logging.ERROR if is_ours else logging.INFO,
         "failed at %s: %s (%s)",

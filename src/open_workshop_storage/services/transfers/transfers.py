@@ -9,15 +9,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
+from open_workshop_storage.core import errors
 from open_workshop_storage.core.claims import TransferClaims
-from open_workshop_storage.core.errors import (
-    BadRequest,
-    DownloadFailed,
-    DownloadTimedOut,
-    ServiceUnavailable,
-    StorageError,
-    UploadFailed,
-)
 from open_workshop_storage.core.events import EventKind
 from open_workshop_storage.core.facts import Counted, Opened, Packed, Resumed
 from open_workshop_storage.core.job import Job, Stage
@@ -81,7 +74,7 @@ class Transfers:
             ServiceUnavailable: The store is away.
         """
         if not claims.download_url:
-            raise BadRequest("Download URL missing")
+            raise errors.BadRequest("Download URL missing")
         parse_url(claims.download_url)
         job = Job(
             job_id=claims.job_id,
@@ -120,7 +113,7 @@ class Transfers:
             BadRequest: The token is one for a URL transfer.
         """
         if self._lifetime.stopping.is_set():
-            raise ServiceUnavailable
+            raise errors.ServiceUnavailable
         owner = new_owner()
         previous = await self._store.get(claims.job_id)
         job = new_attempt(claims, file_name, announced, previous, owner)
@@ -148,7 +141,7 @@ class Transfers:
         """
         run = self._runs.hold(job)
         # Failures are logged and reported where they end the attempt.
-        with joined(job.traceparent), suppress(StorageError):
+        with joined(job.traceparent), suppress(errors.StorageError):
             job_log(_logger, job.job_id).info("taken at %s", job.stage)
             if job.stage is Stage.PACKED:
                 await self._moves.finish(run, taken_over=True)
@@ -160,11 +153,11 @@ class Transfers:
         if run.job.resumable is not None and not run.is_received:
             return await self._resumable.go_on(run)
         if run.job.given_up:
-            raise UploadFailed if is_upload else DownloadFailed
+            raise errors.UploadFailed if is_upload else errors.DownloadFailed
         if not run.is_received:
             if is_upload:
                 # The body went to a worker that is gone, and cannot be had again.
-                raise UploadFailed
+                raise errors.UploadFailed
             await self._fetch(run)
         return await self._stages.prepare(run)
 
@@ -193,7 +186,7 @@ class Transfers:
                             run, response.chunks(), limits, response.total, Stage.DOWNLOADED, response.offset
                         )
             except TimeoutError:
-                raise DownloadTimedOut from None
+                raise errors.DownloadTimedOut from None
 
     async def _keep_partial(self, run: JobRun) -> int:
         """Return how many bytes an earlier run fetched that this one can go on from.
