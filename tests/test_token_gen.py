@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import runpy
@@ -37,6 +38,12 @@ def test_every_printed_pair_matches() -> None:
     assert len(printed.pop("TRANSFER_JWT_SECRET").encode()) >= 32
     for pair in printed.values():
         assert bcrypt.checkpw(pair["plain"].encode(), pair["hash"].encode())
+
+
+def test_a_hash_costs_little_to_compare_with_since_no_search_finds_its_token() -> None:
+    for pair in token_gen.generate().tokens.values():
+        assert pair.hash.startswith("$2b$04$")
+        assert len(base64.urlsafe_b64decode(f"{pair.plain}=")) == 32
 
 
 def test_plain_tokens_and_hashes_are_printed_apart() -> None:

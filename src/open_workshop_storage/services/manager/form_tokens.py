@@ -18,9 +18,13 @@ from open_workshop_storage.core.settings import Settings
 
 _BCRYPT_MAX_BYTES = 72
 _DIGEST = "sha256"
-_MOST_WAITING = 4
+_FEWEST_WAITING = 4
+# 2 ** 11 steps of bcrypt take some 150 ms.
+_COST_OF_ALL_WAITING = 11
 # At 1,000 wrong tokens a second, a token is remembered for 16 seconds. They take some 5 MB.
 _MOST_REMEMBERED = 16_384
+# Below this, a check takes less CPU time than the request that it belongs to, or little more.
+_NOTICEABLE_COST = 6
 # Under full load, this leaves the thread a quarter of the CPU time of others.
 _NICENESS = 5
 
@@ -38,9 +42,10 @@ class FormTokens:
 
     The right token is remembered as a digest keyed with the JWT secret, in memory and in a file of the storage root, so
     that all workers know it, also after a restart. From then on every other token is refused without bcrypt. Until
-    then, wrong tokens are remembered in the same way, and others wait for one of two threads of low priority: one for
-    tokens that come for the first time, one for those that were turned away before. Invented tokens come once; the
-    Manager's comes again.
+    then, wrong tokens are remembered in the same way, and others wait for one of two threads: one for tokens that come
+    for the first time, one for those that were turned away before. Invented tokens come once; the Manager's comes
+    again. A hash of low cost, as `token_gen.py` makes it for tokens that cannot be guessed, is compared as fast as
+    requests come; for one that takes longer, few tokens may wait, and the threads have a low priority.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -53,8 +58,11 @@ class FormTokens:
         self._right: dict[FormToken, bytes] = {}
         self._wrong: LRUCache[bytes, None] = LRUCache(_MOST_REMEMBERED)
         self._turned_away: LRUCache[bytes, None] = LRUCache(_MOST_REMEMBERED)
-        self._first_time = _Queue()
-        self._again = _Queue()
+        cost = max(int(hashed.split(b"$")[2]) for hashed in self._hashes.values())
+        self._most_waiting = max(_FEWEST_WAITING, 2 ** (_COST_OF_ALL_WAITING - cost))
+        niceness = 0 if cost < _NOTICEABLE_COST else _NICENESS
+        self._first_time = _Queue(niceness)
+        self._again = _Queue(niceness)
 
     async def check(self, name: FormToken, token: str | None) -> None:
         """Return if the token is right.
@@ -85,7 +93,7 @@ class FormTokens:
         queue = self._again if digest in self._turned_away else self._first_time
         judging = queue.judging.get(digest)
         if judging is None:
-            if len(queue.judging) >= _MOST_WAITING:
+            if len(queue.judging) >= self._most_waiting:
                 self._turned_away[digest] = None
                 raise TooManyTokens
             loop = asyncio.get_running_loop()
@@ -130,16 +138,16 @@ class FormTokens:
 
 
 class _Queue:
-    """Tokens that wait for one thread."""
+    """Tokens that wait for one thread.
 
-    def __init__(self) -> None:
-        self.thread = ThreadPoolExecutor(1, "form-tokens", _step_back)
+    Args:
+        niceness: How far the thread stands back behind others, on top of how the service was started.
+    """
+
+    def __init__(self, niceness: int) -> None:
+        # Linux has a niceness for each thread.
+        self.thread = ThreadPoolExecutor(1, "form-tokens", os.nice, (niceness,))
         self.judging: dict[bytes, asyncio.Future[bool]] = {}
 
     def end(self, digest: bytes, judging: asyncio.Future[bool]) -> None:
         del self.judging[digest]
-
-
-def _step_back() -> None:
-    # Linux has a niceness for each thread. This adds to what the service was started with.
-    os.nice(_NICENESS)
