@@ -44,6 +44,17 @@ async def test_a_workspace_is_idle_when_nothing_in_it_has_changed(tmp_path: Path
     assert set(await workspaces.idle(0)) == {old, busy}
 
 
+async def test_each_workspace_is_looked_at_some_time_if_only_one_is_each_time(tmp_path: Path) -> None:
+    workspaces = Workspaces(tmp_path)
+    folders = {workspaces.folder(f"job-number-{number}") for number in range(3)}
+    for folder in folders:
+        folder.mkdir(parents=True)
+    seen: set[Path] = set()
+    while seen != folders:
+        (found,) = await workspaces.idle(0, 1)
+        seen.add(found)
+
+
 async def test_the_reserve_is_judged_where_there_is_a_disk(tmp_path: Path) -> None:
     assert await Workspaces(tmp_path).has_space()
     assert not await Workspaces(tmp_path, 1 << 60).has_space()

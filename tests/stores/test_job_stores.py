@@ -137,6 +137,22 @@ async def test_a_paused_upload_is_not_taken_and_has_no_lease(store: JobStore) ->
     assert json.loads(snapshot.text)["status"] == "uploading"
 
 
+async def test_paused_uploads_are_not_looked_through_for_work_or_for_ended_jobs(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(8):
+        await store.save(new_job(stage=Stage.UPLOADING), None)
+    looked_at: list[str] = []
+
+    def state_of(job: Job) -> Stage:
+        looked_at.append(job.job_id)
+        return job.stage
+
+    monkeypatch.setattr(Job, "state", property(state_of))
+    assert await store.take("me", 8) == await store.idle(0.0, 8) == []
+    assert looked_at == []
+
+
 async def test_paused_uploads_are_found_by_the_time_of_their_last_change(store: JobStore) -> None:
     first, second, third = [await store.save(new_job(stage=Stage.UPLOADING), None) for _ in range(3)]
     await store.save(new_job(), None)

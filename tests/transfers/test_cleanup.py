@@ -26,6 +26,7 @@ from tests.support.transfers import Bench, bench, eventually
 pytestmark = pytest.mark.anyio
 
 JOB_ID = "job-that-comes-again"
+AWAY = "http://127.0.0.1:9/"
 
 
 class Store(MemoryJobStore):
@@ -85,8 +86,8 @@ def aged(job: Job, seconds: float) -> Job:
 @pytest.mark.parametrize("state", [*Stage, *Inner])
 async def test_jobs_go_once_they_have_ended_and_not_before(tmp_path: Path, state: State) -> None:
     async with bench(tmp_path, job_ttl_seconds=60) as parts:
-        fresh = await parts.store.save(job_in(Stage.ERROR), None)
         job = await parts.store.save(aged(job_in(state), 600), None)
+        fresh = await parts.store.save(job_in(Stage.ERROR), None)
         workspace = old_workspace(parts, job.job_id)
         await parts.cleanup.clean()
         goes = state in (Stage.PACKED, Inner.MOVED, Stage.ERROR)
@@ -119,6 +120,25 @@ async def test_an_upload_that_was_paused_for_too_long_ends_with_a_report_and_lea
         assert not workspace.exists()
         assert await parts.store.get(paused.job_id) == paused
         await eventually(lambda: parts.manager.requests)
+
+
+@pytest.mark.parametrize("state", [Inner.PAUSED, Stage.ERROR])
+async def test_all_whose_time_is_over_go_at_once(tmp_path: Path, state: State) -> None:
+    async with bench(tmp_path, transfer_resume_seconds=60, job_ttl_seconds=60) as parts:
+        for _ in range(250):
+            await parts.store.save(aged(job_in(state), 600), None)
+        await parts.cleanup.clean()
+        assert await parts.store.paused(60, 1) == await parts.store.idle(60, 1) == []
+
+
+async def test_a_manager_that_is_away_is_not_buried_under_reports(tmp_path: Path) -> None:
+    async with bench(tmp_path, transfer_resume_seconds=60, manager_transfer_callback_url=AWAY) as parts:
+        for _ in range(250):
+            await parts.store.save(aged(job_in(Inner.PAUSED), 600), None)
+        await parts.cleanup.clean()
+        assert len(await parts.store.paused(60, 250)) == 150
+        await parts.cleanup.clean()
+        assert len(await parts.store.paused(60, 250)) == 50
 
 
 async def test_a_paused_upload_that_a_request_has_claimed_is_not_ended(tmp_path: Path) -> None:

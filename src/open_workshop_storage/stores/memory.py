@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
+from itertools import islice, takewhile
 
 from open_workshop_storage.core.callback import Callback
 from open_workshop_storage.core.events import Event, EventKind, event_of, first_event
@@ -19,6 +20,10 @@ class MemoryJobStore:
 
     def __init__(self) -> None:
         self._jobs: dict[str, Job] = {}
+        # Names of jobs in the order of their last change, so that no question looks through all jobs.
+        self._waiting: dict[str, None] = {}
+        self._paused: dict[str, None] = {}
+        self._ended: dict[str, None] = {}
         self._forgotten: dict[str, tuple[float, str]] = {}
         self._fanout = Fanout()
         self._work = asyncio.Event()
@@ -44,6 +49,7 @@ class MemoryJobStore:
             raise StaleJobError
         job = job.model_copy(update={"version": job.version + 1})
         self._jobs[job.job_id] = job
+        self._sort_in(job)
         self._drop_callback(withdrawn or "")
         if callback is not None:
             self._outbox[callback.jti] = callback
@@ -54,10 +60,22 @@ class MemoryJobStore:
             self._work.set()
         return job
 
+    def _sort_in(self, job: Job) -> None:
+        self._sort_out(job.job_id)
+        if not job.needs_worker:
+            (self._paused if job.paused else self._ended)[job.job_id] = None
+        elif job.owner is None:
+            self._waiting[job.job_id] = None
+
+    def _sort_out(self, job_id: str) -> None:
+        for names in (self._waiting, self._paused, self._ended):
+            names.pop(job_id, None)
+
     async def remove(self, job: Job) -> None:
         """Forget a job; StaleJobError if it has changed."""
         self._check(job)
         self._jobs.pop(job.job_id, None)
+        self._sort_out(job.job_id)
         now = time.time()
         self._forgotten = {job_id: memory for job_id, memory in self._forgotten.items() if memory[0] > now}
         if not job.may_begin_again:
@@ -83,8 +101,7 @@ class MemoryJobStore:
 
     async def take(self, owner: str, limit: int) -> list[Job]:
         """Take jobs that have no owner. One in this process never dies alone, so only fresh jobs are taken."""
-        waiting = [job for job in self._jobs.values() if job.needs_worker and job.owner is None]
-        waiting.sort(key=lambda job: job.created_at)
+        waiting = sorted(map(self._jobs.__getitem__, self._waiting), key=lambda job: job.created_at)
         return [await self.save(job.model_copy(update={"owner": owner}), None) for job in waiting[:limit]]
 
     async def renew(self, jobs: Collection[Job]) -> set[str]:
@@ -93,17 +110,16 @@ class MemoryJobStore:
 
     async def idle(self, seconds: float, limit: int) -> Sequence[Job]:
         """Return ended jobs that have not changed for so many seconds."""
-        return self._unchanged(
-            (job for job in self._jobs.values() if job.ended and not job.needs_worker), seconds, limit
-        )
+        return self._unchanged(self._ended, seconds, limit)
 
     async def paused(self, seconds: float, limit: int) -> Sequence[Job]:
         """Return paused uploads that have not changed for so many seconds."""
-        return self._unchanged((job for job in self._jobs.values() if job.paused), seconds, limit)
+        return self._unchanged(self._paused, seconds, limit)
 
-    def _unchanged(self, jobs: Iterable[Job], seconds: float, limit: int) -> Sequence[Job]:
+    def _unchanged(self, names: Iterable[str], seconds: float, limit: int) -> Sequence[Job]:
         before = time.time() - seconds
-        return sorted((job for job in jobs if job.updated_at < before), key=lambda job: job.updated_at)[:limit]
+        unchanged = takewhile(lambda job: job.updated_at < before, map(self._jobs.__getitem__, names))
+        return list(islice(unchanged, limit))
 
     async def interrupt(self, job_id: str) -> None:
         """See `JobStore.interrupt`."""

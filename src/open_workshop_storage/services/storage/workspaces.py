@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+import sys
 import time
 from contextlib import suppress
+from heapq import nsmallest
 from pathlib import Path
+from random import random
 from typing import IO
 
 from open_workshop_storage.core.claims import check_job_id
@@ -41,9 +45,13 @@ class Workspaces:
         """Return a path in a workspace relative to the storage root, as `temp/job-12345/packed.zip`."""
         return path.relative_to(self._main_dir).as_posix()
 
-    async def idle(self, seconds: float) -> list[Path]:
-        """Return the workspaces in which nothing has changed for so long."""
-        return await asyncio.to_thread(_idle, self._main_dir / TEMP, time.time() - seconds)
+    async def idle(self, seconds: float, most: int = sys.maxsize) -> list[Path]:
+        """Return the workspaces in which nothing has changed for so long.
+
+        Args:
+            most: How many to look at; of more than that, others each time, by chance.
+        """
+        return await asyncio.to_thread(_idle, self._main_dir / TEMP, time.time() - seconds, most)
 
     async def free_bytes(self) -> int:
         """Return the free space of the disk that workspaces are on.
@@ -91,12 +99,13 @@ async def discard_parts(workspace: Path, parts: list[Path]) -> None:
         await run_to_end(workspace.rmdir)
 
 
-def _idle(temp: Path, before: float) -> list[Path]:
+def _idle(temp: Path, before: float, most: int) -> list[Path]:
     try:
-        folders = [entry for entry in temp.iterdir() if entry.is_dir()]
+        with os.scandir(temp) as entries:
+            folders = nsmallest(most, (entry for entry in entries if entry.is_dir()), key=lambda entry: random())
     except FileNotFoundError:
         return []
-    return [folder for folder in folders if _last_change(folder) <= before]
+    return [folder for folder in map(Path, folders) if _last_change(folder) <= before]
 
 
 def _last_change(folder: Path) -> float:

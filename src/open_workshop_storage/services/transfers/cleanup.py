@@ -19,6 +19,8 @@ from open_workshop_storage.services.transfers.runs import Runs
 _logger = logging.getLogger(__name__)
 
 _AT_ONCE = 100
+# Thousands of paused uploads may have theirs, which all stay.
+_WORKSPACES_AT_ONCE = 1000
 
 
 class Cleanup:
@@ -46,19 +48,32 @@ class Cleanup:
 
     async def clean(self) -> None:
         """End uploads that were paused for `TRANSFER_RESUME_SECONDS`; remove what was idle for `JOB_TTL_SECONDS`."""
-        for job in await self._store.paused(self._settings.transfer_resume_seconds, _AT_ONCE):
-            await self._runs.end_paused(job, UploadTimedOut())
+        await self._end_paused()
         ttl = self._settings.job_ttl_seconds
-        for job in await self._store.idle(ttl, _AT_ONCE):
-            with suppress(StaleJobError):
-                await self._forget(job)
-        for workspace in await self._workspaces.idle(ttl):
+        is_last = False
+        while not is_last:
+            jobs = await self._store.idle(ttl, _AT_ONCE)
+            for job in jobs:
+                with suppress(StaleJobError):
+                    await self._forget(job)
+            is_last = len(jobs) < _AT_ONCE
+        for workspace in await self._workspaces.idle(ttl, _WORKSPACES_AT_ONCE):
             parts = await parts_of(workspace)
             with suppress(NewerRecord):
                 if await self._store.get(workspace.name) is None:
                     job_log(_logger, workspace.name).info("stray workspace removed")
                     await discard_parts(workspace, parts)
         await self._files.remove_leftovers(ttl)
+
+    async def _end_paused(self) -> None:
+        is_last = False
+        while not is_last:
+            jobs = await self._store.paused(self._settings.transfer_resume_seconds, _AT_ONCE)
+            for job in jobs:
+                await self._runs.end_paused(job, UploadTimedOut())
+            # A Manager that is slow, or away, is not buried under reports: the rest end with later cleanups.
+            waiting, _ = await self._store.pending_callbacks()
+            is_last = len(jobs) < _AT_ONCE or waiting >= _AT_ONCE
 
     async def _forget(self, job: Job) -> None:
         """Forget an idle job, unless the Manager still has to hear of it and to ask for its file, perhaps again."""
