@@ -51,11 +51,28 @@ def rar4(*files: bytes, flags: int = 0) -> bytes:
     return RAR4_MAGIC + _block4(0x73, flags, bytes(6)) + b"".join(files) + _block4(0x7B, 0x4000, b"")
 
 
-def file4(name: bytes, content: bytes = b"", mode: int = 0o100644, method: int = STORED, flags: int = 0) -> bytes:
-    """Return a file in a RAR 4 archive."""
+def file4(
+    name: bytes,
+    content: bytes = b"",
+    mode: int = 0o100644,
+    method: int = STORED,
+    flags: int = 0,
+    behind_name: bytes = b"",
+) -> bytes:
+    """Return a file in a RAR 4 archive, or a folder if the flags say so."""
     sizes = struct.pack("<IIBI", len(content), len(content), 3, zlib.crc32(content))
     rest = struct.pack("<IBBHI", 0x21 << 16, 29, 0x30 + method, len(name), mode)
-    return _block4(0x74, 0x8000 | flags, sizes + rest + name, content)
+    high_sizes = bytes(8) if flags & 0x0100 else b""
+    return _block4(0x74, 0x8000 | flags, sizes + rest + high_sizes + name + behind_name, content)
+
+
+def in_unicode4(name: str) -> bytes:
+    """Return what stands behind a name and its NUL in a RAR 4 archive: the name in UTF-16, two bits for each letter."""
+    packed = b"\0"
+    for start in range(0, len(name), 4):
+        letters = name[start : start + 4]
+        packed += bytes([sum(2 << (6 - 2 * index) for index in range(len(letters)))]) + letters.encode("utf-16-le")
+    return packed
 
 
 def _block5(kind: int, fields: bytes, extra: bytes = b"", data: bytes | None = None) -> bytes:

@@ -209,6 +209,8 @@ _UNSAFE_NAMES: Builders = {
     **{f"zip with {case}": partial(zip_named, name) for case, name in NAMES_THAT_ESCAPE.items()},
     **{f"rar with {case}": partial(rar_named, name) for case, name in NAMES_THAT_ESCAPE.items()},
     **{f"tar with {case}": partial(tar_named, name) for case, name in NAMES_THAT_ESCAPE.items()},
+    "rar 4 with a climbing name in a code page": lambda: rar4(file4("性能\\..\\..\\evil".encode("cp932"), TEXT)),
+    "rar 4 with one name twice in a code page": lambda: rar4(*[file4("性能/説明".encode("cp932"), TEXT)] * 2),
     "compressed tar with a climbing name": lambda: compressed_tar_of({"../evil": TEXT}, "zst"),
     "zip with NUL in a name": lambda: zip_named("good.txt\0../../evil"),
     "zip with no name": lambda: zip_named(""),
@@ -383,7 +385,6 @@ _CORRUPT_TARS: Builders = {
     **{f"tar.{form} with a wrong byte": partial(compressed_flipped, form) for form in CHECKED_COMPRESSIONS},
     "tar.gz of a tar cut off": lambda: gzip.compress(cut(tar_of(SMALL_MOD))),
     "tar.gz of a tar without its end": lambda: gzip.compress(tar_without_end()),
-    "tar.gz with something after it": lambda: compressed_tar_of(SMALL_MOD, "gz") + b"something",
 }
 
 _UNSUPPORTED: Builders = {

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from open_workshop_storage.core.errors import CorruptArchive, EncryptedArchive, UnsafeArchive
-from tests.archives.rars import file4, file5, rar4, rar5
+from tests.archives.rars import file4, file5, in_unicode4, rar4, rar5
 from tests.archives.refused import TEXT
 from tests.archives.sevens import (
     ARCHIVE,
@@ -53,6 +53,8 @@ def fat(name: bytes, content: bytes = b"", method: int = 8, attributes: int = AR
     return Entry(name, content, method, system=FAT, dos_attributes=attributes)
 
 
+SKIPPED = b"\x50\x2a\x4d\x18" + struct.pack("<I", 4) + b"size"
+
 REPACKED = {
     "7z with read-only folders": (
         seven_zip_from(
@@ -88,6 +90,7 @@ REPACKED = {
         zip_from([fat("mod/性能".encode("cp932"), TEXT), fat(b"mod/a.txt", MORE)]),
         {"mod/性能": TEXT, "mod/a.txt": MORE},
     ),
+    "zip of what came through a pipe": (zip_from([Entry(b"-", TEXT, mode=0o010600)]), {"-": TEXT}),
     "zip with zeros behind": (zip_from([Entry(b"a", TEXT)]) + bytes(100_000), {"a": TEXT}),
     "zip with an extra field past its end": (
         zip_from([Entry(b"a", TEXT, extra=b"\xff\xff\xff\x7f\1\2\3\4")]),
@@ -130,6 +133,11 @@ REPACKED = {
         f"tar.{form} with NULs behind": (COMPRESS[form](tar_of(BOTH)) + bytes(512), BOTH)
         for form in ("gz", "bz2", "xz", "zst")
     },
+    **{
+        f"tar.{form} with padding that is no NULs": (COMPRESS[form](tar_of(BOTH)) + b"padding" * 99, BOTH)
+        for form in ("gz", "bz2", "xz", "zst")
+    },
+    "tar.zst with frames to skip": (SKIPPED + COMPRESS["zst"](tar_of(BOTH)) + SKIPPED, BOTH),
     "one tar in two gzip members with NULs between": (
         gzip.compress(tar_of(BOTH)[:700]) + bytes(99) + gzip.compress(tar_of(BOTH)[700:]),
         BOTH,
@@ -141,6 +149,24 @@ REPACKED = {
         )
         for page, names in NAMES.items()
     },
+    **{
+        f"rar 4 with names in {page}": (
+            rar4(*(file4(name.replace("/", "\\").encode(page), TEXT) for name in names)),
+            dict.fromkeys(names, TEXT),
+        )
+        for page, names in NAMES.items()
+    },
+    "rar 4 with folders and names in cp932, one of them in Unicode too": (
+        rar4(
+            file4("性能".encode("cp932"), mode=FOLDER_MODE, flags=0x00E0),
+            file4("性能\\性能".encode("cp932"), TEXT),
+            file4("性能\\説明.txt".encode("cp932"), MORE, flags=0x1000, behind_name=bytes(2)),
+            file4("表.txt".encode("cp932") + b"\0" + in_unicode4("表.txt"), TEXT, flags=0x0200),
+            file4("ソ.txt".encode("cp932"), MORE, flags=0x0100),
+            file4(b"plain.txt", TEXT),
+        ),
+        {"性能/性能": TEXT, "性能/説明.txt": MORE, "表.txt": TEXT, "ソ.txt": MORE, "plain.txt": TEXT},
+    ),
     "zip with names that are not the UTF-8 that they say they are": (
         zip_from([replace(fat(name.encode("cp437"), TEXT), flags=UTF8) for name in NAMES["cp437"]]),
         dict.fromkeys(NAMES["cp437"], TEXT),

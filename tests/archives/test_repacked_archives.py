@@ -171,8 +171,9 @@ async def test_sparse_files_of_a_tar_come_out_whole(workbench: Workbench) -> Non
             assert workbench.packed_content() == {"sparse": sparse.read_bytes()}
 
 
-async def test_a_volume_label_is_no_entry(workbench: Workbench) -> None:
-    await workbench.repack(tar_from([member("label", kind=b"V"), member("a", TEXT)]))
+@pytest.mark.parametrize("kind", [b"V", b"A"], ids=["a volume's label", "an access control list"])
+async def test_what_is_no_file_is_no_entry(kind: bytes, workbench: Workbench) -> None:
+    await workbench.repack(tar_from([member("a", b"no file", kind=kind), member("a", TEXT)]))
     assert workbench.packed_content() == {"a": TEXT}
 
 

@@ -20,6 +20,7 @@ from open_workshop_storage.services.archives.parsers import Parsers
 from open_workshop_storage.services.storage.disk import require_space
 from open_workshop_storage.services.storage.workspaces import discard
 from open_workshop_storage.utils.archives.kinds import COMPRESSED, Kind
+from open_workshop_storage.utils.archives.rar4_headers import rewrite_rar4
 from open_workshop_storage.utils.archives.seven_zip import READ_SWITCHES, TYPE_SWITCHES, SevenZip
 from open_workshop_storage.utils.archives.tar import unpack_tar
 from open_workshop_storage.utils.archives.tree import settle_tree, size_of_tree
@@ -81,8 +82,8 @@ class Extractor:
                 await asyncio.to_thread(self._require_space, target, inspection.unpacked_bytes)
                 if inspection.kind is Kind.TAR or inspection.kind in COMPRESSED:
                     return await self._extract_tar(source, inspection.kind, target, max_unpacked_bytes, on_percent)
-                if inspection.kind is Kind.ZIP:
-                    return await self._extract_zip(source, inspection, target, on_percent)
+                if inspection.kind is Kind.ZIP or inspection.code_page:
+                    return await self._extract_rewritten(source, inspection, target, on_percent)
                 return await self._extract_by_seven_zip(source, inspection, target, on_percent)
             except BaseException:
                 await discard(target)
@@ -105,10 +106,10 @@ class Extractor:
             raise CorruptArchive
         return announced
 
-    async def _extract_zip(
+    async def _extract_rewritten(
         self, source: Path, inspection: Inspection, target: Path, on_percent: Callable[[float], None]
     ) -> int:
-        rewritten = target.with_name(target.name + ".zip")
+        rewritten = target.with_name(target.name + ".rewritten")
         try:
             with (
                 await asyncio.to_thread(source.open, "rb") as file,
@@ -117,9 +118,11 @@ class Extractor:
                 copied = os.fstat(file.fileno()).st_size
                 await asyncio.to_thread(self._require_space, target, copied + inspection.unpacked_bytes)
                 seconds = self._settings.seven_zip_timeout_seconds
-                await self._parsers.call(
-                    rewrite_zip, file, *limits_of(file, self._settings, 0), target=new, seconds=seconds
-                )
+                if inspection.kind is Kind.ZIP:
+                    limits = limits_of(file, self._settings, 0)
+                    await self._parsers.call(rewrite_zip, file, *limits, target=new, seconds=seconds)
+                else:
+                    await self._parsers.call(rewrite_rar4, file, inspection.code_page, target=new, seconds=seconds)
             return await self._extract_by_seven_zip(rewritten, inspection, target, on_percent)
         finally:
             await run_to_end(rewritten.unlink, missing_ok=True)

@@ -18,7 +18,7 @@ from open_workshop_storage.utils.archives.kinds import COMPRESSED, HEAD_BYTES, K
 from open_workshop_storage.utils.archives.listing import Listing
 from open_workshop_storage.utils.archives.padding import refuse_archive_in_tail
 from open_workshop_storage.utils.archives.pieces import refuse_piece
-from open_workshop_storage.utils.archives.rar4_headers import refuse_rar4_links
+from open_workshop_storage.utils.archives.rar4_headers import inspect_rar4
 from open_workshop_storage.utils.archives.seven_zip import READ_SWITCHES, TYPE_SWITCHES, SevenZip
 from open_workshop_storage.utils.archives.streams import compare_size
 from open_workshop_storage.utils.archives.tar import inspect_tar
@@ -37,12 +37,14 @@ class Inspection:
         unpacked_bytes: What its entries announce, in bytes; 0 for a compressed tar, which has to be read for that.
         keep: Whether it is a ZIP that can stay as it is, if it passes its test.
         sizes_follow: Whether it is a ZIP with sizes that follow the data, which `7z`'s own test does not compare.
+        code_page: What names of a RAR 4 archive are in; empty if all are in Unicode.
     """
 
     kind: Kind
     unpacked_bytes: int
     keep: bool = False
     sizes_follow: bool = False
+    code_page: str = ""
 
 
 class Inspector:
@@ -88,15 +90,14 @@ class Inspector:
                     case int(size):
                         return Inspection(kind, size)
             case Kind.SEVEN_ZIP | Kind.RAR4 | Kind.RAR5:
-                if kind is Kind.RAR4:
-                    await self._parse(refuse_rar4_links, file)
-                listing = Listing(Entries(*limits))
+                code_page = str(await self._parse(inspect_rar4, file)) if kind is Kind.RAR4 else ""
+                listing = Listing(Entries(*limits), code_page)
                 arguments = "l", "-slt", TYPE_SWITCHES[kind], *READ_SWITCHES, source
                 await self._seven_zip.run(*arguments, on_line=listing.line)
                 listing.end()
                 if listing.tail_bytes:
                     await self._parse(refuse_archive_in_tail, file, listing.tail_bytes)
-                return Inspection(kind, listing.unpacked_bytes)
+                return Inspection(kind, listing.unpacked_bytes, code_page=code_page)
             case Kind.PLAIN:
                 match await self._parse(refuse_piece, file, file_name):
                     case int(size):

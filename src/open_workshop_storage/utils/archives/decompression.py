@@ -38,7 +38,7 @@ class _Decompressor(Protocol):
 
 
 class Decompressed:
-    """What is in a compressed file: one stream, or several one behind the other, and NULs at the end.
+    """What is in a compressed file: one stream, or several one behind the other, and padding at the end.
 
     Args:
         file: Open at its start, with data of this kind.
@@ -60,7 +60,7 @@ class Decompressed:
 
         Raises:
             CutOff: The file ends within a stream.
-            CorruptData: A stream is broken, or something else than a stream and NULs follows.
+            CorruptData: A stream is broken, or an archive or stream of another kind follows.
             UnreadableMethod: It would take too much memory.
             OSError: The file cannot be read.
         """
@@ -84,8 +84,12 @@ class Decompressed:
                 return None
         if len(rest) < HEAD_BYTES:
             rest += self._file.read(_BLOCK_BYTES)
-        if kind_of(rest[:HEAD_BYTES]) is not self._kind:
-            raise CorruptData("something behind the end")
+        kind = kind_of(rest[:HEAD_BYTES])
+        if kind is Kind.PLAIN:
+            # Padding too, for all tools but xz; a tar that is not whole by then is cut off.
+            return None
+        if kind is not self._kind:
+            raise CorruptData("another archive behind the end")
         self._input = rest
         return _DECOMPRESSORS[self._kind]()
 

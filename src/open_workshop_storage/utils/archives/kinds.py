@@ -39,6 +39,8 @@ _MAGICS = (
     *((b"BZh%d" % level + block, Kind.BZIP2) for level in range(1, 10) for block in (b"1AY&SY", b"\x17rE8P\x90")),
     (b"\xfd7zXZ\x00", Kind.XZ),
     (b"\x28\xb5\x2f\xfd", Kind.ZSTD),
+    # Skippable frames, with which pzstd begins (RFC 8878, section 3.1.2).
+    *((bytes([0x50 + number]) + b"\x2a\x4d\x18", Kind.ZSTD) for number in range(16)),
 )
 _TAR_MAGIC_AT, _TAR_MAGIC = 257, b"ustar"
 

@@ -24,14 +24,16 @@ class Listing:
 
     Args:
         entries: Takes every entry.
+        code_page: What names are in that are not in UTF-8; empty if it is not known.
 
     Attributes:
         tail_bytes: How much stands behind the end of the archive.
     """
 
-    def __init__(self, entries: Entries) -> None:
+    def __init__(self, entries: Entries, code_page: str = "") -> None:
         self.tail_bytes = 0
         self._entries = entries
+        self._code_page = code_page
         self._fields: dict[str, str] = {}
         self._in_entries = False
 
@@ -71,7 +73,8 @@ class Listing:
         elif "Path" in fields:
             if any(fields.get(link) for link in ("Symbolic Link", "Hard Link")) or _is_special(fields):
                 raise UnsafeEntry("a link or special file")
-            name = decoded(os.fsencode(fields["Path"]))
+            # A slash may have been a backslash that is the second byte of a letter; splitting names knows both.
+            name = decoded(os.fsencode(fields["Path"]).replace(b"/", b"\\"), self._code_page)
             self._entries.add(name, _number(fields.get("Size", "")), _is_folder(fields))
             self._entries.require_short_names()
 

@@ -86,9 +86,13 @@ def code_page_of(names: Iterable[bytes]) -> str:
     return guess["encoding"] or _OTHERWISE
 
 
-def decoded(raw: bytes, code_page: str = _OTHERWISE) -> str:
-    """Return a name as UTF-8 if it can be read so, else as the code page if it fits, else as code page 437."""
-    for encoding in ("utf-8", code_page):
+def decoded(raw: bytes, code_page: str = "") -> str:
+    """Return a name as UTF-8 if it can be read so, else as the code page if it fits, else as code page 437.
+
+    Args:
+        code_page: As Python calls it; empty if none is known.
+    """
+    for encoding in filter(None, ("utf-8", code_page)):
         with suppress(UnicodeDecodeError):
             return raw.decode(encoding)
     return raw.decode(_OTHERWISE)

@@ -31,7 +31,8 @@ _MAX_GLOBAL_HEADERS = 64
 """Fields that hold for all entries from there on; the library keeps them to the end."""
 _MAX_PADDING_BYTES = 64 * 1024 * 1024
 _END = bytes(tarfile.BLOCKSIZE)
-_VOLUME_LABEL = b"V"
+_NO_ENTRIES = frozenset({b"V", b"A"})
+"""Labels of volumes, and access control lists as Solaris writes them."""
 _MAX_MTIME = 2**32
 _CPU_SECONDS_PER_STEP = 3
 """Far more than one header or chunk takes: some versions of `tarfile` need hours for one header (CVE-2024-6232)."""
@@ -150,7 +151,7 @@ def _members(source: _Source) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo
     while (member := _parsed(next_member)) is not None:
         if len(archive.pax_headers) > _MAX_GLOBAL_HEADERS:
             raise CorruptData("too many global headers")
-        if member.type == _VOLUME_LABEL:
+        if member.type in _NO_ENTRIES:
             continue
         if not (member.isdir() or member.isreg()):
             raise UnsafeEntry("a link or special file")

@@ -143,6 +143,7 @@ def _is_usual(entry: ZipEntry) -> bool:
         header.method in USUAL_METHODS
         and header.is_sound
         and not header.attributes >> 16 & _ODD_MODES
+        and not stat.S_ISFIFO(header.attributes >> 16)
         and not header.attributes & _REPARSE_POINT
         # Some readers go by the attributes, others by the name.
         and not (says_folder and not header.name.endswith(b"/"))
@@ -173,7 +174,9 @@ def _judge_entry(header: CentralHeader, entries: Entries, code_page: str) -> Zip
     mode = header.attributes >> 16
     # The attribute alone says only where a file with content once was.
     is_link = header.attributes & _REPARSE_POINT and not header.unpacked_bytes
-    if stat.S_IFMT(mode) in _SPECIAL or is_link:
+    # Info-ZIP notes of what it reads from a pipe that it is one.
+    is_special = stat.S_IFMT(mode) in _SPECIAL and not (stat.S_ISFIFO(mode) and header.unpacked_bytes)
+    if is_special or is_link:
         raise UnsafeEntry("a link or special file")
     name = decoded(header.name, code_page)
     if header.unicode_name and is_utf8(header.unicode_name):

@@ -5,13 +5,12 @@ Numbers and names of fields are those of PKWARE's APPNOTE 6.3.10, section 4.
 
 from __future__ import annotations
 
-import os
 import stat
 import struct
 from typing import BinaryIO
 
+from open_workshop_storage.utils.archives.copying import copy_bytes
 from open_workshop_storage.utils.archives.entries import Entries
-from open_workshop_storage.utils.archives.faults import CutOff
 from open_workshop_storage.utils.archives.zip_headers import UTF8, ZipEntry, judge_zip
 
 _LOCAL, _CENTRAL = struct.Struct("<4sHHHIIIIHH"), struct.Struct("<4sBBHHHIIIIHHHHHII")
@@ -20,7 +19,6 @@ _VERSION, _UNIX = 63, 3
 _METHOD_OPTIONS = 0x0006
 """The flags that tell how a method was used: whether LZMA data have an end mark, above all (section 4.4.4)."""
 _LARGE, _LARGE_SHORT, _LARGE_FIELD = 0xFFFFFFFF, 0xFFFF, 0x0001
-_COPY_BYTES = 2**30
 
 
 def rewrite_zip(source: BinaryIO, target: BinaryIO, max_bytes: int, max_entries: int) -> None:
@@ -61,14 +59,7 @@ def _copy(source: BinaryIO, target: BinaryIO, entry: ZipEntry) -> bytes:
     common = flags, method, header.time, crc, _LARGE, _LARGE, len(name)
     target.write(_LOCAL.pack(b"PK\x03\x04", _VERSION, *common, len(large) - 8) + name)
     target.write(struct.pack("<HHQQ", _LARGE_FIELD, 16, unpacked, packed))
-    target.flush()
-    left, position = packed, entry.data_at
-    while left:
-        copied = os.sendfile(target.fileno(), source.fileno(), position, min(left, _COPY_BYTES))
-        if not copied:
-            raise CutOff
-        left, position = left - copied, position + copied
-    target.seek(0, os.SEEK_END)
+    copy_bytes(source, target, entry.data_at, packed)
     central = _CENTRAL.pack(b"PK\x01\x02", _VERSION, _UNIX, _VERSION, *common, len(large), 0, 0, 0, mode << 16, _LARGE)
     return central + name + large
 
