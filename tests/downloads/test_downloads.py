@@ -451,6 +451,26 @@ async def test_names_that_are_ignored_take_no_place_among_remembered_answers(tmp
         assert downloads._remembered_plan.cache_info().currsize == 2
 
 
+async def test_answers_for_long_names_are_not_remembered(tmp_path: Path) -> None:
+    long = f"{'x' * 200}/{'y' * 200}"
+    files, settings = LocalFiles(tmp_path), make_settings(tmp_path, Secrets())
+    downloads = Downloads(files, AccessService(Connections(1, 0), "http://storage", 1), UnpackedSizes(files), settings)
+    for path in (long, "x.txt"):
+        stored = tmp_path / "resource" / path
+        stored.parent.mkdir(parents=True, exist_ok=True)
+        stored.write_bytes(b"x")
+        os.utime(stored, (1, 1))
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        await downloads.answer("resource", scope["path"][1:], None, scope, receive, send)
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(answer), base_url="http://storage") as client:
+        assert (await client.get(f"/{long}")).content == b"x"
+        assert downloads._remembered_plan.cache_info().currsize == 0
+        assert (await client.get("/x.txt")).content == b"x"
+        assert downloads._remembered_plan.cache_info().currsize == 1
+
+
 async def test_while_the_storage_root_is_away_clients_are_asked_to_come_again(
     distributing: Services, http: httpx.AsyncClient
 ) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.services.downloads.unpacked_sizes import UnpackedSizes
 from open_workshop_storage.services.storage.files import Facts, StoredFile
 from open_workshop_storage.services.storage.local import LocalFiles
@@ -95,3 +97,26 @@ async def test_a_file_that_went_away_has_no_size(stored: Path, files: CountingFi
     found = await files.find("archive", "x.zip")
     stored.unlink()
     assert await sizes.get(found) is None
+
+
+async def test_long_names_take_no_more_memory_than_short_ones(files: CountingFiles, sizes: UnpackedSizes) -> None:
+    tracemalloc.start()
+    for number in range(200):
+        name = f"archive/{number:\U0001f600>4000}"
+        long = StoredFile(name, StorageType.ARCHIVE, 1, 1, (number,), None)
+        assert await sizes.get(long) is None
+    remembered, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert remembered < 1_000_000
+
+
+@pytest.mark.parametrize("returned", [10**4000, -1, "1", None], ids=["huge", "negative", "text", "nothing"])
+async def test_what_no_size_can_be_is_not_believed(
+    returned: object, stored: Path, files: CountingFiles, sizes: UnpackedSizes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def call(*arguments: object, **options: object) -> object:
+        return returned
+
+    stored.write_bytes(zip_of({"a": b"x"}))
+    monkeypatch.setattr(sizes._children, "call", call)
+    assert await sizes.get(await files.find("archive", "x.zip")) is None

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import socket
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from io import BytesIO
@@ -369,3 +370,20 @@ async def test_redis_that_does_not_answer_is_done_without(worker: Any, put: Put)
             blurhashes, _ = worker(redis)
             [item] = await blurhashes.compute(["/download/resource/x.webp"])
     assert item.blurhash is not None
+
+
+async def test_nothing_is_kept_of_addresses_that_are_too_long(worker: Any, put: Put) -> None:
+    put("resource/x.webp")
+    blurhashes, _ = worker(None)
+    padding = "x" * (16 * 1024)
+    await blurhashes.compute(["/download/resource/x.webp"])
+    tracemalloc.start()
+    for number in range(128):
+        [item] = await blurhashes.compute([f"http://h/download/resource/x.webp?{number}{padding}"])
+        assert item == NO_IMAGE
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 500_000
+    # Other characters of a name may each take up to three of an address.
+    [item] = await blurhashes.compute([f"http://h/download/resource/x.webp?{padding[100:]}"])
+    assert item != NO_IMAGE

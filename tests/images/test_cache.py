@@ -27,10 +27,10 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
 def test_the_entries_that_were_used_last_stay() -> None:
     recent = recent_blurhashes(2)
     for number in (1, 2):
-        recent[version(number)] = KNOWN
-    assert recent[version(1)] == KNOWN
-    recent[version(3)] = KNOWN
-    assert {number for number in (1, 2, 3) if version(number) in recent} == {1, 3}
+        recent[version(number).key] = KNOWN
+    assert recent[version(1).key] == KNOWN
+    recent[version(3).key] = KNOWN
+    assert {number for number in (1, 2, 3) if version(number).key in recent} == {1, 3}
 
 
 @pytest.mark.anyio

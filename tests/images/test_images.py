@@ -148,3 +148,17 @@ async def test_a_stop_that_reaches_all_processes_lets_an_image_be_finished(image
     send_signal([child], signal.SIGTERM)
     await images.blurhash(source)
     assert child in children(os.getpid())
+
+
+@pytest.mark.parametrize(
+    "returned", [["L" * 27, 1, 1], ["L" * 1000, 1, 1], [" " * 28, 1, 1], ["L" * 28, 10**4000, 1], "L" * 28, None]
+)
+async def test_what_no_blurhash_can_be_is_not_believed(
+    returned: object, images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def call(*arguments: object, **options: object) -> object:
+        return returned
+
+    monkeypatch.setattr(images._children, "call", call)
+    with pytest.raises(ImagePreparationFailed):
+        await images.blurhash(put(tmp_path, SMALL))

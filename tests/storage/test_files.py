@@ -15,7 +15,7 @@ from open_workshop_storage.core.errors import (
     PathOutsideStorage,
 )
 from open_workshop_storage.core.storage_types import StorageType
-from open_workshop_storage.services.storage.files import MOST_READ_BYTES, Facts, Files
+from open_workshop_storage.services.storage.files import MOST_READ_BYTES, Facts, Files, StoredFile
 from open_workshop_storage.services.storage.local import LocalFiles
 
 pytestmark = pytest.mark.anyio
@@ -199,3 +199,10 @@ async def test_putting_and_deleting_side_by_side_never_fails(files: Files, tmp_p
 async def test_a_store_that_is_there_is_available(files: Files) -> None:
     assert await files.is_available(for_writing=False) and await files.is_available(for_writing=True)
     assert await files.complaints() == []
+
+
+def test_a_short_key_tells_each_version_of_each_file_from_all_others() -> None:
+    names, versions = ("resource/a", f"resource/{'x' * 4000}", "resource/\udcff"), ((1, 2), (12,), ("1-2x",))
+    files = [StoredFile(name, StorageType.RESOURCE, 1, 1, version, None) for name in names for version in versions]
+    assert {len(file.key) for file in files} == {16}
+    assert len({file.key for file in files}) == len(files)

@@ -35,8 +35,10 @@ _READ_HEADERS = {
 }
 _CACHE_CONTROL_OF_PROTECTED = "private, no-cache"
 _REMEMBERED_PLANS = 4096
-# One entity tag of ours; what is remembered of a request must not be long.
+"""How many usual answers a worker remembers; all together take 14 MB at most."""
+# What is remembered must not be long: one entity tag of ours, and a name of a few folders.
 _USUAL_CHARACTERS = 100
+_USUAL_NAME_CHARACTERS = 255
 
 
 class Downloads:
@@ -105,8 +107,9 @@ class Downloads:
             OSError: It cannot be read, or became shorter while it was sent; the server then breaks the connection off.
         """
         known = requested.get(_IF_NONE_MATCH, "")
-        is_usual = scope["method"] == "GET" and requested.keys() <= {_IF_NONE_MATCH} and len(known) < _USUAL_CHARACTERS
-        if is_usual and file.modified_ns < time.time_ns():
+        is_usual = scope["method"] == "GET" and requested.keys() <= {_IF_NONE_MATCH}
+        is_short = len(known) < _USUAL_CHARACTERS and len(file.name) <= _USUAL_NAME_CHARACTERS
+        if is_usual and is_short and file.modified_ns < time.time_ns():
             plan = self._remembered_plan(file, filename, known)
         else:
             plan = self._plan(scope["method"], requested, file, filename)

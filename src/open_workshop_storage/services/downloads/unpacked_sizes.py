@@ -11,6 +11,10 @@ from open_workshop_storage.utils.processes.single_flight import SingleFlight
 from open_workshop_storage.utils.processes.threads import run_to_end
 
 _MOST_FILES = 10_000
+"""How many sizes a worker remembers; all together take 3 MB."""
+# No file system holds more; what a child returns is as untrusted as the file.
+_MOST_BYTES = 2**63
+
 _CHILDREN = 2
 _MEMORY_BYTES = 512 * 1024**2
 # The longest directory of a ZIP that is read took 8 s; most take milliseconds.
@@ -26,7 +30,7 @@ class UnpackedSizes:
 
     def __init__(self, files: Files) -> None:
         self._files = files
-        self._sizes: LRUCache[StoredFile, int | None] = LRUCache(_MOST_FILES)
+        self._sizes: LRUCache[bytes, int | None] = LRUCache(_MOST_FILES)
         self._flights: SingleFlight[StoredFile, int | None] = SingleFlight()
         self._children = PythonChildren(_CHILDREN, _MEMORY_BYTES, ())
 
@@ -36,10 +40,11 @@ class UnpackedSizes:
         Returns:
             None if the archive is encrypted, or cannot be read within the limits.
         """
+        key = file.key
         try:
-            return self._sizes[file]
+            return self._sizes[key]
         except KeyError:
-            size = self._sizes[file] = await self._flights.run(file, lambda: self._find_out(file))
+            size = self._sizes[key] = await self._flights.run(file, lambda: self._find_out(file))
             return size
 
     async def aclose(self) -> None:
@@ -58,4 +63,4 @@ class UnpackedSizes:
                     )
         except (ChildFailed, OSError):
             return None
-        return size if isinstance(size, int) else None
+        return size if isinstance(size, int) and 0 <= size < _MOST_BYTES else None

@@ -27,6 +27,9 @@ from open_workshop_storage.utils.processes.single_flight import SingleFlight
 
 _DOWNLOAD_PATH = re.compile(r"/?download/([^/]+)/(.+)", re.DOTALL)
 _NOWHERE: Address = ("", "")
+# A name of 4095 bytes, all of it encoded, and a host. `urlsplit` keeps the last 128 URLs, however long they are; so
+# they take 17 MB at most.
+_MAX_URL_CHARACTERS = 16 * 1024
 
 
 class Blurhashes:
@@ -64,7 +67,7 @@ class Blurhashes:
         found = await self._files.find_all(set(addresses.values()))
         files = {address: file for address, file in found.items() if file.mod_id is None}
         wanted = set(files.values())
-        known = {file: blurhash for file in wanted if (blurhash := self._recent.get(file)) is not None}
+        known = {file: blurhash for file in wanted if (blurhash := self._recent.get(file.key)) is not None}
         BLURHASHES.add(len(known), {"source": "memory"})
         if len(known) < len(wanted):
             known |= await self._obtain(wanted - known.keys())
@@ -94,7 +97,7 @@ class Blurhashes:
         return {file: task.result() for file, task in tasks.items()}
 
     async def _compute(self, file: StoredFile) -> Blurhash:
-        blurhash = self._recent.get(file)
+        blurhash = self._recent.get(file.key)
         if blurhash is None:
             try:
                 async with self._files.local_copy(file) as path:
@@ -107,7 +110,7 @@ class Blurhashes:
     def _remember(self, file: StoredFile, blurhash: Blurhash) -> None:
         # With `BLURHASH_CACHE_SIZE = 0` there is no room for any.
         with suppress(ValueError):
-            self._recent[file] = blurhash
+            self._recent[file.key] = blurhash
 
 
 def _addresses(urls: Collection[str]) -> dict[str, Address]:
@@ -116,6 +119,8 @@ def _addresses(urls: Collection[str]) -> dict[str, Address]:
 
 def _type_and_path(url: str) -> Address | None:
     """Return the storage type and the path that a download address names, if it is one."""
+    if len(url) > _MAX_URL_CHARACTERS:
+        return None
     try:
         path = unquote(urlsplit(url).path, errors="strict")
     except ValueError:

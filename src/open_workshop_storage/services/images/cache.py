@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import math
 import time
 from collections.abc import Collection, Mapping
@@ -38,10 +37,13 @@ NO_IMAGE = Blurhash(None, None, None)
 """A file that is no image. It is remembered for a minute only."""
 
 
-def recent_blurhashes(size: int) -> TLRUCache[StoredFile, Blurhash]:
-    """Return a memory of so many entries that keeps what was used last; one of none raises ValueError."""
+def recent_blurhashes(size: int) -> TLRUCache[bytes, Blurhash]:
+    """Return a memory, by files' keys, of so many entries that keeps what was used last; one of none raises ValueError.
 
-    def expires(file: StoredFile, blurhash: Blurhash, now: float) -> float:
+    An entry takes 500 bytes at most.
+    """
+
+    def expires(key: bytes, blurhash: Blurhash, now: float) -> float:
         return now + _NEGATIVE_SECONDS if blurhash == NO_IMAGE else math.inf
 
     return TLRUCache(size, expires, time.monotonic)
@@ -83,8 +85,7 @@ class SharedBlurhashes:
             pass
 
     def _key(self, file: StoredFile) -> str:
-        content = f"{file.name}\0{file.tag}".encode(errors="surrogateescape")
-        return f"{self._prefix}:blurhash:{hashlib.blake2b(content, digest_size=16).hexdigest()}"
+        return f"{self._prefix}:blurhash:{file.key.hex()}"
 
 
 def _written(blurhash: Blurhash) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,6 +20,10 @@ from open_workshop_storage.utils.processes.python_children import ChildFailed, P
 from open_workshop_storage.utils.processes.threads import run_to_end
 
 _logger = logging.getLogger(__name__)
+
+# What a BlurHash of 4×3 components looks like, and pixels that no image has on a side.
+_BLURHASH = re.compile(r"[0-9A-Za-z#$%*+,.:;=?@[\]^_{|}~-]{28}")
+_NO_SIDE = 2**31
 
 # The largest images that `utils/images/decoding.py` opens took 2.4 GB: 88 megapixels with transparency and a profile.
 _MEMORY_BYTES = 3 * 1024**3
@@ -80,8 +85,10 @@ class Images:
         with _errors(), ExitStack() as files:
             reader = await run_to_end(lambda: files.enter_context(path.open("rb")))
             match await self._call(pictures.blurhash, reader):
-                case [str(blurhash), int(width), int(height)]:
-                    return blurhash, width, height
+                # It is kept, and what a child returns is as untrusted as the image.
+                case [str(blurhash), int(width), int(height)] if _BLURHASH.fullmatch(blurhash):
+                    if 0 < min(width, height) <= max(width, height) < _NO_SIDE:
+                        return blurhash, width, height
             raise ChildFailed("what is no BlurHash")
 
     async def aclose(self) -> None:

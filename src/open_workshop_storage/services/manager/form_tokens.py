@@ -21,7 +21,7 @@ _DIGEST = "sha256"
 _FEWEST_WAITING = 4
 # 2 ** 11 steps of bcrypt take some 150 ms.
 _COST_OF_ALL_WAITING = 11
-# At 1,000 wrong tokens a second, a token is remembered for 16 seconds. They take some 5 MB.
+# At 1,000 wrong tokens a second, a token is remembered for 16 seconds. Both memories take 6 MB.
 _MOST_REMEMBERED = 16_384
 # Below this, a check takes less CPU time than the request that it belongs to, or little more.
 _NOTICEABLE_COST = 6

@@ -5,6 +5,7 @@ Permanent files are looked up, opened, placed and removed here only, and known e
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -43,6 +44,12 @@ class StoredFile(NamedTuple):
     def tag(self) -> str:
         """The version as text, fit for an entity tag."""
         return "-".join(part if isinstance(part, str) else f"{part:x}" for part in self.version)
+
+    @property
+    def key(self) -> bytes:
+        """16 bytes for this version in place of all that is known of it, for caches, whose keys must be small."""
+        content = f"{self.name}\0{self.tag}".encode(errors="surrogateescape")
+        return hashlib.blake2b(content, digest_size=16).digest()
 
 
 class Facts(NamedTuple):
