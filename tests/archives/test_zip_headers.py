@@ -15,6 +15,15 @@ from tests.support.archives import SMALL_MOD, seven_zip_of, tar_of, zip_of
 SECRET = Entry(b"secret", TEXT, flags=ENCRYPTED)
 
 
+def is_refused(sent: bytes) -> bool:
+    """Tell whether the bytes are refused for what their first entry is."""
+    try:
+        refuse_encrypted_start(sent)
+    except EncryptedData:
+        return True
+    return False
+
+
 @pytest.mark.parametrize(
     "sent",
     [
@@ -25,8 +34,7 @@ SECRET = Entry(b"secret", TEXT, flags=ENCRYPTED)
     ],
 )
 def test_a_zip_whose_first_file_is_encrypted_is_refused_without_its_end(sent: bytes) -> None:
-    with pytest.raises(EncryptedData):
-        refuse_encrypted_start(sent[: sent.index(b"PK\1\2")])
+    assert is_refused(sent[: sent.index(b"PK\1\2")])
 
 
 @pytest.mark.parametrize(
@@ -44,4 +52,4 @@ def test_a_zip_whose_first_file_is_encrypted_is_refused_without_its_end(sent: by
     ],
 )
 def test_a_file_is_not_judged_beyond_its_first_entry(sent: bytes) -> None:
-    refuse_encrypted_start(sent)
+    assert not is_refused(sent)

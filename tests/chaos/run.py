@@ -138,7 +138,7 @@ def _summary(services: Services, transfers: list[Transfer], timeline: Timeline) 
     counts = ", ".join(f"{count} {end}" for end, count in Counter(ends.values()).most_common())
     requests = sum(transfer.requests for transfer in transfers)
     log = services.servers["loader"].output()
-    taken = log.count("taken up at") - sum(transfer.planned.way != "upload" for transfer in transfers)
+    taken = log.count("taken at") - sum(transfer.planned.way != "upload" for transfer in transfers)
     return (
         f"{len(transfers)} transfers in {timeline.now:.0f} seconds: {requests} requests, {taken} take-overs, "
         f"{len(callbacks)} callbacks of {len(ends)} ends ({counts})"

@@ -14,4 +14,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_whatever_dies_each_transfer_ends_once_and_nothing_is_left(tmp_path: Path) -> None:
-    print(await run(make_plan(random.randrange(10**6), SHORT), tmp_path))
+    plan = make_plan(random.randrange(10**6), SHORT)
+    summary = await run(plan, tmp_path)
+    assert summary.startswith(f"{len(plan.transfers)} transfers")
+    print(summary)

@@ -159,7 +159,10 @@ def test_every_claim_of_a_callback_is_written_about() -> None:
 def test_callbacks_are_as_their_schema_says(example: dict[str, object], stage: Stage) -> None:
     claims = parse_claims({"job_id": JOB.job_id, "mod_id": 7, "callback_context": {"user": 3}, **example})
     ended = job(claims=claims, stage=stage, reason="corrupt_archive")
-    CallbackClaims.model_validate_json(json.dumps(callback_of(ended).claims | CLAIMS_OF_THE_TOKEN), strict=True)
+    sent = json.dumps(callback_of(ended).claims | CLAIMS_OF_THE_TOKEN)
+    read = CallbackClaims.model_validate_json(sent, strict=True)
+    expected = ("success", "") if stage is Stage.PACKED else ("error", "corrupt_archive")
+    assert (read.job_id, read.status, read.reason) == (JOB.job_id, *expected)
 
 
 def test_every_claim_of_a_transfer_token_is_written_about_and_understood() -> None:

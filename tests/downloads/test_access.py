@@ -89,6 +89,13 @@ def remembering_access(url: str, connections: Connections) -> AccessService:
     return AccessService(connections, url, 0.5, ttl_seconds=3600)
 
 
+async def refusal(access: AccessService) -> tuple[type[StorageError], int, str]:
+    """Return the error that a check ends in, with its status and its message."""
+    with pytest.raises(StorageError) as raised:
+        await access.check("1", {})
+    return type(raised.value), raised.value.status, raised.value.message
+
+
 async def test_the_question_names_the_mod_and_carries_nothing_of_the_client_but_two_raw_cookies(
     service: Service, access: AccessService
 ) -> None:
@@ -127,9 +134,7 @@ async def test_a_no_is_passed_on_with_its_reason(
     body: object, reason: str, service: Service, access: AccessService
 ) -> None:
     service.answers = [answer("200 OK", body)]
-    with pytest.raises(AccessDenied) as raised:
-        await access.check("1", {})
-    assert (raised.value.status, raised.value.message) == (403, reason)
+    assert await refusal(access) == (AccessDenied, 403, reason)
 
 
 @pytest.mark.parametrize(
@@ -155,26 +160,20 @@ async def test_an_error_is_passed_on_with_its_message_for_people(
     body: object, message: str, service: Service, access: AccessService
 ) -> None:
     service.answers = [answer("404 Not Found", body)]
-    with pytest.raises(AccessServiceRefused) as raised:
-        await access.check("1", {})
-    assert (raised.value.status, raised.value.message) == (404, message)
+    assert await refusal(access) == (AccessServiceRefused, 404, message)
 
 
 @pytest.mark.parametrize("status", ["401 Unauthorized", "429 Too Many Requests", "500 Oops", "599 Odd"])
 async def test_errors_of_any_kind_keep_their_status(status: str, service: Service, access: AccessService) -> None:
     service.answers = [answer(status, {"detail": "Why"})]
-    with pytest.raises(AccessServiceRefused) as raised:
-        await access.check("1", {})
-    assert (raised.value.status, raised.value.message) == (int(status[:3]), "Why")
+    assert await refusal(access) == (AccessServiceRefused, int(status[:3]), "Why")
 
 
 async def test_an_error_whose_page_is_too_long_to_read_keeps_its_status(
     service: Service, access: AccessService
 ) -> None:
     service.answers = [answer("500 Oops", b"<html>" + b"x" * 100_000)]
-    with pytest.raises(AccessServiceRefused) as raised:
-        await access.check("1", {})
-    assert (raised.value.status, raised.value.message) == (500, "Internal Server Error")
+    assert await refusal(access) == (AccessServiceRefused, 500, "Internal Server Error")
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,7 @@ async def test_no_decoder_outlives_a_worker_that_is_killed(
     # It cannot notice anything by itself now, like one that is caught in an endless loop.
     send_signal([child], signal.SIGSTOP)
     workers = set(distributor.workers()) - {child}
+    assert workers and is_running(child)
     send_signal(workers, signal.SIGKILL)
     await eventually(lambda: not is_running(child))
 
@@ -67,5 +68,6 @@ async def test_no_decoder_outlives_a_service_that_is_stopped(
     services.stored("resource/picture.png", picture())
     await http.post(f"{services.distributor}/blurhashes", json={"paths": ["/download/resource/picture.png"]})
     (child,) = python_children(distributor.process.pid)
+    assert is_running(child)
     distributor.process.terminate()
     await eventually(lambda: not is_running(child))

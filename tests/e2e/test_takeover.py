@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from traceback import format_exception
 from typing import Any
 
 import pytest
@@ -54,6 +55,5 @@ def outcomes(started: ServiceStarter, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.mark.parametrize("scenario", [scenario.__name__ for scenario in SCENARIOS])
 def test_no_transfer_is_lost_when(scenario: str, outcomes: Outcomes, started: ServiceStarter) -> None:
-    outcome = outcomes[scenario]
-    if outcome is not None:
-        raise outcome
+    failure = outcomes[scenario]
+    assert failure is None, "".join(format_exception(failure))
