@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from open_workshop_storage.core.claims import JOB_ID
+from open_workshop_storage.core.job import Stage
 
 JobId = Annotated[str, Field(pattern=f"^{JOB_ID.pattern}$", description="The transfer's name.")]
 Kind = Annotated[Literal["archive", "img"], Field(description="What is transferred.")]
@@ -110,18 +111,7 @@ class ProgressMessage(BaseModel):
     bytes: Annotated[int, Field(description="Bytes received.")]
     total: Annotated[int | None, Field(description="Bytes expected; null if unknown.")]
     status: Status
-    stage: Literal[
-        "pending",
-        "uploading",
-        "uploaded",
-        "downloading",
-        "downloaded",
-        "extracting",
-        "repacking",
-        "processing",
-        "packed",
-        "error",
-    ]
+    stage: Annotated[str, Field(json_schema_extra={"enum": [*Stage]})]
     percent: Annotated[
         float | None, Field(ge=0, le=100, description="While `extracting` and `repacking`; otherwise null.")
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import partial
 from typing import NamedTuple
 
 PATIENCE_SECONDS = 5.0
@@ -32,19 +33,11 @@ class Finding(NamedTuple):
     text: str
 
 
-def ok(subject: str, text: str) -> Finding:
-    """Return a finding that needs no action."""
-    return Finding(Verdict.OK, subject, text)
-
-
-def warning(subject: str, text: str) -> Finding:
-    """Return a finding that does not keep the services from working."""
-    return Finding(Verdict.WARNING, subject, text)
-
-
-def fault(subject: str, text: str) -> Finding:
-    """Return a finding that keeps something from working."""
-    return Finding(Verdict.FAULT, subject, text)
+ok = partial(Finding, Verdict.OK)
+warning = partial(Finding, Verdict.WARNING)
+"""It does not keep the services from working."""
+fault = partial(Finding, Verdict.FAULT)
+"""It keeps something from working."""
 
 
 def reason_of(error: Exception) -> str:

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from open_workshop_storage.core import errors
@@ -42,28 +42,18 @@ _PATIENCE_SECONDS = 0.6
 _POLL_SECONDS = 0.02
 
 
+@dataclass(eq=False)
 class ResumableUploads:
     """Receives files in several requests, and packs them as other uploads when they are whole."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        store: JobStore,
-        workspaces: Workspaces,
-        runs: Runs,
-        lifetime: Lifetime,
-        slots: Slots,
-        stages: Stages,
-        tasks: Tasks,
-    ) -> None:
-        self._settings = settings
-        self._store = store
-        self._workspaces = workspaces
-        self._runs = runs
-        self._lifetime = lifetime
-        self._slots = slots
-        self._stages = stages
-        self._tasks = tasks
+    _settings: Settings
+    _store: JobStore
+    _workspaces: Workspaces
+    _runs: Runs
+    _lifetime: Lifetime
+    _slots: Slots
+    _stages: Stages
+    _tasks: Tasks
 
     async def create(
         self, claims: TransferClaims, file_name: str, length: int | None, metadata: str | None, *, is_expired: bool

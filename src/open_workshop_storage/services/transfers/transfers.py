@@ -7,6 +7,7 @@ import logging
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from open_workshop_storage.core import errors
@@ -39,32 +40,20 @@ _logger = logging.getLogger(__name__)
 _SOURCE = "source"
 
 
+@dataclass(eq=False)
 class Transfers:
     """Uploads and URL transfers."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        store: JobStore,
-        runs: Runs,
-        lifetime: Lifetime,
-        slots: Slots,
-        stages: Stages,
-        fetcher: Fetcher,
-        moves: Moves,
-        resumable: ResumableUploads,
-        tasks: Tasks,
-    ) -> None:
-        self._settings = settings
-        self._store = store
-        self._runs = runs
-        self._lifetime = lifetime
-        self._slots = slots
-        self._stages = stages
-        self._fetcher = fetcher
-        self._moves = moves
-        self._resumable = resumable
-        self._tasks = tasks
+    _settings: Settings
+    _store: JobStore
+    _runs: Runs
+    _lifetime: Lifetime
+    _slots: Slots
+    _stages: Stages
+    _fetcher: Fetcher
+    _moves: Moves
+    _resumable: ResumableUploads
+    _tasks: Tasks
 
     async def start(self, claims: TransferClaims) -> str:
         """Queue a URL transfer for any worker; return `started`, or the status of the job that the token began.

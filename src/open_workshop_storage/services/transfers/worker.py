@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from open_workshop_storage.core.errors import ServiceUnavailable
 from open_workshop_storage.core.job import Job
@@ -27,28 +28,18 @@ _POLL_SECONDS = 1.0
 _RENEWALS_SECONDS = 2 * RENEW_SECONDS
 
 
+@dataclass(eq=False)
 class Worker:
     """Takes jobs that wait, renews what this process holds, delivers callbacks and cleans up."""
 
-    def __init__(
-        self,
-        store: JobStore,
-        transfers: Transfers,
-        runs: Runs,
-        lifetime: Lifetime,
-        slots: Slots,
-        callbacks: Callbacks,
-        cleanup: Cleanup,
-        tasks: Tasks,
-    ) -> None:
-        self._store = store
-        self._transfers = transfers
-        self._runs = runs
-        self._lifetime = lifetime
-        self._slots = slots
-        self._callbacks = callbacks
-        self._cleanup = cleanup
-        self._tasks = tasks
+    _store: JobStore
+    _transfers: Transfers
+    _runs: Runs
+    _lifetime: Lifetime
+    _slots: Slots
+    _callbacks: Callbacks
+    _cleanup: Cleanup
+    _tasks: Tasks
 
     async def run(self) -> None:
         """Work until cancelled."""
