@@ -61,7 +61,7 @@ def zip_from(entries: Sequence[Entry], count: int | None = None, disk: int = 0, 
         disk: The number of the piece that the end record says it is in.
         directory_shift: Added to where the end record says that the directory is.
     """
-    body, directory = b"", b""
+    body, directory = bytearray(), bytearray()
     for entry in entries:
         body += entry.before
         directory += _central(entry, len(body))
@@ -69,7 +69,7 @@ def zip_from(entries: Sequence[Entry], count: int | None = None, disk: int = 0, 
             body += local_header(entry) + entry.packed() + entry.after
     told = len(entries) if count is None else count
     end = struct.pack("<4sHHHHIIH", b"PK\5\6", disk, disk, told, told, len(directory), len(body) + directory_shift, 0)
-    return body + directory + end
+    return bytes(body + directory + end)
 
 
 def local_header(entry: Entry) -> bytes:

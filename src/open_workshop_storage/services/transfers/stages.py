@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
 
 from open_workshop_storage.core.claims import TransferKind
 from open_workshop_storage.core.facts import Advanced, Fact, Packed, Unpacked
@@ -21,16 +20,6 @@ from open_workshop_storage.services.transfers.tasks import Tasks
 from open_workshop_storage.utils.archives.kinds import Kind
 from open_workshop_storage.utils.archives.zip_headers import refuse_encrypted_start
 from open_workshop_storage.utils.processes.threads import run_to_end
-
-
-class Listener(Protocol):
-    """Hears how far a repack is. A `JobRun` is one."""
-
-    async def stage(self, stage: Stage, *facts: Fact) -> None:
-        """A stage begins."""
-
-    def progress(self, fact: Fact) -> None:
-        """Something has been done in it."""
 
 
 class Stages:
@@ -88,38 +77,35 @@ class Stages:
         """
         async with self._slots.in_turn(Slot.REPACK, folder.name):
             inspection = await self._archives.inspect(source, file_name, self._max_unpacked_bytes)
-            return await self._repack(source, inspection, folder, file_name, level, _Deaf())
+            return await self._repack(source, inspection, folder, file_name, level, None)
 
     async def _repack(
-        self, source: Path, inspection: Inspection, folder: Path, file_name: str, level: int, listener: Listener
+        self, source: Path, inspection: Inspection, folder: Path, file_name: str, level: int, run: JobRun | None
     ) -> Packed:
+        """Extract and pack.
+
+        Args:
+            run: Hears how far it is, if there is one.
+        """
+
+        async def enter(stage: Stage, *facts: Fact) -> None:
+            if run is not None:
+                await run.stage(stage, *facts)
+
+        def advance(percent: float) -> None:
+            if run is not None:
+                run.progress(Advanced(percent))
+
         extracted, packed = folder / "extracted", folder / "packed.zip"
         if inspection.kind is not Kind.PLAIN:
-            await listener.stage(Stage.EXTRACTING)
+            await enter(Stage.EXTRACTING)
         try:
             unpacked = await self._archives.extract(
-                source,
-                inspection,
-                extracted,
-                file_name,
-                self._max_unpacked_bytes,
-                lambda percent: listener.progress(Advanced(percent)),
+                source, inspection, extracted, file_name, self._max_unpacked_bytes, advance
             )
-            await listener.stage(Stage.REPACKING, Unpacked(unpacked))
-            size = await self._archives.pack(
-                extracted, packed, level, lambda percent: listener.progress(Advanced(percent))
-            )
+            await enter(Stage.REPACKING, Unpacked(unpacked))
+            size = await self._archives.pack(extracted, packed, level, advance)
         finally:
             # What is left of it when the worker dies goes with the job's folder.
             self._tasks.start(discard(extracted))
         return Packed(packed.relative_to(folder.parent).as_posix(), size, unpacked)
-
-
-class _Deaf:
-    """Listens to nothing."""
-
-    async def stage(self, stage: Stage, *facts: Fact) -> None:
-        pass
-
-    def progress(self, fact: Fact) -> None:
-        pass
