@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -18,6 +19,9 @@ WAYS: list[dict[str, Any]] = [
     {"restart_marker_rows": 1},
     {"progressive": True, "restart_marker_blocks": 3},
 ]
+
+
+RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 
 
 def named(options: dict[str, Any]) -> str:
@@ -47,9 +51,55 @@ def test_a_picture_that_is_cut_in_the_middle_is_refused(
 ) -> None:
     whole = saved(quarters().resize((640, 480)), "JPEG", quality=95, **options) if plain else noise(**options)
     start = layout_start(whole)
-    for part in (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 0.97):
+    for part in (0.0, 0.1, 0.3, 0.5, 0.7, 0.9):
         with pytest.raises(NotAnImageError):
             normalised(whole[: start + int((len(whole) - 10 - start) * part)])
+
+
+@pytest.mark.parametrize("options", WAYS, ids=named)
+def test_a_picture_that_lost_a_few_last_bytes_is_shown(options: dict[str, Any], normalised: Normalised) -> None:
+    whole = saved(quarters().resize((320, 240)), "JPEG", quality=95, **options)
+    for lost in (3, 4, 6):
+        assert normalised(whole[:-lost]).size == (320, 240)
+
+
+@pytest.mark.parametrize(
+    ("size", "units", "shown"),
+    [
+        ((160, 160), 1, True),
+        ((160, 160), 17, True),
+        ((160, 160), 18, False),
+        ((160, 160), 21, False),
+        ((160, 640), 19, True),
+        ((160, 640), 20, False),
+        ((160, 640), 21, False),
+        ((16, 16), 1, False),
+    ],
+)
+def test_less_than_the_last_row_and_a_twentieth_of_a_picture_may_be_missing(
+    size: tuple[int, int], units: int, shown: bool, normalised: Normalised
+) -> None:
+    content = saved(Image.effect_noise(size, 60), "JPEG", restart_marker_blocks=1)
+    cut = content[: markers(content)[-units]]
+    if shown:
+        assert normalised(cut).size == size
+    else:
+        with pytest.raises(NotAnImageError):
+            normalised(cut)
+
+
+@pytest.mark.parametrize("rows", range(8, 16))
+def test_a_picture_without_its_last_row_is_refused_whatever_marker_stood_before_it(
+    rows: int, normalised: Normalised
+) -> None:
+    content = saved(Image.effect_noise((320, rows * 8), 60), "JPEG", restart_marker_rows=1)
+    with pytest.raises(NotAnImageError):
+        normalised(content[: markers(content)[-1]])
+
+
+def markers(content: bytes) -> list[int]:
+    """Return where the restart markers are."""
+    return [match.start() for match in RESTART.finditer(content, layout_start(content))]
 
 
 def layout_start(content: bytes) -> int:
