@@ -57,7 +57,7 @@ ELSEWHERE = {
     "utils/archives/decompression.py": "archives/test_archives.py",
     "utils/archives/names.py": "archives/test_refused_archives.py",
     "utils/archives/padding.py": "archives/test_refused_archives.py",
-    "utils/archives/pieces.py": "archives/test_archives.py",
+    "utils/archives/split_archives.py": "archives/test_archives.py",
     "utils/archives/zip_rewriting.py": "archives/test_kept_zips.py",
     "utils/archives/tar.py": "archives/test_refused_archives.py",
     # Seen in what it does for its callers.

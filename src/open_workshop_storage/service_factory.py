@@ -12,7 +12,7 @@ from fastapi import APIRouter, FastAPI
 from starlette.middleware import Middleware
 
 from open_workshop_storage import __version__
-from open_workshop_storage.api.browsers import BrowserMiddleware
+from open_workshop_storage.api.common_headers import CommonHeaders
 from open_workshop_storage.api.documents import webhooks
 from open_workshop_storage.api.documents.messages import CallbackClaims, ProgressMessage, TransferTokenClaims
 from open_workshop_storage.api.documents.openapi import ABOUT_ANSWERS, LICENCE, DocumentedApp, operation_id
@@ -84,7 +84,7 @@ def create_app(service: Service) -> FastAPI:
         middleware=[
             Middleware(SettingsMiddleware),
             *service.protocols,
-            Middleware(BrowserMiddleware),
+            Middleware(CommonHeaders),
             Middleware(FailureMiddleware),
             Middleware(HeaderLimit),
             *service.shortcuts,

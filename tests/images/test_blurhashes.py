@@ -22,8 +22,8 @@ from redis.backoff import NoBackoff
 
 from open_workshop_storage.api.documents.blurhashes import MAX_PATHS
 from open_workshop_storage.api.routes.blurhashes import router
+from open_workshop_storage.services.images.blurhash_cache import NO_IMAGE
 from open_workshop_storage.services.images.blurhashes import Blurhashes
-from open_workshop_storage.services.images.cache import NO_IMAGE
 from open_workshop_storage.services.images.images import Images
 from open_workshop_storage.services.storage.local import LocalFiles
 from tests.support.configs import Secrets

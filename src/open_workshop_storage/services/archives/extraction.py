@@ -26,7 +26,7 @@ from open_workshop_storage.utils.archives.tar import unpack_tar
 from open_workshop_storage.utils.archives.tree import settle_tree, size_of_tree
 from open_workshop_storage.utils.archives.zip_rewriting import rewrite_zip
 from open_workshop_storage.utils.files.durable_files import Stopped
-from open_workshop_storage.utils.processes.groups import run_beside, watched
+from open_workshop_storage.utils.processes.task_groups import run_beside, watched
 from open_workshop_storage.utils.processes.threads import run_to_end, run_until_stopped
 
 _COPY_BYTES = 1024 * 1024

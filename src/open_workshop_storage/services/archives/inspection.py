@@ -17,9 +17,9 @@ from open_workshop_storage.utils.archives.entries import Entries, ratio_limit
 from open_workshop_storage.utils.archives.kinds import COMPRESSED, HEAD_BYTES, Kind, kind_of
 from open_workshop_storage.utils.archives.listing import Listing
 from open_workshop_storage.utils.archives.padding import refuse_archive_in_tail
-from open_workshop_storage.utils.archives.pieces import refuse_piece
 from open_workshop_storage.utils.archives.rar4_headers import inspect_rar4
 from open_workshop_storage.utils.archives.seven_zip import READ_SWITCHES, TYPE_SWITCHES, SevenZip
+from open_workshop_storage.utils.archives.split_archives import refuse_piece
 from open_workshop_storage.utils.archives.streams import compare_size
 from open_workshop_storage.utils.archives.tar import inspect_tar
 from open_workshop_storage.utils.archives.zip_headers import inspect_zip

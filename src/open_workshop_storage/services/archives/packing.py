@@ -14,7 +14,7 @@ from open_workshop_storage.services.archives.errors import as_storage_errors
 from open_workshop_storage.services.storage.disk import require_space
 from open_workshop_storage.utils.archives.seven_zip import SevenZip
 from open_workshop_storage.utils.files.durable_files import sync
-from open_workshop_storage.utils.processes.groups import run_beside, watched
+from open_workshop_storage.utils.processes.task_groups import run_beside, watched
 from open_workshop_storage.utils.processes.threads import run_to_end
 
 _WRITE_BACK_SECONDS = 0.5

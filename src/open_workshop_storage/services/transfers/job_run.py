@@ -19,7 +19,7 @@ from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.observability.metrics import BYTES, STAGE_DURATION, TRANSFERS
 from open_workshop_storage.observability.tracing import StageSpans
 from open_workshop_storage.utils.files.durable_files import sync
-from open_workshop_storage.utils.processes.groups import without_group
+from open_workshop_storage.utils.processes.task_groups import without_group
 from open_workshop_storage.utils.processes.threads import run_to_end
 
 _logger = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from typing import BinaryIO
 from open_workshop_storage.utils.archives.faults import CorruptData, CutOff
 from open_workshop_storage.utils.archives.seven_zip import SevenZip
 from open_workshop_storage.utils.files.durable_files import Stopped
-from open_workshop_storage.utils.processes.groups import without_group
+from open_workshop_storage.utils.processes.task_groups import without_group
 from open_workshop_storage.utils.processes.threads import run_until_stopped
 
 _BLOCK_BYTES = 1024 * 1024

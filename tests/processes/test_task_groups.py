@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from open_workshop_storage.utils.processes.groups import without_group
+from open_workshop_storage.utils.processes.task_groups import without_group
 
 pytestmark = pytest.mark.anyio
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from open_workshop_storage.api.browsers import COMMON_HEADERS
+from open_workshop_storage.api.common_headers import COMMON_HEADERS
 from tests.support.servers import PROJECT
 
 EXPOSED = COMMON_HEADERS["Access-Control-Expose-Headers"]

@@ -1,4 +1,4 @@
-"""Headers that every answer has for browsers.
+"""Headers that every answer has, for browsers, and the answer to OPTIONS (CORS).
 
 Scripts of any origin may read answers (docs/API.md, "Answers"; Fetch standard, CORS protocol). Browsers must not guess
 another content type (Fetch standard, `X-Content-Type-Options`), and must not send addresses, which may contain tokens,
@@ -35,7 +35,7 @@ _PREFLIGHT_HEADERS = {
 }
 
 
-class BrowserMiddleware:
+class CommonHeaders:
     """Lets scripts of any origin use the services, without credentials, and adds the common headers to every answer.
 
     Starlette's own middleware refuses preflights with 400 and adds nothing where a request names no origin.

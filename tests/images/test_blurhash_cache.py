@@ -8,7 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from open_workshop_storage.core.storage_types import StorageType
-from open_workshop_storage.services.images.cache import NO_IMAGE, Blurhash, SharedBlurhashes, recent_blurhashes
+from open_workshop_storage.services.images.blurhash_cache import NO_IMAGE, Blurhash, SharedBlurhashes, recent_blurhashes
 from open_workshop_storage.services.storage.files import StoredFile
 
 KNOWN = Blurhash("LEHV6nWB2yk8", 12, 34)
