@@ -138,6 +138,13 @@ async def test_a_length_that_was_told_cannot_change(tus: TusUpload) -> None:
     assert (await tus.head()).headers["upload-length"] == "10"
 
 
+async def test_asking_again_without_a_length_gives_the_upload_whose_length_came_later(tus: TusUpload) -> None:
+    await tus.create(None)
+    assert (await tus.patch(0, b"abc", **{"Upload-Length": "10"})).status_code == 204
+    again = await tus.create(None)
+    assert (again.status_code, again.headers["upload-offset"]) == (201, "3")
+
+
 async def test_an_empty_upload_is_an_empty_file(services: Services, ticket: Ticket, tus: TusUpload) -> None:
     created = await tus.create(0, name="nothing.txt")
     assert created.status_code == 201
@@ -216,6 +223,14 @@ async def test_more_than_the_length_is_refused_and_the_upload_lives_on(ticket: T
     await tus.create(10)
     refused = await tus.patch(0, b"a" * 11)
     assert 400 <= refused.status_code < 500 and refused.status_code not in (409, 423)
+
+
+async def test_after_the_end_only_an_empty_request_is_taken(tus: TusUpload) -> None:
+    sent = zip_of(SMALL_MOD)
+    await tus.create(len(sent), sent)
+    assert (await tus.patch(len(sent), b"")).status_code == 204
+    more = await tus.patch(len(sent), b"abc")
+    assert (more.status_code, more.text) == (400, "More bytes than the upload has")
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha1"])
@@ -336,6 +351,17 @@ async def test_a_plain_upload_does_not_disturb_a_paused_one(
 async def test_a_length_over_the_limit_is_refused_at_the_creation(services: Services, http: httpx.AsyncClient) -> None:
     ticket, tus = upload_of(services, http, max_bytes=100)
     refused = await tus.create(101)
+    assert (refused.status_code, refused.text) == (413, "File too large")
+    (callback,) = services.manager.wait_for_callbacks(ticket.job_id)
+    assert callback.claims["reason"] == "size_limit"
+
+
+async def test_a_later_length_over_the_limit_is_refused_before_the_bytes_come(
+    services: Services, http: httpx.AsyncClient
+) -> None:
+    ticket, tus = upload_of(services, http, max_bytes=100)
+    await tus.create(None)
+    refused = await tus.patch(0, b"abc", **{"Upload-Length": "101"})
     assert (refused.status_code, refused.text) == (413, "File too large")
     (callback,) = services.manager.wait_for_callbacks(ticket.job_id)
     assert callback.claims["reason"] == "size_limit"

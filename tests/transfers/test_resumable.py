@@ -12,6 +12,7 @@ from open_workshop_storage.core.claims import TransferClaims
 from open_workshop_storage.core.errors import (
     AccessDenied,
     ServiceUnavailable,
+    UploadFinished,
     UploadGone,
     UploadStalled,
     UploadTaken,
@@ -19,7 +20,7 @@ from open_workshop_storage.core.errors import (
 from open_workshop_storage.core.facts import Continued
 from open_workshop_storage.core.job import Inner, Job, Stage
 from open_workshop_storage.core.resumable import Part, Resumable
-from open_workshop_storage.core.store import StaleJobError
+from open_workshop_storage.core.store import Slot, StaleJobError
 from open_workshop_storage.services.intake.pieces import UploadRequest
 from tests.support.archives import SMALL_MOD, zip_of
 from tests.support.transfers import Bench, bench, eventually, pieces
@@ -93,7 +94,7 @@ async def test_a_worker_that_died_before_it_wrote_anything_leaves_nothing_to_mis
         await begun(parts)
         paused = await sent(parts, 0, MOD[:50])
         assert paused.resumable is not None
-        resumable = Resumable(parts=(*paused.resumable.parts, Part(file="dead/part")), sealed=True)
+        resumable = Resumable(parts=(*paused.resumable.parts, Part(file="dead/part")))
         await parts.store.save(paused.changed(Continued("dead", resumable, len(MOD))), None)
         assert (await parts.resumable.find(JOB_ID)).bytes == 50
         assert await packed_bytes(parts, await sent(parts, 50, MOD[50:])) == MOD
@@ -104,6 +105,24 @@ async def test_a_file_that_is_whole_when_its_worker_dies_is_packed_without_anoth
         await parts.store.save(record_of_a_dead_worker(parts, await begun(parts), MOD), None)
         found = await parts.resumable.find(JOB_ID)
         assert found.bytes == found.total == len(MOD)
+
+        async def ended() -> Job:
+            while not (job := await parts.job(JOB_ID)).ended:
+                await asyncio.sleep(0.01)
+            return job
+
+        assert await packed_bytes(parts, await ended()) == MOD
+
+
+async def test_a_whole_file_is_packed_once_also_when_all_slots_are_taken(tmp_path: Path) -> None:
+    async with bench(tmp_path, transfer_upload_concurrency=1) as parts, parts.slots.at_once(Slot.UPLOAD, "another"):
+        await parts.store.save(record_of_a_dead_worker(parts, await begun(parts), MOD), None)
+        found = await parts.resumable.find(JOB_ID)
+        # Until it is packed it has a lease, for its worker may die too.
+        assert found.needs_worker and found.owner is not None
+        assert (await parts.resumable.find(JOB_ID)).owner == (await sent(parts, len(MOD), b"")).owner == found.owner
+        with pytest.raises(UploadFinished):
+            await parts.resumable.cancel(JOB_ID)
 
         async def ended() -> Job:
             while not (job := await parts.job(JOB_ID)).ended:

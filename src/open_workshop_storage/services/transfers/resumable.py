@@ -75,20 +75,16 @@ class ResumableUploads:
         """
         previous = await self._store.get(claims.job_id)
         if previous is not None and previous.resumable is not None and previous.stage is Stage.UPLOADING:
-            if previous.total != length:
+            if length not in (None, previous.total):
                 raise errors.UploadInProgress
             return await self._left(previous)
         if is_expired:
             raise errors.AccessDenied
         self._refuse_while_stopping()
-        limit = max_bytes_of(self._settings, claims)
-        is_too_large = bool(limit and length is not None and length > limit)
         job = new_attempt(claims, file_name, length, previous, None, Resumable(metadata=metadata))
         job = await begin_attempt(self._store, job, previous)
         job_log(_logger, job.job_id).info("uploading in several requests, attempt %d", job.attempt)
-        if is_too_large:
-            await self._runs.end_paused(job, errors.FileTooLarge())
-            raise errors.FileTooLarge
+        await self._refuse_too_large(job, length)
         return job
 
     async def find(self, job_id: str) -> Job:
@@ -108,6 +104,7 @@ class ResumableUploads:
             UploadGone: It ended with an error.
             OffsetDiffers: The bytes are not those that come next.
             BadRequest: The length is not the one that was told before, or is passed.
+            FileTooLarge: The file is larger than its limit; the attempt has ended, and the Manager is told.
             UploadTaken: Another request goes on with the upload.
             StorageBusy: Too many uploads run.
             ChecksumDiffers: The bytes are others than their checksum says, and none of them counts.
@@ -123,10 +120,11 @@ class ResumableUploads:
             raise errors.BadRequest("Upload length differs")
         if request.offset != job.bytes:
             raise errors.OffsetDiffers
-        if job.stage is not Stage.UPLOADING:
-            return job
         if total is not None and job.bytes + (request.announced or 0) > total:
             raise errors.BadRequest("More bytes than the upload has")
+        if job.stage is not Stage.UPLOADING or job.owner is not None:
+            return job
+        await self._refuse_too_large(job, request.length)
         assert job.resumable is not None
         owner = new_owner()
         async with AsyncExitStack() as entered:
@@ -151,7 +149,7 @@ class ResumableUploads:
             UploadFinished: It is whole.
         """
         job = await self.find(job_id)
-        if job.stage is not Stage.UPLOADING:
+        if job.stage is not Stage.UPLOADING or job.owner is not None:
             raise errors.UploadFinished
         await self._runs.end_paused(job, errors.UploadCancelled())
 
@@ -175,6 +173,12 @@ class ResumableUploads:
         if self._lifetime.stopping.is_set():
             raise errors.ServiceUnavailable
 
+    async def _refuse_too_large(self, job: Job, length: int | None) -> None:
+        limit = max_bytes_of(self._settings, job.claims)
+        if limit and length is not None and length > limit:
+            await self._runs.end_paused(job, errors.FileTooLarge())
+            raise errors.FileTooLarge
+
     async def _known(self, job_id: str) -> Job:
         job = await self._store.get(job_id)
         if job is None or job.resumable is None:
@@ -186,24 +190,38 @@ class ResumableUploads:
     async def _left(self, job: Job) -> Job:
         """Return the upload once no request holds on: a worker that answers leaves it, from others it is taken.
 
+        A whole upload that was taken so has an owner, which packs it.
+
         Raises:
             UploadGone: It ended with an error meanwhile.
         """
         deadline = time.monotonic() + _PATIENCE_SECONDS
         asked = False
-        while job.stage is Stage.UPLOADING and job.owner is not None:
+        while job.stage is Stage.UPLOADING and job.owner is not None and not (job.resumable and job.resumable.sealed):
             if not asked:
                 await self._store.interrupt(job.job_id)
                 asked = True
             elif time.monotonic() > deadline:
                 with suppress(StaleJobError):
-                    job = await self._store.save(job.changed(await self._sealed(job)), EventKind.PROGRESS)
-                    if job.bytes == job.total:
-                        # The client takes it for done, and sends nothing more.
-                        self._tasks.start(self.append(job.job_id, UploadRequest(job.total), _nothing()))
-                    return job
+                    return await self._taken(job)
             await asyncio.sleep(_POLL_SECONDS)
             job = await self._known(job.job_id)
+        return job
+
+    async def _taken(self, job: Job) -> Job:
+        """Take an upload from a worker that does not answer; pack it if it is whole.
+
+        Raises:
+            StaleJobError: The worker has left it, or another one has taken it.
+        """
+        paused = await self._sealed(job)
+        if paused.bytes != job.total:
+            return await self._store.save(job.changed(paused), EventKind.PROGRESS)
+        # The client takes it for done, and sends nothing more: the lease sees to it that it is packed.
+        continued = Continued(new_owner(), paused.resumable, job.total)
+        job = await self._store.save(job.changed(Counted(paused.bytes), continued), EventKind.PROGRESS)
+        run = self._runs.hold(job)
+        self._tasks.start(self._runs.attempt(run, self._pack(run, paused.resumable)))
         return job
 
     async def _sealed(self, job: Job) -> Paused:
@@ -257,11 +275,6 @@ class ResumableUploads:
         source = await whole(resumable, run.workspace, run.folder / "source", reserve_bytes)
         await run.received(source, Stage.UPLOADED, sum(part.bytes for part in resumable.parts), is_on_disk=True)
         return await self._stages.prepare(run)
-
-
-async def _nothing() -> AsyncIterator[bytes]:
-    return
-    yield b""
 
 
 def _head(path: Path) -> bytes:
