@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import random
+import struct
 import zipfile
 from dataclasses import replace
 
 import pytest
 
 from tests.archives.workbench import Workbench
-from tests.archives.zips import UTF8, Entry, streamed, unicode_path, zip_from
+from tests.archives.zips import FAT, UTF8, Entry, streamed, unicode_path, zip_from
 from tests.support.archives import SMALL_MOD, seven_zip_of, zip_of
 
 pytestmark = pytest.mark.anyio
 
 TEXT = b"some text that can be compressed " * 50
 NOISE = random.Random(6).randbytes(10_000)
+# What libarchive takes attributes from: 0x6c78, with the system and the mode of a symbolic link.
+LINK_ATTRIBUTES = struct.pack("<HHBHI", 0x6C78, 7, 0b101, 3 << 8, 0o120777 << 16)
 STREAMED = streamed(Entry(b"a", TEXT))
 
 
@@ -40,11 +43,10 @@ async def test_a_zip_with_zstandard_is_kept(workbench: Workbench) -> None:
         pytest.param([Entry(b"empty", b"")], id="an empty file that takes two bytes deflated"),
         pytest.param([Entry(b"noise", NOISE, method=0), Entry(b"text", TEXT)], id="one of two stored"),
         pytest.param([streamed(Entry(b"a", TEXT)), streamed(Entry(b"b", TEXT))], id="sizes after the data"),
-        pytest.param([streamed(Entry(b"a", TEXT), large=True)], id="large sizes after the data"),
         pytest.param([replace(STREAMED, after=STREAMED.after[4:])], id="sizes without mark"),
         pytest.param([Entry("ü".encode("cp437"), TEXT)], id="a name in code page 437"),
         pytest.param([Entry("€".encode(), TEXT, flags=UTF8)], id="a name in UTF-8"),
-        pytest.param([Entry(b"e", TEXT, extra=unicode_path(b"e", "€"))], id="a name as a Unicode path"),
+        pytest.param([Entry(b"a", TEXT, needed=46)], id="an entry for readers that know BZip2"),
         pytest.param([Entry(b"a", TEXT), Entry(b"A", TEXT)], id="names that differ in case"),
     ],
 )
@@ -87,6 +89,23 @@ async def test_a_large_zip_format_is_kept(workbench: Workbench) -> None:
         ),
         pytest.param(zip_from([Entry(b"a", TEXT)]) + b"something after it", {"a": TEXT}, id="with a tail"),
         pytest.param(zip_from([replace(STREAMED, after=b"")]), {"a": TEXT}, id="with no sizes after the data"),
+        pytest.param(
+            zip_from([streamed(Entry(b"a", TEXT), large=True)]), {"a": TEXT}, id="with large sizes that are not needed"
+        ),
+        pytest.param(
+            zip_from([Entry(b"e", TEXT, extra=unicode_path(b"e", "€"))]),
+            {"€": TEXT},
+            id="with a name as a Unicode path",
+        ),
+        pytest.param(zip_from([Entry("€".encode(), TEXT)]), {"€": TEXT}, id="with UTF-8 that does not say so"),
+        pytest.param(zip_from([Entry(b"a", TEXT, needed=47)]), {"a": TEXT}, id="with an entry for newer readers"),
+        pytest.param(zip_from([Entry(b"a", TEXT, flags=0x20)]), {"a": TEXT}, id="with patched data"),
+        pytest.param(
+            zip_from([Entry(b"a", TEXT, system=FAT, dos_attributes=8)]), {"a": TEXT}, id="with the name of a volume"
+        ),
+        pytest.param(
+            zip_from([Entry(b"a", TEXT, local_extra=LINK_ATTRIBUTES)]), {"a": TEXT}, id="with a link to some readers"
+        ),
     ],
 )
 async def test_another_zip_is_packed_again(sent: bytes, content: dict[str, bytes], workbench: Workbench) -> None:

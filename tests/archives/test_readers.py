@@ -19,7 +19,7 @@ import pytest
 from open_workshop_storage.core.errors import StorageError
 from tests.archives.refused import TEXT
 from tests.archives.workbench import Workbench
-from tests.archives.zips import FAT, UTF8, Entry, streamed, zip_from
+from tests.archives.zips import FAT, UTF8, Entry, streamed, unicode_path, zip_from
 from tests.support.archives import zip_of
 
 pytestmark = pytest.mark.anyio
@@ -54,6 +54,15 @@ NAMED = {
     "a gap": zip_from([Entry(b"a", TEXT), replace(Entry(b"b", TEXT), before=b"gap" * 9)]),
     "an entry in a gap": zip_from(
         [Entry(b"a", TEXT), replace(Entry(b"b", TEXT), before=zip_from([Entry(b"c", TEXT)]))]
+    ),
+    "a Unicode path": zip_from([Entry(b"a", TEXT, extra=unicode_path(b"a", "b"))]),
+    "UTF-8 that does not say so": zip_from([Entry("ü".encode(), TEXT)]),
+    "an entry for newer readers": zip_from([Entry(b"a", TEXT, needed=63), Entry(b"b", TEXT)]),
+    "patched data": zip_from([Entry(b"a", TEXT, flags=0x20), Entry(b"b", TEXT)]),
+    "a volume": zip_from([Entry(b"a", TEXT, system=FAT, dos_attributes=8), Entry(b"b", TEXT)]),
+    "large sizes that are not needed": zip_from([streamed(Entry(b"a", TEXT), large=True), Entry(b"b", TEXT)]),
+    "a folder by libarchive's attributes": zip_from(
+        [Entry(b"a", TEXT, extra=struct.pack("<HHBHI", 0x6C78, 7, 0b101, 3 << 8, 0o040777 << 16)), Entry(b"b", TEXT)]
     ),
     "one name written in two ways": zip_from([Entry(b"./a//b", TEXT)]),
 }

@@ -22,6 +22,7 @@ class Entry:
     name: bytes
     content: bytes = b""
     method: int = 8
+    needed: int = 20
     flags: int = 0
     mode: int = FILE_MODE
     system: int = UNIX
@@ -80,7 +81,7 @@ def local_header(entry: Entry) -> bytes:
         struct.pack(
             "<4sHHHHHIIIHH",
             b"PK\3\4",
-            20,
+            entry.needed,
             _or(entry.local_flags, entry.flags),
             _or(entry.local_method, entry.method),
             0,
@@ -123,7 +124,7 @@ def _central(entry: Entry, offset: int) -> bytes:
             b"PK\1\2",
             20,
             entry.system,
-            20,
+            entry.needed,
             entry.flags,
             entry.method,
             0,

@@ -18,7 +18,7 @@ from open_workshop_storage.utils.archives.padding import refuse_archive
 
 _CENTRAL_MAGIC, _END_MAGIC = b"PK\x01\x02", b"PK\x05\x06"
 _END_64_MAGIC, _LOCATOR_MAGIC = b"PK\x06\x06", b"PK\x06\x07"
-_HEADER = struct.Struct("<4sxB2xHHIIIIHHHHHII")
+_HEADER = struct.Struct("<4sxBHHHIIIIHHHHHII")
 _END, _LOCATOR, _END_64 = struct.Struct("<4sHHHHIIH"), struct.Struct("<4sIQI"), struct.Struct("<4sQ4xIIQQQQ")
 _MAX_COMMENT_BYTES = 0xFFFF
 _MAX_DIRECTORY_BYTES = 64 * 1024**2
@@ -26,6 +26,8 @@ _BLOCK_BYTES = 1024**2
 _HERE_64, _HERE_64_SHORT = 0xFFFFFFFF, 0xFFFF
 """Stand in a field whose number is in the large format's record or extra field instead."""
 _LARGE_FIELD, _UNICODE_PATH_FIELD = 0x0001, 0x7075
+# What some readers take for a link, which others do not know: attributes as libarchive writes them.
+_ATTRIBUTES_FIELD = 0x6C78
 _LARGE_FIELD_SIZES = frozenset({8, 16, 24, 28})
 _ENCRYPTED, _AES_METHOD = 0x0001 | 0x0040 | 0x2000, 99
 """Traditional or AES encryption, strong encryption, masked headers (section 4.4.4); what AES entries have as method."""
@@ -54,7 +56,8 @@ class ExtraFields(NamedTuple):
     Attributes:
         large_numbers: The data of the large format's field (section 4.5.3).
         unicode_name: The name in the Info-ZIP Unicode Path field, if that is for this very name (section 4.6.9).
-        is_sound: Whether each field ends where it should, and the large format's has a size that it can have.
+        is_sound: Whether each field ends where it should, the large format's has a size that it can have, and none has
+            a name or attributes, which some readers do not look at.
     """
 
     large_numbers: bytes = b""
@@ -68,10 +71,12 @@ class CentralHeader:
 
     Attributes:
         system: The file system that the attributes are of (section 4.4.2).
+        needed: The version that a reader must know, 45 for 4.5 (section 4.4.3).
         time: Date and time as MS-DOS writes them.
     """
 
     system: int
+    needed: int
     flags: int
     method: int
     time: int
@@ -129,7 +134,7 @@ def read_headers(file: BinaryIO, directory: Directory, max_entries: int) -> Iter
         fields = file.read(_HEADER.size)
         if len(fields) < _HEADER.size or not fields.startswith(_CENTRAL_MAGIC):
             raise CorruptData("no header where one should be")
-        _, system, flags, method, time, crc, packed, unpacked, *rest = _HEADER.unpack(fields)
+        _, system, needed, flags, method, time, crc, packed, unpacked, *rest = _HEADER.unpack(fields)
         *lengths, volume, _, attributes, offset = rest
         name_bytes, extra_bytes, _ = lengths
         variable = file.read(sum(lengths))
@@ -139,6 +144,7 @@ def read_headers(file: BinaryIO, directory: Directory, max_entries: int) -> Iter
         unpacked, packed, offset = large_numbers(extra, (unpacked, packed, offset))
         yield CentralHeader(
             system=system,
+            needed=needed,
             flags=flags,
             method=method,
             time=time,
@@ -187,7 +193,7 @@ def extra_fields(extra: bytes, name: bytes) -> ExtraFields:
         number, size = struct.unpack_from("<HH", extra, position)
         data = extra[position + 4 : position + 4 + size]
         position += 4 + size
-        is_sound = is_sound and position <= len(extra)
+        is_sound = is_sound and position <= len(extra) and number not in (_UNICODE_PATH_FIELD, _ATTRIBUTES_FIELD)
         if number == _LARGE_FIELD:
             if large_field is not None:
                 raise CorruptData("an extra field that stands twice")

@@ -20,12 +20,16 @@ from open_workshop_storage.utils.archives.central_directory import (
     refuse_encryption,
 )
 from open_workshop_storage.utils.archives.entries import Entries
-from open_workshop_storage.utils.archives.faults import ArchiveFault, CorruptData, UnsafeEntry
+from open_workshop_storage.utils.archives.faults import CorruptData, UnsafeEntry
 from open_workshop_storage.utils.archives.names import code_page_of, decoded, is_utf8, split_name
 
 USUAL_METHODS = frozenset({0, 8, 9, 12, 14, 93, 98})
 """Stored, Deflate, Deflate64, BZip2, LZMA, Zstandard and PPMd (docs/API.md, "Archives")."""
 SIZES_FOLLOW, UTF8 = 0x0008, 0x0800
+_OLD_METHODS, _OLD_VERSION, _NEW_VERSION = frozenset({0, 8, 9, 12}), 46, 63
+"""The methods that a reader of version 4.6 knows, and the first version with all the others."""
+_USUAL_FLAGS = 0x0006 | SIZES_FOLLOW | UTF8
+"""The first are options of methods; readers differ in whether they mind others (APPNOTE 4.4.4)."""
 LOCAL_HEADER, LOCAL_MAGIC = struct.Struct("<4s2xHH4xIIIHH"), b"PK\x03\x04"
 
 _STORED = 0
@@ -34,7 +38,7 @@ _SINGLE_PIECE = b"PK00"
 _DESCRIPTOR_MAGIC, _DESCRIPTOR, _LARGE_DESCRIPTOR = b"PK\x07\x08", struct.Struct("<III"), struct.Struct("<IQQ")
 _IN_LARGE_FIELD, _IN_LARGE_FIELD_SHORT = 0xFFFFFFFF, 0xFFFF
 _HEAD_BYTES = 64 * 1024
-_FOLDER_ATTRIBUTE, _REPARSE_POINT = 0x0010, 0x0400
+_VOLUME_ATTRIBUTE, _FOLDER_ATTRIBUTE, _REPARSE_POINT = 0x0008, 0x0010, 0x0400
 _ODD_MODES = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
 _SPECIAL = frozenset({stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK})
 
@@ -109,7 +113,7 @@ def judge_zip(file: BinaryIO, entries: Entries) -> ZipVerdict:
     packed_bytes = sum(header.packed_bytes for header in headers)
     # Deflate takes two bytes for each entry without any.
     saves = entries.unpacked_bytes == 0 or packed_bytes * 100 <= entries.unpacked_bytes * 99
-    keep = directory.is_plain and is_tight and saves and all(map(_is_usual, found)) and _are_apart(headers, code_page)
+    keep = directory.is_plain and is_tight and saves and all(map(_is_usual, found))
     return ZipVerdict(found, keep, any(header.flags & SIZES_FOLLOW for header in headers))
 
 
@@ -142,30 +146,21 @@ def _is_usual(entry: ZipEntry) -> bool:
     return (
         header.method in USUAL_METHODS
         and header.is_sound
+        # Some readers leave out what they take to be too new for them, or written in a way that they do not know.
+        and header.needed <= (_OLD_VERSION if header.method in _OLD_METHODS else _NEW_VERSION)
+        and not header.flags & ~_USUAL_FLAGS
         and not header.attributes >> 16 & _ODD_MODES
         and not stat.S_ISFIFO(header.attributes >> 16)
-        and not header.attributes & _REPARSE_POINT
+        and not header.attributes & (_REPARSE_POINT | _VOLUME_ATTRIBUTE)
         # Some readers go by the attributes, others by the name.
         and not (says_folder and not header.name.endswith(b"/"))
         and not (entry.is_folder and header.packed_bytes)
         # Readers of streams look for the sizes that follow among the data.
         and not (header.method == _STORED and header.flags & SIZES_FOLLOW)
-        and b"\\" not in header.name + (header.unicode_name or b"")
-        and (is_utf8(header.name) or not header.flags & UTF8)
+        and b"\\" not in header.name
+        # What is UTF-8 and does not say so is another name to some; what is in an old code page stays as it is.
+        and (header.name.isascii() or is_utf8(header.name) == bool(header.flags & UTF8))
     )
-
-
-def _are_apart(headers: list[CentralHeader], code_page: str) -> bool:
-    """Tell whether no two entries have one name where Unicode paths are not looked at."""
-    if not any(header.unicode_name for header in headers):
-        return True
-    names = Entries(0, 0)
-    try:
-        for header in headers:
-            names.add(decoded(header.name, code_page), 0, folder=False)
-    except ArchiveFault:
-        return False
-    return True
 
 
 def _judge_entry(header: CentralHeader, entries: Entries, code_page: str) -> ZipEntry:
@@ -251,8 +246,9 @@ def _end_of_sizes(file: BinaryIO, end: int, header: CentralHeader) -> int:
     file.seek(end)
     found = file.read(_LARGE_DESCRIPTOR.size + len(_DESCRIPTOR_MAGIC))
     magic_bytes = len(_DESCRIPTOR_MAGIC) if found.startswith(_DESCRIPTOR_MAGIC) else 0
-    for form in (_DESCRIPTOR, _LARGE_DESCRIPTOR):
-        if len(found) >= magic_bytes + form.size:
-            if form.unpack_from(found, magic_bytes) == (header.crc, header.packed_bytes, header.unpacked_bytes):
-                return end + magic_bytes + form.size
+    # Some readers take the small form for granted wherever it has room for the sizes.
+    form = _DESCRIPTOR if max(header.packed_bytes, header.unpacked_bytes) <= _IN_LARGE_FIELD else _LARGE_DESCRIPTOR
+    if len(found) >= magic_bytes + form.size:
+        if form.unpack_from(found, magic_bytes) == (header.crc, header.packed_bytes, header.unpacked_bytes):
+            return end + magic_bytes + form.size
     return end
