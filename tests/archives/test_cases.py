@@ -72,6 +72,14 @@ REPACKED = {
         seven_zip_from(("a", TEXT, ARCHIVE | SPARSE | REPARSE), ("b", MORE, ARCHIVE)),
         {"a": TEXT, "b": MORE},
     ),
+    "7z with the attribute of links on a folder": (
+        seven_zip_from(("m", None, FOLDER | REPARSE), ("m/a", TEXT, ARCHIVE)),
+        {"m/a": TEXT},
+    ),
+    "zip with the attribute of links on a folder": (
+        zip_from([fat(b"m/", method=0, attributes=FOLDER | REPARSE), fat(b"m/a", TEXT)]),
+        {"m/a": TEXT},
+    ),
     "7z with NULs behind": (seven_zip_of({"a": TEXT}) + bytes(5000), {"a": TEXT}),
     "rar with NULs behind": (rar5(file5(b"a", TEXT)) + bytes(5000), {"a": TEXT}),
     "rar with a mode without type": (rar5(file5(b"a", TEXT, mode=0o644)), {"a": TEXT}),

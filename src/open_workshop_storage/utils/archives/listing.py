@@ -95,8 +95,9 @@ def _is_folder(fields: dict[str, str]) -> bool:
 
 def _is_special(fields: dict[str, str]) -> bool:
     attributes = _attributes(fields)
-    # Of a file with content, the attribute tells only where it once was.
-    is_link = any(_is_of_dos(each) and _REPARSE_POINT in each for each in attributes) and fields.get("Size") == "0"
+    # Of a folder, and of a file with content, the attribute tells only where it once was.
+    is_marked = any(_is_of_dos(each) and _REPARSE_POINT in each for each in attributes)
+    is_link = is_marked and fields.get("Size") == "0" and not _is_folder(fields)
     is_other_type = any(not _is_of_dos(each) and each[0] in _SPECIAL_TYPES for each in attributes)
     return is_link or is_other_type or fields.get("Alternate Stream") == "+"
 

@@ -167,11 +167,9 @@ def _judge_entry(header: CentralHeader, entries: Entries, code_page: str) -> Zip
     if header.volume not in (0, _IN_LARGE_FIELD_SHORT):
         raise CorruptData("a piece of an archive in several")
     mode = header.attributes >> 16
-    # The attribute alone says only where a file with content once was.
-    is_link = header.attributes & _REPARSE_POINT and not header.unpacked_bytes
     # Info-ZIP notes of what it reads from a pipe that it is one.
     is_special = stat.S_IFMT(mode) in _SPECIAL and not (stat.S_ISFIFO(mode) and header.unpacked_bytes)
-    if is_special or is_link:
+    if is_special:
         raise UnsafeEntry("a link or special file")
     name = decoded(header.name, code_page)
     if header.unicode_name and is_utf8(header.unicode_name):
@@ -181,6 +179,9 @@ def _judge_entry(header: CentralHeader, entries: Entries, code_page: str) -> Zip
         raise CorruptData("a stored entry of two sizes")
     says_folder = stat.S_ISDIR(mode) or bool(header.attributes & _FOLDER_ATTRIBUTE)
     is_folder = name.endswith(("/", "\\")) or (says_folder and not header.unpacked_bytes)
+    # Of a folder, and of a file with content, the attribute tells only where it once was.
+    if header.attributes & _REPARSE_POINT and not header.unpacked_bytes and not is_folder:
+        raise UnsafeEntry("a link")
     parts = entries.add(name, header.unpacked_bytes, is_folder)
     return ZipEntry(header, parts, is_folder, 0)
 
