@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections.abc import Sequence
@@ -160,6 +161,27 @@ def test_an_animation_with_a_broken_chunk_is_a_still(normalised: Normalised) -> 
     image = normalised(bytes(content))
     assert getattr(image, "n_frames", 1) == 1
     assert_colour(image, (255, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("kind", "number", "times"),
+    [(b"acTL", 0, 0), (b"fcTL", 1, 0), (b"fcTL", 1, 2), (b"fdAT", 0, 0), (b"fdAT", 1, 0), (b"fdAT", 0, 2)],
+)
+def test_an_animation_whose_chunks_are_not_those_it_needs_is_a_still(
+    kind: bytes, number: int, times: int, normalised: Normalised
+) -> None:
+    frames = [Image.new("RGB", (40, 30), colour) for colour in ("red", "blue", "white")]
+    content = saved(frames[0], "PNG", save_all=True, append_images=frames[1:], duration=100)
+    assert getattr(normalised(content), "n_frames", 1) == 3
+    start = [match.start() for match in re.finditer(kind, content)][number] - 4
+    end = start + 12 + int.from_bytes(content[start : start + 4], "big")
+    image = normalised(content[:start] + content[start:end] * times + content[end:])
+    assert getattr(image, "n_frames", 1) == 1
+    assert_colour(image, (255, 0, 0))
+
+
+def test_a_picture_that_announces_an_animation_and_has_none_is_shown(normalised: Normalised) -> None:
+    assert_colour(normalised(plain(chunk(b"acTL", struct.pack(">II", 2, 0)))), PLAIN)
 
 
 def test_a_picture_without_its_end_chunk_is_shown(normalised: Normalised) -> None:

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import pairwise
 from typing import BinaryIO
 
 MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -36,7 +37,8 @@ def reduced(file: BinaryIO) -> BinaryIO:
     """Return a PNG without the ancillary chunks that its picture does not need, or whose checksum is wrong.
 
     Texts, sizes and times go, and profiles that are broken or larger than `MAX_PROFILE_BYTES`. An animation of which a
-    chunk is broken becomes a still. A transparent grey of 2 or 4 bits is given as it is with 8, which Pillow expects.
+    chunk is broken, missing or out of its order becomes a still. A transparent grey of 2 or 4 bits is given as it is
+    with 8, which Pillow expects.
 
     Args:
         file: Open for reading; returned itself, at its start, if it needs no change.
@@ -44,8 +46,8 @@ def reduced(file: BinaryIO) -> BinaryIO:
     depth, colour = _depth_and_colour(file)
     size = file.seek(0, os.SEEK_END)
     chunks = list(_chunks(file, size))
-    # One that is cut off is the end of a file in the middle, which is refused.
-    still = any(chunk.kind in _ANIMATION and chunk.data is None and chunk.end <= size for chunk in chunks)
+    # Without its end, it may be cut off in the middle, which is refused.
+    still = any(chunk.kind == b"IEND" for chunk in chunks) and not _plays(chunks)
     kept: list[_Chunk] = []
     replaced: dict[_Chunk, bytes] = {}
     for chunk in chunks:
@@ -102,6 +104,18 @@ def _chunks(file: BinaryIO, size: int) -> Iterator[_Chunk]:
         if kind == b"IEND":
             return
         start = end
+
+
+def _plays(chunks: list[_Chunk]) -> bool:
+    """Tell whether an animation has all its frames, each with its data, in their order (section 11.3.6)."""
+    announced = [chunk.data for chunk in chunks if chunk.kind == b"acTL"]
+    numbered = [chunk.data for chunk in chunks if chunk.kind in (b"fcTL", b"fdAT")]
+    order = [chunk.kind for chunk in chunks if chunk.kind in (b"IDAT", b"fcTL", b"fdAT")]
+    return (
+        [(data or b"")[:4] for data in announced] == [struct.pack(">I", order.count(b"fcTL"))]
+        and [(data or b"")[:4] for data in numbered] == [struct.pack(">I", number) for number in range(len(numbered))]
+        and all(pair[0] != b"fcTL" or pair[1] != b"fcTL" for pair in pairwise([*order, b"fcTL"]))
+    )
 
 
 def _is_profile(data: bytes) -> bool:
