@@ -6,6 +6,7 @@ import asyncio
 import functools
 import inspect
 import sys
+from collections import Counter
 from collections.abc import Callable, Coroutine, Generator
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,12 @@ SERVICES = frozenset({"chaos", "deploy", "e2e", "fuzz"})
 """Folders below `tests/` whose tests run services; they are not even imported."""
 TESTS = Path(__file__).resolve().parents[1]
 _STARTS = frozenset({"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn"})
+_REASON = "starts a process"
+_MOST_CASES = 3
+"""When so many cases of a test have started a process, the rest of them is not begun."""
 _running: list[pytest.Item] = []
 _starting: set[pytest.Item] = set()
+_refused: Counter[tuple[Path, str]] = Counter()
 _cancels: list[Callable[[], object]] = []
 
 
@@ -40,12 +45,30 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         _running.clear()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Do not begin what is known to end in a refusal: many cases make large archives first."""
+    if _refused[_test_of(item)] >= _MOST_CASES:
+        pytest.skip(_REASON)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
     """Make an async test one that can be cancelled: it may wait for what the process would have done."""
     if inspect.iscoroutinefunction(pyfuncitem.obj):
         pyfuncitem.obj = _cancellable(pyfuncitem.obj)
-    return (yield)
+    try:
+        return (yield)
+    except (Exception, pytest.fail.Exception):
+        if pyfuncitem not in _starting:
+            raise
+    finally:
+        _refused[_test_of(pyfuncitem)] += pyfuncitem in _starting
+    pytest.skip(_REASON)
+
+
+def _test_of(item: pytest.Item) -> tuple[Path, str]:
+    return item.path, getattr(item, "originalname", item.name)
 
 
 def _cancellable(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Coroutine[Any, Any, None]]:
@@ -69,12 +92,12 @@ def _cancellable(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[...
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Count a test as skipped whatever came of the refusal: the code under test may have caught it."""
+    """Count a test as skipped if it or a fixture of it starts a process; the code under test may catch the refusal."""
     report = yield
     # Fixtures of several tests raise again what they raised for the first.
     is_refused = item in _starting or (call.excinfo is not None and call.excinfo.errisinstance(StartsProcess))
     if is_refused and (report.failed or report.when == "call"):
-        report.outcome, report.longrepr = "skipped", (str(item.path), 0, "starts a process")
+        report.outcome, report.longrepr = "skipped", (str(item.path), 0, _REASON)
     return report
 
 
