@@ -271,6 +271,18 @@ async def test_owners_whose_leases_ran_out_lose_their_jobs_and_are_counted(redis
         assert await store.take("fourth", 8) == []
 
 
+async def test_expired_leases_are_left_alone_where_they_do_not_count(redis_url: str) -> None:
+    prefix = f"test-{uuid.uuid4().hex}"
+    async with redis_client(redis_url) as redis:
+        store = RedisJobStore(redis, prefix, keep_seconds=60)
+        held = await store.save(new_job(owner="slow"), None)
+        await redis.zadd(f"{prefix}:leases", {held.job_id: 0})
+        waiting = await store.save(new_job(), None)
+        assert [job.job_id for job in await store.take("me", 1, expired=False)] == [waiting.job_id]
+        assert await store.take("me", 8, expired=False) == []
+        assert [job.job_id for job in await store.take("me", 8)] == [held.job_id]
+
+
 async def test_a_job_whose_record_is_gone_is_not_taken_and_forgotten(redis_url: str) -> None:
     prefix = f"test-{uuid.uuid4().hex}"
     async with redis_client(redis_url) as redis:

@@ -11,6 +11,7 @@ import pytest
 
 from open_workshop_storage.core.callback import callback_of
 from open_workshop_storage.core.claims import parse_claims
+from open_workshop_storage.core.errors import ServiceUnavailable
 from open_workshop_storage.core.events import EventKind
 from open_workshop_storage.core.job import Inner, Job, Stage
 from open_workshop_storage.services.transfers import worker
@@ -66,6 +67,27 @@ async def test_a_worker_that_is_about_to_go_takes_no_job(tmp_path: Path) -> None
         async with working(parts):
             await asyncio.sleep(0.05)
         assert await parts.store.get(job.job_id) == job
+
+
+async def test_after_an_absence_of_redis_expired_leases_count_only_once_the_living_have_renewed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(worker, "_RENEWALS_SECONDS", 0.2)
+    counted: list[bool] = []
+
+    async def take(owner: str, limit: int, *, expired: bool) -> list[Job]:
+        counted.append(expired)
+        if len(counted) in (2, 4):
+            raise ServiceUnavailable
+        return []
+
+    async with bench(tmp_path) as parts:
+        monkeypatch.setattr(parts.store, "take", take)
+        async with working(parts):
+            await eventually(lambda: counted[-1:] == [True] and len(counted) > 5)
+    assert counted[:3] == [True, True, False]
+    assert counted.index(True, 3) > 4
 
 
 async def test_callbacks_that_come_due_are_delivered(tmp_path: Path) -> None:

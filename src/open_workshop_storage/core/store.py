@@ -83,8 +83,12 @@ class JobStore(Protocol):
             StaleJobError: The job was removed, after another run had brought it to its end.
         """
 
-    async def take(self, owner: str, limit: int) -> list[Job]:
-        """Make this run the owner of up to `limit` jobs that need a worker and have none, the oldest first."""
+    async def take(self, owner: str, limit: int, *, expired: bool = True) -> list[Job]:
+        """Make this run the owner of up to `limit` jobs that need a worker and have none, the oldest first.
+
+        Args:
+            expired: Take those too whose owner's lease ran out.
+        """
 
     async def renew(self, jobs: Collection[Job]) -> set[str]:
         """Renew the leases of jobs; return the ids of those that their owner lost."""

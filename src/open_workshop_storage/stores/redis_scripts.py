@@ -93,28 +93,28 @@ return 1
 """
 
 # The run that gets a job here is the only one until the lease runs out again; the owner that the record names until
-# then is lost. Records of a newer schema are passed over.
+# then is lost. Records of a newer schema are passed over, and those of an owner unless expired leases count.
 TAKE = _NOW + _KEPT_SINCE + """
 local leases, since = unpack(KEYS)
 local jobs, owner, limit, lease, keep = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
-local schema = tonumber(ARGV[6])
-local taken, newer = {}, 0
+local schema, expired = tonumber(ARGV[6]), ARGV[7] == '1'
+local taken, passed = {}, 0
 repeat
-    local ids = redis.call('ZRANGE', leases, '-inf', now, 'BYSCORE', 'LIMIT', newer, limit - #taken)
+    local ids = redis.call('ZRANGE', leases, '-inf', now, 'BYSCORE', 'LIMIT', passed, limit - #taken)
     for _, id in ipairs(ids) do
         local job = jobs .. id
         local before, written_by = unpack(redis.call('HMGET', job, 'owner', 'schema'))
         if not before then
             redis.call('ZREM', leases, id)
-        elseif tonumber(written_by) > schema then
-            newer = newer + 1
+        elseif tonumber(written_by) > schema or not (expired or before == '') then
+            passed = passed + 1
         else
             redis.call('HINCRBY', job, 'version', 1)
             redis.call('HINCRBY', job, 'lost_owners', before == '' and 0 or 1)
             redis.call('HSET', job, 'owner', owner, 'kept_since', kept_since(since, keep))
             redis.call('PEXPIRE', job, keep)
             redis.call('ZADD', leases, now + lease, id)
-            table.insert(taken, redis.call('HMGET', job, unpack(ARGV, 7)))
+            table.insert(taken, redis.call('HMGET', job, unpack(ARGV, 8)))
         end
     end
 until #taken == limit or #ids == 0

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from open_workshop_storage.core.errors import ServiceUnavailable
-from open_workshop_storage.core.job import Job
 from open_workshop_storage.core.store import LEASE_SECONDS, RENEW_SECONDS, JobStore
 from open_workshop_storage.services.manager.callbacks import Callbacks
 from open_workshop_storage.services.transfers.cleanup import Cleanup
@@ -24,7 +23,8 @@ _logger = logging.getLogger(__name__)
 # What a dead worker left is spread over those that live.
 _TAKE_AT_ONCE = 1
 _POLL_SECONDS = 1.0
-# A renewal that Redis left without an answer just before its return fails first.
+# How long living workers have, once Redis is back, to renew leases that ran out. A renewal that Redis left without an
+# answer just before its return fails first.
 _RENEWALS_SECONDS = 2 * RENEW_SECONDS
 
 
@@ -62,37 +62,23 @@ class Worker:
                 await asyncio.sleep(_POLL_SECONDS)
 
     async def _take_jobs(self) -> None:
-        looked = time.monotonic()
+        looked = all_renewed = time.monotonic()
+        away = False
         while not self._lifetime.stopping.is_set():
+            now = time.monotonic()
             # If this worker was asleep, the whole host may have been, and others have not lost their jobs either.
-            jobs = None if time.monotonic() > looked + LEASE_SECONDS else await self._taken()
-            if jobs is None:
-                await self._wait_for_renewals()
-                jobs = []
+            if away or now > looked + LEASE_SECONDS:
+                all_renewed = now + _RENEWALS_SECONDS
+            try:
+                jobs = await self._store.take(new_owner(), _TAKE_AT_ONCE, expired=now >= all_renewed)
+                away = False
+            except ServiceUnavailable:
+                jobs, away = [], True
             looked = time.monotonic()
             for job in jobs:
                 self._tasks.start(self._transfers.resume(job))
             if len(jobs) < _TAKE_AT_ONCE:
                 await self._store.wait_for_work(_POLL_SECONDS)
-
-    async def _taken(self) -> list[Job] | None:
-        """Take jobs that wait; return `None` if Redis is away."""
-        try:
-            return await self._store.take(new_owner(), _TAKE_AT_ONCE)
-        except ServiceUnavailable:
-            return None
-
-    async def _wait_for_renewals(self) -> None:
-        """Return once Redis is there, and living workers have had the time to renew leases that ran out."""
-        returned = None
-        while returned is None or time.monotonic() < returned + _RENEWALS_SECONDS:
-            await asyncio.sleep(_POLL_SECONDS)
-            try:
-                await self._store.ping()
-            except ServiceUnavailable:
-                returned = None
-            else:
-                returned = returned or time.monotonic()
 
     async def _renew(self, renew: Callable[[], Awaitable[None]]) -> None:
         pause = RENEW_SECONDS
