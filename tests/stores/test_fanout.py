@@ -32,6 +32,29 @@ async def test_the_snapshot_comes_first_and_then_what_is_newer() -> None:
 
 
 @pytest.mark.anyio
+async def test_after_a_break_the_present_state_is_told_once() -> None:
+    fanout = Fanout()
+    watcher = fanout.add("job")
+    watcher.start(event(3))
+    for version in (3, 5):
+        fanout.catch_up("job", event(version))
+    assert await read(watcher, 2) == [3, 5]
+
+
+@pytest.mark.anyio
+async def test_after_a_loss_of_the_last_changes_those_that_follow_are_told() -> None:
+    fanout = Fanout()
+    watcher = fanout.add("job")
+    watcher.start(event(3))
+    assert await read(watcher, 1) == [3]
+    for version in (4, 5):
+        fanout.publish("job", event(version))
+    fanout.catch_up("job", event(3))
+    fanout.publish("job", event(4))
+    assert await read(watcher, 2) == [3, 4]
+
+
+@pytest.mark.anyio
 async def test_an_event_that_comes_twice_or_late_is_told_once() -> None:
     watcher = Watcher()
     watcher.start(event(1))

@@ -41,6 +41,17 @@ class Watcher(AsyncIterator[Event]):
         if self._started:
             self._wake_reader()
 
+    def catch_up(self, snapshot: Event) -> None:
+        """Add the present state, and go on from it if it is older than what the watcher has heard of.
+
+        A Redis that takes over from another may lack the last changes; those that follow have their numbers again.
+        """
+        if snapshot.version < self._latest:
+            self._waiting.clear()
+            self.start(snapshot)
+        else:
+            self.push(snapshot)
+
     def _wake_reader(self) -> None:
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
@@ -81,3 +92,8 @@ class Fanout:
         """Hand an event to all watchers of the job."""
         for watcher in self._watchers.get(job_id, ()):
             watcher.push(event)
+
+    def catch_up(self, job_id: str, snapshot: Event) -> None:
+        """Hand the job's present state to all its watchers, after a break in which they heard nothing."""
+        for watcher in self._watchers.get(job_id, ()):
+            watcher.catch_up(snapshot)

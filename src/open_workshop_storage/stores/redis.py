@@ -89,7 +89,9 @@ class RedisJobStore:
     async def _on_return(self) -> None:
         for job_id in self._fanout.job_ids:
             with suppress(ServiceUnavailable):
-                self._fanout.publish(job_id, first_event(await self.get(job_id)))
+                # A job that Redis has lost is about to be restored.
+                if job := await self.get(job_id):
+                    self._fanout.catch_up(job_id, first_event(job))
 
     async def ping(self) -> None:
         """Return if Redis answers."""
