@@ -132,8 +132,9 @@ CALLBACK_RETRY_WINDOW_SECONDS = 86400
 
 # ---- Jobs ----
 
-# Redis that all workers on all hosts share, such as "redis://127.0.0.1:6379/0". Empty: jobs live in the memory of
-# one loader process, and a restart forgets them.
+# Redis that all workers on all hosts share, such as "redis://127.0.0.1:6379/0", or, where sentinels lead it,
+# "redis+sentinel://10.0.0.11,10.0.0.12,10.0.0.13/workshop/0". Empty: jobs live in the memory of one loader process,
+# and a restart forgets them.
 REDIS_URL = ""
 
 # What every key in Redis begins with.

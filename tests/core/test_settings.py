@@ -171,6 +171,7 @@ def test_no_value_is_printed(load: Load, name: str, monkeypatch: pytest.MonkeyPa
         ("CACHE_CONTROL_AVATAR", "public\r\nX-Injected: 1"),
         ("REDIS_URL", "127.0.0.1:6379"),
         ("REDIS_URL", "redis://127.0.0.1:port"),
+        ("REDIS_URL", "redis://127.0.0.1?option=1"),
         ("REDIS_PREFIX", ""),
         ("upload_file", "$2b$12$tooshort"),
         ("delete_file", HASH.replace("$12$", "$99$")),
@@ -185,6 +186,12 @@ def test_no_value_is_printed(load: Load, name: str, monkeypatch: pytest.MonkeyPa
 def test_what_will_not_do_is_refused(load: Load, name: str, value: object) -> None:
     (line,) = complaint(load, {name: value}).splitlines()[1:]
     assert line.strip().startswith(f"{name} is not valid; it should be ")
+
+
+def test_what_is_wrong_with_a_sentinel_url_is_named_and_not_its_password(load: Load) -> None:
+    (line,) = complaint(load, {"REDIS_URL": "redis+sentinel://user:hush@one:port/workshop"}).splitlines()[1:]
+    assert line.strip().startswith("REDIS_URL has a sentinel whose port is not a number")
+    assert "; it should be " in line and "hush" not in line
 
 
 @pytest.mark.parametrize(
@@ -202,6 +209,7 @@ def test_what_will_not_do_is_refused(load: Load, name: str, value: object) -> No
         ("CACHE_CONTROL_AVATAR", "", ""),
         ("REDIS_URL", "rediss://user:word@redis.test:6380/2", "rediss://user:word@redis.test:6380/2"),
         ("REDIS_URL", "unix:///run/redis.sock?db=1", "unix:///run/redis.sock?db=1"),
+        ("REDIS_URL", "redis+sentinel://a:1,b:2/workshop/0", "redis+sentinel://a:1,b:2/workshop/0"),
         ("upload_file", HASH.replace("$2b$", "$2y$"), HASH.replace("$2b$", "$2y$")),
         ("UPTRACE_DSN", "https://token@api.uptrace.dev?grpc=4317", "https://token@api.uptrace.dev?grpc=4317"),
     ],

@@ -1,4 +1,4 @@
-"""What both job stores promise: every test runs against memory and against a real Redis."""
+"""What both job stores promise: every test runs against memory, a real Redis, and one that sentinels lead."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -20,19 +21,26 @@ from open_workshop_storage.stores.memory import MemoryJobStore
 from open_workshop_storage.stores.redis import RedisJobStore
 from open_workshop_storage.stores.redis_client import redis_client
 from open_workshop_storage.stores.redis_overview import overview
+from tests.support.sentinel import SentinelRedis
 
 pytestmark = pytest.mark.anyio
 
 PATIENCE_SECONDS = 10
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(scope="module")
+def sentinel_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A primary with a replica and three sentinels."""
+    with ExitStack() as stack:
+        yield SentinelRedis(tmp_path_factory.mktemp("sentinel"), stack).url
+
+
+@pytest.fixture(params=["memory", "redis", "redis+sentinel"])
 async def store(request: pytest.FixtureRequest) -> AsyncIterator[JobStore]:
     if request.param == "memory":
         yield MemoryJobStore()
         return
-    url = request.getfixturevalue("redis_url")
-    redis = redis_client(url)
+    redis = redis_client(request.getfixturevalue("redis_url" if request.param == "redis" else "sentinel_url"))
     made = RedisJobStore(redis, f"test-{uuid.uuid4().hex}", keep_seconds=60)
     running = asyncio.create_task(made.run())
     try:

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 
 from tests.support.origins import CERTIFICATE
-from tests.support.servers import PROJECT, Server, _running, clean_environment, free_port
+from tests.support.servers import PROJECT, Server, clean_environment, free_port, running
 
 DOWNLOADS = PROJECT / "deploy" / "nginx-downloads.conf"
 SITE = PROJECT / "deploy" / "nginx-site.conf"
@@ -127,5 +127,5 @@ http {{
         except httpx.TransportError:
             return False
 
-    with _running("nginx", [_COMMAND, "-c", str(config)], folder, clean_environment(), port, answers) as server:
+    with running("nginx", [_COMMAND, "-c", str(config)], folder, clean_environment(), port, answers) as server:
         yield server

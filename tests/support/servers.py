@@ -135,7 +135,7 @@ def granian(
             return False
 
     command = granian_command(app, port, workers=workers)
-    with _running(app, command, folder, environment, port, is_healthy, working_folder) as server:
+    with running(app, command, folder, environment, port, is_healthy, working_folder) as server:
         yield server
 
 
@@ -161,7 +161,7 @@ def redis_server(folder: Path, *, port: int = 0, keeps_data: bool = False) -> It
             except redis.ConnectionError:
                 return False
 
-    with _running("redis", [*command, "--dir", str(folder)], folder, clean_environment(), port, answers) as server:
+    with running("redis", [*command, "--dir", str(folder)], folder, clean_environment(), port, answers) as server:
         yield server
 
 
@@ -199,7 +199,7 @@ def _start(
 
 
 @contextmanager
-def _running(
+def running(
     name: str,
     command: Sequence[str],
     folder: Path,
@@ -208,6 +208,15 @@ def _running(
     is_ready: Callable[[], bool],
     working_folder: Path = PROJECT,
 ) -> Iterator[Server]:
+    """Run any server until the block ends.
+
+    Args:
+        folder: Takes the log.
+        is_ready: Asked until it is true.
+
+    Raises:
+        StartFailed: It ended, or was not ready within `START_SECONDS`.
+    """
     log = folder / f"{name}-{port}.log"
     # Another server of the same name may have run here before.
     with log.open("ab") as output:

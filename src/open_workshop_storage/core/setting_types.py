@@ -9,7 +9,17 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
-from redis.asyncio.connection import parse_url
+from pydantic_core import PydanticCustomError
+
+from open_workshop_storage.utils.net.redis_urls import (
+    RedisUrlError,
+    is_sentinel_url,
+    parse_sentinel_url,
+    redis_options,
+)
+
+NAMED_FAULT = "named_fault"
+"""Type of the errors whose message may be shown, since it holds nothing of the value."""
 
 # A cost of 4 to 31, 22 characters of salt, of which the last holds 2 bits only, and 31 of hash.
 _BCRYPT_HASH = re.compile(r"\$2[abxy]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")
@@ -49,8 +59,13 @@ def _optional_http_url(value: str) -> str:
 
 
 def _redis_url(value: str) -> str:
-    if value:
-        parse_url(value)
+    try:
+        if is_sentinel_url(value):
+            parse_sentinel_url(value)
+        elif value:
+            redis_options(value)
+    except RedisUrlError as error:
+        raise PydanticCustomError(NAMED_FAULT, "{fault}", {"fault": str(error)}) from None
     return value
 
 

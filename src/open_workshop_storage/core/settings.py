@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from open_workshop_storage.core.setting_types import (
+    NAMED_FAULT,
     BaseUrl,
     BcryptHash,
     Bytes,
@@ -103,7 +104,11 @@ class Settings(BaseSettings):
     blurhash_cache_size: Count = Field(100000, description="a whole number of entries, 0 or more")
     blurhash_cache_ttl_seconds: Seconds = 604800
     redis_url: RedisUrl = Field(
-        "", description="a redis://, rediss:// or unix:// URL, or empty to keep state in this process"
+        "",
+        description=(
+            "a redis://, rediss:// or unix:// URL, one such as redis+sentinel://HOST:26379,HOST:26379/NAME/0 "
+            "or rediss+sentinel://…, or empty to keep state in this process"
+        ),
     )
     redis_prefix: str = Field(
         "open-workshop-storage", min_length=1, description="the text that every Redis key begins with"
@@ -207,6 +212,6 @@ def load_settings() -> Settings:
         lines = {}
         for fault in error.errors(include_url=False, include_input=False, include_context=False):
             field = str(fault["loc"][0]).lower()
-            state = "is missing" if fault["type"] == "missing" else "is not valid"
+            state = {"missing": "is missing", NAMED_FAULT: fault["msg"]}.get(fault["type"], "is not valid")
             lines[field] = f"  {setting_name(field)} {state}; it should be {Settings.model_fields[field].description}"
         raise SettingsError("Configuration error:\n" + "\n".join(lines.values())) from None

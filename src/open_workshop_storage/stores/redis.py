@@ -26,6 +26,7 @@ from open_workshop_storage.stores.fanout import Fanout
 from open_workshop_storage.stores.redis_channels import RedisChannels
 from open_workshop_storage.stores.redis_keys import RedisKeys
 from open_workshop_storage.stores.redis_records import FIELDS, job_of
+from open_workshop_storage.stores.redis_sentinel import SentinelPool
 
 _LEASE_MS = int(LEASE_SECONDS * 1000)
 _PATIENCE_SECONDS = 5.0
@@ -70,8 +71,11 @@ class RedisJobStore:
         return await self._ask(script(keys=keys, args=args))
 
     async def run(self) -> None:
-        """Receive events of other workers until cancelled."""
-        await self._channels.run()
+        """Receive events of other workers, and follow the sentinels if there are some, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._channels.run())
+            if isinstance(self._redis.connection_pool, SentinelPool):
+                group.create_task(self._redis.connection_pool.follow())
 
     def _on_message(self, channel: str, payload: str) -> None:
         if channel == self._keys.work:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from opentelemetry.trace import SpanKind
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.driver_info import DriverInfo
@@ -14,6 +14,8 @@ from redis.exceptions import NoScriptError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from open_workshop_storage.observability.tracing import span
+from open_workshop_storage.stores.redis_sentinel import SentinelPool
+from open_workshop_storage.utils.net.redis_urls import is_sentinel_url, parse_sentinel_url
 
 _CONNECT_SECONDS = 5.0
 _MOST_CONNECTIONS = 32
@@ -36,24 +38,31 @@ class _TracedRedis(Redis):
 
 
 def redis_client(url: str) -> Redis:
-    """Return a client that decodes answers. Nothing is connected yet.
+    """Return a client of the Redis of a `REDIS_URL`, or of the primary that its sentinels name.
 
-    Its callers set time limits of their own.
+    It decodes answers, and its callers set time limits of their own. Nothing is connected yet.
     """
     # The usual pool fails callers while a hundred connections are in use; with this one they wait.
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=_MOST_CONNECTIONS,
-        timeout=None,
-        decode_responses=True,
-        # With it, redis-py calls `asyncio.wait_for`, which before Python 3.12 may lose a cancellation.
-        socket_timeout=None,
-        socket_connect_timeout=_CONNECT_SECONDS,
-        # The caller knows whether to ask again: a request answers 503, a running job waits.
-        retry=Retry(NoBackoff(), 0),
-        # Without it, each new connection reads redis-py's version from the disk.
-        driver_info=DriverInfo(),
-        # With them on, redis-py does not look whether a connection of its pool broke since its last use.
-        maint_notifications_config=MaintNotificationsConfig(enabled=False),
-    )
+    own: dict[str, Any] = {"max_connections": _MOST_CONNECTIONS, "timeout": None}
+    pool: ConnectionPool
+    if is_sentinel_url(url):
+        pool = SentinelPool(parse_sentinel_url(url), usual_options(), **own)
+    else:
+        pool = BlockingConnectionPool.from_url(url, **usual_options(), **own)
     return _TracedRedis.from_pool(pool)
+
+
+def usual_options() -> dict[str, Any]:
+    """Return the options of all connections to data servers and sentinels."""
+    return {
+        # With it, redis-py calls `asyncio.wait_for`, which before Python 3.12 may lose a cancellation.
+        "socket_timeout": None,
+        "socket_connect_timeout": _CONNECT_SECONDS,
+        # The caller knows whether to ask again: a request answers 503, a running job waits.
+        "retry": Retry(NoBackoff(), 0),
+        # Without it, each new connection reads redis-py's version from the disk.
+        "driver_info": DriverInfo(),
+        # With them on, redis-py does not look whether a connection of its pool broke since its last use.
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+        "decode_responses": True,
+    }
