@@ -1,10 +1,10 @@
-"""The doctor's checks of Redis: is it reachable, durable, and does it let its user do what the services do."""
+"""The doctor's checks of Redis: is it reachable, durable and replicated, and may its user do what services do."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 from redis.asyncio import Redis
@@ -27,7 +27,10 @@ from open_workshop_storage.services.operations.findings import (
     reason_of,
     warning,
 )
-from open_workshop_storage.stores.redis_client import redis_client
+from open_workshop_storage.services.operations.sentinel_checks import examine_sentinels
+from open_workshop_storage.stores.redis_client import redis_client, usual_options
+from open_workshop_storage.stores.redis_sentinel import replica_client
+from open_workshop_storage.utils.net.redis_urls import is_sentinel_url, parse_sentinel_url
 
 _ADVICE = 'give its user the rights of docs/DEPLOYMENT.md, "2. Redis"'
 _WRITE = "return redis.call('SET', KEYS[1], redis.call('TIME')[1], 'PX', 10000)"
@@ -38,18 +41,41 @@ async def examine_redis(settings: Settings) -> list[Finding]:
     if not settings.redis_url:
         text = "REDIS_URL is empty: run the loader with one worker; a restart forgets transfers that are under way"
         return [warning("Redis", text)]
-    redis = redis_client(settings.redis_url)
+    if not is_sentinel_url(settings.redis_url):
+        return await _examine_server("Redis", redis_client(settings.redis_url), settings.redis_prefix)
+    url = parse_sentinel_url(settings.redis_url)
+    told = await examine_sentinels(url)
+    findings = [*told.findings]
+    if told.primaries:
+        primary = redis_client(settings.redis_url)
+        findings += await _examine_server("Redis", primary, settings.redis_prefix, len(told.replicas))
+    for host, port in sorted(told.replicas):
+        # It may be the primary at any time.
+        findings += await _examine_server(f"replica {host}:{port}", replica_client(url, usual_options(), host, port))
+    return findings
+
+
+async def _examine_server(
+    subject: str, redis: Redis, prefix: str | None = None, replicas: int | None = None
+) -> list[Finding]:
+    """Check a data server, and close its client.
+
+    Args:
+        prefix: `REDIS_PREFIX`, for one that is to be written.
+        replicas: How many may take its place, where there are sentinels.
+    """
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            findings = await _rights(redis, f"{settings.redis_prefix}:doctor")
+            findings = await _rights(redis, f"{prefix}:doctor") if prefix else []
             asked = time.time()
             seconds, microseconds = await redis.time()
-            findings += clock_findings("Redis", seconds + microseconds / 1e6 - asked)
-            return findings + await _state(redis) or [ok("Redis", "writes each change to its disk")]
+            findings += clock_findings(subject, seconds + microseconds / 1e6 - asked)
+            findings += await _state(subject, redis, replicas)
+            return findings or [ok(subject, "writes each change to its disk")]
     except (AuthenticationError, ResponseError) as error:
-        return [fault("Redis", f"refuses ({error}); correct user, password and database in REDIS_URL, or {_ADVICE}")]
+        return [fault(subject, f"refuses ({error}); correct user, password and database in REDIS_URL, or {_ADVICE}")]
     except (RedisError, OSError) as error:
-        return [fault("Redis", f"no answer ({reason_of(error)}); start it, or correct REDIS_URL")]
+        return [fault(subject, f"no answer ({reason_of(error)}); start it, or correct REDIS_URL")]
     finally:
         await redis.aclose()
 
@@ -75,21 +101,39 @@ async def _rights(redis: Redis, name: str) -> list[Finding]:
                 fault("Redis", "is full, and refuses changes; raise `maxmemory`, or remove what else is there")
             )
         except ReadOnlyError:
-            findings.append(fault("Redis", "is a replica, which cannot be written; name its master in REDIS_URL"))
+            findings.append(fault("Redis", "is a replica, which cannot be written; name its primary in REDIS_URL"))
+        except ResponseError as error:
+            if not str(error).startswith("NOREPLICAS"):
+                raise
+            findings.append(fault("Redis", "refuses changes without a replica that follows; start the replicas"))
     await pubsub.aclose()  # type: ignore[no-untyped-call]
     return findings
 
 
-async def _state(redis: Redis) -> list[Finding]:
+async def _state(subject: str, redis: Redis, replicas: int | None) -> list[Finding]:
     try:
         info = await redis.info()
     except NoPermissionError:
-        return [warning("Redis", f"its user may not ask INFO, so whether jobs survive a crash is not known; {_ADVICE}")]
+        return [warning(subject, f"its user may not ask INFO, so whether jobs survive a crash is not known; {_ADVICE}")]
     findings = []
     if "err" in (info.get("aof_last_write_status"), info.get("rdb_last_bgsave_status")):
-        findings.append(fault("Redis", "could not write to its disk, and may refuse changes; make room there"))
+        findings.append(fault(subject, "could not write to its disk, and may refuse changes; make room there"))
     if not info.get("aof_enabled"):
-        findings.append(warning("Redis", "loses the latest jobs when it dies; set `appendonly yes`"))
+        findings.append(warning(subject, "loses the latest jobs when it dies; set `appendonly yes`"))
     if info.get("maxmemory") and info.get("maxmemory_policy") != "noeviction":
-        findings.append(fault("Redis", "may throw jobs away when it is full; set `maxmemory-policy noeviction`"))
-    return findings
+        findings.append(fault(subject, "may throw jobs away when it is full; set `maxmemory-policy noeviction`"))
+    return findings if replicas is None else findings + _replication(subject, info, replicas)
+
+
+def _replication(subject: str, info: Mapping[str, Any], replicas: int) -> list[Finding]:
+    # Redis tells it only where `min-replicas-to-write` is set.
+    needs_replica = "min_slaves_good_slaves" in info
+    if not info.get("connected_slaves"):
+        return [warning(subject, "has no replica that follows it, so a failover is not possible; start one")]
+    if needs_replica and replicas < 2:
+        text = "refuses changes while its only replica is away; start another, or set `min-replicas-to-write 0`"
+        return [warning(subject, text)]
+    if not needs_replica and replicas > 1:
+        text = "goes on with changes that are lost when it is cut off from all others; set `min-replicas-to-write 1`"
+        return [warning(subject, text)]
+    return []
