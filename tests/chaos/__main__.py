@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.chaos.plan import LONG, SHORT, make_plan
+from tests.chaos.plan import FAILOVERS, LONG, SHORT, make_plan
 from tests.chaos.run import PromiseBroken, run
 
 
@@ -17,9 +17,11 @@ def main() -> int:
     """Do one run and return its exit status."""
     arguments = argparse.ArgumentParser(prog="python -m tests.chaos", description="Random transfers and faults.")
     arguments.add_argument("--seed", type=int, default=random.randrange(10**6), help="of an earlier run, to repeat it")
-    arguments.add_argument("--short", action="store_true", help="as in the test suite")
+    sizes = arguments.add_mutually_exclusive_group()
+    sizes.add_argument("--short", dest="size", action="store_const", const=SHORT, help="as in the test suite")
+    sizes.add_argument("--failovers", dest="size", action="store_const", const=FAILOVERS, help="of Redis, by sentinels")
     chosen = arguments.parse_args()
-    plan = make_plan(chosen.seed, SHORT if chosen.short else LONG)
+    plan = make_plan(chosen.seed, chosen.size or LONG)
     print(f"Seed {plan.seed}: {len(plan.transfers)} transfers, {len(plan.faults)} faults", flush=True)
     with tempfile.TemporaryDirectory(prefix="open-workshop-chaos-") as folder:
         try:

@@ -55,11 +55,11 @@ def strange_files(transfers: Sequence[Transfer], main_dir: Path) -> list[str]:
     return [f"strange file {path}" for path in sorted(stored - expected)]
 
 
-def leftovers(services: Services, redis_url: str) -> list[str]:
+def leftovers(services: Services, client: redis.Redis) -> list[str]:
     """Return what is still there of a run's jobs: workspaces, keys, processes."""
     temp = services.main_dir / "temp"
     found = [f"workspace {entry.name}" for entry in (temp.iterdir() if temp.exists() else ())]
-    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+    with client:
         for key in client.scan_iter(f"test-{services.main_dir.parent.name}:*"):
             # What is no job's may stay as long as it goes by itself.
             if ":job:" in key or client.ttl(key) < 0:

@@ -10,6 +10,7 @@ from tests.chaos.timeline import Timeline
 from tests.support.manager import Answer
 from tests.support.processes import age_seconds, children, send_signal
 from tests.support.restarts import RestartableRedis
+from tests.support.sentinel import SentinelRedis
 from tests.support.services import Services
 from tests.support.seven_zip_gate import SevenZipGate
 
@@ -32,7 +33,9 @@ _ABSENT_MANAGERS = (
 class Faults:
     """Has faults happen; each ends by itself, and with the run."""
 
-    def __init__(self, services: Services, redis: RestartableRedis, gate: SevenZipGate, timeline: Timeline) -> None:
+    def __init__(
+        self, services: Services, redis: RestartableRedis | SentinelRedis, gate: SevenZipGate, timeline: Timeline
+    ) -> None:
         self._services = services
         self._redis = redis
         self._gate = gate
@@ -50,6 +53,8 @@ class Faults:
                 await self._pause_worker(fault)
             case "stop_redis":
                 await self._stop_redis(fault)
+            case "fail_over":
+                await self._fail_over(fault)
             case "stop_manager":
                 await self._stop_manager(fault)
             case "hold_seven_zip":
@@ -77,6 +82,7 @@ class Faults:
             self._timeline.note(f"fault: woke worker {workers}")
 
     async def _stop_redis(self, fault: PlannedFault) -> None:
+        assert isinstance(self._redis, RestartableRedis)
         async with self._one_redis:
             if fault.choice < _SILENT:
                 self._timeline.note("fault: Redis is silent")
@@ -90,6 +96,19 @@ class Faults:
                 finally:
                     await asyncio.to_thread(self._redis.start)
             self._timeline.note("fault: Redis is back")
+
+    async def _fail_over(self, fault: PlannedFault) -> None:
+        assert isinstance(self._redis, SentinelRedis)
+        async with self._one_redis:
+            old = await asyncio.to_thread(self._redis.until_whole)
+            self._timeline.note("fault: killed the primary")
+            self._redis.kill(old)
+            await asyncio.to_thread(self._redis.until_failover, old)
+            self._timeline.note("fault: the replica is the primary")
+            await asyncio.sleep(fault.seconds)
+            await asyncio.to_thread(self._redis.start, old)
+            await asyncio.to_thread(self._redis.until_whole)
+            self._timeline.note("fault: the primary is back as a replica")
 
     async def _stop_manager(self, fault: PlannedFault) -> None:
         manager = self._services.manager

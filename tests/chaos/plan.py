@@ -67,10 +67,22 @@ class Size:
     redis_absences: int
     manager_absences: int
     held_commands: int
+    failovers: int = 0
 
 
 SHORT = Size(transfers=28, seconds=12, kills=3, pauses=1, redis_absences=1, manager_absences=1, held_commands=2)
 LONG = Size(transfers=150, seconds=100, kills=16, pauses=4, redis_absences=5, manager_absences=5, held_commands=10)
+FAILOVERS = Size(
+    transfers=1000,
+    seconds=900,
+    kills=30,
+    pauses=6,
+    redis_absences=0,
+    manager_absences=10,
+    held_commands=20,
+    failovers=24,
+)
+"""Sentinels lead the Redis of such a run."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +92,11 @@ class Plan:
     seed: int
     transfers: list[PlannedTransfer]
     faults: list[PlannedFault]
+
+    @property
+    def has_sentinels(self) -> bool:
+        """Whether Redis fails over."""
+        return any(fault.kind == "fail_over" for fault in self.faults)
 
     @property
     def seconds(self) -> float:
@@ -125,6 +142,7 @@ def _faults(rng: random.Random, size: Size) -> list[PlannedFault]:
             *of("stop_redis", size.redis_absences, lambda: rng.uniform(0.2, 4)),
             *of("stop_manager", size.manager_absences, lambda: rng.uniform(1, 6)),
             *of("hold_seven_zip", size.held_commands, lambda: rng.uniform(0.5, 3)),
+            *of("fail_over", size.failovers, lambda: rng.uniform(0, 2)),
         ],
         key=lambda fault: fault.at,
     )

@@ -18,6 +18,7 @@ from tests.chaos.senders import Sender, SlowOrigin, Transfer
 from tests.chaos.timeline import Timeline
 from tests.support.origins import running_origin
 from tests.support.restarts import RestartableRedis
+from tests.support.sentinel import SentinelRedis
 from tests.support.services import Services, running_services
 from tests.support.seven_zip_gate import SevenZipGate
 
@@ -52,7 +53,7 @@ async def run(plan: Plan, folder: Path) -> str:
     payloads = [await asyncio.to_thread(payload, one.kind, one.seed) for one in plan.transfers]
     async with AsyncExitStack() as stack:
         gate = SevenZipGate(folder / "gate")
-        redis = RestartableRedis(folder, stack)
+        redis = SentinelRedis(folder, stack) if plan.has_sentinels else RestartableRedis(folder, stack)
         (folder / "services").mkdir()
         services = stack.enter_context(
             running_services(folder / "services", redis.url, ["loader"], gate.environment, **_SETTINGS)
@@ -122,10 +123,10 @@ def _problems(services: Services, transfers: list[Transfer]) -> list[str]:
     return problems + strange_files(transfers, services.main_dir) + services.manager.refused
 
 
-async def _left_behind(services: Services, redis: RestartableRedis, timeline: Timeline) -> list[str]:
+async def _left_behind(services: Services, redis: RestartableRedis | SentinelRedis, timeline: Timeline) -> list[str]:
     """Wait until nothing is left; return what is still there after that."""
     began = timeline.now
-    while left := await asyncio.to_thread(leftovers, services, redis.url):
+    while left := await asyncio.to_thread(leftovers, services, redis.client()):
         if timeline.now > began + _LEFTOVERS_SECONDS:
             return left
         await asyncio.sleep(_POLL_SECONDS)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
-import redis.asyncio
 from PIL import Image
 
+from open_workshop_storage.stores.redis_client import redis_client
 from tests.support.archives import Entries, entries_of, zip_of
 from tests.support.client import PATIENCE_SECONDS, upload
 from tests.support.manager import Callback
@@ -142,9 +142,9 @@ class Records:
     async def get(self, ticket: Ticket) -> dict[str, Any]:
         """Return a job's record; an empty one if there is none."""
         # A new connection each time, since Redis may have gone away after the last one.
-        async with redis.asyncio.Redis.from_url(self._url) as client:
-            text = await client.hget(f"{self._prefix}:job:{ticket.job_id}", "data")
-        record: dict[str, Any] = json.loads(text or "{}")
+        async with redis_client(self._url) as client:
+            values = await client.hmget(f"{self._prefix}:job:{ticket.job_id}", ["data"])
+        record: dict[str, Any] = json.loads(values[0] or "{}")
         return record
 
     async def until(self, ticket: Ticket, **wanted: object) -> dict[str, Any]:

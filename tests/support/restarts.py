@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from pathlib import Path
 
+import redis
+
 from tests.support.servers import Server, free_port, redis_server
 
 
@@ -26,6 +28,10 @@ class RestartableRedis:
         self._server: Server | None = None
         self.url = f"redis://127.0.0.1:{self._port}"
         self.start()
+
+    def client(self) -> redis.Redis:
+        """Return a client of it."""
+        return redis.Redis.from_url(self.url, decode_responses=True)
 
     def start(self) -> None:
         """Start it, and return when it answers."""

@@ -146,7 +146,12 @@ class SentinelRedis:
 
     def _client(self, port: int, password: str | None) -> redis.Redis:
         tls = {"ssl": True, "ssl_ca_certs": str(CERTIFICATE)} if self._access.tls else {}
-        return redis.Redis("127.0.0.1", port, password=password, socket_timeout=1, decode_responses=True, **tls)  # type: ignore
+        options = {"password": password, "socket_timeout": 1, "decode_responses": True, **tls}
+        return redis.Redis("127.0.0.1", port, **options)  # type: ignore[arg-type]
+
+    def client(self) -> redis.Redis:
+        """Return a client of the primary."""
+        return self.data(self.until_whole())
 
     def data(self, port: int) -> redis.Redis:
         """Return a client of one data server."""
