@@ -44,6 +44,7 @@ STOPPED_EARLY = {
     "make demo": "--help",
     "make chaos": "--help",
     "make chaos SEED=7": "--help",
+    "make chaos FAILOVERS=1": "--help",
     "PYTHONPATH=src:. .venv/bin/python -m tests.chaos --short --seed 7": "--help",
     "make test-fast": "--collect-only --quiet tests/auth",
     "make coverage": "--collect-only --quiet tests/auth",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -14,6 +15,8 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from open_workshop_storage.utils.net.redis_urls import SentinelUrl
+
+_logger = logging.getLogger(__name__)
 
 # The host of a primary that is gone may have had a sentinel too, perhaps the first that is asked.
 _SENTINEL_SECONDS = 1.0
@@ -79,6 +82,7 @@ class SentinelPool(SentinelConnectionPool, BlockingConnectionPool):
         address: tuple[str, int] = await self.sentinel_manager.discover_master(self.service_name)
         if address != self.master_address:
             self.master_address = address
+            _logger.info("the sentinels name %s:%d as the primary of Redis", *address)
             # redis-py keeps those in use, on which callers would wait in vain for a host that is gone.
             for connection in [*self._available_connections, *self._in_use_connections]:
                 await connection.disconnect(nowait=True)

@@ -59,10 +59,11 @@ def parse_sentinel_url(url: str) -> SentinelUrl:
     if database and not (database.isascii() and database.isdecimal()):
         raise RedisUrlError("has a database that is not a number")
     try:
-        options = redis_options(f"{_SCHEMES[scheme]}://{user}{at}sentinel/{database}?{query}")
+        options: dict[str, Any] = {**parse_url(f"{_SCHEMES[scheme]}://{user}{at}sentinel/{database}?{query}")}
+        own = {name: options.pop(of_url) for of_url, name in _OF_THE_SENTINELS.items() if of_url in options}
+        _check(options)
     except ValueError:
         raise RedisUrlError("has a user, a password or an option that cannot be read") from None
-    own = {name: options.pop(of_url) for of_url, name in _OF_THE_SENTINELS.items() if of_url in options}
     tls = {name: value for name, value in options.items() if name.startswith("ssl_")}
     for name in ("host", "connection_class"):
         options.pop(name, None)
@@ -77,13 +78,17 @@ def redis_options(url: str) -> dict[str, Any]:
         ValueError: It cannot read it, or does not know one of its options.
     """
     options: dict[str, Any] = {**parse_url(url)}
-    of_the_pool = {name: value for name, value in options.items() if name not in _OF_THE_SENTINELS}
+    _check(options)
+    return options
+
+
+def _check(options: Mapping[str, Any]) -> None:
+    """Raise ValueError for an option that would fail with the first command."""
     try:
-        # Nothing is connected; an option that would fail with the first command fails here.
-        BlockingConnectionPool(**of_the_pool).make_connection()  # type: ignore[no-untyped-call]
+        # Nothing is connected.
+        BlockingConnectionPool(**options).make_connection()  # type: ignore[no-untyped-call]
     except (TypeError, RedisError) as error:
         raise ValueError from error
-    return options
 
 
 def _host_and_port(text: str) -> tuple[str, int]:
