@@ -101,14 +101,13 @@ class Faults:
         assert isinstance(self._redis, SentinelRedis)
         async with self._one_redis:
             old = await asyncio.to_thread(self._redis.until_whole)
-            self._timeline.note("fault: killed the primary")
+            self._timeline.note(f"fault: killed the primary, {old}")
             self._redis.kill(old)
-            await asyncio.to_thread(self._redis.until_failover, old)
-            self._timeline.note("fault: the replica is the primary")
+            new = await asyncio.to_thread(self._redis.until_failover, old)
+            self._timeline.note(f"fault: {new} is the primary")
             await asyncio.sleep(fault.seconds)
-            await asyncio.to_thread(self._redis.start, old)
-            await asyncio.to_thread(self._redis.until_whole)
-            self._timeline.note("fault: the primary is back as a replica")
+            await asyncio.to_thread(self._redis.start, old, "--replicaof", "127.0.0.1", str(new))
+            self._timeline.note(f"fault: {await asyncio.to_thread(self._redis.until_whole)} has a replica")
 
     async def _stop_manager(self, fault: PlannedFault) -> None:
         manager = self._services.manager

@@ -53,7 +53,7 @@ async def run(plan: Plan, folder: Path) -> str:
     payloads = [await asyncio.to_thread(payload, one.kind, one.seed) for one in plan.transfers]
     async with AsyncExitStack() as stack:
         gate = SevenZipGate(folder / "gate")
-        redis = SentinelRedis(folder, stack) if plan.has_sentinels else RestartableRedis(folder, stack)
+        redis = _sentinel_redis(folder, stack) if plan.has_sentinels else RestartableRedis(folder, stack)
         (folder / "services").mkdir()
         services = stack.enter_context(
             running_services(folder / "services", redis.url, ["loader"], gate.environment, **_SETTINGS)
@@ -85,6 +85,11 @@ async def run(plan: Plan, folder: Path) -> str:
         if problems:
             raise PromiseBroken("\n".join([*problems, "", str(plan), "", str(timeline)]))
         return _summary(services, transfers, timeline)
+
+
+def _sentinel_redis(folder: Path, stack: AsyncExitStack) -> SentinelRedis:
+    # A primary that is only slow, on a busy machine, must not be replaced: what it takes in until it knows is lost.
+    return SentinelRedis(folder, stack, down_after_seconds=3)
 
 
 def _transfer(services: Services, planned: PlannedTransfer, made: Payload, origin_url: str) -> Transfer:

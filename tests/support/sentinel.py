@@ -17,8 +17,6 @@ from tests.support.servers import Server, clean_environment, free_port, running
 
 NAME = "workshop"
 """What the sentinels call the primary."""
-DOWN_AFTER_SECONDS = 1.0
-"""After so long without an answer a sentinel takes a server for dead."""
 _SENTINELS = 3
 _PATIENCE_SECONDS = 60
 _POLL_SECONDS = 0.05
@@ -51,7 +49,7 @@ class SentinelRedis:
     """Data servers, the first of which begins as the primary, and three sentinels.
 
     Args:
-        program: The server's program, which is the sentinels' too.
+        down_after_seconds: After so long without an answer a sentinel takes a server for dead.
 
     Attributes:
         url: What `REDIS_URL` has to be.
@@ -66,12 +64,12 @@ class SentinelRedis:
         *,
         replicas: int = 1,
         access: Access = Access(),
-        program: str = "redis-server",
+        down_after_seconds: float = 1.0,
     ) -> None:
         self._folder = folder
         self._stack = stack
         self._access = access
-        self._program = program
+        self._down_after_ms = int(down_after_seconds * 1000)
         self._servers: dict[int, Server] = {}
         self.ports = [free_port() for _ in range(1 + replicas)]
         for port in self.ports:
@@ -100,7 +98,7 @@ class SentinelRedis:
         port = free_port()
         lines = [
             f"sentinel monitor {NAME} 127.0.0.1 {self.ports[0]} 2",
-            f"sentinel down-after-milliseconds {NAME} {DOWN_AFTER_SECONDS * 1000:.0f}",
+            f"sentinel down-after-milliseconds {NAME} {self._down_after_ms}",
             f"sentinel failover-timeout {NAME} 10000",
         ]
         self._configure(port, [*lines, *self._access.sentinels])
@@ -111,11 +109,11 @@ class SentinelRedis:
         """Start a data server, for the first time or with what it has on its disk.
 
         Args:
-            options: `--sentinel` for a sentinel.
+            options: `--sentinel` for a sentinel; otherwise entries of the configuration that count more than its file.
         """
         folder = self._folder / str(port)
-        command = [self._program, str(folder / "redis.conf"), *options]
-        client = self._sentinel_client(port) if options else self.data(port)
+        command = ["redis-server", str(folder / "redis.conf"), *options]
+        client = self._sentinel_client(port) if "--sentinel" in options else self.data(port)
 
         def answers() -> bool:
             try:
