@@ -74,13 +74,13 @@ SHORT = Size(transfers=28, seconds=12, kills=3, pauses=1, redis_absences=1, mana
 LONG = Size(transfers=150, seconds=100, kills=16, pauses=4, redis_absences=5, manager_absences=5, held_commands=10)
 FAILOVERS = Size(
     transfers=1000,
-    seconds=900,
-    kills=30,
-    pauses=6,
+    seconds=1500,
+    kills=25,
+    pauses=7,
     redis_absences=0,
-    manager_absences=10,
-    held_commands=20,
-    failovers=24,
+    manager_absences=15,
+    held_commands=30,
+    failovers=40,
 )
 """Sentinels lead the Redis of such a run."""
 
