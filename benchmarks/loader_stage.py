@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from tests.support.servers import GRANIAN, Server, _running, clean_environment, free_port
+from tests.support.servers import GRANIAN, Server, clean_environment, free_port, running
 
 _ANSWER_BYTES = 65536
 
@@ -48,7 +48,7 @@ def sink(folder: Path) -> Iterator[Server]:
         except httpx.TransportError:
             return False
 
-    with _running("sink", command, folder, environment, port, answers) as server:
+    with running("sink", command, folder, environment, port, answers) as server:
         yield server
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 
 from tests.support.nginx import nginx, site_for
-from tests.support.servers import GRANIAN, Server, _running, clean_environment, free_port
+from tests.support.servers import GRANIAN, Server, clean_environment, free_port, running
 from tests.support.services import running_services
 
 # The reference sends the same files, and is an access service that allows everything at once.
@@ -88,5 +88,5 @@ def _bare(folder: Path, file: Path) -> Iterator[Server]:
         except httpx.TransportError:
             return False
 
-    with _running("bare", command, folder, environment, port, answers) as server:
+    with running("bare", command, folder, environment, port, answers) as server:
         yield server
