@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from PIL import Image
 from starlette.types import Message
 
 from open_workshop_storage.api.routes.files import router
+from open_workshop_storage.services.storage.files import Facts
+from open_workshop_storage.services.storage.local_facts import kept_facts, version_of
 from tests.support.configs import Secrets
 from tests.support.in_process import make_settings, serving
 
@@ -111,6 +115,17 @@ def assert_text(answer: httpx.Response, status: int, text: str) -> None:
 async def test_a_file_is_stored_as_it_is(loader: Loader) -> None:
     assert_text(await loader.upload(b"\0binary\r\n--the-boundary", path="mods/7/data.bin"), 201, "mods/7/data.bin")
     assert loader.stored("resource/mods/7/data.bin") == b"\0binary\r\n--the-boundary"
+
+
+async def test_a_files_digest_is_kept_with_it(start: Any) -> None:
+    loader: Loader = await start()
+    await loader.upload(os.urandom(700_000), path="large")
+    await loader.upload(b"small", path="small")
+    await loader.upload(picture(), type="avatar", path="7.webp", file_kind="img")
+    for path in ("resource/large", "resource/small", "avatar/7.webp"):
+        file = loader.main_dir / path
+        facts = kept_facts(str(file), version_of(file.stat()))
+        assert facts == Facts(sha256=sha256(file.read_bytes()).hexdigest())
 
 
 async def test_an_existing_file_is_replaced(loader: Loader) -> None:

@@ -179,5 +179,5 @@ def test_what_travels_in_tokens_and_sockets_stands_among_the_schemas(name: str, 
 def test_the_callback_stands_among_the_webhooks(name: str) -> None:
     callback = DOCUMENTS[name]["webhooks"]["transfer-completed"]["post"]
     assert callback["responses"].keys() >= {"200", "408", "409", "425", "429", "5XX", "default"}
-    for claim in ("jti", "job_id", "status", "reason", "unpacked_bytes", "callback_context"):
+    for claim in ("jti", "job_id", "status", "reason", "packed_bytes", "sha256", "unpacked_bytes", "callback_context"):
         assert f'"{claim}"' in callback["description"]

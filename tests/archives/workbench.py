@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
 from open_workshop_storage.services.archives.archives import Archives
@@ -57,7 +58,7 @@ class Workbench:
             self.source, inspection, self.extracted, name, limit, self.percents.append
         )
         packed = await self.archives.pack(self.extracted, self.packed, 3, self.percents.append)
-        assert packed == self.packed.stat().st_size
+        assert packed == (self.packed.stat().st_size, sha256(self.packed.read_bytes()).hexdigest())
         assert self.source.read_bytes() == sent
         return unpacked
 

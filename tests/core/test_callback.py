@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from open_workshop_storage.core.callback import callback_of
 from open_workshop_storage.core.job import Inner, Stage
-from tests.support.jobs import job_in, new_job
+from tests.support.jobs import SHA256, job_in, new_job
 
 
 def test_a_packed_job_is_a_success_without_a_reason() -> None:
-    job = new_job({"target_path": "mods/7/main.zip"}, stage=Stage.PACKED, bytes=70, total=70, unpacked_bytes=900)
+    job = new_job({"target_path": "mods/7/main.zip", "sha256": "theirs"}, stage=Stage.PACKED, bytes=70, total=70)
+    job = job.model_copy(update={"unpacked_bytes": 900, "packed_bytes": 60, "sha256": SHA256})
     claims = callback_of(job).claims
     assert (claims["job_id"], claims["status"], claims["packed_format"]) == (job.job_id, "success", "zip")
     assert (claims["bytes"], claims["total"], claims["unpacked_bytes"]) == (70, 70, 900)
+    assert (claims["packed_bytes"], claims["sha256"]) == (60, SHA256)
     assert (claims["mod_id"], claims["target_path"]) == (7, "mods/7/main.zip")
     assert "reason" not in claims
 

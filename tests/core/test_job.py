@@ -19,14 +19,14 @@ from open_workshop_storage.core.facts import (
     Unpacked,
 )
 from open_workshop_storage.core.job import NEXT, Inner, Job, Stage, State, WrongStep, check_step
-from tests.support.jobs import MOVED_TO, job_in, new_job
+from tests.support.jobs import MOVED_TO, SHA256, job_in, new_job
 
 STATES: Sequence[State] = [*Stage, *Inner]
 
 
 def step(job: Job, after: State) -> Job:
     """Change a record to another state, as the code does that makes such a step."""
-    packed = Packed("run/packed.zip", 5, 9)
+    packed = Packed("run/packed.zip", 5, 9, SHA256)
     facts: dict[State, Sequence[Fact]] = {
         Inner.PAUSED: [Owned(None)],
         Inner.MOVING: [MoveBegun(MOVED_TO, "me")],
@@ -97,7 +97,7 @@ def test_facts_add_what_they_say_and_the_latest_counts() -> None:
 
 
 def test_an_end_has_no_owner_and_a_failed_one_no_file() -> None:
-    packed = job_in(Stage.REPACKING).changed(Packed("run/packed.zip", 5, 9), stage=Stage.PACKED)
+    packed = job_in(Stage.REPACKING).changed(Packed("run/packed.zip", 5, 9, SHA256), stage=Stage.PACKED)
     assert (packed.owner, packed.packed_bytes, packed.percent) == (None, 5, None)
     received = job_in(Stage.REPACKING).model_copy(update={"source_file": "run/source"})
     failed = received.changed(Failed("Repack failed", "repack_failed"), stage=Stage.ERROR)

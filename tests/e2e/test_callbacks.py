@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from hashlib import sha256
 
 import httpx
 import pytest
@@ -34,6 +35,7 @@ async def test_a_success_is_reported_with_all_its_claims(services: Services, htt
     (callback,) = services.manager.wait_for_callbacks(ticket.job_id)
     assert callback.body == b""
     claims = callback.claims
+    packed = (services.main_dir / ticket.path).read_bytes()
     assert before <= claims["iat"] + 60 <= time.time()
     assert claims["exp"] == claims["iat"] + 660
     assert claims["jti"]
@@ -51,6 +53,8 @@ async def test_a_success_is_reported_with_all_its_claims(services: Services, htt
         "mode": "replace",
         "bytes": len(sent),
         "total": len(sent),
+        "packed_bytes": len(packed),
+        "sha256": sha256(packed).hexdigest(),
         "unpacked_bytes": UNPACKED,
         "storage_type": None,
         "file_kind": None,
@@ -81,7 +85,13 @@ async def test_the_manager_moves_the_file_while_it_handles_the_callback(
     assert callback.move is not None
     assert (callback.move.status_code, callback.move.json()) == (
         200,
-        {"job_id": ticket.job_id, "final_path": ticket.path, "final_bytes": len(sent), "unpacked_bytes": UNPACKED},
+        {
+            "job_id": ticket.job_id,
+            "final_path": ticket.path,
+            "final_bytes": len(sent),
+            "unpacked_bytes": UNPACKED,
+            "sha256": callback.claims["sha256"],
+        },
     )
     assert (services.main_dir / ticket.path).read_bytes() == sent
 

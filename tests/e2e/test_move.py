@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from hashlib import sha256
 
 import httpx
 import pytest
@@ -18,6 +19,7 @@ pytestmark = pytest.mark.anyio
 
 MOD = zip_of(SMALL_MOD)
 UNPACKED = sum(map(len, SMALL_MOD.values()))
+SHA256 = sha256(MOD).hexdigest()
 
 
 async def packed(http: httpx.AsyncClient, services: Services) -> Ticket:
@@ -50,11 +52,17 @@ async def test_a_move_to_each_type_gives_a_receipt_and_ends_the_job(
         answer = await move(http, services, ticket.job_id, target)
         assert (answer.status_code, answer.json()) == (
             200,
-            {"job_id": ticket.job_id, "final_path": target, "final_bytes": len(MOD), "unpacked_bytes": UNPACKED},
+            {
+                "job_id": ticket.job_id,
+                "final_path": target,
+                "final_bytes": len(MOD),
+                "unpacked_bytes": UNPACKED,
+                "sha256": SHA256,
+            },
         )
     assert (services.main_dir / target).read_bytes() == MOD
     assert kept_facts(str(services.main_dir / target), version_of((services.main_dir / target).stat())) == Facts(
-        UNPACKED
+        UNPACKED, SHA256
     )
     assert not (services.main_dir / "temp" / ticket.job_id).exists()
     async with watching(services.loader, ticket.job_id, ticket.token) as watcher:

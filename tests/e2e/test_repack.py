@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from hashlib import sha256
 from io import BytesIO
 
 import httpx
@@ -47,16 +48,18 @@ async def test_a_packed_file_is_packed_again_with_another_level(
         answer = await repack(http, services, ticket.job_id, format="zip", compression_level=level)
         assert answer.status_code == 200
         told = answer.json()
-        assert set(told) == {"job_id", "packed_bytes", "packed_path", "unpacked_bytes"}
+        assert set(told) == {"job_id", "packed_bytes", "packed_path", "unpacked_bytes", "sha256"}
         assert (told["job_id"], told["unpacked_bytes"]) == (ticket.job_id, len(TEXT["text.txt"]))
         assert told["packed_path"].startswith(f"temp/{ticket.job_id}/")
         file = services.main_dir / told["packed_path"]
         assert entries_of(file.read_bytes()) == TEXT
         assert file.stat().st_size == told["packed_bytes"]
+        digest = told["sha256"]
+        assert digest == sha256(file.read_bytes()).hexdigest()
         sizes[level] = told["packed_bytes"]
     assert sizes[9] < sizes[5] < sizes[1]
     moved = await asyncio.to_thread(services.manager.move, ticket.job_id, "archive", "mods/1/repacked.zip")
-    assert moved.json()["final_bytes"] == sizes[5]
+    assert (moved.json()["final_bytes"], moved.json()["sha256"]) == (sizes[5], digest)
     assert len(services.manager.callbacks(ticket.job_id)) == 1
 
 

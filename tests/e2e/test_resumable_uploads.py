@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.archives import SMALL_MOD, entries_of, seven_zip_of, zip_of
 from tests.support.client import InterruptedBody, watching
+from tests.support.digests import field_of
 from tests.support.manager import Answer
 from tests.support.services import Services, Ticket
 from tests.support.tus import BYTES, VERSION, TusUpload, checksum, metadata
@@ -118,6 +119,21 @@ async def test_all_bytes_may_come_with_the_creation(services: Services, ticket: 
     created = await tus.create(len(sent), sent)
     assert (created.status_code, created.headers["upload-offset"]) == (201, str(len(sent)))
     assert (services.main_dir / ticket.path).read_bytes() == sent
+
+
+async def test_a_file_with_another_digest_is_refused_for_good(
+    services: Services, ticket: Ticket, tus: TusUpload
+) -> None:
+    sent = zip_of(SMALL_MOD)
+    malformed = await tus.create(len(sent), None, **{"Repr-Digest": "sha-256=7"})
+    assert (malformed.status_code, malformed.text) == (400, "Malformed upload header")
+    assert (await tus.create(len(sent), None, **{"Repr-Digest": field_of(sent[1:])})).status_code == 201
+    assert (await tus.patch(0, sent[:50])).status_code == 204
+    last = await tus.patch(50, sent[50:])
+    assert (last.status_code, last.text) == (400, "Digest mismatch")
+    assert (await tus.head()).status_code == 410
+    (callback,) = services.manager.wait_for_callbacks(ticket.job_id)
+    assert (callback.claims["status"], callback.claims["reason"]) == ("error", "exception")
 
 
 async def test_the_length_may_come_later(services: Services, ticket: Ticket, tus: TusUpload) -> None:

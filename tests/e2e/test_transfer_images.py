@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from hashlib import sha256
 from io import BytesIO
 
 import httpx
@@ -139,6 +140,9 @@ async def test_an_image_of_each_usual_format_becomes_webp(
     assert callback.move is not None
     size = (services.main_dir / "resource" / path).stat().st_size
     assert (callback.move.json()["final_bytes"], callback.claims["unpacked_bytes"]) == (size, size)
+    digest = sha256((services.main_dir / "resource" / path).read_bytes()).hexdigest()
+    assert (callback.claims["packed_bytes"], callback.claims["sha256"]) == (size, digest)
+    assert callback.move.json()["sha256"] == digest
 
 
 async def in_pieces(content: bytes) -> AsyncIterator[bytes]:

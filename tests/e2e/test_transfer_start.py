@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from hashlib import sha256
 
 import httpx
 import pytest
@@ -89,7 +90,9 @@ async def test_a_start_is_answered_at_once_and_the_file_arrives(
     _, callback = await end_of(services, ticket)
     expected = {"status": "success", "bytes": len(sent), "total": len(sent), "unpacked_bytes": UNPACKED}
     assert expected.items() <= callback.claims.items()
-    assert entries_of((services.main_dir / ticket.path).read_bytes()) == SMALL_MOD
+    packed = (services.main_dir / ticket.path).read_bytes()
+    assert entries_of(packed) == SMALL_MOD
+    assert callback.claims["sha256"] == sha256(packed).hexdigest()
     assert len(origin.requests) == 1
 
 

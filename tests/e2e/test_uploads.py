@@ -12,6 +12,7 @@ import pytest
 from tests.conftest import ServiceStarter
 from tests.support.archives import SMALL_MOD, Entries, compressed_tar_of, entries_of, seven_zip_of, tar_of, zip_of
 from tests.support.client import InterruptedBody, raw_request, upload, watching
+from tests.support.digests import field_of
 from tests.support.manager import Answer
 from tests.support.services import Services
 
@@ -68,6 +69,27 @@ async def test_any_other_file_becomes_a_zip_with_that_file(services: Services, h
     ((name, content),) = entries_of(await download(http, services, ticket.path)).items()
     assert content == b"no archive" * 100
     assert name.endswith("notes.txt") and "/" not in name and ".." not in name
+
+
+@pytest.mark.parametrize("field", ["Repr-Digest", "Content-Digest"])
+async def test_a_file_is_judged_by_its_digest_and_told_with_it(
+    field: str, services: Services, http: httpx.AsyncClient
+) -> None:
+    sent = zip_of(SMALL_MOD)
+    for value, status, text in (
+        ("sha-256=:AAAA:", 400, "Malformed digest"),
+        (field_of(sent + b"."), 400, "Digest mismatch"),
+        (f"md5=:AAAA:, {field_of(sent)}", 200, ""),
+    ):
+        ticket = services.ticket()
+        address = f"{services.loader}/transfer/upload?token={ticket.token}"
+        answer = await http.post(address, headers={field: value}, content=sent)
+        assert answer.status_code == status and text in (answer.text, "")
+        (callback,) = services.manager.wait_for_callbacks(ticket.job_id)
+        assert callback.claims.get("reason") == (None if status == 200 else "exception")
+    told = await http.head(f"{services.distributor}/download/{ticket.path}")
+    assert told.headers["repr-digest"] == field_of(sent)
+    assert "Repr-Digest" in told.headers["access-control-expose-headers"]
 
 
 async def test_no_body_is_an_empty_file(services: Services, http: httpx.AsyncClient) -> None:

@@ -34,7 +34,7 @@ SOUND = st.fixed_dictionaries(
     },
 )
 OTHERS = """mod_id update_only keep_condition mode callback_action callback_context target_path max_bytes filename
-    iss sub jti iat nbf status reason bytes unpacked_bytes packed_format""".split()
+    iss sub jti iat nbf status reason bytes packed_bytes sha256 unpacked_bytes packed_format""".split()
 TEXTS = st.text(max_size=20) | st.sampled_from(["", "\0", "\ud800", "../..", "img", "9" * 19, "http://["])
 NUMBERS = st.integers() | st.floats() | st.sampled_from([2**63, 10**400, float("inf"), float("nan"), 3.0, -0.0])
 DEEP = st.sampled_from([100, 190, 200, 250, 300, 900]).map(lambda depth: json.loads("[" * depth + "]" * depth))

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,8 @@ def hanging(tmp_path: Path) -> Iterator[Path]:
 
 async def test_the_result_and_its_size_are_there(images: Images, tmp_path: Path) -> None:
     source, target = put(tmp_path, SMALL), tmp_path / "target.webp"
-    assert await images.normalise(source, target) == target.stat().st_size
+    size, digest = await images.normalise(source, target)
+    assert (size, digest) == (target.stat().st_size, sha256(target.read_bytes()).hexdigest())
     assert set(tmp_path.iterdir()) == {source, target}
 
 

@@ -12,7 +12,7 @@ from open_workshop_storage.services.intake.parts import sealed, whole, with_open
 
 pytestmark = pytest.mark.anyio
 
-ONE = Resumable(metadata="name bW9k", parts=(Part(file="a/part", bytes=3),))
+ONE = Resumable(metadata="name bW9k", sha256="5e" * 32, parts=(Part(file="a/part", bytes=3),))
 TWO = Resumable(parts=(Part(file="a/part", bytes=3), Part(file="b/part", bytes=2)))
 
 
@@ -28,7 +28,7 @@ def workspace(tmp_path: Path) -> Path:
 def test_a_run_goes_on_in_the_last_part_unless_that_is_sealed() -> None:
     assert with_open_part(ONE, "b") == ONE
     begun = with_open_part(ONE.model_copy(update={"sealed": True}), "b")
-    assert begun == Resumable(metadata=ONE.metadata, parts=(*ONE.parts, Part(file="b/part")))
+    assert begun == ONE.model_copy(update={"parts": (*ONE.parts, Part(file="b/part"))})
 
 
 async def test_what_the_last_part_holds_counts_when_it_is_sealed(workspace: Path) -> None:

@@ -17,6 +17,7 @@ from open_workshop_storage.core.errors import (
 from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.services.storage.files import MOST_READ_BYTES, Facts, Files, StoredFile
 from open_workshop_storage.services.storage.local import LocalFiles
+from tests.support.jobs import SHA256
 
 pytestmark = pytest.mark.anyio
 
@@ -137,14 +138,41 @@ async def test_a_replaced_file_has_another_version_and_readers_keep_the_old_one(
 async def test_facts_are_kept_with_one_version_of_a_file(files: Files, source: Path) -> None:
     name = await put(files, source, "archive", "x.zip")
     assert await files.facts(await files.find("archive", "x.zip")) is None
-    for number in (7, 8):
+    for facts in (Facts(7), Facts(8, SHA256), Facts(None, SHA256)):
         source.write_bytes(CONTENT)
-        await files.put(source, name, Facts(number))
-        assert await files.facts(await files.find("archive", "x.zip")) == Facts(number)
+        await files.put(source, name, facts)
+        assert await files.facts(await files.find("archive", "x.zip")) == facts
     old = await files.find("archive", "x.zip")
     await put(files, source, "archive", "x.zip", b"other")
     assert await files.facts(old) is None
     assert await files.facts(await files.find("archive", "x.zip")) is None
+
+
+async def test_facts_are_kept_with_a_file_that_has_been_there(files: Files, source: Path) -> None:
+    name = await put(files, source, "archive", "x.zip")
+    file = await files.find("archive", "x.zip")
+    for facts in (Facts(7), Facts(8, SHA256)):
+        assert await files.keep(file, facts)
+        assert await files.find("archive", "x.zip") == file
+        assert await files.facts(file) == facts
+    await put(files, source, "archive", "x.zip", b"other")
+    assert not await files.keep(file, Facts(9))
+    assert await files.facts(await files.find("archive", "x.zip")) is None
+    await files.delete(name)
+    with pytest.raises(FileMissing):
+        await files.keep(file, Facts(9))
+
+
+async def test_every_file_is_found(files: Files, source: Path) -> None:
+    assert [file async for file in files.every_file()] == []
+    names = {"archive/mods/7/main.zip", "archive/mods/7/deep/er.zip", "avatar/1.webp", "resource/%41 b/ö", "resource/x"}
+    for name in names:
+        storage_type, path = name.split("/", 1)
+        await put(files, source, storage_type, path)
+    found = [file async for file in files.every_file()]
+    assert {file.name for file in found} == names and len(found) == len(names)
+    for file in found:
+        assert file == await files.find(*file.name.split("/", 1))
 
 
 async def test_a_read_begins_where_it_is_told(files: Files, source: Path) -> None:

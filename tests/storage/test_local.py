@@ -18,6 +18,7 @@ import pytest
 from open_workshop_storage.core.errors import BadRequest, FileMissing, PathOutsideStorage, ServiceUnavailable
 from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.services.storage.local import LocalFiles
+from open_workshop_storage.utils.files.paths import partial_path
 from tests.support.servers import PROJECT
 
 pytestmark = pytest.mark.anyio
@@ -270,3 +271,24 @@ async def test_a_file_that_is_in_place_counts_as_moved_even_if_its_folder_cannot
         assert await storage.put(source, "resource/new/x") == len(CONTENT)
         assert (root / "resource/new/x").read_bytes() == CONTENT and not source.exists()
         await storage.delete("resource/new/x")
+
+
+async def test_only_files_that_can_be_asked_for_are_walked_through(root: Path, storage: LocalFiles) -> None:
+    write(root, "archive/mods/7/main.zip")
+    write(root, "archive/mods/seven/main.zip")
+    write(root, "resource/" + partial_path(Path("x")).name)
+    write(root, "resource/a\\..\\..\\b")
+    write(root, "temp/job-12345/source")
+    (root / "resource/link").symlink_to(write(root, "elsewhere/x"))
+    (root / "resource/loop").symlink_to(root / "resource")
+    assert [file.name async for file in storage.every_file()] == ["archive/mods/7/main.zip"]
+
+
+async def test_a_walk_does_not_pass_by_what_it_cannot_read(root: Path, storage: LocalFiles) -> None:
+    write(root, "resource/folder/x")
+    (root / "avatar").rmdir()
+    assert [file.name async for file in storage.every_file()] == ["resource/folder/x"]
+    root.rename(root.with_name("away"))
+    with pytest.raises(ServiceUnavailable):
+        async for _ in storage.every_file():
+            pass

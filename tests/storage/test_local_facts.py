@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -11,12 +12,13 @@ from open_workshop_storage.services.storage.files import Facts
 from open_workshop_storage.services.storage.local import LocalFiles
 from open_workshop_storage.services.storage.local_facts import keep_facts, kept_facts, version_of
 from tests.storage.test_local import elsewhere
+from tests.support.jobs import SHA256
 
 __all__ = ["elsewhere"]
 
 pytestmark = pytest.mark.anyio
 
-FACTS = Facts(12345)
+FACTS = Facts(12345, SHA256)
 
 
 @pytest.fixture
@@ -49,6 +51,19 @@ def test_a_copy_with_all_attributes_has_none(file: Path) -> None:
     os.setxattr(copy, os.listxattr(file)[0], os.getxattr(file, os.listxattr(file)[0]))
     os.utime(copy, ns=(0, file.stat().st_mtime_ns))
     assert facts_of(copy) is None
+
+
+def test_what_was_kept_before_digests_were_is_read(file: Path) -> None:
+    version = list(version_of(file.stat()))
+    os.setxattr(file, os.listxattr(file)[0], json.dumps({"version": version, "unpacked_bytes": 12345}).encode())
+    assert facts_of(file) == Facts(12345)
+
+
+@pytest.mark.parametrize("digest", ["", "5E" * 32, "5e" * 31, SHA256 + "\n", 7, ["x"]])
+def test_what_is_no_digest_is_ignored(digest: object, file: Path) -> None:
+    kept = json.loads(os.getxattr(file, os.listxattr(file)[0]))
+    os.setxattr(file, os.listxattr(file)[0], json.dumps({**kept, "sha256": digest}).encode())
+    assert facts_of(file) in (None, Facts(12345))
 
 
 @pytest.mark.parametrize("value", [b"", b"7", b"[]", b"{}", b"\xff", b'{"version": 1, "unpacked_bytes": 2}'])

@@ -9,6 +9,8 @@ from open_workshop_storage.core.claims import parse_claims
 from open_workshop_storage.core.job import Inner, Job, Stage, State
 
 MOVED_TO = "archive/mods/7/main.zip"
+SHA256 = "5e" * 32
+"""A digest of no file."""
 
 
 def new_job(claims: Mapping[str, object] | None = None, /, **values: object) -> Job:

@@ -18,7 +18,7 @@ from open_workshop_storage.core.store import StaleJobError
 from open_workshop_storage.services.transfers import job_run
 from open_workshop_storage.services.transfers.job_run import JobRun
 from open_workshop_storage.stores.memory import MemoryJobStore
-from tests.support.jobs import job_in, new_job
+from tests.support.jobs import SHA256, job_in, new_job
 
 pytestmark = pytest.mark.anyio
 
@@ -112,7 +112,7 @@ async def test_what_was_received_is_told_with_a_failure(store: Store, tmp_path: 
 
 async def test_a_good_end_reports_the_packed_file(store: Store, tmp_path: Path) -> None:
     run = await run_at(store, tmp_path, job_in(Stage.REPACKING))
-    callback = await run.end(Packed("me/packed.zip", 5, 9))
+    callback = await run.end(Packed("me/packed.zip", 5, 9, SHA256))
     assert (callback.claims["status"], callback.claims["unpacked_bytes"]) == ("success", 9)
     assert await store.callback_waits(callback.jti)
 
@@ -124,7 +124,7 @@ async def test_work_outlives_an_absence_of_the_store(store: Store, tmp_path: Pat
     assert await store.get(run.job.job_id) == run.job
 
 
-@pytest.mark.parametrize("end", [Packed("me/packed.zip", 5, 9), CorruptArchive()])
+@pytest.mark.parametrize("end", [Packed("me/packed.zip", 5, 9, SHA256), CorruptArchive()])
 async def test_a_save_whose_answer_was_lost_counts_once(
     store: Store, tmp_path: Path, end: Packed | CorruptArchive
 ) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from open_workshop_storage.core.claims import TransferClaims
 from open_workshop_storage.core.errors import (
     AccessDenied,
+    DigestDiffers,
     ServiceUnavailable,
     UploadFinished,
     UploadGone,
@@ -32,7 +35,7 @@ MOD = zip_of(SMALL_MOD)
 
 
 async def begun(parts: Bench, length: int | None = len(MOD)) -> Job:
-    return await parts.resumable.create(TransferClaims(job_id=JOB_ID), "mod.zip", length, None, is_expired=False)
+    return await parts.resumable.create(TransferClaims(job_id=JOB_ID), "mod.zip", length, Resumable(), is_expired=False)
 
 
 async def sent(parts: Bench, offset: int, content: bytes) -> Job:
@@ -66,6 +69,39 @@ async def test_requests_that_end_in_order_go_on_in_one_file(tmp_path: Path) -> N
             assert job.state is Inner.PAUSED and job.bytes == start + 50
             assert job.resumable is not None and len(job.resumable.parts) == 1
         assert await packed_bytes(parts, await sent(parts, job.bytes, MOD[job.bytes :])) == MOD
+
+
+@pytest.mark.parametrize("size", [len(MOD) + 1, 50], ids=["in one request", "in several"])
+async def test_a_whole_upload_is_judged_by_the_digest_that_its_creation_told(tmp_path: Path, size: int) -> None:
+    digest = sha256(MOD).hexdigest()
+    for content, error in ((MOD, None), (MOD + b"x", DigestDiffers)):
+        async with bench(tmp_path / f"{error}") as parts:
+            claims, described = TransferClaims(job_id=JOB_ID), Resumable(sha256=digest)
+            await parts.resumable.create(claims, "a", len(content), described, is_expired=False)
+            with pytest.raises(error) if error else nullcontext():
+                for start in range(0, len(content), size):
+                    await sent(parts, start, content[start : start + size])
+            job = await parts.job(JOB_ID)
+            assert (job.sha256, job.reason) == ((None, "exception") if error else (digest, None))
+
+
+async def test_the_last_digest_that_was_told_counts(tmp_path: Path) -> None:
+    async with bench(tmp_path) as parts:
+        await begun(parts)
+        digest = sha256(MOD).hexdigest()
+        for told, start, stop in (("00" * 32, 0, 50), (digest, 50, 90), (None, 90, len(MOD))):
+            request = UploadRequest(start, sha256=told)
+            job = await parts.resumable.append(JOB_ID, request, pieces(MOD[start:stop]))
+        assert job.sha256 == digest
+
+
+async def test_a_worker_that_takes_a_whole_upload_judges_it_too(tmp_path: Path) -> None:
+    async with bench(tmp_path) as parts:
+        dead = record_of_a_dead_worker(parts, await begun(parts), MOD)
+        assert dead.resumable is not None
+        resumable = dead.resumable.model_copy(update={"sha256": "00" * 32})
+        await parts.transfers.resume(await parts.store.save(dead.model_copy(update={"resumable": resumable}), None))
+        assert (await parts.job(JOB_ID)).message == "Digest mismatch"
 
 
 async def test_a_paused_upload_holds_no_run_and_no_slot(tmp_path: Path) -> None:
@@ -209,5 +245,5 @@ async def test_one_whose_time_is_not_over_stays(tmp_path: Path) -> None:
 async def test_an_expired_token_begins_nothing(tmp_path: Path) -> None:
     async with bench(tmp_path) as parts:
         with pytest.raises(AccessDenied):
-            await parts.resumable.create(TransferClaims(job_id=JOB_ID), "a", 3, None, is_expired=True)
+            await parts.resumable.create(TransferClaims(job_id=JOB_ID), "a", 3, Resumable(), is_expired=True)
         assert await parts.store.get(JOB_ID) is None

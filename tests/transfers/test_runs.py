@@ -22,7 +22,7 @@ from open_workshop_storage.core.facts import Owned, Packed
 from open_workshop_storage.core.job import Job, Stage
 from open_workshop_storage.core.store import StaleJobError
 from open_workshop_storage.services.transfers.job_run import JobRun
-from tests.support.jobs import job_in, new_job
+from tests.support.jobs import SHA256, job_in, new_job
 from tests.support.transfers import Bench, bench, eventually
 
 pytestmark = pytest.mark.anyio
@@ -39,7 +39,7 @@ async def held(parts: Bench, job: Job) -> JobRun:
 
 
 async def packs() -> Packed:
-    return Packed("me/packed.zip", 5, 9)
+    return Packed("me/packed.zip", 5, 9, SHA256)
 
 
 async def fails(error: Exception) -> Packed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,7 @@ async def test_each_kind_of_file_goes_through_its_stages(tmp_path: Path, content
         assert await listening == stages
         packed = parts.workspaces.folder(job.job_id) / str(job.packed_file)
         assert job.packed_bytes == packed.stat().st_size
+        assert job.sha256 == sha256(packed.read_bytes()).hexdigest()
         expected = {"mod.zip": content} if content == b"a plain text" else SMALL_MOD
         assert entries_of(packed.read_bytes()) == expected
         assert job.unpacked_bytes == sum(map(len, expected.values()))
@@ -54,7 +56,8 @@ async def test_an_image_becomes_a_webp(tmp_path: Path) -> None:
     async with bench(tmp_path) as parts:
         run = await parts.run_in(new_job(IMAGE, stage=Stage.UPLOADED), saved(Image.new("RGB", (8, 8)), "PNG"))
         packed = await parts.stages.prepare(run)
-        assert packed == Packed("me/packed.webp", (run.folder / "packed.webp").stat().st_size, packed.packed_bytes)
+        content = (run.folder / "packed.webp").read_bytes()
+        assert packed == Packed("me/packed.webp", len(content), len(content), sha256(content).hexdigest())
         assert run.job.stage is Stage.PROCESSING
 
 

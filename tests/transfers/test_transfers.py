@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import nullcontext
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from open_workshop_storage.core.errors import (
     BadRequest,
     ClientGone,
     CorruptArchive,
+    DigestDiffers,
     FileTooLarge,
     ServiceUnavailable,
     StorageBusy,
@@ -29,6 +32,7 @@ from open_workshop_storage.core.errors import (
 from open_workshop_storage.core.job import Inner, Stage
 from open_workshop_storage.core.store import Slot
 from tests.support.archives import SMALL_MOD, entries_of, seven_zip_of, tar_of, zip_of
+from tests.support.digests import field_of
 from tests.support.images import saved
 from tests.support.jobs import job_in, new_job
 from tests.support.origins import Request, reply, running_origin
@@ -39,6 +43,7 @@ pytestmark = pytest.mark.anyio
 JOB_ID = "job-12345678"
 IMAGE: dict[str, object] = {"transfer_kind": "img", "storage_type": "avatar"}
 MOD = zip_of(SMALL_MOD)
+LARGE = os.urandom(1_500_000)
 
 
 async def waiting_body(go_on: asyncio.Event, error: Exception | None = None) -> AsyncIterator[bytes]:
@@ -134,6 +139,44 @@ async def test_fewer_bytes_than_announced_are_an_interrupted_upload(tmp_path: Pa
         with pytest.raises(ClientGone, match="Upload interrupted"):
             await parts.transfers.upload(parse_claims({"job_id": JOB_ID}), pieces(MOD), "mod.zip", len(MOD) + 1)
         assert (await parts.job(JOB_ID)).reason == "exception"
+
+
+@pytest.mark.parametrize("content", [MOD, seven_zip_of(SMALL_MOD), b"text"], ids=["kept ZIP", "7z", "plain file"])
+@pytest.mark.parametrize("named", [["repr"], ["content"], ["repr", "content"]], ids=str)
+async def test_a_file_with_the_digest_that_was_said_is_packed(tmp_path: Path, content: bytes, named: list[str]) -> None:
+    async with bench(tmp_path) as parts:
+        digests = [field_of(content) for _ in named]
+        job = await parts.transfers.upload(parse_claims({"job_id": JOB_ID}), pieces(content), "a", None, digests)
+        assert job.stage is Stage.PACKED
+
+
+@pytest.mark.parametrize("sent", [MOD, b"broken " + MOD, LARGE], ids=["sound", "broken", "of many blocks"])
+async def test_a_file_with_another_digest_ends_the_attempt_before_anything_is_done_with_it(
+    tmp_path: Path, sent: bytes
+) -> None:
+    async with bench(tmp_path) as parts:
+        with pytest.raises(DigestDiffers, match="Digest mismatch"):
+            claims = parse_claims({"job_id": JOB_ID})
+            await parts.transfers.upload(claims, pieces(sent), "a", len(sent), [field_of(sent + b".")])
+        job = await parts.job(JOB_ID)
+        assert (job.stage, job.reason, job.source_file) == (Stage.ERROR, "exception", None)
+        await eventually(lambda: parts.manager.requests)
+        assert parts.slots.counts()[Slot.UPLOAD] == (0, 0)
+
+
+@pytest.mark.parametrize("fields", [["sha-256=7"], ["nonsense=="], [field_of(MOD), field_of(b"")]])
+async def test_digests_that_cannot_be_read_end_the_attempt(tmp_path: Path, fields: list[str]) -> None:
+    async with bench(tmp_path) as parts:
+        with pytest.raises(BadRequest, match="Malformed digest"):
+            await parts.transfers.upload(parse_claims({"job_id": JOB_ID}), pieces(MOD), "a", None, fields)
+        assert (await parts.job(JOB_ID)).reason == "exception"
+        await eventually(lambda: parts.manager.requests)
+
+
+async def test_a_run_that_takes_a_received_zip_over_reads_its_digest(tmp_path: Path) -> None:
+    async with bench(tmp_path) as parts:
+        run = await parts.run_in(job_in(Stage.UPLOADED), MOD)
+        assert (await parts.stages.prepare(run)).sha256 == sha256(MOD).hexdigest()
 
 
 @pytest.mark.parametrize(

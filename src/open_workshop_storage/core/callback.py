@@ -48,6 +48,8 @@ def callback_of(job: Job) -> Callback:
         "status": "error" if job.stage is Stage.ERROR else "success",
         "transfer_kind": job.claims.transfer_kind.value,
         "packed_format": job.claims.packed_format,
+        "packed_bytes": job.packed_bytes,
+        "sha256": job.sha256,
         "bytes": job.bytes,
         "total": job.total,
         "unpacked_bytes": job.unpacked_bytes,

@@ -165,6 +165,10 @@ class ChecksumDiffers(StorageError, status=460, message="Checksum differs"):
     """The bytes of the request are not those that its checksum is of (tus.io, "Checksum")."""
 
 
+class DigestDiffers(StorageError, status=400, message="Digest mismatch"):
+    """The received file is another one than the digest is of that the client sent (RFC 9530)."""
+
+
 class StorageBusy(StorageError, status=429, message="Storage busy", retry_after=5):
     """As many uploads run as `TRANSFER_UPLOAD_CONCURRENCY` allows."""
 

@@ -94,11 +94,12 @@ class Unpacked(Fact):
 
 @dataclass(frozen=True)
 class Packed(Fact):
-    """The packed file is complete."""
+    """The packed file is complete; `sha256` is its own, as 64 lower-case hex digits."""
 
     packed_file: str
     packed_bytes: int
     unpacked_bytes: int
+    sha256: str
     owner: None = None
 
 

@@ -17,7 +17,7 @@ from open_workshop_storage.core.claims import TransferClaims
 from open_workshop_storage.core.facts import Fact
 from open_workshop_storage.core.resumable import Resumable
 
-SCHEMA = 1
+SCHEMA = 2
 """Number of the record's form. A change that an older worker would lose by saving the record raises it."""
 
 
@@ -102,6 +102,7 @@ class Job(BaseModel):
         validator: What the origin must still have for a fetch to go on from there (RFC 9110 section 13.1.5).
         source_file: The received file, relative to the workspace, once it is complete and on the disk.
         packed_file: The file to move, relative to the workspace.
+        sha256: Its SHA-256, as 64 lower-case hex digits.
         unwanted: Whether the Manager said that it does not want the packed file.
         move_to: Where it goes or went, relative to the storage root, once a move has begun.
         moved_bytes: Size of the moved file in bytes, once it is in place.
@@ -135,6 +136,7 @@ class Job(BaseModel):
     packed_file: str | None = None
     packed_bytes: int | None = None
     unpacked_bytes: int | None = None
+    sha256: str | None = None
     unwanted: bool = False
     move_to: str | None = None
     moved_bytes: int | None = None

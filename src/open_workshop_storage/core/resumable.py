@@ -27,6 +27,7 @@ class Resumable(BaseModel):
         parts: The files that hold its bytes, in order; almost always one.
         sealed: Whether a worker that was replaced may still write to the last part, so that the next request
             begins another one.
+        sha256: What the whole file's SHA-256 has to be, as hex digits; `None` if no request has said it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -34,3 +35,4 @@ class Resumable(BaseModel):
     metadata: str | None = None
     parts: tuple[Part, ...] = ()
     sealed: bool = False
+    sha256: str | None = None

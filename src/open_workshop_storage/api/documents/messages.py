@@ -29,7 +29,7 @@ CALLBACK_EXAMPLE = """{
   "job_id": "job-7f3a9c21", "status": "error", "reason": "corrupt_archive",
   "transfer_kind": "archive", "mod_id": 7, "pack_format": "zip", "pack_level": 3, "packed_format": "zip",
   "update_only": false, "mode": null, "storage_type": null, "file_kind": null,
-  "bytes": 52428800, "total": 52428800, "unpacked_bytes": null,
+  "bytes": 52428800, "total": 52428800, "packed_bytes": null, "sha256": null, "unpacked_bytes": null,
   "callback_action": "publish", "callback_context": {"user": 3}, "target_path": "mods/7/main.zip"
 }"""
 PROGRESS_EXAMPLE = (
@@ -82,6 +82,8 @@ class CallbackClaims(BaseModel):
     reason: Annotated[str, Field(description="Why; only with `error`.")] = ""
     transfer_kind: Kind
     packed_format: Literal["zip", "webp"]
+    packed_bytes: Annotated[int | None, Field(description="Size of the packed file in bytes; null if there is none.")]
+    sha256: Annotated[str | None, Field(description="Its SHA-256, as 64 hex digits; null if there is none.")]
     bytes: Annotated[int, Field(description="Bytes received.")]
     total: Annotated[int | None, Field(description="Bytes expected; null if unknown.")]
     unpacked_bytes: Annotated[

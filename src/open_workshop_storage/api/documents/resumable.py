@@ -24,6 +24,12 @@ _LENGTH = parameter("header", "Upload-Length", "The file's size in bytes.", 5242
 _CHECKSUM = parameter(
     "header", "Upload-Checksum", "`sha256` or `sha1` and the digest in Base64.", "sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0="
 )
+_DIGEST = parameter(
+    "header",
+    "Repr-Digest",
+    "The whole file's SHA-256, by which it is judged.",
+    "sha-256=:JY9F0EFU1EpA2Kwbl0Ip3rVK/y46pfQSmoG4m8WT/JI=:",
+)
 _RESUMABLE = header("Tus-Resumable", "Version of the protocol.", "1.0.0")
 _PROGRESS = (
     _RESUMABLE
@@ -57,6 +63,7 @@ _RECEIVING_ERRORS = (
     errors.BadRequest("Upload length differs"),
     errors.BadRequest("More bytes than the upload has"),
     errors.ClientGone,
+    errors.DigestDiffers,
     errors.EncryptedArchive,
     errors.UnsafeArchive,
     errors.CorruptArchive,
@@ -91,6 +98,7 @@ CREATE: RouteDocument = {
             ),
             parameter("header", "Upload-Metadata", "`filename` and the name in Base64.", "filename bW9kLnppcA=="),
             _CHECKSUM,
+            _DIGEST,
         ],
         "requestBody": _BODY,
     },
@@ -135,6 +143,7 @@ PATCH: RouteDocument = {
             parameter("header", "Upload-Offset", "Where in the file the bytes belong.", 31457280, required=True),
             _LENGTH,
             _CHECKSUM,
+            _DIGEST,
         ],
         "requestBody": _BODY | {"required": True},
     },

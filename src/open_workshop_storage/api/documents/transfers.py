@@ -84,6 +84,7 @@ class TransferRepacked(BaseModel):
     packed_bytes: Annotated[int, Field(description="Size of the new packed file in bytes.")]
     packed_path: Annotated[str, Field(description="Where it is, relative to the storage root.")]
     unpacked_bytes: Annotated[int, Field(description="Bytes in all its entries.")]
+    sha256: Annotated[str, Field(description="The new packed file's SHA-256, as 64 hex digits.")]
 
 
 class TransferMoved(BaseModel):
@@ -93,8 +94,12 @@ class TransferMoved(BaseModel):
     final_path: Annotated[str, Field(description="Where it is, relative to the storage root.")]
     final_bytes: Annotated[int, Field(description="Its size in bytes.")]
     unpacked_bytes: Annotated[int, Field(description="Bytes in all its entries; of an image, its size.")]
+    sha256: Annotated[
+        str | None, Field(description="Its SHA-256, as 64 hex digits; null if it was packed before digests were kept.")
+    ]
 
 
+_DIGEST = "sha-256=:H9nbTO9a3XHepRopO+dyndplDHQoqiH64Uh4iAWjHBE=:"
 _STARTED = TransferStarted(job_id="job-7f3a9c21", status="started", ws_url="/transfer/ws/job-7f3a9c21")
 _RECEIVED = TransferReceived(job_id="job-7f3a9c21", bytes=52428800, total=52428800)
 _REPACKED = TransferRepacked(
@@ -102,9 +107,14 @@ _REPACKED = TransferRepacked(
     packed_bytes=31457280,
     packed_path="temp/job-7f3a9c21/5b0c8e1f/packed.zip",
     unpacked_bytes=73400320,
+    sha256="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
 )
 _MOVED = TransferMoved(
-    job_id="job-7f3a9c21", final_path="archive/mods/7/main.zip", final_bytes=31457280, unpacked_bytes=73400320
+    job_id="job-7f3a9c21",
+    final_path="archive/mods/7/main.zip",
+    final_bytes=31457280,
+    unpacked_bytes=73400320,
+    sha256="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
 )
 
 
@@ -154,6 +164,8 @@ UPLOAD: RouteDocument = {
             parameter("query", "size", "The file's size in bytes, where there is no `Content-Length`.", 52428800),
             parameter("header", "X-File-Size", "In place of `size`.", 52428800),
             parameter("header", "X-Upload-Size", "In place of `size`.", 52428800),
+            parameter("header", "Repr-Digest", "The file's SHA-256, by which it is judged (RFC 9530).", _DIGEST),
+            parameter("header", "Content-Digest", "The same.", _DIGEST),
         ],
         "requestBody": {
             "required": False,
@@ -176,6 +188,8 @@ UPLOAD: RouteDocument = {
             errors.FileTooLarge,
             errors.RawBodyExpected,
             errors.TooManyPieces,
+            errors.DigestDiffers,
+            errors.BadRequest("Malformed digest"),
             errors.BadRequest("Token is for a URL transfer"),
             errors.UploadTimedOut,
             errors.UploadInProgress,

@@ -16,9 +16,11 @@ from open_workshop_storage.api.tus import PREFIX
 from open_workshop_storage.core import errors
 from open_workshop_storage.core.claims import TransferClaims
 from open_workshop_storage.core.job import Job
+from open_workshop_storage.core.resumable import Resumable
 from open_workshop_storage.services.intake.pieces import UploadRequest
 from open_workshop_storage.services.runtime import Runtime
 from open_workshop_storage.utils.http.dates import format_date
+from open_workshop_storage.utils.http.digests import sha256_in
 from open_workshop_storage.utils.http.tus import MEDIA_TYPE, VERSION, parse_checksum, parse_metadata, parse_number
 
 router = APIRouter(tags=["transfers"], default_response_class=Response)
@@ -43,12 +45,13 @@ async def create(request: Request, runtime: RuntimeDep, bearer: Bearer = None) -
         length = parse_number(request.headers.get("upload-length"))
         metadata = request.headers.get("upload-metadata", "").strip() or None
         described = parse_metadata(metadata or "")
+        said = Resumable(metadata=metadata, sha256=sha256_in(request.headers.getlist("repr-digest")))
     if (length is None) != (request.headers.get("upload-defer-length") == "1"):
         raise errors.BadRequest("Either Upload-Length or Upload-Defer-Length: 1 expected")
     await runtime.readiness.require("storage", "7z")
     name = described.get("filename") or described.get("name") or claims.filename or ""
     with runtime.lifetime.attending(), _statuses_for_clients():
-        job = await runtime.resumable.create(claims, name, length, metadata, is_expired=is_expired)
+        job = await runtime.resumable.create(claims, name, length, said, is_expired=is_expired)
         if job.bytes == 0 and (length == 0 or request.headers.get("content-type") == MEDIA_TYPE):
             job = await runtime.resumable.append(job.job_id, _upload_request(request, 0), body_chunks(request))
     location = f"{PREFIX}{job.job_id}"
@@ -115,10 +118,11 @@ def _upload_request(request: Request, offset: int) -> UploadRequest:
     with _read_headers():
         announced = parse_number(headers.get("content-length"))
         length = parse_number(headers.get("upload-length"))
+        sha256 = sha256_in(headers.getlist("repr-digest"))
         if "upload-checksum" not in headers:
-            return UploadRequest(offset, announced, length)
+            return UploadRequest(offset, announced, length, sha256=sha256)
         algorithm, digest = parse_checksum(headers["upload-checksum"])
-    return UploadRequest(offset, announced, length, digest, algorithm)
+    return UploadRequest(offset, announced, length, digest, algorithm, sha256)
 
 
 def _progress(runtime: Runtime, job: Job) -> dict[str, str]:

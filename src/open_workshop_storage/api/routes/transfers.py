@@ -71,9 +71,10 @@ async def upload(request: Request, runtime: RuntimeDep, bearer: Bearer = None) -
     name = query.get("filename") or _header_name(headers.get("x-file-name", "")) or claims.filename or ""
     hints = (headers.get("content-length"), query.get("size"), headers.get("x-file-size"), headers.get("x-upload-size"))
     announced = next((int(hint) for hint in hints if hint and re.fullmatch("[0-9]{1,18}", hint)), None)
+    digests = [*headers.getlist("repr-digest"), *headers.getlist("content-digest")]
     await runtime.readiness.require("storage", "7z")
     with runtime.lifetime.attending():
-        job = await runtime.transfers.upload(claims, raw_body(request), name, announced)
+        job = await runtime.transfers.upload(claims, raw_body(request), name, announced, digests)
     return TransferReceived(job_id=job.job_id, bytes=job.bytes, total=job.bytes)
 
 
@@ -100,12 +101,13 @@ async def repack(runtime: RuntimeDep, form: SmallForm) -> TransferRepacked:
         raise errors.UnsupportedFormat
     await runtime.readiness.require("storage", "7z")
     job = await runtime.moves.repack(job_id, _level(form.get("compression_level")))
-    assert job.packed_file and job.packed_bytes is not None and job.unpacked_bytes is not None
+    assert job.packed_file and job.packed_bytes is not None and job.unpacked_bytes is not None and job.sha256
     return TransferRepacked(
         job_id=job_id,
         packed_bytes=job.packed_bytes,
         packed_path=runtime.workspaces.name(runtime.workspaces.folder(job_id) / job.packed_file),
         unpacked_bytes=job.unpacked_bytes,
+        sha256=job.sha256,
     )
 
 
@@ -125,5 +127,9 @@ async def move(runtime: RuntimeDep, form: SmallForm) -> TransferMoved:
     job = await runtime.moves.move(job_id, form.get("type", ""), form.get("path", ""))
     assert job.move_to is not None and job.moved_bytes is not None and job.unpacked_bytes is not None
     return TransferMoved(
-        job_id=job_id, final_path=job.move_to, final_bytes=job.moved_bytes, unpacked_bytes=job.unpacked_bytes
+        job_id=job_id,
+        final_path=job.move_to,
+        final_bytes=job.moved_bytes,
+        unpacked_bytes=job.unpacked_bytes,
+        sha256=job.sha256,
     )

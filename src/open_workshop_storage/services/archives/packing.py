@@ -13,9 +13,10 @@ from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.services.archives.errors import as_storage_errors
 from open_workshop_storage.services.storage.disk import require_space
 from open_workshop_storage.utils.archives.seven_zip import SevenZip
+from open_workshop_storage.utils.files.digests import FileDigest
 from open_workshop_storage.utils.files.durable_files import sync
 from open_workshop_storage.utils.processes.task_groups import run_beside, watched
-from open_workshop_storage.utils.processes.threads import run_to_end
+from open_workshop_storage.utils.processes.threads import run_to_end, run_until_stopped
 
 _WRITE_BACK_SECONDS = 0.5
 
@@ -27,7 +28,9 @@ class Packer:
         self._settings = settings
         self._seven_zip = seven_zip
 
-    async def pack(self, folder: Path, target: Path, level: int, on_percent: Callable[[float], None]) -> int:
+    async def pack(
+        self, folder: Path, target: Path, level: int, on_percent: Callable[[float], None]
+    ) -> tuple[int, str]:
         """Pack what a folder holds into a ZIP, which appears complete or not at all.
 
         Most of it is synced to the disk while `7z` works, so that the move to its permanent place waits for little.
@@ -37,7 +40,8 @@ class Packer:
             on_percent: Told each rise of the progress, up to 100; must not block.
 
         Returns:
-            The size of the ZIP in bytes.
+            The size of the ZIP in bytes, and its SHA-256 as hex digits. `7z` goes back to headers of files that it has
+            packed, so the ZIP is read for that once it is complete, from the page cache.
 
         Raises:
             NoSpace: The disk would be left with less than its reserve.
@@ -52,7 +56,8 @@ class Packer:
                 async with watched(partial(self._require_space, target.parent)), run_beside(_write_back(part)):
                     await self._seven_zip.run(*arguments, on_percent=on_percent, folder=folder, writable=part.parent)
                 await asyncio.to_thread(self._require_space, target.parent)
-                return await run_to_end(_put_in_place, part, target)
+                sha256 = await run_until_stopped(partial(FileDigest().finish, part))
+                return await run_to_end(_put_in_place, part, target), sha256
             except BaseException:
                 await run_to_end(_remove_part, part)
                 raise

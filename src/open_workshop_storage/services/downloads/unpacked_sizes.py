@@ -53,7 +53,7 @@ class UnpackedSizes:
 
     async def _find_out(self, file: StoredFile) -> int | None:
         facts = await self._files.facts(file)
-        if facts is not None:
+        if facts is not None and facts.unpacked_bytes is not None:
             return facts.unpacked_bytes
         try:
             async with self._files.local_copy(file) as path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import BinaryIO
 
 from open_workshop_storage.core.errors import ImageExpected, ImagePreparationFailed, ImageTooLarge, NoSpace
 from open_workshop_storage.services.storage.disk import is_full, require_space
+from open_workshop_storage.utils.files.digests import FileDigest
 from open_workshop_storage.utils.files.durable_files import replace_durably
 from open_workshop_storage.utils.files.paths import partial_path
 from open_workshop_storage.utils.images import pictures
@@ -50,12 +52,15 @@ class Images:
         cores = len(os.sched_getaffinity(0))
         self._children = PythonChildren(cores, _MEMORY_BYTES, (NotAnImageError, ImageTooLargeError), niceness)
 
-    async def normalise(self, source: Path, target: Path) -> int:
-        """Make an image over into WebP as docs/API.md, "Images" says, and return the result's size in bytes.
+    async def normalise(self, source: Path, target: Path) -> tuple[int, str]:
+        """Make an image over into WebP as docs/API.md, "Images" says.
 
         Args:
             source: Stays as it is.
             target: Appears complete and on the disk, or not at all; its folder exists.
+
+        Returns:
+            The result's size in bytes, and its SHA-256 as hex digits.
 
         Raises:
             ImageExpected: It is no image of a known format, or a broken one.
@@ -117,9 +122,11 @@ def _errors() -> Iterator[None]:
         raise ImagePreparationFailed from error
 
 
-def _place(partial: Path, target: Path, reserve_bytes: int) -> int:
+def _place(partial: Path, target: Path, reserve_bytes: int) -> tuple[int, str]:
     size = partial.stat().st_size
     # What is placed is on the disk already.
     require_space(partial.parent, 0, reserve_bytes)
+    # The child that wrote it has opened a stranger's file, and might say anything.
+    sha256 = FileDigest().finish(partial, threading.Event())
     replace_durably(partial, target)
-    return size
+    return size, sha256

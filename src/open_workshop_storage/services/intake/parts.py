@@ -25,7 +25,7 @@ def with_open_part(resumable: Resumable, owner: str) -> Resumable:
     """Return the record of an upload whose last part this run may write to."""
     if resumable.parts and not resumable.sealed:
         return resumable
-    return Resumable(metadata=resumable.metadata, parts=(*resumable.parts, Part(file=f"{owner}/part")))
+    return resumable.model_copy(update={"parts": (*resumable.parts, Part(file=f"{owner}/part")), "sealed": False})
 
 
 async def sealed(resumable: Resumable, workspace: Path) -> Paused:

@@ -45,6 +45,7 @@ class UploadRequest(NamedTuple):
         length: The file's size in bytes, if this request tells it.
         checksum: The digest that its bytes must have.
         algorithm: What that is made with, by `hashlib`'s name; empty for none.
+        sha256: What the whole file's SHA-256 must be, as hex digits, if this request tells it.
     """
 
     offset: int
@@ -52,6 +53,7 @@ class UploadRequest(NamedTuple):
     length: int | None = None
     checksum: bytes = b""
     algorithm: str = ""
+    sha256: str | None = None
 
 
 class Piece:

@@ -15,6 +15,7 @@ from typing import NamedTuple, TypeVar
 from open_workshop_storage.core.errors import ClientGone, DownloadTimedOut, FileTooLarge, StorageError, UploadTimedOut
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.services.storage.disk import full_disk_is_no_space, require_space
+from open_workshop_storage.utils.files.digests import FileDigest
 from open_workshop_storage.utils.processes.threads import finished
 
 T = TypeVar("T")
@@ -114,6 +115,7 @@ async def receive(
     on_start: Callable[[bytes], None] = lambda block: None,
     *,
     durably: bool = False,
+    digest: FileDigest | None = None,
 ) -> Received:
     """Write a body to a file.
 
@@ -126,6 +128,7 @@ async def receive(
         offset: Bytes of the file that an earlier call wrote, and that this body continues.
         on_start: Called with the file's first block before it is written, unless the body ends within it; may raise.
         durably: Whether the file is to be on the disk at the end, of which most is then written before.
+        digest: Gets the file's bytes as they are written.
 
     Raises:
         FileTooLarge: More than `max_bytes` came or were announced.
@@ -135,7 +138,7 @@ async def receive(
     """
     if limits.max_bytes and expected is not None and expected > limits.max_bytes:
         raise FileTooLarge
-    writer = _Writer(target, offset, limits.reserve_bytes, on_start, durably)
+    writer = _Writer(target, offset, limits.reserve_bytes, on_start, durably, digest)
     received = offset
     clock = asyncio.get_running_loop().time
     began, waited = clock(), 0.0
@@ -173,7 +176,13 @@ class _Writer:
     """
 
     def __init__(
-        self, target: Path, offset: int, reserve_bytes: int, on_start: Callable[[bytes], None], durably: bool
+        self,
+        target: Path,
+        offset: int,
+        reserve_bytes: int,
+        on_start: Callable[[bytes], None],
+        durably: bool,
+        digest: FileDigest | None,
     ) -> None:
         self.is_on_disk = False
         self._target = target
@@ -181,6 +190,7 @@ class _Writer:
         self._reserve_bytes = reserve_bytes
         self._on_start = on_start
         self._durably = durably
+        self._digest = digest
         self._thread = ThreadPoolExecutor(1, "receive")
         self._descriptor = -1
         self._waiting: list[bytes] = []
@@ -235,6 +245,8 @@ class _Writer:
             # Linux begins to write the block to the disk, and does not wait; the sync at the end finds less to do.
             begun = os.lseek(self._descriptor, 0, os.SEEK_CUR) - size
             os.posix_fadvise(self._descriptor, begun, size, os.POSIX_FADV_DONTNEED)
+        if self._digest is not None:
+            self._digest.add(chunks)
         require_space(self._descriptor, 0, self._reserve_bytes)
 
     async def finish(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from pathlib import Path
 
 from open_workshop_storage.core.errors import BadRequest, FileTooLarge, InvalidType
@@ -13,9 +14,11 @@ from open_workshop_storage.services.images.images import Images
 from open_workshop_storage.services.intake.receive import receive, upload_limits
 from open_workshop_storage.services.manager.form_tokens import FormToken, FormTokens
 from open_workshop_storage.services.manager.untrusted_forms import UntrustedForm, UntrustedForms
-from open_workshop_storage.services.storage.files import Files
+from open_workshop_storage.services.storage.files import Facts, Files
 from open_workshop_storage.services.storage.workspaces import Workspaces, discard
+from open_workshop_storage.utils.files.digests import FileDigest
 from open_workshop_storage.utils.http.forms import FormError, MultipartReader
+from open_workshop_storage.utils.processes.threads import run_until_stopped
 
 UPLOADABLE = (StorageType.RESOURCE, StorageType.AVATAR)
 FILE_KINDS = ("bin", "img")
@@ -72,31 +75,39 @@ class FileUploads:
             form = MultipartReader(boundary, "file")
         except FormError:
             raise BadRequest("Malformed form") from None
-        untrusted = UntrustedForm()
+        untrusted, digest = UntrustedForm(), FileDigest()
         try:
-            fields = await self._receive(form, untrusted, chunks, received)
+            fields = await self._receive(form, untrusted, chunks, received, digest)
             name = await self._name(fields)
             if not form.has_file:
                 raise BadRequest("File missing")
             if fields.get("file_kind") == "img":
-                await self._images.normalise(received, image)
-                await self._files.put(image, name)
+                _, sha256 = await self._images.normalise(received, image)
+                await self._files.put(image, name, Facts(sha256=sha256))
             else:
-                await self._files.put(received, name)
+                sha256 = await run_until_stopped(partial(digest.finish, received))
+                await self._files.put(received, name, Facts(sha256=sha256))
         finally:
             if untrusted.is_on_disk:
                 await discard(workspace)
         return fields["path"]
 
     async def _receive(
-        self, form: MultipartReader, untrusted: UntrustedForm, chunks: AsyncIterator[bytes], target: Path
+        self,
+        form: MultipartReader,
+        untrusted: UntrustedForm,
+        chunks: AsyncIterator[bytes],
+        target: Path,
+        digest: FileDigest,
     ) -> dict[str, str]:
         limits = upload_limits(self._settings, self._settings.upload_max_bytes)
         try:
             async with self._untrusted.admitted(untrusted):
                 file = self._file(form, untrusted, chunks)
                 # The form's size was announced, not the file's.
-                await receive(file, target, limits, None, lambda received: None, on_start=untrusted.begin_file)
+                await receive(
+                    file, target, limits, None, lambda received: None, on_start=untrusted.begin_file, digest=digest
+                )
             return form.texts()
         except FormError:
             raise BadRequest("Malformed form") from None

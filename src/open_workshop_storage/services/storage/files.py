@@ -6,7 +6,7 @@ Permanent files are looked up, opened, placed and removed here only, and known e
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -56,10 +56,12 @@ class Facts(NamedTuple):
     """What is kept with a file, so that it need not be read again.
 
     Attributes:
-        unpacked_bytes: Of an archive, the sum of its entries' unpacked sizes.
+        unpacked_bytes: Of an archive, the sum of its entries' unpacked sizes; None of another file.
+        sha256: The SHA-256 of the whole file, as 64 lower-case hex digits; None if it was not computed.
     """
 
-    unpacked_bytes: int
+    unpacked_bytes: int | None = None
+    sha256: str | None = None
 
 
 class OpenedFile(Protocol):
@@ -138,8 +140,31 @@ class Files(Protocol):
         The file there must not be changed. It may be gone, or another version.
         """
 
-    async def facts(self, file: StoredFile) -> Facts | None:
-        """Return what was kept with this version of a file; None if it was nothing, or the file was edited since."""
+    async def facts(self, file: StoredFile, *, even_if_edited: bool = False) -> Facts | None:
+        """Return what was kept with this version of a file; None if it was nothing.
+
+        This is done for many downloads.
+
+        Args:
+            even_if_edited: Whether what was kept with the file before it was edited in its place is returned, too.
+        """
+
+    async def keep(self, file: StoredFile, facts: Facts) -> bool:
+        """Keep facts with this version of a file, in place of what was kept with it.
+
+        Returns:
+            Whether they are kept: the file may have been edited or replaced, or the store may not keep facts.
+
+        Raises:
+            FileMissing: It went away since it was looked up.
+        """
+
+    def every_file(self) -> AsyncIterator[StoredFile]:
+        """Yield all files, type by type; those that are put or deleted meanwhile may or may not be among them.
+
+        Raises:
+            ServiceUnavailable: The store is away.
+        """
 
     async def size(self, name: str) -> int:
         """Return the size in bytes of the file of a name.

@@ -10,9 +10,10 @@ import re
 import stat
 import threading
 import time
-from collections.abc import AsyncIterator, Collection, Coroutine
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,7 +23,7 @@ from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.services.storage.files import MOST_READ_BYTES, Address, Complaint, Facts, StoredFile
 from open_workshop_storage.services.storage.local_changes import place, remove, remove_leftovers
 from open_workshop_storage.services.storage.local_checks import complaints_about, folders_can_sync
-from open_workshop_storage.services.storage.local_facts import kept_facts, version_of
+from open_workshop_storage.services.storage.local_facts import keep_facts, kept_facts, version_of
 from open_workshop_storage.services.storage.workspaces import TEMP
 from open_workshop_storage.utils.files.blocks import BlockReader
 from open_workshop_storage.utils.files.paths import (
@@ -32,6 +33,7 @@ from open_workshop_storage.utils.files.paths import (
     is_inside,
     resolve_inside,
 )
+from open_workshop_storage.utils.files.walking import paths_below
 from open_workshop_storage.utils.processes.threads import run_to_end, run_until_stopped
 
 _ALL_TYPES = tuple(StorageType)
@@ -40,6 +42,7 @@ _MODS = f"{StorageType.ARCHIVE}/mods"
 _MOD_ID = re.compile(r"[0-9]+")
 _NO_SUCH_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG}
 _LINKS_SECONDS = 1.0
+_WALKED_AT_ONCE = 1000
 
 
 class LocalFiles:
@@ -89,9 +92,24 @@ class LocalFiles:
         """Give the path of the file itself."""
         yield Path(self._path(file.name))
 
-    async def facts(self, file: StoredFile) -> Facts | None:
-        """Return what an extended attribute tells of a file; None as for `Files.facts`."""
-        return await asyncio.to_thread(kept_facts, self._path(file.name), file.version)
+    async def facts(self, file: StoredFile, *, even_if_edited: bool = False) -> Facts | None:
+        """Return what an extended attribute tells of a file, as `Files.facts`.
+
+        It is read on the event loop, as `find` reads directories.
+        """
+        return kept_facts(self._path(file.name), None if even_if_edited else file.version)
+
+    async def keep(self, file: StoredFile, facts: Facts) -> bool:
+        """Write facts into an extended attribute; raises as `Files.keep`."""
+        return await run_to_end(self._keep, file, facts)
+
+    async def every_file(self) -> AsyncIterator[StoredFile]:
+        """Walk through the folders of all types, by name; raises as `Files.every_file`."""
+        for storage_type in StorageType:
+            found = self._walk(storage_type)
+            while some := await asyncio.to_thread(list, islice(found, _WALKED_AT_ONCE)):
+                for file in some:
+                    yield file
 
     async def size(self, name: str) -> int:
         """Return the size of a file in bytes; raises as `Files.size`."""
@@ -209,6 +227,25 @@ class LocalFiles:
                     return known
         self._real_folders[name] = os.path.realpath(folder)
         return self._real_folders[name]
+
+    def _keep(self, file: StoredFile, facts: Facts) -> bool:
+        try:
+            with open(self._path(file.name), "rb") as opened:
+                is_same = version_of(os.fstat(opened.fileno())) == file.version
+                return is_same and keep_facts(opened.fileno(), facts)
+        except FileNotFoundError:
+            raise errors.FileMissing from None
+
+    def _walk(self, storage_type: StorageType) -> Iterator[StoredFile]:
+        if not self._main_dir.is_dir():
+            raise errors.ServiceUnavailable
+        for path in paths_below(self._real_folder(storage_type)):
+            try:
+                file = self._find(storage_type, path)
+            except (errors.FileMissing, errors.PathOutsideStorage):
+                # Unfinished, or without a name that can be asked for.
+                continue
+            yield file
 
     def _is_available(self, for_writing: bool) -> bool:
         if not self._main_dir.is_dir():

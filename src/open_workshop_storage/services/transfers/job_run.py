@@ -7,10 +7,11 @@ import logging
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 
 from open_workshop_storage.core.callback import Callback, callback_of
-from open_workshop_storage.core.errors import NewerRecord, ServiceUnavailable, StorageError
+from open_workshop_storage.core.errors import DigestDiffers, NewerRecord, ServiceUnavailable, StorageError
 from open_workshop_storage.core.events import EventKind
 from open_workshop_storage.core.facts import Fact, Failed, Moved, MoveUndone, Owned, Packed, Paused, Received, Secured
 from open_workshop_storage.core.job import Job, Stage
@@ -18,9 +19,10 @@ from open_workshop_storage.core.store import JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.observability.metrics import BYTES, STAGE_DURATION, TRANSFERS
 from open_workshop_storage.observability.tracing import StageSpans
+from open_workshop_storage.utils.files.digests import FileDigest
 from open_workshop_storage.utils.files.durable_files import sync
 from open_workshop_storage.utils.processes.task_groups import without_group
-from open_workshop_storage.utils.processes.threads import run_to_end
+from open_workshop_storage.utils.processes.threads import run_to_end, run_until_stopped
 
 _logger = logging.getLogger(__name__)
 
@@ -41,6 +43,7 @@ class JobRun:
 
     Attributes:
         interrupted: Set when another request wants to go on with the upload that this run receives.
+        digest: Of the received file; a run that receives it from its first byte on adds what comes.
     """
 
     def __init__(self, store: JobStore, job: Job, workspace: Path) -> None:
@@ -55,6 +58,7 @@ class JobRun:
         self._news = asyncio.Event()
         self._last_event = time.monotonic()
         self.interrupted = asyncio.Event()
+        self.digest = FileDigest()
         self._stopped: BaseException | None = None
         self._log = job_log(_logger, job.job_id)
         self._spans = StageSpans(job.job_id, job.traceparent)
@@ -104,17 +108,33 @@ class JobRun:
         self._spans.enter(stage)
         self._log.info("%s, %d bytes", stage, self.job.bytes)
 
-    async def received(self, source: Path, stage: Stage, size: int, *, is_on_disk: bool) -> None:
+    async def received(
+        self, source: Path, stage: Stage, size: int, *, is_on_disk: bool, sha256: str | None = None
+    ) -> None:
         """Enter the stage after the last byte.
 
         Args:
             size: The file's, in bytes.
             is_on_disk: Whether the disk has taken the file in; else `securing_source` has to see to that.
+            sha256: What the file's digest has to be, as hex digits; `None` if nothing was said.
+
+        Raises:
+            DigestDiffers: It is another one.
         """
+        # Before the record names the file, since another run would go on from it.
+        if sha256 is not None and await self._sha256_of(source) != sha256:
+            raise DigestDiffers
         job, named = self.job, self.within(source) if is_on_disk else None
         lost = job.lost_owners if job.lost_receivers is None else job.lost_receivers
         await self.stage(stage, Received(size, size, named, lost))
         self._source = source
+
+    async def source_sha256(self) -> str:
+        """Return the digest of the received file, of which only those bytes are read that were not hashed before."""
+        return await self._sha256_of(self.source)
+
+    async def _sha256_of(self, source: Path) -> str:
+        return await run_until_stopped(partial(self.digest.finish, source))
 
     @asynccontextmanager
     async def securing_source(self) -> AsyncIterator[None]:

@@ -193,7 +193,6 @@ class Moves:
                     raise errors.SourceMissing from None
 
 
-def _facts(job: Job) -> Facts | None:
-    if job.claims.transfer_kind is TransferKind.IMAGE or job.unpacked_bytes is None:
-        return None
-    return Facts(job.unpacked_bytes)
+def _facts(job: Job) -> Facts:
+    is_archive = job.claims.transfer_kind is TransferKind.ARCHIVE
+    return Facts(job.unpacked_bytes if is_archive else None, job.sha256)

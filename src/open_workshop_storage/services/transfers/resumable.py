@@ -56,13 +56,13 @@ class ResumableUploads:
     _tasks: Tasks
 
     async def create(
-        self, claims: TransferClaims, file_name: str, length: int | None, metadata: str | None, *, is_expired: bool
+        self, claims: TransferClaims, file_name: str, length: int | None, described: Resumable, *, is_expired: bool
     ) -> Job:
         """Begin an upload, or return the one that this job has begun and not finished.
 
         Args:
             length: The file's size in bytes; `None` if a later request tells it.
-            metadata: The client's own description of the file.
+            described: What the client says of the file besides.
             is_expired: Whether the token's time is over, so that it goes on with an upload but begins none.
 
         Raises:
@@ -81,7 +81,7 @@ class ResumableUploads:
         if is_expired:
             raise errors.AccessDenied
         self._refuse_while_stopping()
-        job = new_attempt(claims, file_name, length, previous, None, Resumable(metadata=metadata))
+        job = new_attempt(claims, file_name, length, previous, None, described)
         job = await begin_attempt(self._store, job, previous)
         job_log(_logger, job.job_id).info("uploading in several requests, attempt %d", job.attempt)
         await self._refuse_too_large(job, length)
@@ -130,6 +130,8 @@ class ResumableUploads:
         async with AsyncExitStack() as entered:
             await entered.enter_async_context(self._slots.at_once(Slot.UPLOAD, owner))
             resumable = with_open_part(job.resumable, owner)
+            if request.sha256 is not None:
+                resumable = resumable.model_copy(update={"sha256": request.sha256})
             try:
                 job = await self._store.save(job.changed(Continued(owner, resumable, total)), None)
             except StaleJobError:
@@ -258,6 +260,7 @@ class ResumableUploads:
                 lambda count: run.progress(Counted(earlier + count)),
                 part.bytes,
                 durably=True,
+                digest=run.digest if begun == 0 else None,
             )
             if begun == 0:
                 self._stages.judge_start(run, await run_to_end(_head, target))
@@ -273,7 +276,8 @@ class ResumableUploads:
     async def _pack(self, run: JobRun, resumable: Resumable) -> Packed:
         reserve_bytes = self._settings.storage_reserve_bytes
         source = await whole(resumable, run.workspace, run.folder / "source", reserve_bytes)
-        await run.received(source, Stage.UPLOADED, sum(part.bytes for part in resumable.parts), is_on_disk=True)
+        size = sum(part.bytes for part in resumable.parts)
+        await run.received(source, Stage.UPLOADED, size, is_on_disk=True, sha256=resumable.sha256)
         return await self._stages.prepare(run)
 
 

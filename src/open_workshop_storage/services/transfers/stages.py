@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from open_workshop_storage.core.claims import TransferKind
@@ -19,6 +20,7 @@ from open_workshop_storage.services.transfers.slots import Slots
 from open_workshop_storage.services.transfers.tasks import Tasks
 from open_workshop_storage.utils.archives.kinds import Kind
 from open_workshop_storage.utils.archives.zip_headers import refuse_encrypted_start
+from open_workshop_storage.utils.processes.task_groups import without_group
 from open_workshop_storage.utils.processes.threads import run_to_end
 
 
@@ -53,16 +55,25 @@ class Stages:
             async with run.securing_source(), self._slots.in_turn(Slot.IMAGE, run.owner):
                 await run.stage(Stage.PROCESSING)
                 await run_to_end(packed.parent.mkdir, parents=True, exist_ok=True)
-                size = await self._images.normalise(run.source, packed)
-            return Packed(run.within(packed), size, size)
+                size, sha256 = await self._images.normalise(run.source, packed)
+            return Packed(run.within(packed), size, size, sha256)
         job = run.job
         # The disk takes the file in while this waits for a slot, and while 7z works on it.
         async with run.securing_source(), self._slots.in_turn(Slot.REPACK, run.owner):
             inspection = await self._archives.inspect(run.source, run.job.file_name, self._max_unpacked_bytes)
             if inspection.keep:
-                await self._archives.test(run.source, inspection, lambda percent: None)
-                return Packed(run.within(run.source), run.source.stat().st_size, inspection.unpacked_bytes)
+                sha256 = await self._tested(run, inspection)
+                size = run.source.stat().st_size
+                return Packed(run.within(run.source), size, inspection.unpacked_bytes, sha256)
             return await self._repack(run.source, inspection, run.folder, job.file_name, job.claims.pack_level, run)
+
+    async def _tested(self, run: JobRun, inspection: Inspection) -> str:
+        """Test a ZIP that is kept, and return its SHA-256; what was not hashed while it came is, beside the test."""
+        with without_group():
+            async with asyncio.TaskGroup() as group:
+                sha256 = group.create_task(run.source_sha256())
+                await self._archives.test(run.source, inspection, lambda percent: None)
+        return sha256.result()
 
     async def repack(self, source: Path, folder: Path, file_name: str, level: int) -> Packed:
         """Pack a received file again, waiting for a repack slot.
@@ -104,8 +115,8 @@ class Stages:
                 source, inspection, extracted, file_name, self._max_unpacked_bytes, advance
             )
             await enter(Stage.REPACKING, Unpacked(unpacked))
-            size = await self._archives.pack(extracted, packed, level, advance)
+            size, sha256 = await self._archives.pack(extracted, packed, level, advance)
         finally:
             # What is left of it when the worker dies goes with the job's folder.
             self._tasks.start(discard(extracted))
-        return Packed(packed.relative_to(folder.parent).as_posix(), size, unpacked)
+        return Packed(packed.relative_to(folder.parent).as_posix(), size, unpacked, sha256)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,7 @@ from open_workshop_storage.services.transfers.slots import Slots
 from open_workshop_storage.services.transfers.stages import Stages
 from open_workshop_storage.services.transfers.tasks import Tasks
 from open_workshop_storage.utils.files.names import safe_file_name
+from open_workshop_storage.utils.http.digests import sha256_in
 from open_workshop_storage.utils.processes.threads import run_to_end
 
 _logger = logging.getLogger(__name__)
@@ -85,12 +86,18 @@ class Transfers:
                 return "started"
 
     async def upload(
-        self, claims: TransferClaims, chunks: AsyncIterator[bytes], file_name: str, announced: int | None
+        self,
+        claims: TransferClaims,
+        chunks: AsyncIterator[bytes],
+        file_name: str,
+        announced: int | None,
+        digests: Sequence[str] = (),
     ) -> Job:
         """Receive a file and pack it; return the job once the callback's first attempt has ended.
 
         Args:
             announced: The body's size in bytes, if the client said it.
+            digests: What the client's digest fields say of the body (RFC 9530).
 
         Raises:
             UploadInProgress: Another request, or a worker, works on the job.
@@ -112,15 +119,21 @@ class Transfers:
             slot = entered.pop_all()
         job_log(_logger, job.job_id).info("uploading, attempt %d", job.attempt)
         run = self._runs.hold(job)
-        work = self._receive_and_pack(run, chunks, slot)
+        work = self._receive_and_pack(run, chunks, digests, slot)
         # Once it has begun, the transfer goes on to its end, whether or not the client waits for it.
         return await asyncio.shield(self._tasks.start(self._runs.attempt(run, work)))
 
-    async def _receive_and_pack(self, run: JobRun, chunks: AsyncIterator[bytes], slot: AsyncExitStack) -> Packed:
+    async def _receive_and_pack(
+        self, run: JobRun, chunks: AsyncIterator[bytes], digests: Sequence[str], slot: AsyncExitStack
+    ) -> Packed:
         limits = upload_limits(self._settings, max_bytes_of(self._settings, run.job.claims))
         # A client that hears of a failure and comes back at once finds the slot free.
         async with slot:
-            await self._receive(run, chunks, limits, run.job.total, Stage.UPLOADED)
+            try:
+                sha256 = sha256_in(digests)
+            except ValueError:
+                raise errors.BadRequest("Malformed digest") from None
+            await self._receive(run, chunks, limits, run.job.total, Stage.UPLOADED, sha256=sha256)
         return await self._stages.prepare(run)
 
     async def resume(self, job: Job) -> None:
@@ -197,6 +210,7 @@ class Transfers:
         expected: int | None,
         then: Stage,
         offset: int = 0,
+        sha256: str | None = None,
     ) -> None:
         source = run.folder / _SOURCE
         size, is_on_disk = await receive(
@@ -207,8 +221,9 @@ class Transfers:
             lambda count: run.progress(Counted(count)),
             offset,
             lambda block: self._stages.judge_start(run, block),
+            digest=None if offset else run.digest,
         )
-        await run.received(source, then, size, is_on_disk=is_on_disk)
+        await run.received(source, then, size, is_on_disk=is_on_disk, sha256=sha256)
 
 
 def _copy(source: Path, target: Path, reserve_bytes: int) -> int:

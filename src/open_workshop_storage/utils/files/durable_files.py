@@ -45,7 +45,7 @@ def make_folders(folder: Path) -> None:
             can_sync(folder.parent)
 
 
-Label = Callable[[int], None]
+Label = Callable[[int], object]
 """Is given the descriptor of a complete file before it is synced, to set attributes of it."""
 
 

@@ -1,0 +1,47 @@
+"""Digest fields (RFC 9530)."""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import b64encode
+from collections.abc import Iterable
+
+import http_sf
+
+_ALGORITHM = "sha-256"
+
+
+def digest_field(sha256: str) -> str:
+    """Return the value of a digest field.
+
+    Args:
+        sha256: As hex digits.
+    """
+    return f"{_ALGORITHM}=:{b64encode(bytes.fromhex(sha256)).decode()}:"
+
+
+def sha256_in(fields: Iterable[str]) -> str | None:
+    """Return the SHA-256 that digest fields give, as 64 lower-case hex digits; other algorithms are passed over.
+
+    Args:
+        fields: The values of all of a request's digest fields, of which the content is the same.
+
+    Returns:
+        `None` if they give none.
+
+    Raises:
+        ValueError: One is malformed, or two of them differ.
+    """
+    found: set[str] = set()
+    for field in fields:
+        parsed = http_sf.parse(field.encode("latin-1"), tltype="dictionary")
+        match parsed.get(_ALGORITHM) if isinstance(parsed, dict) else None:
+            case None:
+                pass
+            case (bytes(digest), _) if len(digest) == hashlib.sha256().digest_size:
+                found.add(digest.hex())
+            case _:
+                raise ValueError
+    if len(found) > 1:
+        raise ValueError
+    return next(iter(found), None)
