@@ -26,6 +26,7 @@ from tests.conftest import ServiceStarter
 from tests.support.archives import SMALL_MOD, seven_zip_of, zip_of
 from tests.support.client import PATIENCE_SECONDS, raw_request
 from tests.support.configs import Secrets
+from tests.support.digests import give_digest
 from tests.support.in_process import make_settings
 from tests.support.manager import AccessAnswer
 from tests.support.processes import python_children
@@ -325,6 +326,24 @@ async def test_unpacked_bytes_are_read_once_for_each_version(distributing: Servi
     announce(12, replacing)
     replacing.rename(stored)
     assert await told() == "12"
+
+
+async def test_a_digest_that_is_kept_is_told_of_that_version_only(
+    stored: Path, url: str, http: httpx.AsyncClient
+) -> None:
+    async def told(**headers: str) -> list[str | None]:
+        return [
+            (await http.request(method, url, headers=headers)).headers.get("repr-digest") for method in ("GET", "HEAD")
+        ]
+
+    assert await told() == [None, None]
+    digest = give_digest(stored)
+    for _ in range(2):
+        assert await told() == [digest, digest]
+    assert await told(Range="bytes=0-9") == [digest, digest]
+    stored.write_bytes(b"edited")
+    assert await told() == [None, None]
+    assert await told(Range="bytes=0-2") == [None, None]
 
 
 async def test_few_processes_read_all_directories(distributing: Services, http: httpx.AsyncClient) -> None:

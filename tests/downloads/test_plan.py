@@ -17,8 +17,10 @@ FILE = StoredFile("archive/a/x.zip", StorageType.ARCHIVE, 100, MODIFIED * 10**9,
 ETAG = '"10-tag"'
 
 
-def plan(requested: dict[str, str], method: str = "GET", filename: str | None = None) -> Plan:
-    return plan_answer(method, requested, FILE, filename, "no-cache")
+def plan(
+    requested: dict[str, str], method: str = "GET", filename: str | None = None, sha256: str | None = None
+) -> Plan:
+    return plan_answer(method, requested, FILE, filename, "no-cache", sha256)
 
 
 def test_a_whole_file_comes_with_all_that_describes_it() -> None:
@@ -34,6 +36,15 @@ def test_a_whole_file_comes_with_all_that_describes_it() -> None:
         b"content-type": b"application/zip",
         b"content-length": b"100",
     }
+
+
+def test_a_known_digest_is_told_with_the_file_and_with_parts_of_it_only() -> None:
+    for method in ("GET", "HEAD"):
+        assert dict(plan({}, method, sha256="00" * 32).headers)[b"repr-digest"] == b"sha-256=:" + b"A" * 43 + b"=:"
+    for wanted in ("bytes=0-9", "bytes=0-9,20-29"):
+        assert b"repr-digest" in dict(plan({"range": wanted}, sha256="00" * 32).headers)
+    for requested in ({"if-none-match": ETAG}, {"if-match": '"other"'}, {"range": "bytes=100-"}):
+        assert b"repr-digest" not in dict(plan(requested, sha256="00" * 32).headers)
 
 
 def test_head_has_the_headers_of_get_and_no_body_and_ignores_ranges() -> None:

@@ -15,6 +15,7 @@ import pytest
 from open_workshop_storage.api.common_headers import COMMON_HEADERS
 from tests.support.archives import SMALL_MOD, zip_of
 from tests.support.client import raw_request
+from tests.support.digests import give_digest
 from tests.support.manager import AccessAnswer
 from tests.support.nginx import PREFIX, nginx, site_for
 from tests.support.services import Services, running_services
@@ -91,6 +92,21 @@ async def test_every_header_arrives(url: str, http: httpx.AsyncClient) -> None:
     assert whole.headers["cache-control"] == "public, max-age=300"
     assert whole.headers["access-control-allow-origin"] == "*"
     assert all(whole.headers.get_list(name) == [value] for name, value in lasting(whole).items())
+
+
+async def test_a_known_digest_arrives_with_the_file_and_with_a_part_of_it(
+    url: str, front: Front, http: httpx.AsyncClient
+) -> None:
+    digest = give_digest(front.services.main_dir / "resource" / NAME)
+    for answer in (
+        await http.get(url),
+        await http.head(url),
+        await http.get(url, headers={"Range": "bytes=5-9"}),
+        await http.get(url, headers={"Range": "bytes=0-1, 5-9"}),
+    ):
+        assert answer.headers.get_list("repr-digest") == [digest]
+    unchanged = await http.get(url, headers={"If-None-Match": answer.headers["etag"]})
+    assert unchanged.status_code == 304 and "repr-digest" not in unchanged.headers
 
 
 async def test_ranges_and_conditions_mean_the_same_as_without_nginx(url: str, http: httpx.AsyncClient) -> None:

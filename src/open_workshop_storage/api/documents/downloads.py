@@ -23,11 +23,13 @@ _CACHE_CONTROL = header(
 )
 _ACCEPT_RANGES = header("Accept-Ranges", "Always `bytes`.", "bytes")
 _POLICY = header("Content-Security-Policy", "Keeps the file from running as a page.", "default-src 'none'; sandbox")
+_DIGEST = "sha-256=:n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg=:"
 _FILE_HEADERS = (
     _VALIDATORS
     | _CACHE_CONTROL
     | _POLICY
     | _ACCEPT_RANGES
+    | header("Repr-Digest", "SHA-256 of the whole file, if it is known (RFC 9530).", _DIGEST)
     | header("Content-Length", "Bytes of the body.", 20000)
     | header("Content-Disposition", "Only if `filename` was usable.", 'attachment; filename="my_mod.zip"')
 )

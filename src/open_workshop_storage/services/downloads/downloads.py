@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.services.downloads.access import AccessService, passed_cookies
 from open_workshop_storage.services.downloads.blocks import BlockSender
+from open_workshop_storage.services.downloads.digests import Digests
 from open_workshop_storage.services.downloads.plan import Plan, hand_over, plan_answer
 from open_workshop_storage.services.downloads.unpacked_sizes import UnpackedSizes
 from open_workshop_storage.services.storage.files import Files, StoredFile
@@ -59,6 +60,7 @@ class Downloads:
         self._cache_control = settings.cache_control
         self._accel_redirect_prefix = settings.accel_redirect_prefix
         self._unpacked_sizes = unpacked_sizes
+        self._digests = Digests(files)
         self._blocks = BlockSender()
         self._remembered_plan = lru_cache(_REMEMBERED_PLANS)(self._usual_plan)
 
@@ -107,12 +109,13 @@ class Downloads:
             OSError: It cannot be read, or became shorter while it was sent; the server then breaks the connection off.
         """
         known = requested.get(_IF_NONE_MATCH, "")
+        sha256 = await self._digests.get(file)
         is_usual = scope["method"] == "GET" and requested.keys() <= {_IF_NONE_MATCH}
         is_short = len(known) < _USUAL_CHARACTERS and len(file.name) <= _USUAL_NAME_CHARACTERS
         if is_usual and is_short and file.modified_ns < time.time_ns():
-            plan = self._remembered_plan(file, filename, known)
+            plan = self._remembered_plan(file, filename, sha256, known)
         else:
-            plan = self._plan(scope["method"], requested, file, filename)
+            plan = self._plan(scope["method"], requested, file, filename, sha256)
         if any(isinstance(piece, range) for piece in plan.pieces):
             await self._send_bytes(plan, file, filename, requested, receive, send)
             return
@@ -124,17 +127,19 @@ class Downloads:
         body = b"".join(piece for piece in plan.pieces if isinstance(piece, bytes))
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
-    def _plan(self, method: str, requested: Mapping[str, str], file: StoredFile, filename: str | None) -> Plan:
+    def _plan(
+        self, method: str, requested: Mapping[str, str], file: StoredFile, filename: str | None, sha256: str | None
+    ) -> Plan:
         is_public = file.mod_id is None
         cache_control = self._cache_control[file.storage_type] if is_public else _CACHE_CONTROL_OF_PROTECTED
-        plan = plan_answer(method, requested, file, filename, cache_control)
+        plan = plan_answer(method, requested, file, filename, cache_control, sha256)
         if self._accel_redirect_prefix:
             uri = f"{self._accel_redirect_prefix}/{quote(os.fsencode(file.name))}"
             return hand_over(plan, requested, uri)
         return plan
 
-    def _usual_plan(self, file: StoredFile, filename: str | None, known: str) -> Plan:
-        return self._plan("GET", {_IF_NONE_MATCH: known} if known else {}, file, filename)
+    def _usual_plan(self, file: StoredFile, filename: str | None, sha256: str | None, known: str) -> Plan:
+        return self._plan("GET", {_IF_NONE_MATCH: known} if known else {}, file, filename, sha256)
 
     async def _send_bytes(
         self,
@@ -148,7 +153,8 @@ class Downloads:
         async with self._files.open(file) as opened:
             # Replaced since it was looked up? Parts and validators must be those of one version.
             if opened.file is not file:
-                plan = self._plan("GET", requested, opened.file, filename)
+                sha256 = await self._digests.get(opened.file)
+                plan = self._plan("GET", requested, opened.file, filename, sha256)
             await _start(send, plan)
             await self._blocks.send(opened, plan.pieces, receive, send)
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from open_workshop_storage.services.storage.files import StoredFile
 from open_workshop_storage.utils.http.conditions import Outcome, Validators, judge, range_applies
 from open_workshop_storage.utils.http.dates import format_date
+from open_workshop_storage.utils.http.digests import digest_field
 from open_workshop_storage.utils.http.media_types import content_disposition, media_type
 from open_workshop_storage.utils.http.ranges import RangeNotSatisfiable, requested_ranges
 
@@ -45,7 +46,12 @@ class Plan(NamedTuple):
 
 
 def plan_answer(
-    method: str, requested: Mapping[str, str], file: StoredFile, filename: str | None, cache_control: str
+    method: str,
+    requested: Mapping[str, str],
+    file: StoredFile,
+    filename: str | None,
+    cache_control: str,
+    sha256: str | None = None,
 ) -> Plan:
     """Decide on the answer to a GET or HEAD request.
 
@@ -53,6 +59,7 @@ def plan_answer(
         requested: The request's conditional and range headers, by lower-case name.
         filename: What to save the file as, as `attachment_name` returns it.
         cache_control: How long caches may keep it; empty to leave that to them.
+        sha256: The file's digest as hex digits, if it is known.
     """
     current = _validators(file)
     headers = [_CONTENT_SECURITY_POLICY]
@@ -75,6 +82,9 @@ def plan_answer(
             return _refusal(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, headers, RANGE_NOT_SATISFIABLE)
     if filename is not None:
         headers.append((b"content-disposition", content_disposition(filename, file.name).encode()))
+    if sha256 is not None:
+        # Of the whole file, also beside a part of it (RFC 9530, section 3).
+        headers.append((b"repr-digest", digest_field(sha256).encode()))
     content_type = media_type(file.name)
     pieces: list[Piece] = [range(file.size)]
     if ranges is not None and len(ranges) == 1:
