@@ -1,4 +1,4 @@
-"""Commands for operators: `open-workshop-storage doctor` and `… status`.
+"""Commands for operators: `open-workshop-storage doctor`, `… status`, `… digests` and `… verify`.
 
 The exit status is 0, or 1 if something does not work.
 """
@@ -8,29 +8,59 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 from redis.exceptions import RedisError
+from tqdm import tqdm
 
+from open_workshop_storage.core.errors import ServiceUnavailable
 from open_workshop_storage.core.settings import Settings, SettingsError, load_settings
 from open_workshop_storage.services.operations.doctor import examine
-from open_workshop_storage.services.operations.findings import Verdict, reason_of
+from open_workshop_storage.services.operations.findings import Finding, Verdict, reason_of
+from open_workshop_storage.services.operations.integrity import find_changed, give_digests
 from open_workshop_storage.services.operations.status import status_text
+from open_workshop_storage.services.storage.files import Files
+from open_workshop_storage.services.storage.local import LocalFiles
 from open_workshop_storage.stores.redis_client import redis_client
 from open_workshop_storage.stores.redis_overview import overview
 
 _MOST_JOBS = 1000
 _PATIENCE_SECONDS = 10.0
+_INTERRUPTED = 130
+"""The exit status of a command that was broken off from the keyboard, as shells have it."""
 
 
 async def doctor(settings: Settings) -> int:
     """Print the results of all checks; return the exit status."""
+    return await _report(examine(settings))
+
+
+async def digests(settings: Settings) -> int:
+    """Give a digest to every stored file that has none, and print those that stay without; return the exit status."""
+    return await _report(give_digests(_files(settings)))
+
+
+async def verify(settings: Settings) -> int:
+    """Read every stored file that has a digest, and print those that changed; return the exit status."""
+    return await _report(find_changed(_files(settings)))
+
+
+async def _report(findings: AsyncIterator[Finding]) -> int:
     worst = 0
-    async for verdict, subject, text in examine(settings):
-        print(f"{verdict:8} {subject}: {text}")
-        worst = max(worst, int(verdict is Verdict.FAULT))
+    try:
+        async for verdict, subject, text in findings:
+            # Above the bar, if there is one.
+            tqdm.write(f"{verdict:8} {subject}: {text}")
+            worst = max(worst, int(verdict is Verdict.FAULT))
+    except ServiceUnavailable:
+        print("The storage root is missing; the doctor says what to do", file=sys.stderr)
+        return 1
     return worst
+
+
+def _files(settings: Settings) -> Files:
+    return LocalFiles(settings.main_dir, settings.storage_reserve_bytes)
 
 
 async def status(settings: Settings) -> int:
@@ -52,6 +82,8 @@ async def status(settings: Settings) -> int:
 
 COMMANDS: dict[str, tuple[Callable[[Settings], Coroutine[Any, Any, int]], str]] = {
     "doctor": (doctor, "check the configuration against reality"),
+    "digests": (digests, "give a digest to every stored file that has none"),
+    "verify": (verify, "read the store, and name every file that is not what it was"),
     "status": (status, "show what runs, waits and failed, and which callbacks are pending"),
 }
 
@@ -68,6 +100,8 @@ def main() -> int:
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return _INTERRUPTED
 
 
 if __name__ == "__main__":

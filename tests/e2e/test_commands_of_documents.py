@@ -38,6 +38,8 @@ TYPED = {
     "ow() {*",
     "ow doctor",
     "ow status",
+    "ow verify",
+    "ow digests",
 }
 """What the tests of this module type; here and below, as patterns."""
 STOPPED_EARLY = {
@@ -97,6 +99,7 @@ NOT_TYPED = {
     "curl *readyz": ITS_MACHINE,
     "journalctl -u *": ITS_MACHINE,
     "rsync -a --exclude temp": "a part of a command",
+    "nice ionice -c 3": "a part of a command",
     "open-workshop-storage doctor": "a short name of ow doctor",
     "make setup-runtime": ROOT,
     ".venv/bin/pre-commit install": "changes what git does",
@@ -246,5 +249,7 @@ def test_the_operators_commands_work_as_the_deployment_says(services: Services) 
     function, commands = re.subn(r"/opt/open-workshop-storage/", f"{PROJECT}/", function)
     assert (users, files, commands) == (1, 1, 1)
     assert "ok       MANAGER_URL: answers" in run(f"{function}\now doctor")
+    for command in ("verify", "digests"):
+        assert "ok       digests: " in run(f"{function}\now {command}")
     if services.store == "redis":
         assert "Slots: upload" in run(f"{function}\now status")

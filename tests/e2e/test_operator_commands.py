@@ -1,11 +1,13 @@
-"""`open-workshop-storage doctor` and `status`, beside running services."""
+"""`open-workshop-storage doctor`, `status`, `digests` and `verify`, beside running services."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import subprocess
 import sys
+import termios
 import threading
 import time
 from contextlib import AsyncExitStack
@@ -188,11 +190,55 @@ def test_the_doctor_tells_why_a_redis_that_answers_will_not_do(tmp_path: Path) -
         assert (told.returncode, told.stdout) == (1, "") and "Redis cannot be asked" in told.stderr
 
 
-@pytest.mark.parametrize("command", ["doctor", "status"])
+@pytest.mark.parametrize("command", ["doctor", "status", "digests", "verify"])
 def test_faulty_settings_are_named(command: str, tmp_path: Path) -> None:
     result = run(command, write_config(tmp_path, {"MAIN_DIR": ""}))
     assert (result.returncode, result.stdout) == (1, "")
     assert "MANAGER_URL is missing" in result.stderr and "Traceback" not in result.stderr
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """The settings of a store with two files that have no digests."""
+    for name in ("a", "b"):
+        (tmp_path / "storage" / "resource").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "storage" / "resource" / name).write_bytes(b"x" * 100_000)
+    settings = {
+        "MAIN_DIR": str(tmp_path / "storage"),
+        "MANAGER_URL": "http://127.0.0.1:9",
+        "ACCESS_SERVICE_URL": "http://127.0.0.1:9",
+    }
+    return write_config(tmp_path, settings | Secrets().settings())
+
+
+def test_the_store_is_given_digests_and_a_file_that_changed_is_named(store: Path, tmp_path: Path) -> None:
+    told = run("digests", store)
+    assert (told.returncode, told.stdout, told.stderr) == (0, "ok       digests: 2 given, 0 known before\n", "")
+    assert run("verify", store).returncode == 0
+    (tmp_path / "storage" / "resource" / "a").write_bytes(b"x" * 99_999 + b"y")
+    told = run("verify", store)
+    assert told.returncode == 1
+    assert told.stdout.splitlines() == [
+        "FAULT    resource/a: is not what it was",
+        "ok       digests: 1 as they were, 0 without a digest",
+    ]
+    (tmp_path / "storage").rename(tmp_path / "away")
+    told = run("verify", store)
+    assert (told.returncode, told.stdout) == (1, "") and "storage root is missing" in told.stderr
+
+
+def test_a_terminal_is_shown_how_far_it_is(store: Path) -> None:
+    ours, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
+    environment = clean_environment() | {"PYTHONPATH": str(PROJECT / "src"), "OW_CONFIG": str(store)}
+    command = [sys.executable, "-m", "open_workshop_storage", "digests"]
+    with open(ours, "rb", buffering=0) as terminal:
+        subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, stderr=theirs, check=True)
+        os.close(theirs)
+        shown = b""
+        while b"200k/200k" not in shown:
+            shown += terminal.read(65536)
+    assert b"100%" in shown
 
 
 async def test_status_shows_what_runs_waits_and_failed_and_why_and_which_callbacks_are_pending(
