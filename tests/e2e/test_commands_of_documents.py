@@ -99,7 +99,6 @@ NOT_TYPED = {
     "curl *readyz": ITS_MACHINE,
     "journalctl -u *": ITS_MACHINE,
     "rsync -a --exclude temp": "a part of a command",
-    "nice ionice -c 3": "a part of a command",
     "open-workshop-storage doctor": "a short name of ow doctor",
     "make setup-runtime": ROOT,
     ".venv/bin/pre-commit install": "changes what git does",
