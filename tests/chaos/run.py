@@ -60,6 +60,8 @@ async def run(plan: Plan, folder: Path) -> str:
         )
         # Clients send again what came to nothing, and each attempt is to end as its file deserves.
         services.manager.is_final = False
+        # No worker answers a move after its death. One that is answered must be done: the Manager does not ask twice.
+        services.manager.repeats_moves = True
         origin = SlowOrigin()
         url = (await stack.enter_async_context(running_origin(origin))).url
         transfers = [_transfer(services, one, made, url) for one, made in zip(plan.transfers, payloads, strict=True)]

@@ -64,6 +64,7 @@ class AtEachPoint:
     async def begin(self, http: httpx.AsyncClient, stack: AsyncExitStack) -> None:
         """Begin them all; the Manager takes each attempt of a callback, so that each is seen to move the file."""
         self._services.manager.is_final = False
+        self._services.manager.repeats_moves = True
         transfers = Transfers(self._services, http, stack)
         self.moved = transfers.upload(MOVED, pack_level=0)
         self._services.manager.script(self.moved.ticket.job_id, Answer(move=False))

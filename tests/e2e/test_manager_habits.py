@@ -42,6 +42,14 @@ async def test_a_callback_whose_answer_was_lost_is_settled_by_409(services: Serv
     assert (services.main_dir / ticket.path).read_bytes() == zip_of(SMALL_MOD)
 
 
+async def test_a_move_that_is_refused_fails_the_job_for_good(services: Services, http: httpx.AsyncClient) -> None:
+    ticket = services.ticket(target_path="../outside.zip")
+    assert (await upload(http, services.loader, ticket.token, zip_of(SMALL_MOD))).status_code == 200
+    first, second = services.manager.wait_for_callbacks(ticket.job_id, 2)
+    assert first.move is not None and first.move.status_code == 423
+    assert second.move is None, "it is not asked for a move again"
+
+
 async def test_no_callback_is_of_the_future_for_a_clock_that_is_behind(
     services: Services, http: httpx.AsyncClient
 ) -> None:

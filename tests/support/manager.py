@@ -88,9 +88,9 @@ class StandIn:
     """Signs transfer tokens, takes callbacks, moves files while it handles them, and allows downloads.
 
     It has habits of the real Manager. Its clock is half a minute behind, and it refuses callbacks of the future for
-    good. It settles a job with an error, with the move, and with a move that is refused; from then on it answers 409
-    and moves nothing. Its forms have the file before the token. Its transfer tokens have no `max_bytes`. Unlike the
-    real one, it answers 502 to a callback whose move fails for a reason that may pass, so that it comes again.
+    good. It settles a job with an error and with the move; from then on it answers 409 and moves nothing. A move
+    that is not answered 200, whatever the reason, fails the job: 502 then, and 409 from then on. Its forms have the
+    file before the token. Its transfer tokens have no `max_bytes`.
 
     Every callback is answered 200 after the move, and every download allowed, unless scripted otherwise. Scripted
     answers are those of a Manager that has not settled the job.
@@ -100,6 +100,7 @@ class StandIn:
         loader_url: Where `/transfer/move` is called; known only after the loader has started.
         access: Scripted answers of the Access service by mod id.
         is_final: Whether a job that it has settled stays settled, whatever attempts follow.
+        repeats_moves: Whether it forgives, unlike the real one, a move whose connection breaks, as workers die.
         refused: Why callbacks were refused that were no sound JWT.
     """
 
@@ -109,6 +110,7 @@ class StandIn:
         self.access: dict[str, AccessAnswer] = {}
         self.access_requests: list[AccessRequest] = []
         self.is_final = True
+        self.repeats_moves = False
         self.refused: list[str] = []
         self._secrets = secrets
         self._port = port
@@ -116,6 +118,7 @@ class StandIn:
         self._callbacks: dict[str, list[Callback]] = {}
         self._answers: dict[str, list[Answer]] = {}
         self._settled: set[str] = set()
+        self._failed: set[str] = set()
         self._changed = threading.Condition()
 
     @property
@@ -200,7 +203,8 @@ class StandIn:
             if scripted:
                 answer = scripted.pop(0)
             else:
-                answer = Answer(409, move=False) if self.is_final and job_id in self._settled else self.usual
+                is_over = job_id in self._failed or (self.is_final and job_id in self._settled)
+                answer = Answer(409, move=False) if is_over else self.usual
             self._changed.notify_all()
         if claims["status"] == "success" and answer.move:
             answer = self._move_for(callback, answer)
@@ -221,11 +225,11 @@ class StandIn:
         try:
             callback.move = self.move(claims["job_id"], claims["storage_type"] if is_image else "archive", path)
         except httpx.TransportError:
+            if self.repeats_moves:
+                return Answer(502)
+        if callback.move is None or callback.move.status_code != 200:
+            self._failed.add(claims["job_id"])
             return Answer(502)
-        if callback.move.status_code >= 500:
-            return Answer(502)
-        if callback.move.status_code != 200:
-            self._settled.add(claims["job_id"])
         return answer
 
     def take_access_request(self, request: AccessRequest) -> AccessAnswer:
