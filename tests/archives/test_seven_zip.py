@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -71,13 +72,17 @@ async def test_those_that_run_at_once_share_the_cores(tmp_path: Path, monkeypatc
     fake_seven_zip.install(tmp_path, 'echo "$@" > $1; echo; read wait < $1.go', monkeypatch)
     cores = len(os.sched_getaffinity(0))
     runner = SevenZip(60, 60)
-    for name in ("first", "second"):
-        os.mkfifo(tmp_path / f"{name}.go")
-    async with asyncio.TaskGroup() as group:
-        for name in ("first", "second"):
-            group.create_task(runner.run(name, folder=tmp_path, writable=tmp_path))
-        for name in ("first", "second"):
-            await asyncio.to_thread((tmp_path / f"{name}.go").write_text, "go\n")
+    pipes = [tmp_path / f"{name}.go" for name in ("first", "second")]
+    for pipe in pipes:
+        os.mkfifo(pipe)
+    # Open for reading too: a writer alone would wait for ever for a command that has not started.
+    with ExitStack() as stack:
+        writers = [stack.enter_context(pipe.open("r+b", buffering=0)) for pipe in pipes]
+        async with asyncio.TaskGroup() as group:
+            for name in ("first", "second"):
+                group.create_task(runner.run(name, folder=tmp_path, writable=tmp_path))
+            for writer in writers:
+                writer.write(b"go\n")
     assert f"-mmt={cores} " in (tmp_path / "first").read_text()
     assert f"-mmt={max(1, cores // 2)} " in (tmp_path / "second").read_text()
 
