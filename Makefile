@@ -35,7 +35,7 @@ PYTHON = $(shell for command in python3 python3.14 python3.13 python3.12 python3
 	$$command -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$command && break; done)
 
 demo: setup
-	PYTHONPATH=src:. $(BIN)/python -m tests.demo $(if $(FILE),'$(FILE)')
+	PYTHONPATH=src:. $(BIN)/python -m tests.demo $(if $(FILE),'$(FILE)') $(if $(STORAGE),--storage $(STORAGE))
 
 test: setup
 	$(BIN)/python -m pytest $(PARALLEL)

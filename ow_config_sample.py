@@ -14,6 +14,24 @@ MAIN_DIR = "storage"
 # Disk space that transfers leave free.
 STORAGE_RESERVE_BYTES = 1073741824
 
+# A bucket of an S3-compatible store for the permanent files, in place of archive/, avatar/ and resource/ in MAIN_DIR,
+# which then holds this host's unfinished work only. All hosts share it (see docs/DEPLOYMENT.md, "Several hosts").
+# Empty: permanent files are in MAIN_DIR.
+S3_BUCKET = ""
+
+# The key to it, which may list the bucket, and read, write and delete its objects.
+S3_ACCESS_KEY_ID = ""
+S3_SECRET_ACCESS_KEY = ""
+
+# Base URL of the store, such as "http://127.0.0.1:8333". Empty: Amazon's of the region.
+S3_ENDPOINT_URL = ""
+
+# The store's region; stores without regions take the default.
+S3_REGION = "us-east-1"
+
+# What all keys of ours begin with, such as "open-workshop"; a slash follows it by itself.
+S3_PREFIX = ""
+
 # ---- The services around this one ----
 
 # Base URL of the Manager, such as "https://manager.example.org".
@@ -33,9 +51,14 @@ ACCESS_CACHE_TTL_SECONDS = 0
 
 # ---- Downloads ----
 
-# The internal location of an nginx in front that holds MAIN_DIR, such as "/stored-files" (see docs/DEPLOYMENT.md):
-# nginx then sends what the distributor permits. Empty: the distributor sends it.
+# The internal location of an nginx in front that holds MAIN_DIR, such as "/stored-files", or leads to the bucket, such
+# as "/stored-objects" (see docs/DEPLOYMENT.md): nginx then sends what the distributor permits. Empty: the distributor
+# sends it.
 ACCEL_REDIRECT_PREFIX = ""
+
+# How files of a bucket reach clients: "stream" through the distributor, or "redirect", by an address of the store
+# itself that holds for five minutes. With ACCEL_REDIRECT_PREFIX, nginx fetches them in either case.
+S3_DOWNLOADS = "stream"
 
 # How long browsers and proxies may keep public files without asking: a Cache-Control header by kind of file, empty for
 # none. Files of mods are always "private, no-cache".

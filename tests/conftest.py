@@ -11,7 +11,9 @@ import pytest
 from blockbuster import blockbuster_ctx
 from hypothesis import settings
 
+from open_workshop_storage.services.storage.bucket_requests import Credentials
 from tests.support.blocking import permit
+from tests.support.object_store import ObjectStore, running_object_store
 from tests.support.servers import redis_server
 from tests.support.services import Services, running_services
 
@@ -73,6 +75,19 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Redis of our own, empty at the start of the session."""
     with redis_server(tmp_path_factory.mktemp("redis")) as server:
         yield server.url
+
+
+@pytest.fixture(scope="session")
+def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    """An S3-compatible store of our own, without buckets at the start of the session."""
+    with running_object_store(tmp_path_factory.mktemp("object-store")) as store:
+        yield store
+
+
+@pytest.fixture(scope="session")
+def bucket(object_store: ObjectStore) -> Credentials:
+    """A bucket of it, for tests that put all below a prefix of their own."""
+    return object_store.bucket()
 
 
 @pytest.fixture(scope="session", params=["memory", "redis"])

@@ -20,8 +20,7 @@ from open_workshop_storage.services.operations.doctor import examine
 from open_workshop_storage.services.operations.findings import Finding, Verdict, reason_of
 from open_workshop_storage.services.operations.integrity import find_changed, give_digests
 from open_workshop_storage.services.operations.status import status_text
-from open_workshop_storage.services.storage.files import Files
-from open_workshop_storage.services.storage.local import LocalFiles
+from open_workshop_storage.services.storage.opening import open_files
 from open_workshop_storage.stores.redis_client import redis_client
 from open_workshop_storage.stores.redis_overview import overview
 
@@ -38,12 +37,14 @@ async def doctor(settings: Settings) -> int:
 
 async def digests(settings: Settings) -> int:
     """Give a digest to every stored file that has none, and print those that stay without; return the exit status."""
-    return await _report(give_digests(_files(settings)))
+    async with open_files(settings) as files:
+        return await _report(give_digests(files))
 
 
 async def verify(settings: Settings) -> int:
     """Read every stored file that has a digest, and print those that changed; return the exit status."""
-    return await _report(find_changed(_files(settings)))
+    async with open_files(settings) as files:
+        return await _report(find_changed(files))
 
 
 async def _report(findings: AsyncIterator[Finding]) -> int:
@@ -54,13 +55,9 @@ async def _report(findings: AsyncIterator[Finding]) -> int:
             tqdm.write(f"{verdict:8} {subject}: {text}")
             worst = max(worst, int(verdict is Verdict.FAULT))
     except ServiceUnavailable:
-        print("The storage root is missing; the doctor says what to do", file=sys.stderr)
+        print("The storage root is missing, or the object store away; the doctor says what to do", file=sys.stderr)
         return 1
     return worst
-
-
-def _files(settings: Settings) -> Files:
-    return LocalFiles(settings.main_dir, settings.storage_reserve_bytes)
 
 
 async def status(settings: Settings) -> int:

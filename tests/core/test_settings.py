@@ -103,6 +103,32 @@ def test_other_names_are_ignored(load: Load) -> None:
     assert settings.upload_file == HASH
 
 
+S3: dict[str, object] = {"S3_BUCKET": "files", "S3_ACCESS_KEY_ID": "id", "S3_SECRET_ACCESS_KEY": "secret"}
+
+
+def test_a_bucket_has_a_key(load: Load) -> None:
+    assert load(S3 | {"S3_PREFIX": "a/b/", "S3_ENDPOINT_URL": "http://store.test/"}).s3_prefix == "a/b"
+    for name in S3:
+        assert "S3_BUCKET is not valid" in complaint(load, {**S3, name: ""})
+        assert "S3_BUCKET is not valid" in complaint(load, {name: S3[name]})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("S3_BUCKET", "a/b"),
+        ("S3_PREFIX", "/a"),
+        ("S3_PREFIX", "a//b"),
+        ("S3_PREFIX", "../a"),
+        ("S3_REGION", ""),
+        ("S3_ENDPOINT_URL", "store.test"),
+        ("S3_DOWNLOADS", "proxy"),
+    ],
+)
+def test_what_names_no_bucket_is_refused(name: str, value: str, load: Load) -> None:
+    assert f"{name} is not valid" in complaint(load, {**S3, name: value})
+
+
 def test_settings_cannot_be_changed(load: Load) -> None:
     settings = load()
     with pytest.raises(ValidationError):

@@ -44,6 +44,7 @@ TYPED = {
 """What the tests of this module type; here and below, as patterns."""
 STOPPED_EARLY = {
     "make demo": "--help",
+    "make demo STORAGE=s3": "--help",
     "make chaos": "--help",
     "make chaos SEED=7": "--help",
     "make chaos FAILOVERS=1": "--help",
@@ -97,6 +98,7 @@ NOT_TYPED = {
     "sed -i * /etc/nginx/sites-available/open-workshop": ROOT,
     "sed * deploy/nginx-site.conf > /etc/nginx/sites-available/open-workshop": ROOT,
     "curl *readyz": ITS_MACHINE,
+    "rclone copy /srv/open-workshop/storage *": "moves a store; was typed by hand, against SeaweedFS",
     "journalctl -u *": ITS_MACHINE,
     "rsync -a --exclude temp": "a part of a command",
     "open-workshop-storage doctor": "a short name of ow doctor",

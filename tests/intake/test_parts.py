@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from open_workshop_storage.core.errors import NoSpace
+from open_workshop_storage.core.facts import Paused
 from open_workshop_storage.core.resumable import Part, Resumable
-from open_workshop_storage.services.intake.parts import sealed, whole, with_open_part
+from open_workshop_storage.services.intake.parts import at_hand, sealed, whole, with_open_part
 
 pytestmark = pytest.mark.anyio
 
@@ -39,6 +40,14 @@ async def test_what_the_last_part_holds_counts_when_it_is_sealed(workspace: Path
 async def test_a_part_that_was_never_made_is_left_out(workspace: Path) -> None:
     paused = await sealed(Resumable(parts=(*ONE.parts, Part(file="c/part"))), workspace)
     assert (paused.bytes, paused.resumable.parts) == (3, ONE.parts)
+
+
+@pytest.mark.parametrize("missing", ["a", "b"])
+async def test_on_a_host_that_lacks_a_part_nothing_counts(missing: str, workspace: Path) -> None:
+    assert await at_hand(TWO, workspace) is TWO
+    (workspace / missing / "part").unlink()
+    assert await at_hand(TWO, workspace) == Resumable()
+    assert await sealed(TWO, workspace) == Paused(0, Resumable())
 
 
 async def test_one_part_is_the_whole_file_itself(workspace: Path) -> None:

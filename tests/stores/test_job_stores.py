@@ -16,7 +16,7 @@ from open_workshop_storage.core.claims import TransferClaims
 from open_workshop_storage.core.errors import NewerRecord
 from open_workshop_storage.core.events import Event, EventKind
 from open_workshop_storage.core.job import SCHEMA, Job, Stage
-from open_workshop_storage.core.store import JobStore, Slot, StaleJobError
+from open_workshop_storage.core.store import LEASE_SECONDS, JobStore, Slot, StaleJobError
 from open_workshop_storage.stores.memory import MemoryJobStore
 from open_workshop_storage.stores.redis import RedisJobStore
 from open_workshop_storage.stores.redis_client import redis_client
@@ -289,6 +289,32 @@ async def test_expired_leases_are_left_alone_where_they_do_not_count(redis_url: 
         assert [job.job_id for job in await store.take("me", 1, expired=False)] == [waiting.job_id]
         assert await store.take("me", 8, expired=False) == []
         assert [job.job_id for job in await store.take("me", 8)] == [held.job_id]
+
+
+async def test_workers_of_another_host_wait_for_a_lease_before_they_take_a_job(redis_url: str) -> None:
+    prefix = f"test-{uuid.uuid4().hex}"
+    async with redis_client(redis_url) as redis:
+        store = RedisJobStore(redis, prefix, keep_seconds=60)
+
+        async def ran_out(job: Job, seconds: float) -> None:
+            now, microseconds = await redis.time()
+            await redis.zadd(f"{prefix}:leases", {job.job_id: (now - seconds) * 1000 + microseconds // 1000})
+
+        housed = await store.save(new_job(owner="dead", home="one"), None)
+        free = await store.save(new_job(owner="dead"), None)
+        await ran_out(housed, 2)
+        await ran_out(free, 1)
+        assert [job.job_id for job in await store.take("other", 8, home="two")] == [free.job_id]
+        (taken,) = await store.take("same", 8, home="one")
+        assert taken.job_id == housed.job_id
+        await ran_out(housed, LEASE_SECONDS + 1)
+        assert [job.job_id for job in await store.take("other", 8, home="two")] == [housed.job_id]
+        # One that was handed over, however old it is.
+        (handed_over,) = [await store.get(housed.job_id)]
+        assert handed_over is not None
+        await store.save(altered(handed_over, owner=None, created_at=1.0), None)
+        assert await store.take("other", 8, home="two") == []
+        assert [job.job_id for job in await store.take("same", 8, home="one")] == [housed.job_id]
 
 
 async def test_a_job_whose_record_is_gone_is_not_taken_and_forgotten(redis_url: str) -> None:

@@ -14,9 +14,12 @@ from tests.support.origins import CERTIFICATE
 from tests.support.servers import PROJECT, Server, clean_environment, free_port, running
 
 DOWNLOADS = PROJECT / "deploy" / "nginx-downloads.conf"
+OBJECT_DOWNLOADS = PROJECT / "deploy" / "nginx-object-downloads.conf"
 SITE = PROJECT / "deploy" / "nginx-site.conf"
 PREFIX = "/stored-files"
-"""What `ACCEL_REDIRECT_PREFIX` is to be for that file."""
+"""What `ACCEL_REDIRECT_PREFIX` is to be for the first file."""
+OBJECT_PREFIX = "/stored-objects"
+"""The same for the second."""
 
 # Debian has it where only root's commands are looked for.
 _COMMAND = shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin") or "nginx"
@@ -26,6 +29,11 @@ _EXAMPLE_FOLDER = "/srv/open-workshop/storage/"
 def site_for(main_dir: Path) -> str:
     """Return what belongs into a server block for downloads, with a storage root in place of the example."""
     return _filled(DOWNLOADS.read_text(), {_EXAMPLE_FOLDER: f"{main_dir}/"})
+
+
+def object_site_for(endpoint: str) -> str:
+    """Return what belongs into a server block for downloads from a store."""
+    return _filled(OBJECT_DOWNLOADS.read_text(), {"http://127.0.0.1:8333/;": f"{endpoint}/;"})
 
 
 def _filled(text: str, replacements: Mapping[str, str]) -> str:

@@ -19,7 +19,9 @@ from open_workshop_storage.services.archives.archives import Archives
 from open_workshop_storage.services.images.images import Images
 from open_workshop_storage.services.intake.fetch import Fetcher
 from open_workshop_storage.services.manager.callbacks import Callbacks
-from open_workshop_storage.services.storage.local import LocalFiles
+from open_workshop_storage.services.storage.files import Files
+from open_workshop_storage.services.storage.opening import open_storage
+from open_workshop_storage.services.storage.staging import Staging
 from open_workshop_storage.services.storage.workspaces import Workspaces
 from open_workshop_storage.services.transfers.cleanup import Cleanup
 from open_workshop_storage.services.transfers.job_run import JobRun
@@ -47,7 +49,8 @@ class Bench:
     settings: Settings
     manager: Origin
     store: JobStore
-    files: LocalFiles
+    files: Files
+    staging: Staging
     workspaces: Workspaces
     tasks: Tasks
     lifetime: Lifetime
@@ -132,25 +135,28 @@ async def bench(
         usual: dict[str, object] = {"manager_url": manager.url, "transfer_allowed_networks": LOOPBACK}
         settings = make_settings(folder, Secrets(), **(usual | changes))
         store = store or MemoryJobStore()
-        files = LocalFiles(settings.main_dir, settings.storage_reserve_bytes)
         workspaces = Workspaces(settings.main_dir, settings.storage_reserve_bytes)
         slots, lifetime = Slots(store, settings), Lifetime(settings, tasks)
         callbacks = Callbacks(settings, store, http)
-        runs = Runs(store, workspaces, callbacks, tasks, lifetime)
-        async with aclosing(Archives(settings)) as archives:
+        async with (
+            open_storage(settings, workspaces) as (files, staging),
+            aclosing(Archives(settings)) as archives,
+        ):
+            runs = Runs(store, workspaces, staging, callbacks, tasks, lifetime)
             stages = Stages(settings, archives, images, slots, tasks)
-            moves = Moves(settings, store, files, workspaces, runs, stages, tasks)
+            moves = Moves(settings, store, files, staging, workspaces, runs, stages, tasks)
             resumable = ResumableUploads(settings, store, workspaces, runs, lifetime, slots, stages, tasks)
             transfers = Transfers(
                 settings, store, runs, lifetime, slots, stages, Fetcher(settings), moves, resumable, tasks
             )
-            cleanup = Cleanup(settings, store, files, workspaces, runs)
+            cleanup = Cleanup(settings, store, files, staging, workspaces, runs)
             worker = Worker(store, transfers, runs, lifetime, slots, callbacks, cleanup, tasks)
             yield Bench(
                 settings,
                 manager,
                 store,
                 files,
+                staging,
                 workspaces,
                 tasks,
                 lifetime,

@@ -7,6 +7,7 @@ import os
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,11 +17,14 @@ from open_workshop_storage.core.errors import UploadTimedOut
 from open_workshop_storage.core.events import EventKind
 from open_workshop_storage.core.facts import Owned
 from open_workshop_storage.core.job import SCHEMA, Inner, Job, Stage, State
+from open_workshop_storage.services.storage.bucket_requests import Credentials
+from open_workshop_storage.services.storage.files import Facts
 from open_workshop_storage.services.storage.workspaces import Workspaces
 from open_workshop_storage.stores.memory import MemoryJobStore
 from open_workshop_storage.stores.redis import RedisJobStore
 from open_workshop_storage.stores.redis_client import redis_client
 from tests.support.jobs import job_in
+from tests.support.object_store import settings_of
 from tests.support.transfers import Bench, bench, eventually
 
 pytestmark = pytest.mark.anyio
@@ -49,6 +53,25 @@ class Store(MemoryJobStore):
     async def remove(self, job: Job) -> None:
         await super().remove(job)
         self._begin()
+
+
+async def test_packed_files_in_a_bucket_go_with_their_jobs(tmp_path: Path, bucket: Credentials) -> None:
+    names: dict[str, Any] = {
+        name.lower(): value for name, value in settings_of(bucket, S3_PREFIX=uuid.uuid4().hex).items()
+    }
+    async with bench(tmp_path, job_ttl_seconds=0.01, **names) as parts:
+        job = await parts.store.save(job_in(Stage.PACKED), None)
+        for job_id in (job.job_id, "stray-job"):
+            packed = parts.workspaces.folder(job_id) / "run" / "packed.zip"
+            packed.parent.mkdir(parents=True)
+            packed.write_bytes(b"packed")
+            await parts.staging.stage(job_id, "run/packed.zip", Facts())
+        assert {*await parts.staging.idle(-60)} == {job.job_id, "stray-job"}
+        # The store tells whole seconds.
+        await asyncio.sleep(1.1)
+        await parts.cleanup.clean()
+        assert await parts.staging.idle(-60) == []
+        assert await parts.store.get(job.job_id) is None
 
 
 @pytest.mark.parametrize("stray", [True, False])

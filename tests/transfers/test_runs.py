@@ -21,6 +21,9 @@ from open_workshop_storage.core.errors import (
 from open_workshop_storage.core.facts import Owned, Packed
 from open_workshop_storage.core.job import Job, Stage
 from open_workshop_storage.core.store import StaleJobError
+from open_workshop_storage.services.storage.files import Facts
+from open_workshop_storage.services.storage.staging import WorkspaceStaging
+from open_workshop_storage.services.transfers import runs
 from open_workshop_storage.services.transfers.job_run import JobRun
 from tests.support.jobs import SHA256, job_in, new_job
 from tests.support.transfers import Bench, bench, eventually
@@ -192,3 +195,28 @@ async def test_a_lost_record_is_told_apart_from_a_removed_one(tmp_path: Path) ->
         await parts.runs.renew()
         with pytest.raises(ServiceUnavailable):
             await working
+
+
+class AwayTwice(WorkspaceStaging):
+    """Hands packed files on to a store that is away at first."""
+
+    staged: tuple[str, str, Facts] | None = None
+    times = 2
+
+    async def stage(self, job_id: str, file: str, facts: Facts) -> None:
+        if self.times:
+            self.times -= 1
+            raise ServiceUnavailable
+        self.staged = job_id, file, facts
+
+
+async def test_what_is_packed_waits_for_the_store_that_it_goes_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "_STORE_SECONDS", 0.01)
+    async with bench(tmp_path) as parts:
+        run = await held(parts, job_in(Stage.REPACKING))
+        parts.runs._staging = staging = AwayTwice(parts.files, parts.workspaces)
+        job = await parts.runs.attempt(run, packs())
+        assert (job.stage, staging.times) == (Stage.PACKED, 0)
+        assert staging.staged == (job.job_id, "me/packed.zip", Facts(9, SHA256))

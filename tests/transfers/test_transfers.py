@@ -280,6 +280,19 @@ async def test_a_received_file_is_packed_by_the_worker_that_takes_its_job_over(t
         await eventually(lambda: parts.manager.requests)
 
 
+async def test_a_received_file_that_another_host_had_is_fetched_again_or_its_upload_ends(tmp_path: Path) -> None:
+    async with bench(tmp_path) as parts, running_origin(reply(200, body=MOD)) as origin:
+        for values, ended_at in (
+            ({"origin": "upload"}, Stage.ERROR),
+            ({"origin": "url", "partial_file": "dead/source", "validator": '"v1"'}, Stage.PACKED),
+        ):
+            job = new_job({"download_url": f"{origin.url}/mod"}, stage=Stage.EXTRACTING, owner="me", **values)
+            job = job.model_copy(update={"source_file": "dead/source"})
+            await parts.transfers.resume(await parts.store.save(job, None))
+            assert (await parts.job(job.job_id)).stage is ended_at
+        assert len(origin.requests) == 1
+
+
 async def test_an_image_is_normalised_again_by_the_worker_that_takes_its_job_over(tmp_path: Path) -> None:
     async with bench(tmp_path) as parts:
         job = new_job({"transfer_kind": "img", "storage_type": "avatar"}, stage=Stage.PROCESSING)

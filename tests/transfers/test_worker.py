@@ -76,7 +76,7 @@ async def test_after_an_absence_of_redis_expired_leases_count_only_once_the_livi
     monkeypatch.setattr(worker, "_RENEWALS_SECONDS", 0.2)
     counted: list[bool] = []
 
-    async def take(owner: str, limit: int, *, expired: bool) -> list[Job]:
+    async def take(owner: str, limit: int, *, home: str | None, expired: bool) -> list[Job]:
         counted.append(expired)
         if len(counted) in (2, 4):
             raise ServiceUnavailable

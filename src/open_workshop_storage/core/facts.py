@@ -19,6 +19,13 @@ class Owned(Fact):
 
 
 @dataclass(frozen=True)
+class Housed(Fact):
+    """The job's files are on the host of this name only; None if all hosts see them."""
+
+    home: str | None
+
+
+@dataclass(frozen=True)
 class Counted(Fact):
     """So many bytes have come."""
 
@@ -126,6 +133,7 @@ class MoveBegun(Fact):
 
     move_to: str
     owner: str
+    home: None = None
 
 
 @dataclass(frozen=True)

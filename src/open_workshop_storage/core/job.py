@@ -107,6 +107,7 @@ class Job(BaseModel):
         move_to: Where it goes or went, relative to the storage root, once a move has begun.
         moved_bytes: Size of the moved file in bytes, once it is in place.
         owner: The run that works on the job; `None` while it waits for a worker or a request, or has ended.
+        home: The host whose workers may take the job first, since others do not see its files; `None` if all do.
         lost_owners: How often a lease ran out while this job was held.
         lost_receivers: The same when the whole file had come for the first time; `None` before that.
         kept_since: When the store began to keep what it holds now; the store's own clock, milliseconds.
@@ -141,6 +142,7 @@ class Job(BaseModel):
     move_to: str | None = None
     moved_bytes: int | None = None
     owner: str | None = None
+    home: str | None = None
     lost_owners: int = 0
     lost_receivers: int | None = None
     kept_since: int = 0

@@ -24,6 +24,9 @@ NAMED_FAULT = "named_fault"
 # A cost of 4 to 31, 22 characters of salt, of which the last holds 2 bits only, and 31 of hash.
 _BCRYPT_HASH = re.compile(r"\$2[abxy]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")
 _URL_PATH = re.compile(r"(/[A-Za-z0-9_-][A-Za-z0-9._~-]*)+/?")
+_BUCKET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}")
+_OBJECT_PREFIX = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*/?")
+_WORD = re.compile(r"[A-Za-z0-9-]+")
 _SPAN_KINDS = frozenset({"receive", "send", "operation"})
 
 
@@ -52,6 +55,28 @@ def _base_url(value: str) -> str:
     if "?" in value or "#" in value:
         raise ValueError
     return _http_url(value).rstrip("/")
+
+
+def _optional_base_url(value: str) -> str:
+    return _base_url(value) if value else value
+
+
+def _bucket_name(value: str) -> str:
+    if value and not _BUCKET_NAME.fullmatch(value):
+        raise ValueError
+    return value
+
+
+def _object_prefix(value: str) -> str:
+    if value and not _OBJECT_PREFIX.fullmatch(value):
+        raise ValueError
+    return value.rstrip("/")
+
+
+def _word(value: str) -> str:
+    if not _WORD.fullmatch(value):
+        raise ValueError
+    return value
 
 
 def _optional_http_url(value: str) -> str:
@@ -134,6 +159,10 @@ OptionalSeconds = Annotated[
 FolderPath = Annotated[Path, BeforeValidator(_no_empty_path)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 OptionalHttpUrl = Annotated[str, AfterValidator(_optional_http_url), Field(description="a full http(s) URL, or empty")]
+OptionalBaseUrl = Annotated[str, AfterValidator(_optional_base_url)]
+BucketName = Annotated[str, AfterValidator(_bucket_name)]
+ObjectPrefix = Annotated[str, AfterValidator(_object_prefix)]
+Word = Annotated[str, AfterValidator(_word)]
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 UrlPath = Annotated[str, AfterValidator(_url_path)]
 CacheControl = Annotated[

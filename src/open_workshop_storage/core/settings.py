@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -17,12 +17,15 @@ from open_workshop_storage.core.setting_types import (
     NAMED_FAULT,
     BaseUrl,
     BcryptHash,
+    BucketName,
     Bytes,
     CacheControl,
     Count,
     FolderPath,
     JwtSecret,
     Networks,
+    ObjectPrefix,
+    OptionalBaseUrl,
     OptionalHttpUrl,
     OptionalSeconds,
     Patterns,
@@ -30,6 +33,7 @@ from open_workshop_storage.core.setting_types import (
     Seconds,
     SpanKinds,
     UrlPath,
+    Word,
     listed,
 )
 from open_workshop_storage.core.storage_types import StorageType
@@ -101,6 +105,19 @@ class Settings(BaseSettings):
     cache_control_archive: CacheControl = "no-cache"
     cache_control_resource: CacheControl = "public, max-age=300"
     cache_control_avatar: CacheControl = "public, max-age=300"
+    s3_endpoint_url: OptionalBaseUrl = Field(
+        "", description="the base URL of an S3-compatible store, or empty for Amazon's of the region"
+    )
+    s3_region: Word = Field("us-east-1", description="the name of the store's region")
+    s3_prefix: ObjectPrefix = Field("", description="what all keys of ours begin with, such as open-workshop, or empty")
+    s3_access_key_id: str = ""
+    s3_secret_access_key: str = ""
+    s3_bucket: BucketName = Field(
+        "",
+        description="the name of a bucket, together with S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY, or all three empty",
+        validate_default=True,
+    )
+    s3_downloads: Literal["stream", "redirect"] = Field("stream", description="stream or redirect")
     blurhash_cache_size: Count = Field(100000, description="a whole number of entries, 0 or more")
     blurhash_cache_ttl_seconds: Seconds = 604800
     redis_url: RedisUrl = Field(
@@ -134,6 +151,14 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return base_folder() / value
+
+    @field_validator("s3_bucket", mode="after")
+    @classmethod
+    def _all_or_nothing(cls, value: str, info: ValidationInfo) -> str:
+        keys = {bool(info.data.get(name)) for name in ("s3_access_key_id", "s3_secret_access_key")}
+        if keys != {bool(value)}:
+            raise ValueError
+        return value
 
     @property
     def callback_url(self) -> str:

@@ -83,10 +83,12 @@ class JobStore(Protocol):
             StaleJobError: The job was removed, after another run had brought it to its end.
         """
 
-    async def take(self, owner: str, limit: int, *, expired: bool = True) -> list[Job]:
+    async def take(self, owner: str, limit: int, *, home: str | None = None, expired: bool = True) -> list[Job]:
         """Make this run the owner of up to `limit` jobs that need a worker and have none, the oldest first.
 
         Args:
+            home: The host of this worker. Jobs whose files are on another host are left to its own workers for
+                `LEASE_SECONDS`.
             expired: Take those too whose owner's lease ran out.
         """
 

@@ -28,7 +28,7 @@ from open_workshop_storage.services.operations.gauges import Gauges
 from open_workshop_storage.services.operations.readiness import Readiness
 from open_workshop_storage.services.operations.shutdown import follow_server, stop_in_order
 from open_workshop_storage.services.storage.files import Files
-from open_workshop_storage.services.storage.local import LocalFiles
+from open_workshop_storage.services.storage.opening import open_storage
 from open_workshop_storage.services.storage.workspaces import Workspaces
 from open_workshop_storage.services.transfers.cleanup import Cleanup
 from open_workshop_storage.services.transfers.lifetime import Lifetime
@@ -96,8 +96,8 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
         transferred = await stack.enter_async_context(aclosing(Images(reserve_bytes, _NICENESS_OF_STRANGERS)))
         stored = await stack.enter_async_context(aclosing(Images(reserve_bytes, _NICENESS_OF_STRANGERS)))
         tasks = await stack.enter_async_context(Tasks())
-        files = LocalFiles(settings.main_dir, settings.storage_reserve_bytes)
         workspaces = Workspaces(settings.main_dir, settings.storage_reserve_bytes)
+        files, staging = await stack.enter_async_context(open_storage(settings, workspaces))
         unpacked_sizes = UnpackedSizes(files)
         stack.push_async_callback(unpacked_sizes.aclose)
         access = AccessService(
@@ -113,15 +113,15 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
         slots = Slots(store, settings)
         callbacks = Callbacks(settings, store, manager_http)
         lifetime = Lifetime(settings, tasks)
-        runs = Runs(store, workspaces, callbacks, tasks, lifetime)
+        runs = Runs(store, workspaces, staging, callbacks, tasks, lifetime)
         stages = Stages(settings, archives, transferred, slots, tasks)
-        moves = Moves(settings, store, files, workspaces, runs, stages, tasks)
+        moves = Moves(settings, store, files, staging, workspaces, runs, stages, tasks)
         resumable = ResumableUploads(settings, store, workspaces, runs, lifetime, slots, stages, tasks)
         transfers = Transfers(
             settings, store, runs, lifetime, slots, stages, Fetcher(settings), moves, resumable, tasks
         )
         if loads:
-            cleanup = Cleanup(settings, store, files, workspaces, runs)
+            cleanup = Cleanup(settings, store, files, staging, workspaces, runs)
             tasks.start(Worker(store, transfers, runs, lifetime, slots, callbacks, cleanup, tasks).run())
             if settings.uptrace_dsn:
                 tasks.start(Gauges(workspaces, store, lifetime, slots).run())

@@ -99,7 +99,7 @@ class MemoryJobStore:
         if job.job_id not in self._jobs:
             raise StaleJobError
 
-    async def take(self, owner: str, limit: int, *, expired: bool = True) -> list[Job]:
+    async def take(self, owner: str, limit: int, *, home: str | None = None, expired: bool = True) -> list[Job]:
         """Take jobs that have no owner. One in this process never dies alone, so only fresh jobs are taken."""
         waiting = sorted(map(self._jobs.__getitem__, self._waiting), key=lambda job: job.created_at)
         return [await self.save(job.model_copy(update={"owner": owner}), None) for job in waiting[:limit]]

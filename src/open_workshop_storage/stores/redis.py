@@ -146,6 +146,7 @@ class RedisJobStore:
             SCHEMA,
             saved.attempt,
             withdrawn or "",
+            saved.home or "",
         )
         if kept_since is None:
             raise StaleJobError
@@ -170,10 +171,10 @@ class RedisJobStore:
         if not await self._script(scripts.RESTORE, keys, *values, job.kept_since, job.lost_owners, SCHEMA, job.attempt):
             raise StaleJobError
 
-    async def take(self, owner: str, limit: int, *, expired: bool = True) -> list[Job]:
+    async def take(self, owner: str, limit: int, *, home: str | None = None, expired: bool = True) -> list[Job]:
         """Take jobs that have no owner, or whose owner's lease ran out."""
         keys = [self._keys.leases, self._keys.kept_since]
-        values = (self._keys.job, owner, limit, _LEASE_MS, self._keep_ms, SCHEMA, int(expired))
+        values = (self._keys.job, owner, limit, _LEASE_MS, self._keep_ms, SCHEMA, int(expired), home or "")
         taken = await self._script(scripts.TAKE, keys, *values, *FIELDS)
         return [job for job in map(job_of, taken) if job]
 

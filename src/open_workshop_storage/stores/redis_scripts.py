@@ -22,7 +22,7 @@ local expected, version, data, owner, id = ARGV[1], ARGV[2], ARGV[3], ARGV[4], A
 local set, created, lease, keep = ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9]
 local channel, event, work = ARGV[10], ARGV[11], ARGV[12]
 local jti, callback, lost_owners, schema = ARGV[13], ARGV[14], ARGV[15], ARGV[16]
-local attempt, withdrawn = ARGV[17], ARGV[18]
+local attempt, withdrawn, home = ARGV[17], ARGV[18], ARGV[19]
 if (redis.call('HGET', job, 'version') or '0') ~= expected then
     return false
 end
@@ -31,7 +31,7 @@ if expected == '0' and redis.call('EXISTS', forgotten) == 1 then
 end
 local kept = kept_since(since, keep)
 redis.call('HSET', job, 'data', data, 'schema', schema, 'version', version, 'owner', owner,
-    'lost_owners', lost_owners, 'kept_since', kept, 'attempt', attempt)
+    'lost_owners', lost_owners, 'kept_since', kept, 'attempt', attempt, 'home', home)
 redis.call('PEXPIRE', job, keep)
 for _, other in ipairs({leases, paused, ended}) do
     if other ~= set then
@@ -43,7 +43,7 @@ if set ~= leases then
 elseif owner ~= '' then
     redis.call('ZADD', leases, now + lease, id)
 else
-    redis.call('ZADD', leases, math.min(created, now), id)
+    redis.call('ZADD', leases, home == '' and math.min(created, now) or now, id)
     redis.call('PUBLISH', work, id)
 end
 if withdrawn ~= '' then
@@ -93,20 +93,23 @@ return 1
 """
 
 # The run that gets a job here is the only one until the lease runs out again; the owner that the record names until
-# then is lost. Records of a newer schema are passed over, and those of an owner unless expired leases count.
+# then is lost. Records of a newer schema are passed over, those of an owner unless expired leases count,
+# and for one lease those whose files are on another host.
 TAKE = _NOW + _KEPT_SINCE + """
 local leases, since = unpack(KEYS)
 local jobs, owner, limit, lease, keep = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
-local schema, expired = tonumber(ARGV[6]), ARGV[7] == '1'
+local schema, expired, here = tonumber(ARGV[6]), ARGV[7] == '1', ARGV[8]
 local taken, passed = {}, 0
 repeat
     local ids = redis.call('ZRANGE', leases, '-inf', now, 'BYSCORE', 'LIMIT', passed, limit - #taken)
     for _, id in ipairs(ids) do
         local job = jobs .. id
-        local before, written_by = unpack(redis.call('HMGET', job, 'owner', 'schema'))
+        local before, written_by, home = unpack(redis.call('HMGET', job, 'owner', 'schema', 'home'))
+        local is_elsewhere = home and home ~= '' and home ~= here
         if not before then
             redis.call('ZREM', leases, id)
-        elseif tonumber(written_by) > schema or not (expired or before == '') then
+        elseif tonumber(written_by) > schema or not (expired or before == '')
+            or is_elsewhere and redis.call('ZSCORE', leases, id) + lease > now then
             passed = passed + 1
         else
             redis.call('HINCRBY', job, 'version', 1)
@@ -114,7 +117,7 @@ repeat
             redis.call('HSET', job, 'owner', owner, 'kept_since', kept_since(since, keep))
             redis.call('PEXPIRE', job, keep)
             redis.call('ZADD', leases, now + lease, id)
-            table.insert(taken, redis.call('HMGET', job, unpack(ARGV, 8)))
+            table.insert(taken, redis.call('HMGET', job, unpack(ARGV, 9)))
         end
     end
 until #taken == limit or #ids == 0

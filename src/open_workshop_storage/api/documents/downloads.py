@@ -18,6 +18,7 @@ from open_workshop_storage.utils.http.media_types import DEFAULT_MEDIA_TYPE, SAF
 _VALIDATORS = header("ETag", "Strong tag of this version of the file.", '"18c5a2f0d3b1a400-4e20-1a"') | header(
     "Last-Modified", "When the file was stored.", "Tue, 06 Jan 2026 12:00:00 GMT"
 )
+_SIGNED = "https://store.example.org/bucket/archive/mods/7/main.zip?X-Amz-Signature=5e5e"
 _CACHE_CONTROL = header(
     "Cache-Control", "By kind of file; `private, no-cache` below `archive/mods/`.", "public, max-age=300"
 )
@@ -79,6 +80,11 @@ _FOR_GET: Responses = {
         "description": "The whole file.",
         "content": _files(*_STORED),
         "headers": _FILE_HEADERS | _ACCEL_REDIRECT,
+    },
+    302: {
+        "description": 'Where the store itself has the file, for 300 seconds; only with `S3_DOWNLOADS = "redirect"`.',
+        "headers": header("Location", "An address with a signature; whoever has it can read this file.", _SIGNED)
+        | header("Cache-Control", "Always `no-store`.", "no-store"),
     },
     206: {
         "description": "The parts that `Range` asks for; several come as `multipart/byteranges`.",

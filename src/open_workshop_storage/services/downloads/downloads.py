@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
 from functools import lru_cache
 from http import HTTPStatus
-from urllib.parse import quote
 
 from starlette.types import Receive, Scope, Send
 
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.services.downloads.access import AccessService, passed_cookies
 from open_workshop_storage.services.downloads.blocks import BlockSender
+from open_workshop_storage.services.downloads.delegates import delegate_of
 from open_workshop_storage.services.downloads.digests import Digests
-from open_workshop_storage.services.downloads.plan import Plan, hand_over, plan_answer
+from open_workshop_storage.services.downloads.plan import Plan, plan_answer
 from open_workshop_storage.services.downloads.unpacked_sizes import UnpackedSizes
 from open_workshop_storage.services.storage.files import Files, StoredFile
 from open_workshop_storage.utils.http.media_types import attachment_name
@@ -58,7 +57,9 @@ class Downloads:
         self._files = files
         self._access = access
         self._cache_control = settings.cache_control
-        self._accel_redirect_prefix = settings.accel_redirect_prefix
+        self._delegate = delegate_of(settings)
+        # Addresses in the store hold for a while only.
+        self._remembers_plans = self._delegate is None or not settings.s3_bucket
         self._unpacked_sizes = unpacked_sizes
         self._digests = Digests(files)
         self._blocks = BlockSender()
@@ -112,7 +113,7 @@ class Downloads:
         sha256 = await self._digests.get(file)
         is_usual = scope["method"] == "GET" and requested.keys() <= {_IF_NONE_MATCH}
         is_short = len(known) < _USUAL_CHARACTERS and len(file.name) <= _USUAL_NAME_CHARACTERS
-        if is_usual and is_short and file.modified_ns < time.time_ns():
+        if is_usual and is_short and self._remembers_plans and file.modified_ns < time.time_ns():
             plan = self._remembered_plan(file, filename, sha256, known)
         else:
             plan = self._plan(scope["method"], requested, file, filename, sha256)
@@ -133,10 +134,7 @@ class Downloads:
         is_public = file.mod_id is None
         cache_control = self._cache_control[file.storage_type] if is_public else _CACHE_CONTROL_OF_PROTECTED
         plan = plan_answer(method, requested, file, filename, cache_control, sha256)
-        if self._accel_redirect_prefix:
-            uri = f"{self._accel_redirect_prefix}/{quote(os.fsencode(file.name))}"
-            return hand_over(plan, requested, uri)
-        return plan
+        return plan if self._delegate is None else self._delegate(plan, requested, file)
 
     def _usual_plan(self, file: StoredFile, filename: str | None, sha256: str | None, known: str) -> Plan:
         return self._plan("GET", {_IF_NONE_MATCH: known} if known else {}, file, filename, sha256)
@@ -150,7 +148,8 @@ class Downloads:
         receive: Receive,
         send: Send,
     ) -> None:
-        async with self._files.open(file) as opened:
+        part = next(piece for piece in plan.pieces if isinstance(piece, range))
+        async with self._files.open(file, part) as opened:
             # Replaced since it was looked up? Parts and validators must be those of one version.
             if opened.file is not file:
                 sha256 = await self._digests.get(opened.file)

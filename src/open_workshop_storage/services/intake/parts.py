@@ -28,8 +28,19 @@ def with_open_part(resumable: Resumable, owner: str) -> Resumable:
     return resumable.model_copy(update={"parts": (*resumable.parts, Part(file=f"{owner}/part")), "sealed": False})
 
 
+async def at_hand(resumable: Resumable, workspace: Path) -> Resumable:
+    """Return the record of an upload, without any parts if this host does not have the bytes of all."""
+    files = [workspace / part.file for part in resumable.parts if part.bytes]
+    if await run_to_end(lambda: all(file.exists() for file in files)):
+        return resumable
+    return Resumable(metadata=resumable.metadata)
+
+
 async def sealed(resumable: Resumable, workspace: Path) -> Paused:
     """Return what counts of an upload whose worker may write on."""
+    resumable = await at_hand(resumable, workspace)
+    if not resumable.parts:
+        return Paused(0, resumable)
     *before, last = resumable.parts
     size = await run_to_end(_size_on_disk, workspace / last.file)
     # A worker that wrote nothing may have made no file.

@@ -23,7 +23,7 @@ from open_workshop_storage.services.operations.findings import (
     warning,
 )
 from open_workshop_storage.services.operations.redis_checks import examine_redis
-from open_workshop_storage.services.storage.local import LocalFiles
+from open_workshop_storage.services.storage.opening import open_files
 from open_workshop_storage.services.storage.workspaces import Workspaces
 from open_workshop_storage.utils.archives.faults import ArchiveFault
 from open_workshop_storage.utils.archives.seven_zip import SevenZip
@@ -73,9 +73,11 @@ async def _secrets(settings: Settings) -> list[Finding]:
 
 
 async def _storage(settings: Settings) -> list[Finding]:
-    complaints = await LocalFiles(settings.main_dir).complaints()
-    findings = [(fault if is_fault else warning)("MAIN_DIR", text) for is_fault, text in complaints]
     workspaces = Workspaces(settings.main_dir, settings.storage_reserve_bytes)
+    async with open_files(settings) as files:
+        complaints = await files.complaints()
+    subject = "S3_BUCKET" if settings.s3_bucket else "MAIN_DIR"
+    findings = [(fault if is_fault else warning)(subject, text) for is_fault, text in complaints]
     try:
         free = _size(await workspaces.free_bytes())
     except OSError:

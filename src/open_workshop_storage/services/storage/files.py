@@ -6,15 +6,19 @@ Permanent files are looked up, opened, placed and removed here only, and known e
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from open_workshop_storage.core.errors import FileMissing
 from open_workshop_storage.core.storage_types import StorageType
 
 MOST_READ_BYTES = 256 * 1024
 """How many bytes one read of a stored file returns at most."""
+
+_MOD_ID = re.compile(r"[0-9]+")
 
 Address = tuple[str, str]
 """A storage type and a path below its folder, as they came from outside."""
@@ -50,6 +54,21 @@ class StoredFile(NamedTuple):
         """16 bytes for this version in place of all that is known of it, for caches, whose keys must be small."""
         content = f"{self.name}\0{self.tag}".encode(errors="surrogateescape")
         return hashlib.blake2b(content, digest_size=16).digest()
+
+
+def mod_of(path: str) -> str:
+    """Return the id of the mod that a file belongs to.
+
+    Args:
+        path: The file's, below `archive/mods/`.
+
+    Raises:
+        FileMissing: It is not below a folder named by ASCII digits.
+    """
+    mod_id, _, below = path.partition("/")
+    if not below or not _MOD_ID.fullmatch(mod_id):
+        raise FileMissing
+    return mod_id
 
 
 class Facts(NamedTuple):
@@ -126,11 +145,15 @@ class Files(Protocol):
             ServiceUnavailable: The store is away.
         """
 
-    def open(self, file: StoredFile) -> AbstractAsyncContextManager[OpenedFile]:
+    def open(self, file: StoredFile, part: range | None = None) -> AbstractAsyncContextManager[OpenedFile]:
         """Open a file, or what has replaced it, and close it after the block.
+
+        Args:
+            part: The positions that will be read first; None for all.
 
         Raises:
             FileMissing: It went away since it was looked up.
+            ServiceUnavailable: The store is away.
             OSError: It cannot be opened.
         """
 
@@ -151,6 +174,8 @@ class Files(Protocol):
 
     async def keep(self, file: StoredFile, facts: Facts) -> bool:
         """Keep facts with this version of a file, in place of what was kept with it.
+
+        The file may count as another version from then on, of the same content.
 
         Returns:
             Whether they are kept: the file may have been edited or replaced, or the store may not keep facts.

@@ -6,7 +6,6 @@ import asyncio
 import errno
 import math
 import os
-import re
 import stat
 import threading
 import time
@@ -20,7 +19,7 @@ from typing import Any
 
 from open_workshop_storage.core import errors
 from open_workshop_storage.core.storage_types import StorageType
-from open_workshop_storage.services.storage.files import MOST_READ_BYTES, Address, Complaint, Facts, StoredFile
+from open_workshop_storage.services.storage.files import MOST_READ_BYTES, Address, Complaint, Facts, StoredFile, mod_of
 from open_workshop_storage.services.storage.local_changes import place, remove, remove_leftovers
 from open_workshop_storage.services.storage.local_checks import complaints_about, folders_can_sync
 from open_workshop_storage.services.storage.local_facts import keep_facts, kept_facts, version_of
@@ -39,7 +38,6 @@ from open_workshop_storage.utils.processes.threads import run_to_end, run_until_
 _ALL_TYPES = tuple(StorageType)
 _TYPES_BY_NAME = {str(storage_type): storage_type for storage_type in StorageType}
 _MODS = f"{StorageType.ARCHIVE}/mods"
-_MOD_ID = re.compile(r"[0-9]+")
 _NO_SUCH_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG}
 _LINKS_SECONDS = 1.0
 _WALKED_AT_ONCE = 1000
@@ -81,7 +79,7 @@ class LocalFiles:
         """Look up many files in a thread; raises as `Files.find_all`."""
         return await asyncio.to_thread(self._find_all, addresses)
 
-    def open(self, file: StoredFile) -> _Opened:
+    def open(self, file: StoredFile, part: range | None = None) -> _Opened:
         """Open a file while the block runs; raises as `Files.open`."""
         # Looking the file up has just found its folder; to do so again would take longer than to open the file.
         folder = self._real_folders[file.storage_type]
@@ -201,10 +199,7 @@ class LocalFiles:
                 self._mods_expire = time.monotonic() + _LINKS_SECONDS
         if not is_inside(real_path, mods):
             return None
-        mod_id, _, below = real_path[len(mods) + 1 :].partition("/")
-        if not below or not _MOD_ID.fullmatch(mod_id):
-            raise errors.FileMissing
-        return mod_id
+        return mod_of(real_path[len(mods) + 1 :])
 
     def _path(self, name: str) -> str:
         storage_type, _, below = name.partition("/")

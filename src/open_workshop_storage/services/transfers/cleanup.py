@@ -13,6 +13,7 @@ from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.services.storage.files import Files
+from open_workshop_storage.services.storage.staging import Staging
 from open_workshop_storage.services.storage.workspaces import Workspaces, discard, discard_parts, parts_of
 from open_workshop_storage.services.transfers.runs import Runs
 
@@ -26,11 +27,20 @@ _WORKSPACES_AT_ONCE = 1000
 class Cleanup:
     """Cleans up again and again; several at once do each other no harm."""
 
-    def __init__(self, settings: Settings, store: JobStore, files: Files, workspaces: Workspaces, runs: Runs) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: JobStore,
+        files: Files,
+        staging: Staging,
+        workspaces: Workspaces,
+        runs: Runs,
+    ) -> None:
         self._settings = settings
         self._store = store
         self._runs = runs
         self._files = files
+        self._staging = staging
         self._workspaces = workspaces
 
     async def run(self) -> None:
@@ -42,7 +52,7 @@ class Cleanup:
             try:
                 await self.clean()
             except ServiceUnavailable:
-                _logger.warning("cleanup put off: Redis is away")
+                _logger.warning("cleanup put off: Redis or the storage is away")
             except OSError as error:
                 _logger.warning("cleanup put off: %s", error.strerror)
 
@@ -63,6 +73,11 @@ class Cleanup:
                 if await self._store.get(workspace.name) is None:
                     job_log(_logger, workspace.name).info("stray workspace removed")
                     await discard_parts(workspace, parts)
+        for job_id in await self._staging.idle(ttl):
+            with suppress(NewerRecord):
+                if await self._store.get(job_id) is None:
+                    job_log(_logger, job_id).info("stray packed file removed")
+                    await self._staging.discard(job_id)
         await self._files.remove_leftovers(ttl)
 
     async def _end_paused(self) -> None:
@@ -86,8 +101,12 @@ class Cleanup:
         await self._store.remove(job)
         job_log(_logger, job.job_id).info("forgotten after its time")
         await discard_parts(workspace, parts)
+        await self._staging.discard(job.job_id)
 
     async def _clear_workspaces(self) -> None:
         """Remove all workspaces: without Redis the jobs that they belonged to went with the last process."""
         for folder in await self._workspaces.idle(0):
             await discard(folder)
+        with suppress(ServiceUnavailable):
+            for job_id in await self._staging.idle(0):
+                await self._staging.discard(job_id)

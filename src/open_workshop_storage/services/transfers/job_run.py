@@ -13,7 +13,18 @@ from pathlib import Path
 from open_workshop_storage.core.callback import Callback, callback_of
 from open_workshop_storage.core.errors import DigestDiffers, NewerRecord, ServiceUnavailable, StorageError
 from open_workshop_storage.core.events import EventKind
-from open_workshop_storage.core.facts import Fact, Failed, Moved, MoveUndone, Owned, Packed, Paused, Received, Secured
+from open_workshop_storage.core.facts import (
+    Fact,
+    Failed,
+    Housed,
+    Moved,
+    MoveUndone,
+    Owned,
+    Packed,
+    Paused,
+    Received,
+    Secured,
+)
 from open_workshop_storage.core.job import Job, Stage
 from open_workshop_storage.core.store import JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
@@ -40,18 +51,20 @@ class JobRun:
     Args:
         job: The record as stored, owned by this run.
         workspace: The job's folder.
+        home: This host, if others do not see that folder.
 
     Attributes:
         interrupted: Set when another request wants to go on with the upload that this run receives.
         digest: Of the received file; a run that receives it from its first byte on adds what comes.
     """
 
-    def __init__(self, store: JobStore, job: Job, workspace: Path) -> None:
+    def __init__(self, store: JobStore, job: Job, workspace: Path, home: str | None = None) -> None:
         assert job.owner is not None
         self.job = job
         self.workspace = workspace
         self.folder = workspace / job.owner
         self._store = store
+        self._home = home
         self.owner = job.owner
         self._saving = asyncio.Lock()
         self._progress: dict[type[Fact], Fact] = {}
@@ -75,6 +88,12 @@ class JobRun:
     def is_received(self) -> bool:
         """Whether the received file is complete."""
         return self._source is not None
+
+    async def find_source(self) -> bool:
+        """Return whether the received file is complete, and on this host."""
+        if self._source is not None and not await run_to_end(self._source.exists):
+            self._source = None
+        return self.is_received
 
     def within(self, path: Path) -> str:
         """Return a path of the workspace as the job's record names it."""
@@ -206,7 +225,7 @@ class JobRun:
         async with self._saving:
             progress, self._progress = self._progress, {}
             try:
-                wanted = self.job.changed(*progress.values(), *facts, stage=stage)
+                wanted = self.job.changed(Housed(self._home), *progress.values(), *facts, stage=stage)
                 callback = callback_of(wanted) if wanted.ended and not self.job.ended else None
                 self.job = await self._store_for_sure(wanted, event, callback)
             except BaseException:

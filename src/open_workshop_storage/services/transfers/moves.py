@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
 
 from open_workshop_storage.core import errors
 from open_workshop_storage.core.claims import TransferKind
@@ -14,10 +17,11 @@ from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.observability.tracing import job_span
-from open_workshop_storage.services.storage.files import Facts, Files
+from open_workshop_storage.services.storage.files import Files
+from open_workshop_storage.services.storage.staging import Staging
 from open_workshop_storage.services.storage.workspaces import Workspaces, discard, discard_holding
 from open_workshop_storage.services.transfers.job_run import JobRun
-from open_workshop_storage.services.transfers.runs import Runs, new_owner
+from open_workshop_storage.services.transfers.runs import Runs, facts_of, new_owner
 from open_workshop_storage.services.transfers.stages import Stages
 from open_workshop_storage.services.transfers.tasks import Tasks
 
@@ -34,6 +38,7 @@ class Moves:
         settings: Settings,
         store: JobStore,
         files: Files,
+        staging: Staging,
         workspaces: Workspaces,
         runs: Runs,
         stages: Stages,
@@ -42,6 +47,7 @@ class Moves:
         self._wait_seconds = settings.transfer_move_wait_seconds
         self._store = store
         self._files = files
+        self._staging = staging
         self._workspaces = workspaces
         self._runs = runs
         self._stages = stages
@@ -110,18 +116,22 @@ class Moves:
                 self._runs.release(run)
             if source := await discard_holding(run.workspace, run.source):
                 self._tasks.start(asyncio.to_thread(source.close))
+            with suppress(errors.ServiceUnavailable):
+                # Cleanup removes what is left.
+                await self._staging.discard(run.job.job_id)
             job_log(_logger, run.job.job_id).info("moved to %s, %d bytes", run.job.move_to, run.job.moved_bytes)
             return run.job
 
     async def _place(self, run: JobRun, taken_over: bool) -> int:
-        assert run.job.move_to is not None and run.job.packed_file is not None
+        job = run.job
+        assert job.move_to is not None and job.packed_file is not None
         try:
             try:
-                return await self._files.put(run.workspace / run.job.packed_file, run.job.move_to, _facts(run.job))
+                return await self._staging.place(job.job_id, job.packed_file, job.move_to, facts_of(job, job))
             except errors.FileMissing:
                 if not taken_over:
                     raise errors.PackedMissing from None
-                return await self._size_if_moved(run.job)
+                return await self._size_if_moved(job)
         except (errors.StorageError, OSError):
             await run.undo_move()
             raise
@@ -152,13 +162,13 @@ class Moves:
             StorageError: The archive is refused, or packing failed.
         """
         job = await self._repackable(job_id)
-        assert job.source_file is not None
-        workspace = self._workspaces.folder(job_id)
-        folder = workspace / new_owner()
+        folder = self._workspaces.folder(job_id) / new_owner()
         level = job.claims.pack_level if level is None else level
         with job_span("repack", job_id, job.traceparent):
             try:
-                packed = await self._stages.repack(workspace / job.source_file, folder, job.file_name, level)
+                async with self._source(job) as source:
+                    packed = await self._stages.repack(source, folder, job.file_name, level)
+                await self._staging.stage(job_id, packed.packed_file, facts_of(job, packed))
                 job = await self._save_repacked(job, packed)
             except Exception as error:
                 await discard(folder)
@@ -178,9 +188,22 @@ class Moves:
             raise errors.UploadInProgress
         if job.claims.transfer_kind is TransferKind.IMAGE:
             raise errors.UnsupportedFormat
-        if not await asyncio.to_thread((self._workspaces.folder(job_id) / job.source_file).exists):
-            raise errors.SourceMissing
         return job
+
+    @asynccontextmanager
+    async def _source(self, job: Job) -> AsyncIterator[Path]:
+        """Give the file that a repack begins with: the received one, or the packed one where that is not at hand."""
+        assert job.source_file is not None and job.packed_file is not None
+        received = self._workspaces.folder(job.job_id) / job.source_file
+        if await asyncio.to_thread(received.exists):
+            yield received
+            return
+        async with AsyncExitStack() as stack:
+            try:
+                packed = await stack.enter_async_context(self._staging.copy(job.job_id, job.packed_file))
+            except errors.FileMissing:
+                raise errors.SourceMissing from None
+            yield packed
 
     async def _save_repacked(self, job: Job, packed: Packed) -> Job:
         """Store the result of a repack, also if another request has repacked the same file since."""
@@ -191,8 +214,3 @@ class Moves:
                 source, job = job.source_file, await self._repackable(job.job_id)
                 if job.source_file != source:
                     raise errors.SourceMissing from None
-
-
-def _facts(job: Job) -> Facts:
-    is_archive = job.claims.transfer_kind is TransferKind.ARCHIVE
-    return Facts(job.unpacked_bytes if is_archive else None, job.sha256)

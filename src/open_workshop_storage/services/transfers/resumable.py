@@ -23,7 +23,7 @@ from open_workshop_storage.core.resumable import Part, Resumable
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import JobStore, Slot, StaleJobError
 from open_workshop_storage.observability.logs import job_log
-from open_workshop_storage.services.intake.parts import sealed, whole, with_open_part
+from open_workshop_storage.services.intake.parts import at_hand, sealed, whole, with_open_part
 from open_workshop_storage.services.intake.pieces import Piece, UploadRequest
 from open_workshop_storage.services.intake.receive import BLOCK_BYTES, receive, upload_limits
 from open_workshop_storage.services.storage.workspaces import Workspaces
@@ -208,7 +208,16 @@ class ResumableUploads:
                     return await self._taken(job)
             await asyncio.sleep(_POLL_SECONDS)
             job = await self._known(job.job_id)
-        return job
+        return await self._as_here(job)
+
+    async def _as_here(self, job: Job) -> Job:
+        """Return a paused upload as this host can go on with it: from its beginning, if another host has its bytes."""
+        if job.resumable is None or not job.paused:
+            return job
+        resumable = await at_hand(job.resumable, self._workspaces.folder(job.job_id))
+        if resumable is job.resumable:
+            return job
+        return job.model_copy(update={"resumable": resumable, "bytes": 0})
 
     async def _taken(self, job: Job) -> Job:
         """Take an upload from a worker that does not answer; pack it if it is whole.

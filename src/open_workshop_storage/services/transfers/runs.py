@@ -17,6 +17,8 @@ from open_workshop_storage.core.store import JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.services.manager.callbacks import Callbacks, Outcome
 from open_workshop_storage.services.storage.disk import full_disk_is_no_space
+from open_workshop_storage.services.storage.files import Facts
+from open_workshop_storage.services.storage.staging import Staging
 from open_workshop_storage.services.storage.workspaces import Workspaces, discard_parts, parts_of
 from open_workshop_storage.services.transfers.job_run import JobRun
 from open_workshop_storage.services.transfers.lifetime import Lifetime
@@ -26,6 +28,7 @@ _logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.1
 _ENDING_SECONDS = 5.0
+_STORE_SECONDS = 1.0
 
 
 class HandOver(Exception):
@@ -54,21 +57,32 @@ class Runs:
     """Holds jobs for this worker, renews their leases and sees each attempt to its end."""
 
     def __init__(
-        self, store: JobStore, workspaces: Workspaces, callbacks: Callbacks, tasks: Tasks, lifetime: Lifetime
+        self,
+        store: JobStore,
+        workspaces: Workspaces,
+        staging: Staging,
+        callbacks: Callbacks,
+        tasks: Tasks,
+        lifetime: Lifetime,
     ) -> None:
         self._store = store
+        self._staging = staging
         self._workspaces = workspaces
         self._callbacks = callbacks
         self._tasks = tasks
         self._lifetime = lifetime
         self._runs: dict[str, JobRun] = {}
 
+    async def take(self, limit: int, *, expired: bool) -> list[Job]:
+        """Take jobs that wait, first those whose files are on this host; raises as `JobStore.take`."""
+        return await self._store.take(new_owner(), limit, home=self._staging.home, expired=expired)
+
     def hold(self, job: Job) -> JobRun:
         """Begin a run at a job that was saved or taken with this run as its owner."""
         # This worker may itself have taken a job that it lost while it was asleep.
         if job.job_id in self._runs:
             self._runs[job.job_id].stop(StaleJobError())
-        run = JobRun(self._store, job, self._workspaces.folder(job.job_id))
+        run = JobRun(self._store, job, self._workspaces.folder(job.job_id), self._staging.home)
         self._runs[job.job_id] = run
         if self._lifetime.stopping.is_set() and job.origin == "url":
             run.stop(HandOver())
@@ -117,7 +131,9 @@ class Runs:
         try:
             with full_disk_is_no_space(), run.traced():
                 async with run.reporting():
-                    outcome = await work
+                    packed = await work
+                    await self._stage(run.job, packed)
+                    outcome = packed
         except StaleJobError:
             self._drop(run)
         except HandOver:
@@ -133,6 +149,14 @@ class Runs:
             outcome = _failure_at(run.job)
             outcome.__cause__ = error
         return await self._end(run, outcome)
+
+    async def _stage(self, job: Job, packed: Packed) -> None:
+        """Let any host move the packed file, as soon as the store that it goes to is there."""
+        while True:
+            try:
+                return await self._staging.stage(job.job_id, packed.packed_file, facts_of(job, packed))
+            except errors.ServiceUnavailable:
+                await asyncio.sleep(_STORE_SECONDS)
 
     async def _end(self, run: JobRun, outcome: Packed | errors.StorageError) -> Job:
         """End an attempt, well or with an error, and report it to the Manager."""
@@ -228,6 +252,12 @@ class Runs:
             async with asyncio.timeout(seconds):
                 while self._runs or self._lifetime.attended:
                     await asyncio.sleep(_POLL_SECONDS)
+
+
+def facts_of(job: Job, packed: Packed | Job) -> Facts:
+    """Return what is kept with a job's packed file."""
+    is_archive = job.claims.transfer_kind is TransferKind.ARCHIVE
+    return Facts(packed.unpacked_bytes if is_archive else None, packed.sha256)
 
 
 def _failure_at(job: Job) -> errors.StorageError:

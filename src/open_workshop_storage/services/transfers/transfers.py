@@ -156,9 +156,9 @@ class Transfers:
             return await self._resumable.go_on(run)
         if run.job.given_up:
             raise errors.UploadFailed if is_upload else errors.DownloadFailed
-        if not run.is_received:
+        if not await run.find_source():
             if is_upload:
-                # The body went to a worker that is gone, and cannot be had again.
+                # The body went to a worker or a host that is gone, and cannot be had again.
                 raise errors.UploadFailed
             await self._fetch(run)
         return await self._stages.prepare(run)

@@ -13,7 +13,7 @@ from open_workshop_storage.core.store import LEASE_SECONDS, RENEW_SECONDS, JobSt
 from open_workshop_storage.services.manager.callbacks import Callbacks
 from open_workshop_storage.services.transfers.cleanup import Cleanup
 from open_workshop_storage.services.transfers.lifetime import Lifetime
-from open_workshop_storage.services.transfers.runs import Runs, new_owner
+from open_workshop_storage.services.transfers.runs import Runs
 from open_workshop_storage.services.transfers.slots import Slots
 from open_workshop_storage.services.transfers.tasks import Tasks
 from open_workshop_storage.services.transfers.transfers import Transfers
@@ -70,7 +70,7 @@ class Worker:
             if away or now > looked + LEASE_SECONDS:
                 all_renewed = now + _RENEWALS_SECONDS
             try:
-                jobs = await self._store.take(new_owner(), _TAKE_AT_ONCE, expired=now >= all_renewed)
+                jobs = await self._runs.take(_TAKE_AT_ONCE, expired=now >= all_renewed)
                 away = False
             except ServiceUnavailable:
                 jobs, away = [], True

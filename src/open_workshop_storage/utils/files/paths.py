@@ -7,6 +7,7 @@ and as the real path that it leads to, with symbolic links resolved.
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 import secrets
 import stat
@@ -17,6 +18,7 @@ _MAX_NAME_BYTES = 4095
 _MAX_PART_BYTES = 255
 _MAX_DECODINGS = 3
 _MAX_PARTS = 64
+_UNFIT_FOR_KEYS = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\\]")
 _MAX_PERCENTS = 100
 _PARTIAL_NAME = re.compile(r"\.ow-[0-9a-f]{32}\.part")
 # What almost all names look like. No part of such a name begins with a dot, and none is encoded or too long.
@@ -47,17 +49,25 @@ def resolve_inside(real_folder: str, name: str) -> Path:
         PathUnusable: The name is empty, names a folder (`a/`, `a/..`), is too long, has more than 64 parts or 100 `%`,
             has a NUL, cannot be encoded, or is one that `partial_path` gives to unfinished files.
     """
-    # Both would take milliseconds for nothing that can be a file's name.
-    if len(name) > _MAX_NAME_BYTES or name.count("%") > _MAX_PERCENTS:
-        raise PathUnusable(name)
-    if any(_climbs(form) for form in _forms(name)):
-        raise PathEscapes(name)
-    if not _can_name_a_file(name):
-        raise PathUnusable(name)
+    _judge(name)
     real_path = os.path.realpath(os.path.join(real_folder, name))
     if not is_inside(real_path, real_folder):
         raise PathEscapes(name)
     return Path(real_path)
+
+
+def normal_name(name: str) -> str:
+    """Return a name without `..`, judged as `resolve_inside` judges it, but as text alone.
+
+    Raises:
+        PathEscapes: The name is absolute, or climbs out of its folder.
+        PathUnusable: As for `resolve_inside`; or it has a backslash, a part that is empty or `.`, or a control
+            character, or cannot be written in UTF-8: stores of objects take some of these for others, or none.
+    """
+    _judge(name)
+    if _UNFIT_FOR_KEYS.search(name) or not {"", "."}.isdisjoint(name.split("/")):
+        raise PathUnusable(name)
+    return posixpath.normpath(name)
 
 
 def find_inside(real_folder: str, name: str) -> tuple[str, os.stat_result]:
@@ -97,6 +107,16 @@ def partial_path(target: Path) -> Path:
 def is_partial(name: str) -> bool:
     """Return whether a file's name is one that `partial_path` gives."""
     return _PARTIAL_NAME.fullmatch(name) is not None
+
+
+def _judge(name: str) -> None:
+    # Both would take milliseconds for nothing that can be a file's name.
+    if len(name) > _MAX_NAME_BYTES or name.count("%") > _MAX_PERCENTS:
+        raise PathUnusable(name)
+    if any(_climbs(form) for form in _forms(name)):
+        raise PathEscapes(name)
+    if not _can_name_a_file(name):
+        raise PathUnusable(name)
 
 
 def _forms(name: str) -> list[str]:

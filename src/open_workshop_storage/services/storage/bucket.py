@@ -1,0 +1,241 @@
+"""A bucket of an S3-compatible store: what is done to objects there, with errors of ours.
+
+Objects are read, written and listed through `obstore`; `services/storage/bucket_requests.py` has what that cannot do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, NamedTuple
+
+import obstore
+from obstore.exceptions import BaseError, PreconditionError
+from obstore.store import S3Store
+
+from open_workshop_storage.core.errors import FileMissing, ServiceUnavailable
+from open_workshop_storage.services.storage.bucket_requests import BucketRequests, Credentials, Replaced
+from open_workshop_storage.services.storage.files import Facts
+from open_workshop_storage.utils.http.media_types import media_type
+
+if TYPE_CHECKING:
+    from obstore import GetOptions, GetResult, ObjectMeta
+
+_logger = logging.getLogger(__name__)
+
+_LISTED_AT_ONCE = 1000
+_PART_BYTES = 8 * 1024 * 1024
+_MOST_PARTS = 9000
+_PARTS_AT_ONCE = 4
+_FETCHED_AT_ONCE = 1024 * 1024
+_REMEMBERED_SECONDS = 1.0
+_UNPACKED_BYTES, _SHA256 = "unpacked-bytes", "sha256"
+
+
+class StoredObject(NamedTuple):
+    """An object as it was when it was looked up.
+
+    Attributes:
+        size: Bytes.
+        modified: Time of its last change; stores tell whole seconds.
+        etag: Names this version of it, with its quotes.
+        facts: What is kept with it; None if nothing is, or where that was not asked for.
+    """
+
+    key: str
+    size: int
+    modified: datetime
+    etag: str
+    facts: Facts | None = None
+
+
+class Bucket:
+    """One bucket."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        self._requests = BucketRequests(credentials)
+        self._available = (False, 0.0)
+        self._store = S3Store(
+            credentials.bucket,
+            # This name of the setting is the one that no variable of the environment overrides.
+            aws_endpoint_url_s3=credentials.endpoint,
+            region=credentials.key.region,
+            access_key_id=credentials.key.access_key_id,
+            secret_access_key=credentials.key.secret_access_key,
+            # One answer may take as long as its client does; only silence ends it.
+            client_options={"allow_http": True, "connect_timeout": "5s", "read_timeout": "60s", "timeout": "7days"},
+            retry_config={
+                "max_retries": 2,
+                "retry_timeout": timedelta(seconds=10),
+                "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=1)},
+            },
+        )
+
+    async def aclose(self) -> None:
+        """Close its connections."""
+        await self._requests.aclose()
+
+    async def is_available(self) -> bool:
+        """Return whether the store answers and has the bucket, as it was found within the last second."""
+        is_there, until = self._available
+        if time.monotonic() > until:
+            is_there = await self._requests.is_available()
+            self._available = (is_there, time.monotonic() + _REMEMBERED_SECONDS)
+        return is_there
+
+    async def find(self, key: str) -> StoredObject:
+        """Look an object up.
+
+        Raises:
+            FileMissing: There is none.
+            ServiceUnavailable: The store is away, or has no such bucket.
+        """
+        with _our_errors():
+            return _found(await self._asked(key, {"head": True}))
+
+    async def get(self, key: str, etag: str, part: range) -> GetResult:
+        """Begin to read some of one version of an object, at least one byte.
+
+        Raises:
+            Replaced: It is another version by now.
+            FileMissing: It is gone.
+            ServiceUnavailable: The store is away.
+        """
+        with _our_errors():
+            return await self._asked(key, {"if_match": etag, "range": (part.start, part.stop)})
+
+    @asynccontextmanager
+    async def fetched(self, key: str, folder: Path | None = None) -> AsyncIterator[Path]:
+        """Give a temporary file of this host with an object's content, until the block ends.
+
+        Args:
+            folder: Where it is made; None for the system's folder for temporary files.
+
+        Raises:
+            FileMissing: There is no such object, or it was replaced meanwhile.
+            ServiceUnavailable: The store is away.
+        """
+        found = await self.find(key)
+        with await asyncio.to_thread(_temporary_file, folder) as file:
+            if found.size:
+                try:
+                    result = await self.get(key, found.etag, range(found.size))
+                except Replaced:
+                    raise FileMissing from None
+                with _our_errors():
+                    async for piece in result.stream(min_chunk_size=_FETCHED_AT_ONCE):
+                        await asyncio.to_thread(file.write, piece)
+                await asyncio.to_thread(file.flush)
+            yield Path(file.name)
+
+    async def _asked(self, key: str, options: GetOptions) -> GetResult:
+        try:
+            return await obstore.get_async(self._store, key, options=options)
+        except FileNotFoundError:
+            # Where the bucket itself is missing, the store says the same.
+            if not await self.is_available():
+                raise ServiceUnavailable from None
+            raise
+
+    async def put(self, source: Path, key: str, facts: Facts | None) -> int:
+        """Write a file of this host to an object, in one step for readers; return its size in bytes.
+
+        Raises:
+            FileMissing: There is no such file.
+            ServiceUnavailable: The store is away.
+        """
+        with _our_errors():
+            size = (await asyncio.to_thread(source.stat)).st_size
+            await obstore.put_async(
+                self._store,
+                key,
+                source,
+                attributes={"Content-Type": media_type(key), **_metadata(facts)},
+                chunk_size=max(_PART_BYTES, size // _MOST_PARTS),
+                max_concurrency=_PARTS_AT_ONCE,
+            )
+            return size
+
+    async def copy(self, source: StoredObject, key: str, facts: Facts | None) -> None:
+        """Have the store copy one version of an object, in one step for readers; in parts if it is large.
+
+        Raises:
+            Replaced: It is another version by now.
+            FileMissing: It is gone.
+            ServiceUnavailable: The store is away.
+        """
+        headers = {f"x-amz-meta-{name}": value for name, value in _metadata(facts).items()}
+        headers["content-type"] = media_type(key)
+        await self._requests.copy(source.key, source.etag, source.size, key, headers)
+
+    async def delete(self, *keys: str) -> None:
+        """Remove objects; those that are not there are passed over.
+
+        Raises:
+            ServiceUnavailable: The store is away.
+        """
+        with _our_errors():
+            await obstore.delete_async(self._store, keys)
+
+    async def list(self, prefix: str) -> AsyncIterator[StoredObject]:
+        """Yield all objects below a prefix, in no order; without what is kept with them.
+
+        Raises:
+            ServiceUnavailable: The store is away, or has no such bucket.
+        """
+        if not await self.is_available():
+            raise ServiceUnavailable
+        with _our_errors():
+            async for some in obstore.list(self._store, prefix, chunk_size=_LISTED_AT_ONCE):
+                for meta in some:
+                    yield _object(meta)
+
+    async def abort_uploads(self, prefix: str, before: datetime) -> None:
+        """End what was begun to be written below a prefix before a time, and is not complete.
+
+        Raises:
+            ServiceUnavailable: The store is away.
+        """
+        await self._requests.abort_uploads(prefix, before)
+
+
+@contextmanager
+def _our_errors() -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise FileMissing from None
+    except PreconditionError:
+        raise Replaced from None
+    except BaseError as error:
+        # The first line tells what was done and why it failed; others repeat it in more detail.
+        _logger.warning("object store: %s", str(error).partition("\n")[0])
+        raise ServiceUnavailable from None
+
+
+def _temporary_file(folder: Path | None) -> IO[bytes]:
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    return tempfile.NamedTemporaryFile(prefix="open-workshop-", dir=folder)
+
+
+def _found(result: GetResult) -> StoredObject:
+    attributes = result.attributes
+    unpacked_bytes = attributes.get(_UNPACKED_BYTES, "")
+    facts = Facts(int(unpacked_bytes) if unpacked_bytes.isdecimal() else None, attributes.get(_SHA256))
+    return _object(result.meta)._replace(facts=None if facts == Facts() else facts)
+
+
+def _object(meta: ObjectMeta) -> StoredObject:
+    return StoredObject(meta["path"], meta["size"], meta["last_modified"], meta["e_tag"] or "")
+
+
+def _metadata(facts: Facts | None) -> Mapping[str, str]:
+    known = {_UNPACKED_BYTES: facts.unpacked_bytes, _SHA256: facts.sha256} if facts else {}
+    return {name: str(value) for name, value in known.items() if value is not None}

@@ -1,0 +1,187 @@
+"""Requests to an S3-compatible store that `obstore` does not make: copies with other metadata, stray uploads.
+
+Rules: AWS, "Amazon S3 API Reference".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
+from http import HTTPStatus
+from typing import NamedTuple
+from xml.etree import ElementTree
+
+import httpx
+
+from open_workshop_storage.core.errors import FileMissing, ServiceUnavailable
+from open_workshop_storage.utils.auth.s3_signatures import S3Key, encoded_path, signed_url
+
+_logger = logging.getLogger(__name__)
+
+_SECONDS = 60
+_QUICK_SECONDS = 10.0
+# A store copies a large object while its client waits.
+_COPY_SECONDS = 300.0
+_COPIED_AT_ONCE = 1024**3
+_COPIES_AT_ONCE = 4
+
+
+class Replaced(Exception):
+    """The object is another version than the one that was asked for."""
+
+
+class Credentials(NamedTuple):
+    """Where a bucket is, and what requests to it are signed with.
+
+    Attributes:
+        endpoint: The store's base URL, without a slash at its end.
+    """
+
+    endpoint: str
+    bucket: str
+    key: S3Key
+
+    def url(self, key: str = "") -> str:
+        """Return the address of an object, or of the bucket."""
+        path = f"/{self.bucket}/{key}" if key else f"/{self.bucket}"
+        return self.endpoint + encoded_path(path)
+
+
+class BucketRequests:
+    """Signed requests to one bucket."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        self._credentials = credentials
+        self._http = httpx.AsyncClient(trust_env=False, timeout=_QUICK_SECONDS)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def is_available(self) -> bool:
+        """Return whether the store answers and has the bucket."""
+        try:
+            return (await self._send("HEAD", "")).is_success
+        except ServiceUnavailable:
+            return False
+
+    async def copy(self, source: str, etag: str, size: int, target: str, headers: Mapping[str, str]) -> None:
+        """Have the store copy one version of an object.
+
+        Args:
+            source: A key, as the target is.
+            headers: What the copy has, instead of what its source has.
+
+        Raises:
+            Replaced: The source is another version by now.
+            FileMissing: There is no source.
+            ServiceUnavailable: The store is away, or refuses.
+        """
+        path = self._credentials.url(source).removeprefix(self._credentials.endpoint)
+        reading = {"x-amz-copy-source": path, "x-amz-copy-source-if-match": etag}
+        if size <= _COPIED_AT_ONCE:
+            replacing = {"x-amz-metadata-directive": "REPLACE", **reading, **headers}
+            _text_of(await self._answered("PUT", target, {}, replacing, _COPY_SECONDS), "ETag")
+        else:
+            await self._copy_in_parts(size, target, reading, headers)
+
+    async def _copy_in_parts(
+        self, size: int, target: str, reading: Mapping[str, str], headers: Mapping[str, str]
+    ) -> None:
+        upload = _text_of(await self._answered("POST", target, {"uploads": ""}, headers), "UploadId")
+        turns = asyncio.Semaphore(_COPIES_AT_ONCE)
+
+        async def copy_part(number: int) -> str:
+            start = (number - 1) * _COPIED_AT_ONCE
+            stop = min(start + _COPIED_AT_ONCE, size)
+            part = {**reading, "x-amz-copy-source-range": f"bytes={start}-{stop - 1}"}
+            query = {"partNumber": str(number), "uploadId": upload}
+            async with turns:
+                return _text_of(await self._answered("PUT", target, query, part, _COPY_SECONDS), "ETag")
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                numbers = range(1, -(-size // _COPIED_AT_ONCE) + 1)
+                copies = {number: group.create_task(copy_part(number)) for number in numbers}
+            body = _completion({number: copy.result() for number, copy in copies.items()})
+            answer = await self._answered("POST", target, {"uploadId": upload}, {}, _COPY_SECONDS, body)
+            _text_of(answer, "ETag")
+        except BaseException as error:
+            # What this does not reach, the cleanup ends.
+            with suppress(ServiceUnavailable):
+                await self._abort(target, upload)
+            if isinstance(error, ExceptionGroup):
+                raise error.exceptions[0] from None
+            raise
+
+    async def abort_uploads(self, prefix: str, before: datetime) -> None:
+        """End uploads in parts that were begun before a time and not completed.
+
+        Raises:
+            ServiceUnavailable: The store is away, or refuses.
+        """
+        listed = ElementTree.fromstring(await self._answered("GET", "", {"uploads": "", "prefix": prefix}))
+        for upload in listed.iterfind("{*}Upload"):
+            begun = datetime.fromisoformat(upload.findtext("{*}Initiated", ""))
+            if begun < before:
+                await self._abort(upload.findtext("{*}Key", ""), upload.findtext("{*}UploadId", ""))
+
+    async def _abort(self, key: str, upload: str) -> None:
+        await self._send("DELETE", key, {"uploadId": upload})
+
+    async def _answered(
+        self,
+        method: str,
+        key: str,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        seconds: float = _QUICK_SECONDS,
+        body: bytes = b"",
+    ) -> bytes:
+        answer = await self._send(method, key, query, headers, seconds, body)
+        if answer.is_success:
+            return answer.content
+        if answer.status_code == HTTPStatus.NOT_FOUND:
+            raise FileMissing
+        if answer.status_code == HTTPStatus.PRECONDITION_FAILED:
+            raise Replaced
+        _logger.warning("object store: %s is answered %d", method, answer.status_code)
+        raise ServiceUnavailable
+
+    async def _send(
+        self,
+        method: str,
+        key: str,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        seconds: float = _QUICK_SECONDS,
+        body: bytes = b"",
+    ) -> httpx.Response:
+        where = self._credentials
+        url = signed_url(where.key, method, where.url(key), _SECONDS, query, headers)
+        try:
+            return await self._http.request(method, url, headers=headers, content=body, timeout=seconds)
+        except httpx.HTTPError as error:
+            _logger.warning("object store: %s fails with %s", method, type(error).__name__)
+            raise ServiceUnavailable from None
+
+
+def _completion(etags: Mapping[int, str]) -> bytes:
+    root = ElementTree.Element("CompleteMultipartUpload")
+    for number, etag in etags.items():
+        part = ElementTree.SubElement(root, "Part")
+        ElementTree.SubElement(part, "PartNumber").text = str(number)
+        ElementTree.SubElement(part, "ETag").text = etag
+    return ElementTree.tostring(root)
+
+
+def _text_of(answer: bytes, name: str) -> str:
+    """Return what an answer says; it may say no although its status was sent before the work was done."""
+    text = ElementTree.fromstring(answer).findtext(f"{{*}}{name}")
+    if text is None:
+        _logger.warning("object store: an answer names no %s", name)
+        raise ServiceUnavailable
+    return text

@@ -1,0 +1,171 @@
+"""Permanent files in a bucket of an S3-compatible store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+from cachetools import LRUCache
+
+from open_workshop_storage.core import errors
+from open_workshop_storage.core.storage_types import StorageType
+from open_workshop_storage.services.storage.bucket import Bucket, StoredObject
+from open_workshop_storage.services.storage.bucket_requests import Replaced
+from open_workshop_storage.services.storage.files import Address, Complaint, Facts, StoredFile, mod_of
+from open_workshop_storage.services.storage.object_checks import complaints_about
+from open_workshop_storage.services.storage.object_reading import OpenedObject
+from open_workshop_storage.services.storage.workspaces import TEMP
+from open_workshop_storage.utils.files.paths import PathEscapes, PathUnusable, normal_name
+
+_ALL_TYPES = tuple(StorageType)
+_MODS = f"{StorageType.ARCHIVE}/mods/"
+_MOST_KEY_BYTES = 1024
+_REMEMBERED_FACTS = 10_000
+_LOOKED_UP_AT_ONCE = 32
+
+
+class ObjectFiles:
+    """The files of a bucket; an implementation of `Files`.
+
+    A file's key is its name, below the prefix. There are no folders, and no links.
+
+    Args:
+        prefix: What all keys begin with; empty, or with a slash at its end.
+    """
+
+    def __init__(self, bucket: Bucket, prefix: str) -> None:
+        self._bucket = bucket
+        self._prefix = prefix
+        self._facts: LRUCache[bytes, Facts | None] = LRUCache(_REMEMBERED_FACTS)
+
+    async def resolve(self, storage_type: str, path: str, allowed: Collection[StorageType] = _ALL_TYPES) -> str:
+        """Return the name that a type and a path stand for, judged as text; raises as `Files.resolve`."""
+        if storage_type not in allowed:
+            raise errors.InvalidType
+        try:
+            name = f"{storage_type}/{normal_name(path)}"
+        except PathEscapes:
+            raise errors.PathOutsideStorage from None
+        except PathUnusable:
+            raise errors.BadRequest("Invalid path") from None
+        if len(self._key(name).encode()) > _MOST_KEY_BYTES:
+            raise errors.BadRequest("Invalid path")
+        return name
+
+    async def find(self, storage_type: str, path: str) -> StoredFile:
+        """Look an object up; raises as `Files.find`."""
+        try:
+            name = await self.resolve(storage_type, path)
+        except errors.BadRequest:
+            raise errors.FileMissing from None
+        return await self._find(name)
+
+    async def find_all(self, addresses: Collection[Address]) -> dict[Address, StoredFile]:
+        """Look up many objects, some at a time; raises as `Files.find_all`."""
+        if not await self._bucket.is_available():
+            raise errors.ServiceUnavailable
+        found = {}
+        turns = asyncio.Semaphore(_LOOKED_UP_AT_ONCE)
+
+        async def look_up(address: Address) -> None:
+            async with turns:
+                try:
+                    found[address] = await self.find(*address)
+                except errors.StorageError:
+                    pass
+
+        async with asyncio.TaskGroup() as group:
+            for address in addresses:
+                group.create_task(look_up(address))
+        return found
+
+    def open(self, file: StoredFile, part: range | None = None) -> OpenedObject:
+        """Begin to read an object, and end it after the block; raises as `Files.open`."""
+        return OpenedObject(self._bucket, self._key(file.name), file, part, self._find)
+
+    @asynccontextmanager
+    async def local_copy(self, file: StoredFile) -> AsyncIterator[Path]:
+        """Copy an object to a temporary file of this host."""
+        async with self._bucket.fetched(self._key(file.name)) as path:
+            yield path
+
+    async def facts(self, file: StoredFile, *, even_if_edited: bool = False) -> Facts | None:
+        """Return what was kept with an object when this version was looked up last; none is edited in its place."""
+        if file.key not in self._facts:
+            try:
+                await self._find(file.name)
+            except errors.FileMissing:
+                return None
+        return self._facts.get(file.key)
+
+    async def keep(self, file: StoredFile, facts: Facts) -> bool:
+        """Have the store copy an object onto itself, with other facts; raises as `Files.keep`."""
+        found = await self._bucket.find(self._key(file.name))
+        if self._stored(found).version != file.version:
+            return False
+        try:
+            await self._bucket.copy(found, found.key, facts)
+        except Replaced:
+            return False
+        return True
+
+    async def every_file(self) -> AsyncIterator[StoredFile]:
+        """List the objects of all types; raises as `Files.every_file`."""
+        for storage_type in StorageType:
+            async for found in self._bucket.list(self._key(storage_type)):
+                try:
+                    file = self._stored(found)
+                    if await self.resolve(storage_type, file.name.partition("/")[2]) == file.name:
+                        yield file
+                except errors.StorageError:
+                    # Put there by another program, under a name that cannot be asked for.
+                    continue
+
+    async def size(self, name: str) -> int:
+        """Return the size of an object in bytes; raises as `Files.size`."""
+        return (await self._bucket.find(self._key(name))).size
+
+    async def put(self, source: Path, name: str, facts: Facts | None = None) -> int:
+        """Write a file to an object, in parts if it is large; raises as `Files.put`."""
+        size = await self._bucket.put(source, self._key(name), facts)
+        await asyncio.to_thread(source.unlink)
+        return size
+
+    async def delete(self, name: str) -> None:
+        """Remove an object; raises as `Files.delete`."""
+        await self.size(name)
+        await self._bucket.delete(self._key(name))
+
+    async def is_available(self, *, for_writing: bool) -> bool:
+        """Return whether the store answers and has the bucket; whether it can be written, only a write tells."""
+        return await self._bucket.is_available()
+
+    async def complaints(self) -> list[Complaint]:
+        """Return what is wrong with the bucket and the rights to it."""
+        return await complaints_about(self._bucket, self._key(TEMP))
+
+    async def remove_leftovers(self, older_than_seconds: float) -> None:
+        """End uploads in parts that a dead process left incomplete."""
+        await self._bucket.abort_uploads(
+            self._prefix, datetime.now(timezone.utc) - timedelta(seconds=older_than_seconds)
+        )
+
+    def _key(self, name: str) -> str:
+        return self._prefix + name
+
+    async def _find(self, name: str) -> StoredFile:
+        found = await self._bucket.find(self._key(name))
+        file = self._stored(found)
+        self._facts[file.key] = found.facts
+        return file
+
+    def _stored(self, found: StoredObject) -> StoredFile:
+        name = found.key.removeprefix(self._prefix)
+        modified_ns = int(found.modified.timestamp()) * 10**9
+        mod_id = mod_of(name.removeprefix(_MODS)) if name.startswith(_MODS) else None
+        storage_type = StorageType(name.partition("/")[0])
+        # So the entity tag is the same whether the file comes from here or from the store itself.
+        return StoredFile(name, storage_type, found.size, modified_ns, (found.etag.strip('"'),), mod_id)

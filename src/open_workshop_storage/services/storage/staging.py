@@ -1,0 +1,104 @@
+"""How packed files wait for their moves, which any host may carry out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Protocol
+
+from open_workshop_storage.core.errors import FileMissing
+from open_workshop_storage.services.storage.files import Facts, Files
+from open_workshop_storage.services.storage.workspaces import Workspaces
+
+
+class Staging(Protocol):
+    """Packed files, from the end of packing until they are in their permanent places.
+
+    A file is known by its job and by the name that the job's record has for it: its path in the workspace, whose
+    first part is the run's.
+
+    Attributes:
+        home: Names this host, if only its own workers see its workspaces; None if those of all hosts do.
+    """
+
+    home: str | None
+
+    async def stage(self, job_id: str, file: str, facts: Facts) -> None:
+        """Let any host put a file of this host's workspace in its place. The file itself stays.
+
+        Args:
+            facts: Kept with the file, where the store can.
+
+        Raises:
+            FileMissing: There is no such file.
+            ServiceUnavailable: The store is away.
+        """
+
+    async def place(self, job_id: str, file: str, name: str, facts: Facts) -> int:
+        """Put a staged file in its permanent place, durably and in one step for readers; return its size in bytes.
+
+        Doing it again does no harm, until the file is discarded.
+
+        Args:
+            name: As `Files.resolve` returns it. A file of that name is replaced.
+
+        Raises:
+            FileMissing: It is not there, or not any more.
+            StorageError: As `Files.put` raises it.
+        """
+
+    def copy(self, job_id: str, file: str) -> AbstractAsyncContextManager[Path]:
+        """Give a path of this host's at which a staged file can be read until the block ends.
+
+        Raises:
+            FileMissing: It is not there.
+            ServiceUnavailable: The store is away.
+        """
+
+    async def discard(self, job_id: str) -> None:
+        """Remove what is staged of a job outside of the workspace.
+
+        Raises:
+            ServiceUnavailable: The store is away.
+        """
+
+    async def idle(self, seconds: float) -> Sequence[str]:
+        """Return the jobs of which something is staged outside of the workspaces, and nothing newer than that.
+
+        Raises:
+            ServiceUnavailable: The store is away.
+        """
+
+
+class WorkspaceStaging:
+    """Leaves packed files in the workspaces, on a disk that all hosts share; an implementation of `Staging`."""
+
+    home: str | None = None
+
+    def __init__(self, files: Files, workspaces: Workspaces) -> None:
+        self._files = files
+        self._workspaces = workspaces
+
+    async def stage(self, job_id: str, file: str, facts: Facts) -> None:
+        """Do nothing: the file is where any host can move it from."""
+
+    async def place(self, job_id: str, file: str, name: str, facts: Facts) -> int:
+        """Move the file itself; raises as `Staging.place`."""
+        return await self._files.put(self._workspaces.folder(job_id) / file, name, facts)
+
+    @asynccontextmanager
+    async def copy(self, job_id: str, file: str) -> AsyncIterator[Path]:
+        """Give the path of the file itself; raises as `Staging.copy`."""
+        path = self._workspaces.folder(job_id) / file
+        if not await asyncio.to_thread(path.exists):
+            raise FileMissing
+        yield path
+
+    async def discard(self, job_id: str) -> None:
+        """Do nothing: it goes with the workspace."""
+
+    async def idle(self, seconds: float) -> Sequence[str]:
+        """Return nothing."""
+        return ()

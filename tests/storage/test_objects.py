@@ -1,0 +1,112 @@
+"""Permanent files in a bucket, in what differs from those on a disk."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+
+from open_workshop_storage.core.errors import BadRequest, FileMissing, ServiceUnavailable
+from open_workshop_storage.services.storage.bucket import Bucket
+from open_workshop_storage.services.storage.bucket_requests import Credentials
+from open_workshop_storage.services.storage.files import Facts
+from open_workshop_storage.services.storage.objects import ObjectFiles
+from tests.support.servers import free_port
+
+pytestmark = pytest.mark.anyio
+
+CONTENT = b"content" * 1000
+
+
+@pytest.fixture
+def prefix() -> str:
+    return f"{secrets.token_hex(8)}/deep/"
+
+
+@pytest.fixture
+async def opened(bucket: Credentials) -> AsyncIterator[Bucket]:
+    async with aclosing(Bucket(bucket)) as made:
+        yield made
+
+
+@pytest.fixture
+def files(opened: Bucket, prefix: str) -> ObjectFiles:
+    return ObjectFiles(opened, prefix)
+
+
+async def put(files: ObjectFiles, folder: Path, name: str, facts: Facts | None = None) -> None:
+    (folder / "source").write_bytes(CONTENT)
+    await files.put(folder / "source", name, facts)
+
+
+@pytest.mark.parametrize("path", ["a\\b", "a//b", "a/./b", "./a", "/".join(["a" * 250] * 5), "a\x01b", "a\udc80b"])
+async def test_what_stores_take_for_another_name_names_no_file(path: str, files: ObjectFiles, tmp_path: Path) -> None:
+    await put(files, tmp_path, "resource/a/b")
+    with pytest.raises(FileMissing):
+        await files.find("resource", path)
+    with pytest.raises(BadRequest):
+        await files.resolve("resource", path)
+
+
+async def test_keys_begin_with_the_prefix_and_are_told_apart_by_it(
+    files: ObjectFiles, opened: Bucket, prefix: str, tmp_path: Path
+) -> None:
+    await put(files, tmp_path, "resource/a")
+    assert [found.key async for found in opened.list(prefix)] == [f"{prefix}resource/a"]
+    assert [file async for file in ObjectFiles(opened, "").every_file()] == []
+
+
+async def test_a_file_is_labelled_for_those_that_get_it_from_the_store(
+    files: ObjectFiles, opened: Bucket, prefix: str, tmp_path: Path
+) -> None:
+    await put(files, tmp_path, "resource/a.webp", Facts(7, "5e" * 32))
+    result = await opened.get(f"{prefix}resource/a.webp", "*", range(10))
+    assert result.attributes == {"Content-Type": "image/webp", "unpacked-bytes": "7", "sha256": "5e" * 32}
+
+
+async def test_a_part_is_read_alone(files: ObjectFiles, tmp_path: Path) -> None:
+    await put(files, tmp_path, "resource/a")
+    file = await files.find("resource", "a")
+    async with files.open(file, range(10, 20)) as opened:
+        assert await opened.read(10, 4) == CONTENT[10:14]
+        assert await opened.read(14, 100) == CONTENT[14:20]
+        assert await opened.read(3, 5) == CONTENT[3:8]
+
+
+async def test_a_version_that_is_gone_cannot_be_read_on(files: ObjectFiles, tmp_path: Path) -> None:
+    await put(files, tmp_path, "resource/a")
+    async with files.open(await files.find("resource", "a"), range(10)) as opened:
+        await opened.read(0, 10)
+        await files.delete("resource/a")
+        with pytest.raises(OSError):
+            await opened.read(100, 10)
+
+
+async def test_a_store_that_is_away_or_has_no_such_bucket_is_told_from_a_file_that_is_missing(
+    bucket: Credentials, tmp_path: Path
+) -> None:
+    for broken in (
+        bucket._replace(endpoint=f"http://127.0.0.1:{free_port()}"),
+        bucket._replace(bucket="no-such-bucket"),
+        bucket._replace(key=bucket.key._replace(secret_access_key="wrong")),
+    ):
+        async with aclosing(Bucket(broken)) as away:
+            files = ObjectFiles(away, "")
+            with pytest.raises(ServiceUnavailable):
+                await files.find("resource", "x")
+            with pytest.raises(ServiceUnavailable):
+                await files.find_all([("resource", "x")])
+            with pytest.raises(ServiceUnavailable):
+                [file async for file in files.every_file()]
+            assert not await files.is_available(for_writing=False)
+            (complaint,) = await files.complaints()
+            assert complaint.is_fault
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_the_doctor_leaves_nothing(files: ObjectFiles, opened: Bucket, prefix: str) -> None:
+    assert await files.complaints() == []
+    assert [found.key async for found in opened.list(prefix)] == []
