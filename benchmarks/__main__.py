@@ -12,6 +12,7 @@ from benchmarks import (
     fetches,
     jobs,
     large_files,
+    objects,
     photos,
     progress,
     repacking,
@@ -36,6 +37,7 @@ GROUPS: dict[str, Callable[[Path], Findings]] = {
     "progress": progress.measure,
     "jobs": jobs.measure,
     "resumable": resumable.measure,
+    "objects": objects.measure,
 }
 """What is measured, by the name that the command line knows it by.
 

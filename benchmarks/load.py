@@ -101,5 +101,6 @@ def _ask(url: str, wanted: str) -> Iterator[socket.socket]:
     parts = urlsplit(url)
     range_header = f"Range: {wanted}\r\n" if wanted else ""
     with socket.create_connection((parts.hostname, parts.port)) as connection:
-        connection.sendall(f"GET {parts.path} HTTP/1.1\r\nHost: storage\r\n{range_header}\r\n".encode())
+        target = f"{parts.path}?{parts.query}" if parts.query else parts.path
+        connection.sendall(f"GET {target} HTTP/1.1\r\nHost: {parts.netloc}\r\n{range_header}\r\n".encode())
         yield connection

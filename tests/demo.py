@@ -2,6 +2,7 @@
 
     make demo                  with a .7z that is made of this machine's files
     make demo FILE=mod.rar     with a file of yours
+    make demo STORAGE=s3       with an object store, and hosts that share nothing but that and Redis
 
 Both services run as they do in production, with their state in memory. Of their surroundings only the Manager and
 the Access service are stand-ins. Ctrl-C ends everything that the demo started.
@@ -20,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -32,9 +33,10 @@ from tests.support.client import Message, watching
 from tests.support.configs import Secrets, cheap_hash
 from tests.support.contents import ITSELF, contents_of
 from tests.support.manager import StandIn, stand_in
+from tests.support.object_store import running_object_store, settings_of
 from tests.support.processes import descendants, kill
 from tests.support.progress_lines import ProgressLines
-from tests.support.servers import PROJECT, Server, StartFailed, free_port, granian
+from tests.support.servers import PROJECT, Server, StartFailed, free_port, granian, redis_server
 
 DISTRIBUTOR_PORT, LOADER_PORT = 8000, 8001
 """Used if nothing else listens there."""
@@ -55,7 +57,9 @@ def main() -> int:
     """Run the demo and return its exit status."""
     arguments = argparse.ArgumentParser(prog="make demo", description="One transfer from end to end.")
     arguments.add_argument("file", nargs="?", type=Path, help="the file to send; without it, one is made on the spot")
-    file = arguments.parse_args().file
+    arguments.add_argument("--storage", choices=["disk", "s3"], default="disk", help="where permanent files are kept")
+    parsed = arguments.parse_args()
+    file = parsed.file
     if file is not None and not file.is_file():
         print(f"There is no file {file}. Use: make demo FILE=path/to/an/archive", file=sys.stderr)
         return 2
@@ -65,7 +69,7 @@ def main() -> int:
         signal.signal(number, stop_once)
     try:
         with tempfile.TemporaryDirectory(prefix="open-workshop-demo-") as folder:
-            run(file, Path(folder))
+            run(file, Path(folder), in_bucket=parsed.storage == "s3")
     except KeyboardInterrupt:
         print("\nStopped.")
         return 0
@@ -84,7 +88,7 @@ def stop_once(number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def run(file: Path | None, folder: Path) -> NoReturn:
+def run(file: Path | None, folder: Path, *, in_bucket: bool) -> NoReturn:
     """Do all steps, then serve until a signal comes.
 
     Raises:
@@ -99,15 +103,22 @@ def run(file: Path | None, folder: Path) -> NoReturn:
         print("\n3. Services")
         manager = stack.enter_context(stand_in(secrets, manager_port))
         print(f"   {'Manager':<11} {manager.url} (a stand-in, as the Access service is)")
+        if in_bucket:
+            settings = use_bucket(stack, folder)
         loader = stack.enter_context(service("loader", LOADER_PORT, folder))
-        distributor = stack.enter_context(service("distributor", DISTRIBUTOR_PORT, folder))
         manager.loader_url = loader.url
+        if in_bucket:
+            # The Manager calls another host than browsers do.
+            with host(folder, "other-loader"):
+                manager.loader_url = stack.enter_context(service("loader", free_port(), folder)).url
+        with host(folder, "distributor") if in_bucket else nullcontext():
+            distributor = stack.enter_context(service("distributor", DISTRIBUTOR_PORT, folder))
         path = transfer(source, loader, manager)
         url = f"{distributor.url}/download/{path}"
         verify(source, download(url, folder))
         print(
             "\nAll done.\n"
-            f"   The file      {settings.main_dir / path}\n"
+            f"   The file      {f'{settings.s3_bucket}/{path}' if in_bucket else settings.main_dir / path}\n"
             f"   Download it   {url}\n"
             f"   Swagger UI    {distributor.url}/distributor/\n"
             f"                 {loader.url}/loader/\n"
@@ -150,6 +161,32 @@ def configure(manager_url: str) -> tuple[Settings, Secrets]:
     # Services wait for the storage root, which may be a disk that is still to be mounted, and do not make it.
     settings.main_dir.mkdir(parents=True, exist_ok=True)
     return settings, Secrets(settings.transfer_jwt_secret, storage_manage_token=manage_token)
+
+
+def use_bucket(stack: ExitStack, folder: Path) -> Settings:
+    """Start Redis and an object store, have the services use them, and return the settings."""
+    redis = stack.enter_context(redis_server(folder))
+    (folder / "store").mkdir()
+    store = stack.enter_context(running_object_store(folder / "store"))
+    print(f"   {'Redis':<11} {redis.url}\n   {'Objects':<11} {store.server.url} (SeaweedFS)")
+    bucket = settings_of(store.bucket())
+    os.environ |= {"REDIS_URL": redis.url, **{name: str(value) for name, value in bucket.items()}}
+    return load_settings()
+
+
+@contextmanager
+def host(folder: Path, name: str) -> Iterator[None]:
+    """Start what is started in the block on a host of its own, as far as its folder goes."""
+    usual = os.environ.get("MAIN_DIR")
+    main_dir = folder / name
+    main_dir.mkdir()
+    os.environ["MAIN_DIR"] = str(main_dir)
+    try:
+        yield
+    finally:
+        del os.environ["MAIN_DIR"]
+        if usual is not None:
+            os.environ["MAIN_DIR"] = usual
 
 
 def find_source(file: Path | None, folder: Path) -> Path:

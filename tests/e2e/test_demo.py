@@ -34,11 +34,12 @@ def source(tmp_path: Path) -> Path:
 
 
 @asynccontextmanager
-async def running_demo(folder: Path, file: Path) -> AsyncIterator[Process]:
+async def running_demo(folder: Path, file: Path, *options: str) -> AsyncIterator[Process]:
     """Run the demo with a configuration and a storage root of its own."""
     demo = await asyncio.create_subprocess_exec(
         *DEMO,
         str(file),
+        *options,
         cwd=PROJECT,
         env=ENVIRONMENT | {"OW_CONFIG": str(folder / "ow_config.py"), "MAIN_DIR": str(folder / "storage")},
         stdout=subprocess.PIPE,
@@ -86,6 +87,17 @@ async def test_the_demo_sends_a_file_through_and_serves_it_until_ctrl_c(
         async with asyncio.timeout(PATIENCE_SECONDS):
             assert await demo.wait() == 0
         assert not [pid for pid in started if is_running(pid)]
+
+
+async def test_the_demo_over_an_object_store_has_hosts_that_share_no_folder(
+    tmp_path: Path, source: Path, http: httpx.AsyncClient
+) -> None:
+    async with running_demo(tmp_path, source, "--storage", "s3") as demo:
+        printed = await read_until(demo, "Serving until Ctrl-C.")
+        assert printed.count("   loader      http") == 2
+        (download,) = [word for word in printed.split() if word.startswith("http://") and word.endswith("/main.zip")]
+        assert entries_of((await http.get(download)).content) == SMALL_MOD
+        assert not (tmp_path / "storage" / "archive").exists()
 
 
 async def test_the_demo_may_be_ended_at_any_time(tmp_path: Path, source: Path) -> None:

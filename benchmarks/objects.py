@@ -1,0 +1,130 @@
+"""What an object store costs through the services, beside the store itself."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable
+from contextlib import ExitStack, aclosing
+from pathlib import Path
+from typing import Any
+
+import obstore
+from obstore.store import S3Store
+
+from benchmarks.load import cpu_seconds, download, requests_per_second
+from benchmarks.report import Findings, Measure, Row, interleaved, ratio
+from open_workshop_storage.services.storage.bucket import Bucket
+from open_workshop_storage.services.storage.bucket_requests import Credentials
+from open_workshop_storage.utils.auth.s3_signatures import signed_url
+from tests.support.nginx import OBJECT_PREFIX, nginx, object_site_for
+from tests.support.object_store import running_object_store, settings_of
+from tests.support.servers import Server
+from tests.support.services import running_services
+
+_LARGE, _SMALL = "resource/large.bin", "resource/small.webp"
+_LARGE_BYTES, _SMALL_BYTES, _PACKED_BYTES = 64 * 1024 * 1024, 20_000, 1 << 30
+_ROUNDS, _PUT_ROUNDS = 9, 3
+_LOOPS, _GETS = 16, 40
+
+
+def measure(folder: Path) -> Findings:
+    """Compare downloads with the same from the store, and a put with one by obstore alone."""
+    packed = folder / "packed.zip"
+    block = os.urandom(1 << 24)
+    with packed.open("wb") as file:
+        for _ in range(_PACKED_BYTES // len(block)):
+            file.write(block)
+    with ExitStack() as stack:
+        (folder / "store").mkdir()
+        bucket = stack.enter_context(running_object_store(folder / "store")).bucket()
+        for name, size in ((_LARGE, _LARGE_BYTES), (_SMALL, _SMALL_BYTES)):
+            obstore.put(_store(bucket), name, (block * 4)[:size])
+        plain = _distributor(stack, folder / "plain", bucket)
+        behind = _distributor(stack, folder / "behind", bucket, ACCEL_REDIRECT_PREFIX=OBJECT_PREFIX)
+        front = stack.enter_context(nginx(folder, object_site_for(bucket.endpoint), behind.port))
+
+        def rate(url: str) -> Measure:
+            def measured() -> float:
+                received, seconds = download([(url, "")])
+                return received / seconds / 1e6
+
+            return measured
+
+        def cost_behind_nginx() -> float:
+            before = cpu_seconds([behind])
+            received, _ = download([(f"{front.url}/download/{_LARGE}", "")] * 16)
+            return (cpu_seconds([behind]) - before) / (received / (1 << 30))
+
+        rates = interleaved(
+            _ROUNDS,
+            {
+                "large": rate(f"{plain.url}/download/{_LARGE}"),
+                "large, store": rate(signed_url(bucket.key, "GET", bucket.url(_LARGE), 3600)),
+                "small": lambda: requests_per_second(f"{plain.url}/download/{_SMALL}", connections=_LOOPS),
+                "small, obstore": lambda: asyncio.run(_gets_per_second(bucket)),
+                "nginx": cost_behind_nginx,
+            },
+        )
+        puts = interleaved(
+            _PUT_ROUNDS,
+            {
+                "ours": lambda: asyncio.run(_seconds_of(_put(bucket, packed))),
+                "obstore": lambda: asyncio.run(_seconds_of(_put_by_obstore(bucket, packed))),
+            },
+        )
+    rows = [
+        ratio("64 MiB object through a distributor, over the store", 0.85, rates, "large", "large, store", "MB/s"),
+        ratio("20 KB objects, over obstore's own loop", 0.6, rates, "small", "small, obstore", "req/s"),
+        Row("objects through `X-Accel-Redirect`: Python's CPU s/GiB", 0.02, rates["nginx"], at_most=True),
+        ratio("put of 1 GiB, over obstore alone", 1.05, puts, "ours", "obstore", "s", at_most=True),
+    ]
+    notes = """
+The store, its client and the distributor share the machine's cores here, so what the store and the client take is
+missing to the distributor. An object is looked up (HEAD), then read (GET): a small one takes two requests to the
+store, each of which the store needs about as long for.
+"""
+    return Findings("Objects", rows, notes)
+
+
+def _store(bucket: Credentials) -> S3Store:
+    return S3Store(
+        bucket.bucket,
+        aws_endpoint_url_s3=bucket.endpoint,
+        region=bucket.key.region,
+        access_key_id=bucket.key.access_key_id,
+        secret_access_key=bucket.key.secret_access_key,
+        client_options={"allow_http": True},
+    )
+
+
+def _distributor(stack: ExitStack, folder: Path, bucket: Credentials, **others: object) -> Server:
+    folder.mkdir()
+    settings: dict[str, Any] = settings_of(bucket, **others)
+    return stack.enter_context(running_services(folder, "", ("distributor",), None, **settings)).servers["distributor"]
+
+
+async def _gets_per_second(bucket: Credentials) -> float:
+    store = _store(bucket)
+
+    async def loop() -> None:
+        for _ in range(_GETS):
+            await (await obstore.get_async(store, _SMALL)).bytes_async()
+
+    return _LOOPS * _GETS / await _seconds_of(asyncio.gather(*(loop() for _ in range(_LOOPS))))
+
+
+async def _put(bucket: Credentials, packed: Path) -> None:
+    async with aclosing(Bucket(bucket)) as opened:
+        await opened.put(packed, "ours", None)
+
+
+async def _put_by_obstore(bucket: Credentials, packed: Path) -> None:
+    await obstore.put_async(_store(bucket), "obstore", packed)
+
+
+async def _seconds_of(work: Awaitable[object]) -> float:
+    began = time.perf_counter()
+    await work
+    return time.perf_counter() - began
