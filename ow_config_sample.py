@@ -118,7 +118,8 @@ TRANSFER_IDLE_TIMEOUT_SECONDS = 60
 # Average rate in bytes per second that either must keep after its first minute, or it times out; 0 = any rate.
 TRANSFER_MIN_BYTES_PER_SECOND = 1024
 
-# How long an unfinished resumable upload waits for its next byte, in seconds.
+# How long an unfinished resumable upload waits for its next byte, and how long an expired transfer token still opens
+# the progress socket of its job, while that has not ended.
 TRANSFER_RESUME_SECONDS = 86400
 
 # How long one 7z command may run in all, and without output.
@@ -136,9 +137,6 @@ TRANSFER_MAX_SOCKETS = 1500
 
 # How many of them may be of one job; more are closed with 1013. 0 = no limit.
 TRANSFER_MAX_SOCKETS_PER_JOB = 100
-
-# How long an expired transfer token still opens the progress socket of its job, while that has not ended.
-TRANSFER_RESUME_SECONDS = 86400
 
 # How long a client may take nothing of what is sent to it, or not be heard of at all, before its connection is cut;
 # 0 = as long as the system's TCP lets it.

@@ -25,7 +25,9 @@ def documented(heading: str) -> dict[str, str]:
     text = (PROJECT / "docs" / "CONFIGURATION.md").read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
     rows = re.findall(r"^\| `(\w+)` \| (?:`(.+?)`|(required)|(empty)) \| ", text, re.MULTILINE)
     assert len(rows) == len(re.findall(r"^\| `", text, re.MULTILINE))
-    return {name: required or default for name, default, required, _ in rows}
+    values = {name: required or default for name, default, required, _ in rows}
+    assert len(values) == len(rows)
+    return values
 
 
 def test_the_sample_holds_every_default() -> None:
@@ -33,6 +35,11 @@ def test_the_sample_holds_every_default() -> None:
     assert sample == {name: str(value) if name == "MAIN_DIR" else value for name, value in OPTIONAL.items()} | (
         dict.fromkeys(REQUIRED, "FILL IN")
     )
+
+
+def test_the_sample_sets_each_name_once() -> None:
+    names = re.findall(r"^(\w+) = ", SAMPLE.read_text(), re.MULTILINE)
+    assert len(names) == len(set(names))
 
 
 def test_the_sample_explains_every_setting() -> None:

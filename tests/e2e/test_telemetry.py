@@ -293,6 +293,17 @@ async def test_without_a_dsn_nothing_is_loaded_or_asked_for_telemetry(tmp_path: 
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
+async def test_long_texts_of_clients_are_cut(
+    protocol: str, receiver: Receiver, start_services: ServiceStarter, http: httpx.AsyncClient
+) -> None:
+    services = start_services(apps=["app"], UPTRACE_DSN=receiver.dsn(), UPTRACE_OTLP_PROTOCOL=protocol)
+    await http.get(f"{services.servers['app'].url}/{'a' * 50_000}", headers={"Host": "h" * 8000})
+    await asyncio.to_thread(stop, services)
+    (span,) = (span for span in receiver.spans if span.attributes.get("http.response.status_code") == 404)
+    assert (span.attributes["url.path"], span.attributes["server.address"]) == (f"/{'a' * 1023}", "h" * 1024)
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
 async def test_a_receiver_that_does_not_answer_holds_nothing_up(
     protocol: str, start_services: ServiceStarter, http: httpx.AsyncClient
 ) -> None:

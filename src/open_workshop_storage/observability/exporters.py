@@ -34,6 +34,8 @@ from open_workshop_storage.core.settings import Settings
 
 _ATTEMPT_SECONDS = 5
 _TRACES_PATH = "/v1/traces"
+# Clients choose paths and hosts of 64 KiB, and a thousand spans wait while the receiver is away.
+_MOST_CHARACTERS = 1024
 
 
 def start_exporting(settings: Settings) -> None:
@@ -44,15 +46,21 @@ def start_exporting(settings: Settings) -> None:
         _export_over_grpc(settings)
     traces = trace.get_tracer_provider()
     assert isinstance(traces, TracerProvider)
-    traces.add_span_processor(_QueriesKeptBack())
+    traces.add_span_processor(_TextsOfClients())
 
 
-class _QueriesKeptBack(SpanProcessor):
-    """Keeps the query strings out of FastAPI's spans: they hold transfer tokens."""
+class _TextsOfClients(SpanProcessor):
+    """Keeps the query strings out of FastAPI's spans, since they hold transfer tokens, and cuts what is long.
+
+    The limit that OpenTelemetry has for it would log a warning each time.
+    """
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        if span.attributes is not None and "url.query" in span.attributes:
-            span.set_attribute("url.query", "REDACTED")
+        for name, value in dict(span.attributes or {}).items():
+            if name == "url.query":
+                span.set_attribute(name, "REDACTED")
+            elif isinstance(value, str) and len(value) > _MOST_CHARACTERS:
+                span.set_attribute(name, value[:_MOST_CHARACTERS])
 
 
 def _export_over_grpc(settings: Settings) -> None:
