@@ -29,10 +29,10 @@ class CountingFiles(LocalFiles):
     reads = 0
 
     @asynccontextmanager
-    async def local_copy(self, file: StoredFile) -> AsyncIterator[Path]:
+    async def local_copy(self, file: StoredFile, *, ends_only: bool = False) -> AsyncIterator[Path]:
         """Count, and give the path."""
         self.reads += 1
-        async with super().local_copy(file) as path:
+        async with super().local_copy(file, ends_only=ends_only) as path:
             yield path
 
 

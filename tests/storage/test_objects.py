@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import random
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
 from open_workshop_storage.core.errors import BadRequest, FileMissing, ServiceUnavailable
+from open_workshop_storage.services.downloads.unpacked_sizes import UnpackedSizes
 from open_workshop_storage.services.storage.bucket import Bucket
 from open_workshop_storage.services.storage.bucket_requests import Credentials
 from open_workshop_storage.services.storage.files import Facts
@@ -83,6 +86,19 @@ async def test_a_version_that_is_gone_cannot_be_read_on(files: ObjectFiles, tmp_
         await files.delete("resource/a")
         with pytest.raises(OSError):
             await opened.read(100, 10)
+
+
+async def test_the_size_of_a_large_archive_is_told_from_its_ends(files: ObjectFiles, tmp_path: Path) -> None:
+    with ZipFile(tmp_path / "source", "w") as archive:
+        archive.writestr("large.bin", random.Random(1).randbytes(17 * 1024 * 1024))
+    size = (tmp_path / "source").stat().st_size
+    await files.put(tmp_path / "source", "archive/mods/7/main.zip")
+    file = await files.find("archive", "mods/7/main.zip")
+    async with files.local_copy(file, ends_only=True) as path:
+        content = path.read_bytes()
+    assert len(content) == size and not any(content[64 * 1024 : size - 16 * 1024 * 1024])
+    async with aclosing(UnpackedSizes(files)) as sizes:
+        assert await sizes.get(file) == 17 * 1024 * 1024
 
 
 async def test_a_store_that_is_away_or_has_no_such_bucket_is_told_from_a_file_that_is_missing(

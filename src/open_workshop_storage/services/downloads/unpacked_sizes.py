@@ -56,7 +56,7 @@ class UnpackedSizes:
         if facts is not None and facts.unpacked_bytes is not None:
             return facts.unpacked_bytes
         try:
-            async with self._files.local_copy(file) as path:
+            async with self._files.local_copy(file, ends_only=True) as path:
                 with await run_to_end(path.open, "rb") as opened:
                     size = await self._children.call(
                         unpacked_size, files=[opened], seconds=_SECONDS, cpu_seconds=_CPU_SECONDS

@@ -34,6 +34,8 @@ _PART_BYTES = 8 * 1024 * 1024
 _MOST_PARTS = 9000
 _PARTS_AT_ONCE = 4
 _FETCHED_AT_ONCE = 1024 * 1024
+_HEAD_BYTES = 64 * 1024
+_TAIL_BYTES = 16 * 1024 * 1024
 _REMEMBERED_SECONDS = 1.0
 _UNPACKED_BYTES, _SHA256 = "unpacked-bytes", "sha256"
 
@@ -111,11 +113,12 @@ class Bucket:
             return await self._asked(key, {"if_match": etag, "range": (part.start, part.stop)})
 
     @asynccontextmanager
-    async def fetched(self, key: str, folder: Path | None = None) -> AsyncIterator[Path]:
+    async def fetched(self, key: str, folder: Path | None = None, *, ends_only: bool = False) -> AsyncIterator[Path]:
         """Give a temporary file of this host with an object's content, until the block ends.
 
         Args:
             folder: Where it is made; None for the system's folder for temporary files.
+            ends_only: Whether what lies between the first 64 KiB and the last 16 MiB may be left out, as a hole.
 
         Raises:
             FileMissing: There is no such object, or it was replaced meanwhile.
@@ -123,15 +126,19 @@ class Bucket:
         """
         found = await self.find(key)
         with await asyncio.to_thread(_temporary_file, folder) as file:
-            if found.size:
+            parts = [range(found.size)]
+            if ends_only and found.size > _HEAD_BYTES + _TAIL_BYTES:
+                parts = [range(_HEAD_BYTES), range(found.size - _TAIL_BYTES, found.size)]
+            for part in filter(None, parts):
+                await asyncio.to_thread(file.seek, part.start)
                 try:
-                    result = await self.get(key, found.etag, range(found.size))
+                    result = await self.get(key, found.etag, part)
                 except Replaced:
                     raise FileMissing from None
                 with _our_errors():
                     async for piece in result.stream(min_chunk_size=_FETCHED_AT_ONCE):
                         await asyncio.to_thread(file.write, piece)
-                await asyncio.to_thread(file.flush)
+            await asyncio.to_thread(file.flush)
             yield Path(file.name)
 
     async def _asked(self, key: str, options: GetOptions) -> GetResult:

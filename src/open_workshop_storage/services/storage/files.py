@@ -157,10 +157,14 @@ class Files(Protocol):
             OSError: It cannot be opened.
         """
 
-    def local_copy(self, file: StoredFile) -> AbstractAsyncContextManager[Path]:
+    def local_copy(self, file: StoredFile, *, ends_only: bool = False) -> AbstractAsyncContextManager[Path]:
         """Give a path of this host's at which a file can be read by other programs until the block ends.
 
         The file there must not be changed. It may be gone, or another version.
+
+        Args:
+            ends_only: Whether the first 64 KiB and the last 16 MiB are enough, which hold an archive's directory as a
+                rule; what lies between may be zeros.
         """
 
     async def facts(self, file: StoredFile, *, even_if_edited: bool = False) -> Facts | None:

@@ -86,7 +86,7 @@ class LocalFiles:
         return _Opened(folder + file.name[len(file.storage_type) :], file, self._reader)
 
     @asynccontextmanager
-    async def local_copy(self, file: StoredFile) -> AsyncIterator[Path]:
+    async def local_copy(self, file: StoredFile, *, ends_only: bool = False) -> AsyncIterator[Path]:
         """Give the path of the file itself."""
         yield Path(self._path(file.name))
 

@@ -87,9 +87,9 @@ class ObjectFiles:
         return OpenedObject(self._bucket, self._key(file.name), file, part, self._find)
 
     @asynccontextmanager
-    async def local_copy(self, file: StoredFile) -> AsyncIterator[Path]:
-        """Copy an object to a temporary file of this host."""
-        async with self._bucket.fetched(self._key(file.name)) as path:
+    async def local_copy(self, file: StoredFile, *, ends_only: bool = False) -> AsyncIterator[Path]:
+        """Copy an object, or its ends, to a temporary file of this host."""
+        async with self._bucket.fetched(self._key(file.name), ends_only=ends_only) as path:
             yield path
 
     async def facts(self, file: StoredFile, *, even_if_edited: bool = False) -> Facts | None:
