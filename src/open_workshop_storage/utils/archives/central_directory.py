@@ -10,25 +10,29 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
-from open_workshop_storage.utils.archives.faults import CorruptData, EncryptedData, UnpackedTooLarge
+from open_workshop_storage.utils.archives.faults import CorruptData, CutOff, EncryptedData, UnpackedTooLarge
+from open_workshop_storage.utils.archives.names import decoded, is_utf8
 from open_workshop_storage.utils.archives.padding import refuse_archive
 
 _CENTRAL_MAGIC, _END_MAGIC = b"PK\x01\x02", b"PK\x05\x06"
 _END_64_MAGIC, _LOCATOR_MAGIC = b"PK\x06\x06", b"PK\x06\x07"
-_HEADER = struct.Struct("<4sxBHHHIIIIHHHHHII")
+_HEADER = struct.Struct("<4s2xHHHIIIIHHHH2xII")
+_FIELD = struct.Struct("<HH")
+_MOST_HEADER_BYTES = _HEADER.size + 3 * 0xFFFF
 _END, _LOCATOR, _END_64 = struct.Struct("<4sHHHHIIH"), struct.Struct("<4sIQI"), struct.Struct("<4sQ4xIIQQQQ")
 _MAX_COMMENT_BYTES = 0xFFFF
 _MAX_DIRECTORY_BYTES = 64 * 1024**2
-_BLOCK_BYTES = 1024**2
+_BLOCK_BYTES = 256 * 1024
 _HERE_64, _HERE_64_SHORT = 0xFFFFFFFF, 0xFFFF
 """Stand in a field whose number is in the large format's record or extra field instead."""
 _LARGE_FIELD, _UNICODE_PATH_FIELD = 0x0001, 0x7075
 # What some readers take for a link, which others do not know: attributes as libarchive writes them.
 _ATTRIBUTES_FIELD = 0x6C78
 _LARGE_FIELD_SIZES = frozenset({8, 16, 24, 28})
+_FOLDER_TYPE, _FOLDER_ATTRIBUTE = 0o040000, 0x0010
+"""Of a Unix mode, which stands in the upper half of the attributes, and of MS-DOS."""
 _ENCRYPTED, _AES_METHOD = 0x0001 | 0x0040 | 0x2000, 99
 """Traditional or AES encryption, strong encryption, masked headers (section 4.4.4); what AES entries have as method."""
 
@@ -65,17 +69,18 @@ class ExtraFields(NamedTuple):
     is_sound: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class CentralHeader:
+_NO_EXTRA_FIELDS = ExtraFields()
+
+
+class CentralHeader(NamedTuple):
     """What the directory tells of one entry; numbers of the large format are in their places.
 
     Attributes:
-        system: The file system that the attributes are of (section 4.4.2).
         needed: The version that a reader must know, 45 for 4.5 (section 4.4.3).
         time: Date and time as MS-DOS writes them.
+        length: Bytes of the header itself.
     """
 
-    system: int
     needed: int
     flags: int
     method: int
@@ -83,12 +88,32 @@ class CentralHeader:
     crc: int
     packed_bytes: int
     unpacked_bytes: int
-    volume: int
     attributes: int
     offset: int
     name: bytes
     unicode_name: bytes | None
     is_sound: bool
+    length: int
+
+    @property
+    def says_folder(self) -> bool:
+        """Whether the attributes are those of a folder."""
+        return self.attributes >> 16 & 0o170000 == _FOLDER_TYPE or bool(self.attributes & _FOLDER_ATTRIBUTE)
+
+    def text_name(self, code_page: str = "") -> str:
+        """Return the name as readers see it: the Unicode path if there is one, else as `decoded` reads it."""
+        if self.unicode_name and is_utf8(self.unicode_name):
+            return self.unicode_name.decode()
+        return decoded(self.name, code_page)
+
+    def is_folder(self, name: str) -> bool:
+        """Return whether readers take the entry for a folder.
+
+        Args:
+            name: As `text_name` returns it.
+        """
+        # The attribute alone says only where a file with content once was.
+        return name.endswith(("/", "\\")) or (not self.unpacked_bytes and self.says_folder)
 
 
 def find_directory(file: BinaryIO) -> Directory:
@@ -125,44 +150,58 @@ def read_headers(file: BinaryIO, directory: Directory, max_entries: int) -> Iter
         CorruptData: They do not fill the directory, or are not as many as it says.
         UnpackedTooLarge: There are more than the limit.
     """
-    position, entries = directory.start, 0
-    file.seek(position)
-    while position < directory.end:
+    file.seek(directory.start)
+    left = directory.end - directory.start
+    block, position, entries = b"", 0, 0
+    while left or position < len(block):
+        if left and len(block) - position < _MOST_HEADER_BYTES:
+            read = file.read(min(left, _BLOCK_BYTES))
+            if not read:
+                raise CutOff
+            block, position, left = block[position:] + read, 0, left - len(read)
         entries += 1
         if 0 < max_entries < entries:
             raise UnpackedTooLarge("more entries than the limit")
-        fields = file.read(_HEADER.size)
-        if len(fields) < _HEADER.size or not fields.startswith(_CENTRAL_MAGIC):
-            raise CorruptData("no header where one should be")
-        _, system, needed, flags, method, time, crc, packed, unpacked, *rest = _HEADER.unpack(fields)
-        *lengths, volume, _, attributes, offset = rest
-        name_bytes, extra_bytes, _ = lengths
-        variable = file.read(sum(lengths))
-        position += _HEADER.size + sum(lengths)
-        name = variable[:name_bytes]
-        extra = extra_fields(variable[name_bytes : name_bytes + extra_bytes], name)
-        unpacked, packed, offset = large_numbers(extra, (unpacked, packed, offset))
-        yield CentralHeader(
-            system=system,
-            needed=needed,
-            flags=flags,
-            method=method,
-            time=time,
-            crc=crc,
-            packed_bytes=packed,
-            unpacked_bytes=unpacked,
-            volume=volume,
-            attributes=attributes,
-            offset=offset,
-            name=name,
-            unicode_name=extra.unicode_name,
-            is_sound=extra.is_sound,
-        )
-    if position != directory.end:
-        raise CorruptData("a directory that does not end where it should")
+        header = header_at(block, position)
+        position += header.length
+        yield header
     # Without the large format the count starts again at 65,536, with writers that know no better.
     if entries != directory.headers and (directory.is_large or entries & 0xFFFF != directory.headers):
         raise CorruptData("another number of entries")
+
+
+def header_at(directory: bytes, position: int) -> CentralHeader:
+    """Return the header that begins at a position.
+
+    Args:
+        directory: All of it, or a part that holds the whole header.
+
+    Raises:
+        CorruptData: There is none, it goes on behind the end, or its data are in another piece of the archive.
+    """
+    if len(directory) - position < _HEADER.size:
+        raise CorruptData("a directory that does not end where it should")
+    # Of these, `names`, `extras` and `comments` are lengths. Lists in between would take as long as all the rest.
+    fields = _HEADER.unpack_from(directory, position)
+    magic, needed, flags, method, time, crc, packed, unpacked, names, extras, comments, volume, attributes, at = fields
+    if magic != _CENTRAL_MAGIC:
+        raise CorruptData("no header where one should be")
+    extra_at = position + _HEADER.size + names
+    end = extra_at + extras + comments
+    if end > len(directory):
+        raise CorruptData("a directory that does not end where it should")
+    name = directory[extra_at - names : extra_at]
+    extra = _NO_EXTRA_FIELDS
+    if extras:
+        extra = extra_fields(directory[extra_at : extra_at + extras], name)
+    if unpacked == _HERE_64 or packed == _HERE_64 or at == _HERE_64:
+        unpacked, packed, at = large_numbers(extra, (unpacked, packed, at))
+    if volume and volume != _HERE_64_SHORT:
+        raise CorruptData("a piece of an archive in several")
+    _, unicode_name, is_sound = extra
+    told = needed, flags, method, time, crc, packed, unpacked, attributes, at, name, unicode_name, is_sound
+    # The class's own constructor would take a quarter of the time of all this.
+    return tuple.__new__(CentralHeader, (*told, end - position))
 
 
 def refuse_encryption(flags: int, method: int) -> None:
@@ -190,18 +229,18 @@ def extra_fields(extra: bytes, name: bytes) -> ExtraFields:
     position = 0
     # Less is padding that aligns the data.
     while len(extra) - position >= 4:
-        number, size = struct.unpack_from("<HH", extra, position)
-        data = extra[position + 4 : position + 4 + size]
-        position += 4 + size
-        is_sound = is_sound and position <= len(extra) and number not in (_UNICODE_PATH_FIELD, _ATTRIBUTES_FIELD)
+        number, size = _FIELD.unpack_from(extra, position)
+        start, position = position + 4, position + 4 + size
+        is_sound = is_sound and number not in (_UNICODE_PATH_FIELD, _ATTRIBUTES_FIELD)
         if number == _LARGE_FIELD:
             if large_field is not None:
                 raise CorruptData("an extra field that stands twice")
-            large_field, is_sound = data, is_sound and size in _LARGE_FIELD_SIZES
+            large_field, is_sound = extra[start:position], is_sound and size in _LARGE_FIELD_SIZES
         elif number == _UNICODE_PATH_FIELD:
             if unicode_field is not None:
                 raise CorruptData("an extra field that stands twice")
-            unicode_field = data
+            unicode_field = extra[start:position]
+    is_sound = is_sound and position <= len(extra)
     unicode_name = None
     if unicode_field and unicode_field[:5] == b"\x01" + struct.pack("<I", zlib.crc32(name)):
         unicode_name = unicode_field[5:]
@@ -228,7 +267,7 @@ def large_numbers(extra: ExtraFields, numbers: tuple[int, ...]) -> Iterator[int]
 
 def _end(file: BinaryIO) -> tuple[int, tuple[int, ...], bool]:
     """Return where the end record is, its numbers, and whether the file ends with it and a comment without records."""
-    size = os.fstat(file.fileno()).st_size
+    size = file.seek(0, os.SEEK_END)
     content_end = _end_of_content(file, size)
     window_start = max(0, content_end - _END.size - _MAX_COMMENT_BYTES)
     file.seek(window_start)

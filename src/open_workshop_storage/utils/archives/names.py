@@ -92,10 +92,12 @@ def decoded(raw: bytes, code_page: str = "") -> str:
     Args:
         code_page: As Python calls it; empty if none is known.
     """
-    for encoding in filter(None, ("utf-8", code_page)):
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
         with suppress(UnicodeDecodeError):
-            return raw.decode(encoding)
-    return raw.decode(_OTHERWISE)
+            return raw.decode(code_page or _OTHERWISE)
+        return raw.decode(_OTHERWISE)
 
 
 def _units(part: str) -> int:

@@ -36,9 +36,9 @@ _STORED = 0
 _SINGLE_PIECE = b"PK00"
 """Stands before the first entry of an archive that was to be split and did not need to be (APPNOTE 8.5.4)."""
 _DESCRIPTOR_MAGIC, _DESCRIPTOR, _LARGE_DESCRIPTOR = b"PK\x07\x08", struct.Struct("<III"), struct.Struct("<IQQ")
-_IN_LARGE_FIELD, _IN_LARGE_FIELD_SHORT = 0xFFFFFFFF, 0xFFFF
+_IN_LARGE_FIELD = 0xFFFFFFFF
 _HEAD_BYTES = 64 * 1024
-_VOLUME_ATTRIBUTE, _FOLDER_ATTRIBUTE, _REPARSE_POINT = 0x0008, 0x0010, 0x0400
+_VOLUME_ATTRIBUTE, _REPARSE_POINT = 0x0008, 0x0400
 _ODD_MODES = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
 _SPECIAL = frozenset({stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK})
 
@@ -142,7 +142,6 @@ def refuse_encrypted_start(head: bytes) -> None:
 def _is_usual(entry: ZipEntry) -> bool:
     """Tell whether all readers take the same for this entry, wherever its data are."""
     header = entry.header
-    says_folder = stat.S_ISDIR(header.attributes >> 16) or bool(header.attributes & _FOLDER_ATTRIBUTE)
     return (
         header.method in USUAL_METHODS
         and header.is_sound
@@ -153,7 +152,7 @@ def _is_usual(entry: ZipEntry) -> bool:
         and not stat.S_ISFIFO(header.attributes >> 16)
         and not header.attributes & (_REPARSE_POINT | _VOLUME_ATTRIBUTE)
         # Some readers go by the attributes, others by the name.
-        and not (says_folder and not header.name.endswith(b"/"))
+        and not (header.says_folder and not header.name.endswith(b"/"))
         and not (entry.is_folder and header.packed_bytes)
         # Readers of streams look for the sizes that follow among the data.
         and not (header.method == _STORED and header.flags & SIZES_FOLLOW)
@@ -164,21 +163,18 @@ def _is_usual(entry: ZipEntry) -> bool:
 
 
 def _judge_entry(header: CentralHeader, entries: Entries, code_page: str) -> ZipEntry:
-    if header.volume not in (0, _IN_LARGE_FIELD_SHORT):
-        raise CorruptData("a piece of an archive in several")
     mode = header.attributes >> 16
     # Info-ZIP notes of what it reads from a pipe that it is one.
     is_special = stat.S_IFMT(mode) in _SPECIAL and not (stat.S_ISFIFO(mode) and header.unpacked_bytes)
     if is_special:
         raise UnsafeEntry("a link or special file")
-    name = decoded(header.name, code_page)
-    if header.unicode_name and is_utf8(header.unicode_name):
-        split_name(name)
-        name = header.unicode_name.decode()
+    if header.unicode_name:
+        # Some readers do not look at it.
+        split_name(decoded(header.name, code_page))
+    name = header.text_name(code_page)
     if header.method == _STORED and header.packed_bytes != header.unpacked_bytes:
         raise CorruptData("a stored entry of two sizes")
-    says_folder = stat.S_ISDIR(mode) or bool(header.attributes & _FOLDER_ATTRIBUTE)
-    is_folder = name.endswith(("/", "\\")) or (says_folder and not header.unpacked_bytes)
+    is_folder = header.is_folder(name)
     # Of a folder, and of a file with content, the attribute tells only where it once was.
     if header.attributes & _REPARSE_POINT and not header.unpacked_bytes and not is_folder:
         raise UnsafeEntry("a link")
@@ -216,26 +212,55 @@ def _judge_local_header(file: BinaryIO, entry: ZipEntry) -> bool:
     Returns:
         Whether they say the same to the byte, but for sizes that follow the data.
     """
-    central = entry.header
-    file.seek(central.offset)
-    header = file.read(LOCAL_HEADER.size)
-    if len(header) < LOCAL_HEADER.size or not header.startswith(LOCAL_MAGIC):
+    file.seek(entry.header.offset)
+    start = file.read(LOCAL_HEADER.size)
+    length = local_header_length(start)
+    entry.data_at = entry.header.offset + length
+    return agrees_with_local(entry.header, start + file.read(length - len(start)))
+
+
+def local_header_length(start: bytes) -> int:
+    """Return how many bytes a local header takes, name and extra fields included.
+
+    Args:
+        start: Its first 30 bytes, or more.
+
+    Raises:
+        CorruptData: It is none.
+    """
+    if len(start) < LOCAL_HEADER.size or not start.startswith(LOCAL_MAGIC):
         raise CorruptData("no local header")
-    _, flags, method, crc, packed, unpacked, name_bytes, extra_bytes = LOCAL_HEADER.unpack(header)
+    *_, name_bytes, extra_bytes = LOCAL_HEADER.unpack_from(start)
+    return LOCAL_HEADER.size + int(name_bytes) + int(extra_bytes)
+
+
+def agrees_with_local(central: CentralHeader, local: bytes) -> bool:
+    """Compare an entry's local header with the directory's.
+
+    Args:
+        local: As much as `local_header_length` says.
+
+    Returns:
+        Whether they say the same to the byte, but for sizes that follow the data.
+
+    Raises:
+        EncryptedData: The entry is encrypted.
+        CorruptData: They contradict each other.
+    """
+    _, flags, method, crc, packed, unpacked, name_bytes, _ = LOCAL_HEADER.unpack_from(local)
     refuse_encryption(flags, method)
-    name = file.read(name_bytes)
-    extra = extra_fields(file.read(extra_bytes), name)
+    name = local[LOCAL_HEADER.size : LOCAL_HEADER.size + name_bytes]
+    extra = extra_fields(local[LOCAL_HEADER.size + name_bytes :], name)
     if not flags & SIZES_FOLLOW:
         unpacked, packed = large_numbers(extra, (unpacked, packed))
     numbers = ((crc, central.crc), (packed, central.packed_bytes), (unpacked, central.unpacked_bytes))
-    for local, wanted in numbers:
-        if local != wanted and not (flags & SIZES_FOLLOW and local in (0, _IN_LARGE_FIELD)):
+    for number, wanted in numbers:
+        if number != wanted and not (flags & SIZES_FOLLOW and number in (0, _IN_LARGE_FIELD)):
             raise CorruptData("a size or checksum that differs")
     paths_differ = extra.unicode_name not in (None, central.unicode_name)
     is_same_place = name.replace(b"\\", b"/") == central.name.replace(b"\\", b"/")
     if not is_same_place or paths_differ or method != central.method or (central.flags & ~flags & SIZES_FOLLOW):
         raise CorruptData("a name or method that differs")
-    entry.data_at = central.offset + len(header) + name_bytes + extra_bytes
     return name == central.name and extra.is_sound and not (flags ^ central.flags) & (SIZES_FOLLOW | UTF8)
 
 

@@ -1,0 +1,137 @@
+"""What is in a ZIP, read from its directory; what is refused stands in `tests/downloads/test_contents.py`."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import tracemalloc
+from array import array
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from open_workshop_storage.utils.archives import zip_contents
+from open_workshop_storage.utils.archives.faults import UnpackedTooLarge
+from open_workshop_storage.utils.archives.zip_contents import ZipContents, read_contents
+from tests.archives.zips import FAT, Entry, zip_from
+from tests.support.archives import zip_of
+
+ENOUGH = 64 * 1024**2
+
+
+def contents_of(archive: bytes, most_bytes: int = ENOUGH) -> ZipContents:
+    return read_contents(io.BytesIO(archive), most_bytes, lambda: None)
+
+
+def listed(contents: ZipContents) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(b"[" + contents.listing + b"]")
+    return found
+
+
+def many(count: int, name: bytes = b"mod/textures/set/tile_%06d.dds") -> bytes:
+    """Return a ZIP of so many empty files."""
+    local, central = struct.Struct("<4sHHHHHIIIHH"), struct.Struct("<4sBBHHHHHIIIHHHHHII")
+    body, directory = io.BytesIO(), io.BytesIO()
+    for number in range(count):
+        text, date = name % number, number % 0xFFFF
+        directory.write(
+            central.pack(
+                b"PK\1\2", 20, 3, 20, 0, 0, date, 0x21, 0, 0, 0, len(text), 0, 0, 0, 0, 0o100644 << 16, body.tell()
+            )
+        )
+        directory.write(text)
+        body.write(local.pack(b"PK\3\4", 20, 0, 0, date, 0x21, 0, 0, 0, len(text), 0) + text)
+    sizes = count & 0xFFFF, count & 0xFFFF, directory.tell(), body.tell()
+    return body.getvalue() + directory.getvalue() + struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, *sizes, 0)
+
+
+@pytest.fixture(scope="module")
+def large() -> bytes:
+    return many(100_000)
+
+
+def test_each_of_100000_files_is_listed_and_found(large: bytes) -> None:
+    contents = contents_of(large)
+    files = listed(contents)
+    assert len(files) == 100_000
+    for number in (0, 1, 777, 65_535, 65_536, 99_999):
+        name = f"mod/textures/set/tile_{number:06}.dds"
+        header = contents.find(name)
+        assert files[number]["name"] == name and header is not None and header.name == name.encode()
+    assert contents.find("mod/textures/set/tile_100000.dds") is None
+
+
+def test_the_memory_that_100000_files_take_is_what_is_told_and_bounded_while_they_are_read(large: bytes) -> None:
+    file = io.BytesIO(large)
+    tracemalloc.start()
+    try:
+        contents = read_contents(file, ENOUGH, lambda: None)
+        kept, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert contents.memory_bytes == pytest.approx(kept, rel=0.1)
+    assert most < 4 * contents.memory_bytes
+
+
+def test_files_are_found_also_where_all_names_have_one_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zip_contents, "_key", lambda name, position: position)
+    contents = contents_of(zip_of({"a": b"1", "b": b"22", "c": b"333"}))
+    sizes = [header.unpacked_bytes for name in "abc" if (header := contents.find(name))]
+    assert sizes == [1, 2, 3] and contents.find("d") is None
+
+
+def test_more_than_the_limit_is_refused() -> None:
+    archive = many(1000)
+    needed = contents_of(archive).memory_bytes
+    assert len(listed(contents_of(archive, needed + 1000))) == 1000
+    with pytest.raises(UnpackedTooLarge):
+        contents_of(archive, needed - 100)
+
+
+def test_names_that_grow_in_json_count_as_they_are_kept() -> None:
+    with pytest.raises(UnpackedTooLarge):
+        contents_of(many(2000, b"\1" * 240 + b"%06d"), 2_000_000)
+
+
+def test_a_caller_can_pause_and_end_the_work() -> None:
+    class Enough(Exception):
+        pass
+
+    pauses = array("b")
+
+    def pause() -> None:
+        pauses.append(1)
+        if len(pauses) == 3:
+            raise Enough
+
+    with pytest.raises(Enough):
+        read_contents(io.BytesIO(many(10_000)), ENOUGH, pause)
+
+
+def test_folders_are_known_by_name_or_by_attribute_if_nothing_is_in_them() -> None:
+    entries = [
+        Entry(b"by name/", method=0),
+        Entry(b"by mode", mode=0o040755, method=0),
+        Entry(b"by attribute", system=FAT, dos_attributes=0x10, method=0),
+        Entry(b"holds something", b"x", mode=0o040755),
+        replace(Entry(b"file"), method=0),
+    ]
+    assert [file["name"] for file in listed(contents_of(zip_from(entries)))] == ["holds something", "file"]
+
+
+def test_entries_may_lie_in_another_order_than_the_directorys() -> None:
+    first, second = Entry(b"first", b"1" * 100, method=0), Entry(b"second", b"2", method=0)
+    size = 30 + len(first.name) + 100
+    turned = zip_from([replace(second, offset=size, written=False), first, replace(second, size=None)])
+    body = zip_from([first, second]).partition(b"PK\1\2")[0]
+    directory = turned[turned.index(b"PK\1\2") : turned.rindex(b"PK\1\2")]
+    end = struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, 2, 2, len(directory), len(body), 0)
+    contents = contents_of(body + directory + end)
+    assert [file["name"] for file in listed(contents)] == ["second", "first"]
+    for name, at in (("first", 0), ("second", size)):
+        header = contents.find(name)
+        assert header is not None
+        local = (body + directory)[at : at + 30 + len(name)]
+        assert contents.data_of(header, local).start == at + 30 + len(name)
