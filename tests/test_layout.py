@@ -15,6 +15,7 @@ ELSEWHERE = {
     "api/documents/openapi.py": "api/test_openapi.py",
     "api/routes/blurhashes.py": "images/test_blurhashes.py",
     "api/routes/downloads.py": "downloads/test_downloads.py",
+    "api/shortcuts.py": "downloads/test_downloads.py",
     "api/routes/files.py": "api/test_files.py",
     "api/routes/health.py": "e2e/test_service_surface.py",
     "api/routes/progress.py": "api/test_progress.py",

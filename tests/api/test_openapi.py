@@ -26,7 +26,13 @@ OPERATIONS = [
 BINARY = {"type": "string", "format": "binary"}
 MODELS = (TransferTokenClaims, CallbackClaims, ProgressMessage)
 ROUTES = {
-    "distributor": {"GET /download/{type}/{path}", "HEAD /download/{type}/{path}", "POST /blurhashes"},
+    "distributor": {
+        "GET /download/{type}/{path}",
+        "HEAD /download/{type}/{path}",
+        "GET /contents/{type}/{path}",
+        "HEAD /contents/{type}/{path}",
+        "POST /blurhashes",
+    },
     "loader": {
         "POST /upload",
         "DELETE /delete",

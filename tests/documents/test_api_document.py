@@ -87,7 +87,7 @@ def test_each_operation_is_written_about_with_all_its_statuses_and_messages(oper
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.id)
 def test_each_parameter_and_field_is_written_about(operation: Operation) -> None:
     section = SECTIONS[anchor(f"{operation.method} {operation.path}")]
-    if operation.id == "head_file" or operation.id == "start_transfer_by_form":
+    if operation.id in ("head_file", "head_contents", "start_transfer_by_form"):
         # "The same", as the one before it.
         section += SECTIONS[anchor(f"get {operation.path}")]
     names = [parameter["name"] for parameter in operation.parameters if parameter["in"] != "path"]

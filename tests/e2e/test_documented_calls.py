@@ -86,9 +86,44 @@ async def test_each_operation_works_as_it_is_described(services: Services, http:
     manage = {"token": secrets.storage_manage_token, "job_id": ticket.job_id}
     await call("repack_transfer", **manage)
     await call("move_transfer", **manage, type="archive", path=f"mods/{ticket.mod_id}/main.zip")
-    await call("head_file", type="archive", path=f"mods/{ticket.mod_id}/main.zip")
+    moved = {"type": "archive", "path": f"mods/{ticket.mod_id}/main.zip"}
+    await call("head_file", **moved)
+    listing = (await call("get_contents", **moved)).json()
+    assert {entry["name"]: entry["bytes"] for entry in listing["entries"]} == {
+        name: len(content) for name, content in SMALL_MOD.items()
+    }
+    await call("head_contents", **moved, entry="mod/empty.txt")
 
     assert not visitor.left
+
+
+async def test_what_else_a_file_of_an_archive_may_be_answered_is_described_too(
+    services: Services, http: httpx.AsyncClient
+) -> None:
+    path = f"{uuid.uuid4().hex}.zip"
+    services.stored(f"resource/{path}", zip_of({"a.json": b"[]", "b.bin": b"b" * 99}))
+    stored = f"{uuid.uuid4().hex}.zip"
+    services.stored(f"resource/{stored}", zip_of({"a.json": b"[]"}, 0))
+    document = (await http.get(f"{services.distributor}/distributor/openapi.json")).json()
+    for operation in operations(document):
+        if operation.path != "/contents/{type}/{path}":
+            continue
+        for status, asked in (
+            (200, {"path": path, "entry": "a.json"}),
+            (200, {"path": path, "entry": "b.bin", "Accept-Encoding": "gzip"}),
+            (200, {"path": stored, "entry": "a.json"}),
+            (304, {"path": path, "entry": "a.json", "If-Modified-Since": formatdate(usegmt=True)}),
+            (304, {"path": path, "If-Modified-Since": formatdate(usegmt=True)}),
+            (412, {"path": path, "entry": "a.json", "If-Match": '"another"'}),
+            (404, {"path": path, "entry": "c"}),
+            (206, {"path": stored, "entry": "a.json", "Range": "bytes=0-0"}),
+            (416, {"path": stored, "entry": "a.json", "Range": "bytes=7-"}),
+        ):
+            if status in (206, 416) and operation.method == "head":
+                continue
+            answer = await http.send(operation.request(services.distributor, type="resource", **asked))
+            assert answer.status_code == status
+            operation.check(answer)
 
 
 async def test_what_else_a_download_may_be_answered_is_described_too(

@@ -158,6 +158,27 @@ async def test_several_ranges_come_as_parts(url: str, http: httpx.AsyncClient) -
     assert CONTENT[2000000:3100001] in answer.content
 
 
+async def test_archives_are_looked_into_through_nginx_as_without_it(front: Front, http: httpx.AsyncClient) -> None:
+    front.services.stored("resource/mod one.zip", zip_of(SMALL_MOD))
+    front.services.stored("resource/stored.zip", zip_of({"a.bin": CONTENT}, 0))
+    for path, headers, status in (
+        ("mod%20one.zip", {}, 200),
+        ("mod%20one.zip?entry=mod%2Fdescriptor.mod", {"Accept-Encoding": "gzip"}, 200),
+        ("mod%20one.zip?entry=mod%2Fdescriptor.mod", {"Accept-Encoding": "identity"}, 200),
+        ("stored.zip?entry=a.bin", {"Range": "bytes=5-1048580"}, 206),
+        ("stored.zip?entry=a.bin", {"Range": f"bytes={SIZE}-"}, 416),
+        ("stored.zip?entry=b.bin", {}, 404),
+        ("missing.zip", {}, 404),
+    ):
+        for method in ("GET", "HEAD"):
+            target = f"/contents/resource/{path}"
+            through = await http.request(method, front.url + target, headers=headers)
+            direct = await http.request(method, front.services.distributor + target, headers=headers)
+            assert (through.status_code, through.content) == (direct.status_code, direct.content), path
+            assert lasting(through) == lasting(direct), path
+            assert method == "HEAD" or through.status_code == status
+
+
 async def test_protected_files_pass_only_with_the_access_services_consent(
     front: Front, http: httpx.AsyncClient
 ) -> None:

@@ -250,7 +250,13 @@ async def test_no_token_comes_into_the_logs(site: Site, http: httpx.AsyncClient)
 async def test_a_service_that_is_away_is_answered_for(tmp_path: Path, site: Site, http: httpx.AsyncClient) -> None:
     """With the status and form of the service's own answers, which clients show to people."""
     with nginx_site(tmp_path, site.services.main_dir, free_port(), free_port()) as server:
-        for path in ("/download/avatar/1.webp", "/transfer/start?token=x", "/blurhashes", "/loader/healthz"):
+        for path in (
+            "/download/avatar/1.webp",
+            "/contents/avatar/1.zip",
+            "/transfer/start?token=x",
+            "/blurhashes",
+            "/loader/healthz",
+        ):
             answer = (
                 await http.post(f"{server.url}{path}") if path == "/blurhashes" else await http.get(server.url + path)
             )

@@ -98,6 +98,10 @@ class FileMissing(StorageError, status=404, message="File not found"):
     """There is no file of that name, or it is a folder."""
 
 
+class EntryMissing(StorageError, status=404, message="Entry not found"):
+    """The archive has no file of that name."""
+
+
 class FileTooLarge(StorageError, status=413, message="File too large", reason="size_limit"):
     """More bytes than the limit on what is received."""
 

@@ -15,6 +15,7 @@ from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import JobStore
 from open_workshop_storage.services.archives.archives import Archives
 from open_workshop_storage.services.downloads.access import AccessService
+from open_workshop_storage.services.downloads.contents import Contents
 from open_workshop_storage.services.downloads.downloads import Downloads
 from open_workshop_storage.services.downloads.unpacked_sizes import UnpackedSizes
 from open_workshop_storage.services.images.blurhashes import Blurhashes
@@ -64,6 +65,7 @@ class Runtime:
     workspaces: Workspaces
     access: AccessService
     downloads: Downloads
+    contents: Contents
     file_uploads: FileUploads
     blurhashes: Blurhashes
     form_tokens: FormTokens
@@ -106,6 +108,8 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
             settings.access_service_timeout_seconds,
             settings.access_cache_ttl_seconds,
         )
+        downloads = Downloads(files, access, unpacked_sizes, settings)
+        contents = await stack.enter_async_context(aclosing(Contents(files, downloads)))
         form_tokens = FormTokens(settings)
         store = _store(settings, redis)
         archives = Archives(settings)
@@ -133,7 +137,8 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
             files=files,
             workspaces=workspaces,
             access=access,
-            downloads=Downloads(files, access, unpacked_sizes, settings),
+            downloads=downloads,
+            contents=contents,
             file_uploads=FileUploads(settings, files, workspaces, uploaded, form_tokens),
             blurhashes=Blurhashes(files, stored, settings, redis),
             form_tokens=form_tokens,

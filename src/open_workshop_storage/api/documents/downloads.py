@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from open_workshop_storage.api.documents.openapi import (
     Responses,
     RouteDocument,
@@ -15,26 +17,26 @@ from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.services.downloads.plan import PRECONDITION_FAILED, RANGE_NOT_SATISFIABLE
 from open_workshop_storage.utils.http.media_types import DEFAULT_MEDIA_TYPE, SAFE_MEDIA_TYPES
 
-_VALIDATORS = header("ETag", "Strong tag of this version of the file.", '"18c5a2f0d3b1a400-4e20-1a"') | header(
+VALIDATORS = header("ETag", "Strong tag of this version of the file.", '"18c5a2f0d3b1a400-4e20-1a"') | header(
     "Last-Modified", "When the file was stored.", "Tue, 06 Jan 2026 12:00:00 GMT"
 )
 _SIGNED = "https://store.example.org/bucket/archive/mods/7/main.zip?X-Amz-Signature=5e5e"
-_CACHE_CONTROL = header(
+CACHE_CONTROL = header(
     "Cache-Control", "By kind of file; `private, no-cache` below `archive/mods/`.", "public, max-age=300"
 )
 _ACCEPT_RANGES = header("Accept-Ranges", "Always `bytes`.", "bytes")
-_POLICY = header("Content-Security-Policy", "Keeps the file from running as a page.", "default-src 'none'; sandbox")
+POLICY = header("Content-Security-Policy", "Keeps the file from running as a page.", "default-src 'none'; sandbox")
 _DIGEST = "sha-256=:n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg=:"
 _FILE_HEADERS = (
-    _VALIDATORS
-    | _CACHE_CONTROL
-    | _POLICY
+    VALIDATORS
+    | CACHE_CONTROL
+    | POLICY
     | _ACCEPT_RANGES
     | header("Repr-Digest", "SHA-256 of the whole file, if it is known (RFC 9530).", _DIGEST)
     | header("Content-Length", "Bytes of the body.", 20000)
     | header("Content-Disposition", "Only if `filename` was usable.", 'attachment; filename="my_mod.zip"')
 )
-_CONTENT_RANGE = header("Content-Range", "Which bytes these are; absent if there are several parts.", "bytes 0-9/20000")
+CONTENT_RANGE = header("Content-Range", "Which bytes these are; absent if there are several parts.", "bytes 0-9/20000")
 _UNPACKED_BYTES = header(
     "X-Unpacked-Bytes", "For an archive below `archive/mods/`: bytes when unpacked, if that can be told.", 65536
 )
@@ -46,39 +48,43 @@ _ACCEL_REDIRECT = header(
 )
 
 
-def _files(*media_types: str) -> dict[str, object]:
+def binary_bodies(*media_types: str) -> dict[str, object]:
     """Describe bodies of these types, the most common first: some generators of clients look no further."""
     body = {"schema": {"type": "string", "format": "binary"}, "example": "the bytes of the file"}
     return dict.fromkeys(media_types, body)
 
 
-_STORED = (DEFAULT_MEDIA_TYPE, *sorted({kind.partition(";")[0] for kind in SAFE_MEDIA_TYPES.values()}))
+STORED_TYPES = (DEFAULT_MEDIA_TYPE, *sorted({kind.partition(";")[0] for kind in SAFE_MEDIA_TYPES.values()}))
+FILE_ERRORS = (
+    errors.InvalidType,
+    errors.AccessDenied,
+    errors.AccessDenied("The reason that the access service gave"),
+    errors.FileMissing,
+    errors.PathOutsideStorage,
+    errors.AccessServiceConfused,
+    errors.AccessServiceUnavailable,
+    errors.ServiceUnavailable,
+)
+"""What looking up a stored file, and who may have it, may end in."""
+PRECONDITION: dict[str, Any] = {
+    "description": "The file is not the version that `If-Match` or `If-Unmodified-Since` asks for.",
+    **text_example(PRECONDITION_FAILED),
+    "headers": CACHE_CONTROL | POLICY,
+}
+OTHER_REFUSALS: dict[str, Any] = {
+    "description": "Any other error of the access service, passed on with its status and its message.",
+    **text_example("Unauthorized"),
+}
 _FOR_BOTH: Responses = {
-    304: {"description": "The client has this version already.", "headers": _VALIDATORS | _CACHE_CONTROL | _POLICY},
-    **plain_text_responses(
-        errors.InvalidType,
-        errors.AccessDenied,
-        errors.AccessDenied("The reason that the access service gave"),
-        errors.FileMissing,
-        errors.PathOutsideStorage,
-        errors.AccessServiceConfused,
-        errors.AccessServiceUnavailable,
-        errors.ServiceUnavailable,
-    ),
-    412: {
-        "description": "The file is not the version that `If-Match` or `If-Unmodified-Since` asks for.",
-        **text_example(PRECONDITION_FAILED),
-        "headers": _CACHE_CONTROL | _POLICY,
-    },
-    "default": {
-        "description": "Any other error of the access service, passed on with its status and its message.",
-        **text_example("Unauthorized"),
-    },
+    304: {"description": "The client has this version already.", "headers": VALIDATORS | CACHE_CONTROL | POLICY},
+    **plain_text_responses(*FILE_ERRORS),
+    412: PRECONDITION,
+    "default": OTHER_REFUSALS,
 }
 _FOR_GET: Responses = {
     200: {
         "description": "The whole file.",
-        "content": _files(*_STORED),
+        "content": binary_bodies(*STORED_TYPES),
         "headers": _FILE_HEADERS | _ACCEL_REDIRECT,
     },
     302: {
@@ -88,15 +94,15 @@ _FOR_GET: Responses = {
     },
     206: {
         "description": "The parts that `Range` asks for; several come as `multipart/byteranges`.",
-        "content": _files(*_STORED, "multipart/byteranges"),
-        "headers": _FILE_HEADERS | _CONTENT_RANGE,
+        "content": binary_bodies(*STORED_TYPES, "multipart/byteranges"),
+        "headers": _FILE_HEADERS | CONTENT_RANGE,
     },
     416: {
         "description": "The file has none of the bytes that `Range` asks for.",
         **text_example(RANGE_NOT_SATISFIABLE),
-        "headers": _VALIDATORS
-        | _CACHE_CONTROL
-        | _POLICY
+        "headers": VALIDATORS
+        | CACHE_CONTROL
+        | POLICY
         | _ACCEPT_RANGES
         | header("Content-Range", "The file's size.", "bytes */20000"),
     },
@@ -106,7 +112,7 @@ _FOR_HEAD: Responses = {
     200: {"description": "The file exists.", "headers": _FILE_HEADERS | _UNPACKED_BYTES},
     **_FOR_BOTH,
 }
-_PARAMETERS = [
+FILE_PARAMETERS = [
     parameter("path", "type", "Kind of file.", "archive", required=True, choices=StorageType),
     parameter(
         "path",
@@ -115,12 +121,6 @@ _PARAMETERS = [
         "mods/7/main.zip",
         required=True,
     ),
-    parameter(
-        "query",
-        "filename",
-        "Name to save the file as, without extension; ignored unless it matches `[A-Za-z0-9_-]+`.",
-        "my_mod",
-    ),
     parameter("cookie", "accessToken", "Passed on to the access service.", "eyJhbGciOiJIUzI1NiJ9.e30.x"),
     parameter("cookie", "refreshToken", "Passed on to the access service.", "eyJhbGciOiJIUzI1NiJ9.e30.y"),
     parameter("header", "If-None-Match", "Send only if the version is another.", '"18c5a2f0d3b1a400-4e20-1a"'),
@@ -128,20 +128,27 @@ _PARAMETERS = [
     parameter("header", "If-Match", "Send only this version.", '"18c5a2f0d3b1a400-4e20-1a"'),
     parameter("header", "If-Unmodified-Since", "Send only if not newer.", "Tue, 06 Jan 2026 12:00:00 GMT"),
 ]
-_RANGES = [
+RANGE_PARAMETERS = [
     parameter("header", "Range", "Which bytes to send.", "bytes=0-9,-5"),
     parameter("header", "If-Range", "Obey `Range` only for this version.", '"18c5a2f0d3b1a400-4e20-1a"'),
 ]
+
+_FILENAME = parameter(
+    "query",
+    "filename",
+    "Name to save the file as, without extension; ignored unless it matches `[A-Za-z0-9_-]+`.",
+    "my_mod",
+)
 
 HEAD_DOWNLOAD: RouteDocument = {
     "summary": "Look at a file",
     "operation_id": "head_file",
     "responses": _FOR_HEAD,
-    "openapi_extra": {"parameters": _PARAMETERS},
+    "openapi_extra": {"parameters": [*FILE_PARAMETERS, _FILENAME]},
 }
 GET_DOWNLOAD: RouteDocument = {
     "summary": "Download a file",
     "operation_id": "download_file",
     "responses": _FOR_GET,
-    "openapi_extra": {"parameters": [*_PARAMETERS, *_RANGES]},
+    "openapi_extra": {"parameters": [*FILE_PARAMETERS, _FILENAME, *RANGE_PARAMETERS]},
 }

@@ -75,6 +75,7 @@ TRANSFER_TOKEN_ERRORS = (
 
 _TAGS = {
     "downloads": "Stored files: public ones, and files of mods where the access service allows it.",
+    "contents": "What is in stored archives, and single files of them.",
     "blurhashes": "Previews of stored images.",
     "files": "Single files that the Manager stores and removes.",
     "transfers": "Uploads by browsers and fetches from URLs, and what the Manager does with the result.",

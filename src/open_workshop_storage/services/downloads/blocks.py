@@ -6,11 +6,12 @@ import asyncio
 import errno
 import time
 from collections.abc import Sequence
+from typing import Protocol
 
 from starlette.types import Message, Receive, Send
 
 from open_workshop_storage.services.downloads.plan import Piece
-from open_workshop_storage.services.storage.files import MOST_READ_BYTES, OpenedFile
+from open_workshop_storage.services.storage.files import MOST_READ_BYTES
 from open_workshop_storage.utils.processes.granian import WAITING_BLOCKS, WRITER_BYTES
 
 # Small blocks cost several times as much per byte. Larger ones cost more too: they leave the core's cache between one
@@ -21,7 +22,16 @@ _BUDGET_BYTES = 40 * 1024 * 1024
 # No client gets more than one of so many shares of what is left.
 _SHARES = 6
 _SLOW_SECONDS = 0.25
+# A head, the bytes, and what follows them.
+_MOST_JOINED_PIECES = 3
 _FAST_BYTES = 8 * 1024 * 1024
+
+
+class Source(Protocol):
+    """What blocks are read of: an `OpenedFile`, or what reads like one."""
+
+    async def read(self, offset: int, length: int) -> bytes | bytearray:
+        """Read up to `length` bytes; what else holds is that of `OpenedFile.read`."""
 
 
 class BlockSender:
@@ -35,7 +45,7 @@ class BlockSender:
     def __init__(self) -> None:
         self._budget = _Budget()
 
-    async def send(self, file: OpenedFile, pieces: Sequence[Piece], receive: Receive, send: Send) -> None:
+    async def send(self, file: Source, pieces: Sequence[Piece], receive: Receive, send: Send) -> None:
         """Send the body of an answer whose head has been sent; returns early if the client leaves.
 
         Args:
@@ -44,10 +54,10 @@ class BlockSender:
         Raises:
             OSError: The file cannot be read, or became shorter while it was sent.
         """
-        if len(pieces) == 1 and isinstance(pieces[0], range) and len(pieces[0]) <= _MOST_BLOCK_BYTES:
-            block = await file.read(pieces[0].start, len(pieces[0]))
-            if len(block) == len(pieces[0]):
-                await send({"type": "http.response.body", "body": block})
+        if sum(map(len, pieces)) <= _MOST_BLOCK_BYTES and len(pieces) <= _MOST_JOINED_PIECES:
+            body = await _joined(file, pieces)
+            if body is not None:
+                await send({"type": "http.response.body", "body": body})
                 return
         gone = asyncio.create_task(_disconnection(receive))
         share = _Share(self._budget)
@@ -131,6 +141,20 @@ class _Share:
         """Return what is reserved for the client."""
         self._budget.give_back(self._reserved_bytes)
         self._reserved_bytes = 0
+
+
+async def _joined(file: Source, pieces: Sequence[Piece]) -> bytes | bytearray | None:
+    """Return a short body as one block; None if the file does not give each piece at once."""
+    blocks: list[bytes | bytearray] = []
+    for piece in pieces:
+        block = piece if isinstance(piece, bytes) else await file.read(piece.start, len(piece))
+        if len(block) < len(piece):
+            return None
+        if len(pieces) == 1:
+            return block
+        # The next read may change it.
+        blocks.append(bytes(block))
+    return b"".join(blocks)
 
 
 def _ahead(block_bytes: int) -> int:

@@ -51,6 +51,9 @@ class Downloads:
     Args:
         files: What it gives out.
         access: Asked for protected files.
+
+    Attributes:
+        blocks: What sends all that this worker gives out.
     """
 
     def __init__(self, files: Files, access: AccessService, unpacked_sizes: UnpackedSizes, settings: Settings) -> None:
@@ -62,7 +65,7 @@ class Downloads:
         self._remembers_plans = self._delegate is None or not settings.s3_bucket
         self._unpacked_sizes = unpacked_sizes
         self._digests = Digests(files)
-        self._blocks = BlockSender()
+        self.blocks = BlockSender()
         self._remembered_plan = lru_cache(_REMEMBERED_PLANS)(self._usual_plan)
 
     async def answer(
@@ -82,12 +85,26 @@ class Downloads:
             StorageError: It is protected, and the access service gives no decision.
             OSError: As in `send_file`.
         """
+        file, requested = await self.find(storage_type, path, scope)
+        await self.send_file(file, attachment_name(filename), requested, scope, receive, send)
+
+    async def find(self, storage_type: str, path: str, scope: Scope) -> tuple[StoredFile, dict[str, str]]:
+        """Look a file up that this client may have; return it, and the request's conditional and range headers.
+
+        Raises:
+            StorageError: As in `answer`.
+        """
         file = await self._files.find(storage_type, path)
         requested = _requested(scope)
         cookies = requested.pop(_COOKIE, "")
         if file.mod_id is not None:
             await self._access.check(file.mod_id, passed_cookies(cookies))
-        await self.send_file(file, attachment_name(filename), requested, scope, receive, send)
+        return file, requested
+
+    def cache_control(self, file: StoredFile) -> str:
+        """Return how long caches may keep what comes of a file; empty to leave that to them."""
+        is_public = file.mod_id is None
+        return self._cache_control[file.storage_type] if is_public else _CACHE_CONTROL_OF_PROTECTED
 
     async def send_file(
         self,
@@ -124,16 +141,12 @@ class Downloads:
             size = await self._unpacked_sizes.get(file)
             if size is not None:
                 plan.headers.append((b"x-unpacked-bytes", str(size).encode()))
-        await _start(send, plan)
-        body = b"".join(piece for piece in plan.pieces if isinstance(piece, bytes))
-        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+        await send_without_file(plan, scope, send)
 
     def _plan(
         self, method: str, requested: Mapping[str, str], file: StoredFile, filename: str | None, sha256: str | None
     ) -> Plan:
-        is_public = file.mod_id is None
-        cache_control = self._cache_control[file.storage_type] if is_public else _CACHE_CONTROL_OF_PROTECTED
-        plan = plan_answer(method, requested, file, filename, cache_control, sha256)
+        plan = plan_answer(method, requested, file, filename, self.cache_control(file), sha256)
         return plan if self._delegate is None else self._delegate(plan, requested, file)
 
     def _usual_plan(self, file: StoredFile, filename: str | None, sha256: str | None, known: str) -> Plan:
@@ -154,8 +167,8 @@ class Downloads:
             if opened.file is not file:
                 sha256 = await self._digests.get(opened.file)
                 plan = self._plan("GET", requested, opened.file, filename, sha256)
-            await _start(send, plan)
-            await self._blocks.send(opened, plan.pieces, receive, send)
+            await start(send, plan)
+            await self.blocks.send(opened, plan.pieces, receive, send)
 
 
 def _requested(scope: Scope) -> dict[str, str]:
@@ -169,5 +182,13 @@ def _requested(scope: Scope) -> dict[str, str]:
     return headers
 
 
-async def _start(send: Send, plan: Plan) -> None:
+async def send_without_file(plan: Plan, scope: Scope, send: Send) -> None:
+    """Send an answer that needs no bytes of the file."""
+    await start(send, plan)
+    body = b"".join(piece for piece in plan.pieces if isinstance(piece, bytes))
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+
+async def start(send: Send, plan: Plan) -> None:
+    """Send the head of an answer."""
     await send({"type": "http.response.start", "status": int(plan.status), "headers": plan.headers})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import NamedTuple
 
@@ -45,6 +45,25 @@ class Plan(NamedTuple):
     pieces: list[Piece]
 
 
+class Content(NamedTuple):
+    """What there is to send: a file, or something else in one of its codings.
+
+    Attributes:
+        size: Bytes, as they are sent.
+        content_type: That of one part, if there are several.
+        headers: Those that it has besides those of all contents, where it is sent.
+        takes_ranges: Whether parts of it are sent.
+        varies: Whether clients that take other codings get another one.
+    """
+
+    validators: Validators
+    size: int
+    content_type: str
+    headers: Sequence[Header] = ()
+    takes_ranges: bool = True
+    varies: bool = False
+
+
 def plan_answer(
     method: str,
     requested: Mapping[str, str],
@@ -53,7 +72,7 @@ def plan_answer(
     cache_control: str,
     sha256: str | None = None,
 ) -> Plan:
-    """Decide on the answer to a GET or HEAD request.
+    """Decide on the answer to a GET or HEAD request for a stored file.
 
     Args:
         requested: The request's conditional and range headers, by lower-case name.
@@ -61,10 +80,24 @@ def plan_answer(
         cache_control: How long caches may keep it; empty to leave that to them.
         sha256: The file's digest as hex digits, if it is known.
     """
-    current = _validators(file)
+    headers: list[Header] = []
+    if filename is not None:
+        headers.append((b"content-disposition", content_disposition(filename, file.name).encode()))
+    if sha256 is not None:
+        # Of the whole file, also beside a part of it (RFC 9530, section 3).
+        headers.append((b"repr-digest", digest_field(sha256).encode()))
+    content = Content(validators_of(file), file.size, media_type(file.name), headers)
+    return plan_content(method, requested, content, cache_control)
+
+
+def plan_content(method: str, requested: Mapping[str, str], content: Content, cache_control: str) -> Plan:
+    """Decide on the answer to a GET or HEAD request for any content; the arguments are those of `plan_answer`."""
+    current, size = content.validators, content.size
     headers = [_CONTENT_SECURITY_POLICY]
     if cache_control:
         headers.append((b"cache-control", cache_control.encode()))
+    if content.varies:
+        headers.append((b"vary", b"accept-encoding"))
     outcome = judge(requested, current)
     if outcome is Outcome.PRECONDITION_FAILED:
         return _refusal(HTTPStatus.PRECONDITION_FAILED, headers, PRECONDITION_FAILED)
@@ -72,27 +105,24 @@ def plan_answer(
     headers.append((b"last-modified", format_date(current.last_modified).encode()))
     if outcome is Outcome.NOT_MODIFIED:
         return Plan(HTTPStatus.NOT_MODIFIED, headers, [])
-    headers.append((b"accept-ranges", b"bytes"))
+    headers.append((b"accept-ranges", b"bytes" if content.takes_ranges else b"none"))
     ranges = None
-    if method == "GET" and "range" in requested and range_applies(requested.get("if-range"), current):
+    may_be_part = method == "GET" and content.takes_ranges
+    if may_be_part and "range" in requested and range_applies(requested.get("if-range"), current):
         try:
-            ranges = requested_ranges(requested["range"], file.size)
+            ranges = requested_ranges(requested["range"], size)
         except RangeNotSatisfiable:
-            headers.append((b"content-range", f"bytes */{file.size}".encode()))
+            headers.append((b"content-range", f"bytes */{size}".encode()))
             return _refusal(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, headers, RANGE_NOT_SATISFIABLE)
-    if filename is not None:
-        headers.append((b"content-disposition", content_disposition(filename, file.name).encode()))
-    if sha256 is not None:
-        # Of the whole file, also beside a part of it (RFC 9530, section 3).
-        headers.append((b"repr-digest", digest_field(sha256).encode()))
-    content_type = media_type(file.name)
-    pieces: list[Piece] = [range(file.size)]
+    headers += content.headers
+    content_type = content.content_type
+    pieces: list[Piece] = [range(size)]
     if ranges is not None and len(ranges) == 1:
-        headers.append((b"content-range", _content_range(ranges[0], file.size).encode()))
+        headers.append((b"content-range", _content_range(ranges[0], size).encode()))
         pieces = [ranges[0]]
     elif ranges is not None:
         boundary = secrets.token_hex(16)
-        pieces = _multipart(ranges, boundary, content_type, file.size)
+        pieces = _multipart(ranges, boundary, content_type, size)
         content_type = f"multipart/byteranges; boundary={boundary}"
     headers.append((b"content-type", content_type.encode()))
     headers.append((b"content-length", str(sum(map(len, pieces))).encode()))
@@ -117,7 +147,8 @@ def hand_over(plan: Plan, requested: Mapping[str, str], uri: str) -> Plan:
     return Plan(HTTPStatus.OK, [*headers, (b"x-accel-redirect", uri.encode()), (b"content-length", b"0")], [])
 
 
-def _validators(file: StoredFile) -> Validators:
+def validators_of(file: StoredFile) -> Validators:
+    """Return what tells this version of a file from others."""
     # A date in the future is not allowed (RFC 9110, section 8.8.2.1).
     last_modified = min(file.modified_ns // 10**9, int(time.time()))
     return Validators(f'"{file.tag}"', last_modified)
