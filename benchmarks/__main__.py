@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmarks import (
     blurhashes,
+    contents,
     fetches,
     jobs,
     large_files,
@@ -28,6 +29,7 @@ RESULTS = Path(__file__).with_name("RESULTS.md")
 GROUPS: dict[str, Callable[[Path], Findings]] = {
     "small-files": small_files.measure,
     "large-files": large_files.measure,
+    "contents": contents.measure,
     "blurhashes": blurhashes.measure,
     "photos": photos.measure,
     "slow-readers": slow_readers.measure,

@@ -14,9 +14,10 @@ from pathlib import Path
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from open_workshop_storage.api.routes.downloads import DownloadEndpoint
+from open_workshop_storage.api.shortcuts import Shortcut
 from open_workshop_storage.distributor import app
 from open_workshop_storage.service_factory import Service, create_app
+from open_workshop_storage.services.downloads.downloads import Downloads
 from open_workshop_storage.services.runtime import Runtime, open_runtime
 from open_workshop_storage.services.storage.local import LocalFiles
 from tests.support.configs import Secrets
@@ -67,7 +68,7 @@ async def _profile(folder: Path, access_service_url: str) -> str:
         parts: list[tuple[str, Callable[[], Awaitable[object]]]] = [
             ("an app that only path-sends", lambda: _call(_Nothing(app), runtime)),
             ("the same within FastAPI's outer layers and CORS", lambda: _call(framework, runtime)),
-            ("`DownloadEndpoint` alone", lambda: _call(DownloadEndpoint(app), runtime)),
+            ("its `Shortcut` alone", lambda: _call(Shortcut(app, "download", "filename", _downloads), runtime)),
             ("the distributor", lambda: _call(app, runtime)),
             ("of these, `LocalFiles.find`", lambda: files.find("resource", "covers/7.webp")),
             ("the distributor, permission remembered", lambda: _call(app, runtime, _PROTECTED, _COOKIE)),
@@ -83,6 +84,10 @@ async def _profile(folder: Path, access_service_url: str) -> str:
     pstats.Stats(profiler, stream=output).strip_dirs().sort_stats("tottime").print_stats(_SHOWN)
     shown = "\n".join(line.rstrip() for line in output.getvalue().splitlines()[4:] if line.strip())
     return "\n".join(lines) + f"\n\nWhere the protected one spends its time:\n\n```\n{shown}\n```"
+
+
+def _downloads(runtime: Runtime) -> Downloads:
+    return runtime.downloads
 
 
 async def _microseconds(work: Callable[[], Awaitable[object]]) -> float:
