@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import threading
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from open_workshop_storage.core.errors import ClientGone, FileTooLarge, NoSpace, UploadTimedOut
 from open_workshop_storage.services.intake.receive import BLOCK_BYTES, ReceiveLimits, receive
+from open_workshop_storage.utils.files.digests import FileDigest
 from tests.support.mounts import skipping_if_refused
 from tests.support.standing_disk import standing_disk, waiting_threads
 
@@ -186,3 +189,13 @@ async def test_a_body_that_is_given_up_ends_no_sooner_than_what_is_being_written
         with pytest.raises(asyncio.CancelledError):
             await receiving
         assert target.read_bytes() == b"rest"
+
+
+@pytest.mark.parametrize("size", [100, len(BLOCK)])
+async def test_a_body_is_hashed_while_it_is_written(size: int, tmp_path: Path) -> None:
+    digest, content = FileDigest(), BLOCK[:size]
+    chunks = [content[start : start + 400_000] for start in range(0, size, 400_000)]
+    await receive(sent(chunks), tmp_path / "file", UNLIMITED, None, lambda count: None, digest=digest)
+    # Nothing is read again.
+    (tmp_path / "file").write_bytes(bytes(size))
+    assert digest.finish(tmp_path / "file", threading.Event()) == sha256(content).hexdigest()
