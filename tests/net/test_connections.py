@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import pytest
 
 from open_workshop_storage.utils.net.connections import AllBusy, Connections
+from tests.support.client import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.anyio
 
@@ -53,3 +54,26 @@ async def test_a_caller_that_gives_up_leaves_its_place(connections: Connections)
             waiting.cancel()
             await asyncio.wait([waiting])
     await use()
+
+
+async def test_a_caller_that_is_cancelled_at_any_moment_leaves_a_connection_that_works() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        writer.close()
+
+    async def ask() -> str:
+        async with connections.one() as http:
+            return (await http.get(f"http://127.0.0.1:{port}/")).text
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server, aclosing(Connections(1, 0)) as connections:
+        port = server.sockets[0].getsockname()[1]
+        for moments in range(60):
+            asking = asyncio.create_task(ask())
+            for _ in range(moments):
+                await asyncio.sleep(0)
+            asking.cancel()
+            await asyncio.wait([asking])
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                assert await ask() == "ok"

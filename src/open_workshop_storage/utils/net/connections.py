@@ -25,11 +25,8 @@ class Connections:
     """
 
     def __init__(self, count: int, most_waiting: int) -> None:
-        limits = httpx.Limits(max_connections=1, max_keepalive_connections=1)
-        ssl_context = httpx.create_ssl_context()
-        self._clients = [
-            httpx.AsyncClient(trust_env=False, timeout=None, verify=ssl_context, limits=limits) for _ in range(count)
-        ]
+        self._ssl_context = httpx.create_ssl_context()
+        self._clients = {self._client() for _ in range(count)}
         self._free = [*self._clients]
         self._turns = asyncio.Semaphore(count)
         self._most_waiting = most_waiting
@@ -38,6 +35,8 @@ class Connections:
     @asynccontextmanager
     async def one(self) -> AsyncIterator[httpx.AsyncClient]:
         """Lend a client during the block, first come first served. It sets no time limit, and may keep cookies.
+
+        A client whose block fails is replaced.
 
         Raises:
             AllBusy: Too many callers wait.
@@ -52,11 +51,24 @@ class Connections:
         client = self._free.pop()
         try:
             yield client
-        finally:
-            self._free.append(client)
-            self._turns.release()
+        except BaseException:
+            # A request that is cancelled just as its answer ends leaves the client's only connection in use for ever.
+            self._clients.remove(client)
+            self._clients.add(fresh := self._client())
+            self._give_back(fresh)
+            await client.aclose()
+            raise
+        self._give_back(client)
 
     async def aclose(self) -> None:
         """Close all connections."""
         for client in self._clients:
             await client.aclose()
+
+    def _client(self) -> httpx.AsyncClient:
+        limits = httpx.Limits(max_connections=1, max_keepalive_connections=1)
+        return httpx.AsyncClient(trust_env=False, timeout=None, verify=self._ssl_context, limits=limits)
+
+    def _give_back(self, client: httpx.AsyncClient) -> None:
+        self._free.append(client)
+        self._turns.release()
