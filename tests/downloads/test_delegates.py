@@ -17,6 +17,7 @@ from open_workshop_storage.services.storage.bucket import Bucket
 from open_workshop_storage.services.storage.bucket_requests import Credentials
 from open_workshop_storage.services.storage.files import Facts
 from open_workshop_storage.services.storage.objects import ObjectFiles
+from open_workshop_storage.utils.auth.s3_signatures import signed_url
 from tests.support.manager import AccessAnswer
 from tests.support.nginx import OBJECT_PREFIX, nginx, object_site_for
 from tests.support.object_store import settings_of
@@ -48,11 +49,12 @@ class Front:
 
 
 async def fill(bucket: Credentials, prefix: str, folder: Path) -> None:
-    """Put `CONTENT` under each of the names."""
-    async with aclosing(Bucket(bucket)) as opened:
-        for name in NAMES:
-            (folder / "source").write_bytes(CONTENT)
-            await ObjectFiles(opened, f"{prefix}/").put(folder / "source", name, Facts(7, DIGEST))
+    """Put `CONTENT` under each of the names, under the first as another program would."""
+    async with httpx.AsyncClient() as http, aclosing(Bucket(bucket)) as opened:
+        url = signed_url(bucket.key, "PUT", bucket.url(f"{prefix}/{NAMES[0]}"), 60)
+        (await http.put(url, content=CONTENT, headers={"content-type": "text/html"})).raise_for_status()
+        (folder / "source").write_bytes(CONTENT)
+        await ObjectFiles(opened, f"{prefix}/").put(folder / "source", NAMES[1], Facts(7, DIGEST))
 
 
 @pytest.fixture(scope="module")
