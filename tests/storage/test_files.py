@@ -77,6 +77,15 @@ async def test_what_is_no_file_is_missing(path: str, files: Files, source: Path)
         await files.find("resource", path)
 
 
+@pytest.mark.parametrize("part", [range(0), range(3), range(5, 9), range(6990, 7000)], ids=str)
+async def test_more_may_be_read_than_was_named_at_first(part: range, files: Files, source: Path) -> None:
+    await put(files, source, "resource", "x")
+    async with files.open(await files.find("resource", "x"), part) as opened:
+        for at in (part.start, part.stop, 0, 3, 5000):
+            block = bytes(await opened.read(at, 10))
+            assert block == CONTENT[at : at + 10][: len(block)] and bool(block) == (at < len(CONTENT))
+
+
 async def test_types_are_judged_before_paths(files: Files) -> None:
     for unknown in ("temp", "Archive", "", "..", "archive/mods"):
         with pytest.raises(InvalidType):

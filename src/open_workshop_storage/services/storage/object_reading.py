@@ -69,7 +69,8 @@ class OpenedObject:
     async def read(self, offset: int, length: int) -> bytes:
         """Return what has come in, and otherwise wait for it; raises as `OpenedFile.read`."""
         try:
-            if offset != self._offset:
+            # What was asked for first need not be all that is read.
+            if offset != self._offset or self._offset == self._stop < self.file.size:
                 await self._begin(range(self.file.size)[offset:])
             if not self._piece and self._offset < self._stop:
                 self._piece = memoryview(await self._next)
