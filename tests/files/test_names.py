@@ -30,6 +30,10 @@ from open_workshop_storage.utils.files.names import safe_file_name
         ("می\u200cخواهم.txt", "می\u200cخواهم.txt"),
         ("👨\u200d👩\u200d👧.png", "👨\u200d👩\u200d👧.png"),
         ("\u200d", "file"),
+        ("🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f.png",) * 2,
+        ("of a later Unicode \U0001fae9.png",) * 2,
+        ("a font's own \uf8ff.png",) * 2,
+        ("\ufeffbom\u00ad.txt", "bom.txt"),
         ("picture\u202egpj.exe", "picturegpj.exe"),
     ],
 )

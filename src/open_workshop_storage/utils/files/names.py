@@ -11,8 +11,8 @@ _MAX_BYTES = 200
 _FORBIDDEN = re.compile(r'[<>:"|?*]')
 # Windows takes these for devices, whatever follows a dot.
 _DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9\u00b9\u00b2\u00b3]) *(\.|$)", re.IGNORECASE)
-# Persian words and many emoji are spelled with these two, which are control characters by their category.
-_JOINERS = "\u200c\u200d"
+# Persian words, many emoji and the flags of countries in countries are spelled with these invisible characters.
+_SPELLING = "\u200c\u200d" + "".join(map(chr, range(0xE0020, 0xE0080)))
 
 
 def safe_file_name(name: str) -> str:
@@ -21,9 +21,9 @@ def safe_file_name(name: str) -> str:
     The result is at most 200 bytes of UTF-8 and never empty, `.` or `..`.
     """
     last = re.split(r"[/\\]", name.encode(errors="replace").decode())[-1]
-    printable = "".join(char for char in last if unicodedata.category(char)[0] != "C" or char in _JOINERS)
-    safe = _FORBIDDEN.sub("_", printable).lstrip(" ").rstrip(" .")
-    if not safe.strip(_JOINERS):
+    visible = "".join(char for char in last if unicodedata.category(char) not in ("Cc", "Cf") or char in _SPELLING)
+    safe = _FORBIDDEN.sub("_", visible).lstrip(" ").rstrip(" .")
+    if not safe.strip(_SPELLING):
         return _FALLBACK
     if _DEVICE.match(safe):
         safe = f"_{safe}"
