@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import re
 import socket
+import unicodedata
 
 import httpx
 
 from open_workshop_storage.core.errors import BadRequest, BlockedUrl, DownloadFailed
 
-_BLANKS = " \t\r\n\u00a0"
+# All blanks, and what shows nothing and is pasted along, such as marks of byte order and direction.
+_BLANKS = " \t\r\n\u00a0\u205f\u2060\u3000\ufeff" + "".join(map(chr, [*range(0x2000, 0x2010), *range(0x2028, 0x2030)]))
+_UNUSABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _SCHEMES = frozenset({"http", "https"})
 _DOTTED_QUAD = re.compile(r"((?:https?:)?//(?:[^/?#]*@)?)([0-9]+(?:\.[0-9]+){3})(?=[:/?#]|$)", re.IGNORECASE)
 
 
 def parse_url(url: str) -> httpx.URL:
-    """Return a download URL: http or https, with a host, printable. Blanks at its ends are dropped, others encoded.
+    """Return a download URL: http or https, with a host, on one line. Blanks at its ends are dropped, others encoded.
 
     Raises:
         BadRequest: The text is no such URL.
@@ -23,7 +26,7 @@ def parse_url(url: str) -> httpx.URL:
     url = url.strip(_BLANKS)
     # An exception of httpx quotes the URL, which may hold a password.
     refusal = BadRequest("Invalid download URL")
-    if not url.isprintable():
+    if any(unicodedata.category(char) in _UNUSABLE for char in url):
         raise refusal
     try:
         parsed = httpx.URL(_with_decimal_address(url))
