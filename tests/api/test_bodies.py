@@ -39,17 +39,20 @@ async def test_a_body_of_very_many_small_pieces_is_refused() -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 5, 1000])
-async def test_a_form_is_no_raw_body(cut: int) -> None:
-    form = b'--b\r\nContent-Disposition: form-data; name="file"; filename="mod.zip"\r\n\r\nPK\r\n--b--\r\n'
+@pytest.mark.parametrize("content_type", ["multipart/form-data; boundary=b", "multipart/form-data", "application/zip"])
+@pytest.mark.parametrize("before", [b"--b\r\n", b"\r\n--b\r\n", b"--b\r\nContent-Type: application/zip\r\n"])
+async def test_a_form_is_no_raw_body_whatever_its_type_says(before: bytes, content_type: str, cut: int) -> None:
+    form = before + b'Content-Disposition: form-data; name="file"; filename="mod.zip"\r\n\r\nPK\r\n--b--\r\n'
     with pytest.raises(RawBodyExpected, match="^Send the file as the raw body$"):
-        async for _ in raw_body(request_of([form[:cut], form[cut:]], content_type="multipart/form-data; boundary=b")):
+        async for _ in raw_body(request_of([form[:cut], form[cut:]], content_type=content_type)):
             pass
 
 
 @pytest.mark.parametrize("content_type", ["application/zip", "multipart/form-data", "multipart/form-data; boundary=b"])
 async def test_a_file_is_a_raw_body_whatever_its_type_says(content_type: str) -> None:
-    request = request_of([b"PK\x03\x04", b"--b\r\n"], content_type=content_type)
-    assert b"".join([chunk async for chunk in raw_body(request)]) == b"PK\x03\x04--b\r\n"
+    for pieces in ([b"PK\x03\x04", b"--b\r\n"], [b"-", b"- Lua\r\nprint(1)"], [b"--b\r\n"] * 1000, [b" "], []):
+        request = request_of(pieces, content_type=content_type)
+        assert b"".join([chunk async for chunk in raw_body(request)]) == b"".join(pieces)
 
 
 async def test_a_client_that_leaves_is_told_from_the_end_of_a_body() -> None:

@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 
 from open_workshop_storage.api.dependencies import RuntimeDep
 from open_workshop_storage.core.errors import BadRequest, ClientGone, RawBodyExpected, TooManyPieces, UploadTimedOut
-from open_workshop_storage.utils.http.forms import FORM_TYPES, FormError, multipart_boundary, read_form
+from open_workshop_storage.utils.http.forms import FORM_TYPES, FormError, begins_multipart_form, read_form
 
 _MAX_FORM_BYTES = 64 * 1024
 # Each message of the server costs up to 75 µs, whatever its size.
@@ -47,16 +47,18 @@ async def raw_body(request: Request) -> AsyncIterator[bytes]:
         TooManyPieces: It comes in many pieces, of less than 64 bytes on average.
         ClientGone: The client left before the body's end.
     """
-    try:
-        boundary = multipart_boundary(request.headers.get("content-type", ""))
-    except FormError:
-        boundary = None
-    begun = False
+    head: bytes | None = b""
     async for chunk in body_chunks(request):
-        if boundary is not None and not begun and chunk.startswith((b"--" + boundary)[: len(chunk)]):
-            raise RawBodyExpected
-        begun = True
-        yield chunk
+        if head is not None:
+            chunk = head + chunk
+            is_form = begins_multipart_form(chunk)
+            if is_form:
+                raise RawBodyExpected
+            head = chunk if is_form is None else None
+        if head is None:
+            yield chunk
+    if head:
+        yield head
 
 
 async def whole_body(request: Request, max_bytes: int, seconds: float) -> bytes:

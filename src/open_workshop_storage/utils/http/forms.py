@@ -5,6 +5,7 @@ Everything but the file is bounded; the file is handed on piece by piece as it c
 
 from __future__ import annotations
 
+import re
 from urllib.parse import parse_qsl
 
 from python_multipart.exceptions import FormParserError
@@ -12,6 +13,11 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
 
+# Whichever of its headers a client puts first.
+_MULTIPART_START = re.compile(
+    rb"\s*--[^\r\n]+\r?\n(?:[^\r\n]+\r?\n)*?Content-Disposition:[ \t]*form-data", re.IGNORECASE
+)
+_MAX_START_BYTES = 1024
 _MAX_FIELDS = 32
 _MAX_FIELD_BYTES = 16 * 1024
 _MAX_BYTES_BESIDES_FILE = 64 * 1024
@@ -142,6 +148,13 @@ class MultipartReader:
 
     def _end(self) -> None:
         self.complete = True
+
+
+def begins_multipart_form(head: bytes) -> bool | None:
+    """Return whether a body is a multipart form, whatever its type says; `None` if these first bytes do not tell."""
+    if _MULTIPART_START.match(head, 0, _MAX_START_BYTES):
+        return True
+    return None if len(head) < _MAX_START_BYTES and head.lstrip()[:2] in (b"", b"-", b"--") else False
 
 
 def multipart_boundary(content_type: str) -> bytes | None:
