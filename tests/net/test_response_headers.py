@@ -10,7 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from open_workshop_storage.utils.net.response_headers import disposition_filename, strong_validator, total_size
+from open_workshop_storage.utils.net.response_headers import (
+    disposition_filename,
+    partial_total,
+    strong_validator,
+    total_size,
+)
 
 THEN = "Mon, 02 Jan 2023 10:00:00 GMT"
 A_SECOND_LATER = "Mon, 02 Jan 2023 10:00:01 GMT"
@@ -29,6 +34,12 @@ A_SECOND_LATER = "Mon, 02 Jan 2023 10:00:01 GMT"
         ("attachment; filename*=UTF-8''%e2%82%ac.zip; filename=plain.zip", "€.zip"),
         ('attachment; filename="мод.zip"', "мод.zip"),
         ("attachment; filename*=no-such-charset''a.zip", "a.zip"),
+        ("attachment; filename*=idna''a..zip", "a..zip"),
+        ("attachment; filename*=UTF-8''мод%20ä.zip", "мод ä.zip"),
+        ("attachment; filename*=UTF-8''ä.zip", "ä.zip"),
+        ("attachment; filename*=%D0%BC.zip", "м.zip"),
+        ("attachment; filename*=iso-8859-1'de'%E4.zip", "ä.zip"),
+        ("attachment; filename*=UTF-8''; filename=plain.zip", "plain.zip"),
         ("attachment; filename=" + "a" * 5000, None),
     ],
 )
@@ -67,10 +78,15 @@ def test_what_a_later_fetch_can_be_resumed_with(headers: dict[str, str], expecte
     [
         ({"Content-Length": "12"}, 12),
         ({"Content-Length": "12", "Transfer-Encoding": "chunked"}, None),
-        ({"Content-Length": "2", "Content-Range": "bytes 10-11/12"}, 12),
-        ({"Content-Length": "2", "Content-Range": "bytes 10-11/*"}, None),
+        # It means nothing where the answer is all of a file (RFC 9110, section 14.4).
+        ({"Content-Length": "2", "Content-Range": "bytes 10-11/12"}, 2),
         ({}, None),
     ],
 )
-def test_the_size_of_the_whole_file(headers: dict[str, str], expected: int | None) -> None:
+def test_the_size_of_a_body(headers: dict[str, str], expected: int | None) -> None:
     assert total_size(httpx.Headers(headers)) == expected
+
+
+@pytest.mark.parametrize(("part", "expected"), [("bytes 10-11/12", 12), ("bytes 10-11/*", None), ("", None)])
+def test_the_size_of_the_file_that_an_answer_is_a_part_of(part: str, expected: int | None) -> None:
+    assert partial_total(httpx.Headers({"Content-Range": part})) == expected

@@ -22,7 +22,17 @@ async def passed(body: bytes, size: int) -> bytes:
 
 @pytest.mark.parametrize("size", [1, 3, 10_000])
 @pytest.mark.parametrize(
-    "body", [b"<!DOCTYPE html>", b"\n\t <p>gone", b"\xef\xbb\xbf<html>", b"<?xml?>", b"<a>" * 5000]
+    "body",
+    [
+        b"<!DOCTYPE html>",
+        b"\n\t <p>gone",
+        b"\xef\xbb\xbf<html>",
+        b"<?xml?>",
+        b"<a>" * 5000,
+        "\ufeff \n<html>".encode("utf-16-le"),
+        "\ufeff<html>".encode("utf-16-be"),
+        "<html>".encode("utf-16-le"),
+    ],
 )
 async def test_a_page_is_refused(body: bytes, size: int) -> None:
     with pytest.raises(WebPage):
@@ -41,6 +51,7 @@ async def test_anything_else_comes_through_to_the_byte(body: bytes, size: int) -
         ({"Content-Type": "text/html; charset=utf-8"}, True),
         ({"Content-Type": "TEXT/HTML", "Content-Disposition": "inline"}, True),
         ({"Content-Type": "application/xhtml+xml"}, True),
+        ({"Content-Type": "text/html, text/html; charset=utf-8"}, True),
         ({"Content-Type": "text/html", "Content-Disposition": 'attachment; filename="a.html"'}, False),
         ({"Content-Type": "text/plain"}, False),
         ({}, False),

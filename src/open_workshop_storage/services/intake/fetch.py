@@ -27,6 +27,7 @@ from open_workshop_storage.utils.net.response_headers import (
     is_version,
     is_whole,
     partial_start,
+    partial_total,
     strong_validator,
     total_size,
 )
@@ -191,7 +192,7 @@ class Fetcher:
         return FetchResponse(total, 0, validator, _filename(reply), self._body(body, total))
 
     def _rest(self, reply: _Reply, offset: int, validator: str) -> FetchResponse:
-        total = total_size(reply.headers)
+        total = partial_total(reply.headers)
         body = self._body(reply.body, None if total is None else total - offset)
         return FetchResponse(total, offset, validator, _filename(reply), body)
 

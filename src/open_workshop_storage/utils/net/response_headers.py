@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import time
 from email.message import Message
-from email.utils import collapse_rfc2231_value
 
 import httpx
 
@@ -54,11 +53,14 @@ def is_whole(headers: httpx.Headers) -> bool:
     return match is not None and match[3] is not None and (int(match[1]), int(match[2]) + 1) == (0, int(match[3]))
 
 
+def partial_total(headers: httpx.Headers) -> int | None:
+    """Return the size in bytes of the file that a 206 answer is a part of, None if the answer does not say."""
+    match = _CONTENT_RANGE.fullmatch(headers.get("content-range", ""))
+    return int(match[3]) if match and match[3] else None
+
+
 def total_size(headers: httpx.Headers) -> int | None:
-    """Return the size in bytes of the whole file of a 200 or 206 answer, None if the answer does not say."""
-    if "content-range" in headers:
-        match = _CONTENT_RANGE.fullmatch(headers["content-range"])
-        return int(match[3]) if match and match[3] else None
+    """Return the size in bytes of an answer's body, None if the answer does not say."""
     if "transfer-encoding" in headers or "content-length" not in headers:
         return None
     return int(headers["content-length"])
@@ -73,6 +75,16 @@ def disposition_filename(headers: httpx.Headers) -> str | None:
     message["Content-Disposition"] = text
     names = [value for name, value in message.get_params([], "content-disposition") if name.lower() == "filename"]
     extended = [value for value in names if isinstance(value, tuple)]
-    for value in extended + names:
-        return collapse_rfc2231_value(value) or None
-    return None
+    return next(filter(None, map(_decoded, extended + names)), None)
+
+
+def _decoded(value: str | tuple[str | None, str | None, str]) -> str:
+    """Return a parameter's value; the parser gives the bytes of an extended one as Latin-1 (RFC 8187, section 3.2)."""
+    if isinstance(value, str):
+        return value
+    charset, _, text = value
+    try:
+        return text.encode("latin-1").decode(charset or "utf-8")
+    except (LookupError, ValueError):
+        # The charset is none, or the text was not encoded at all.
+        return text

@@ -10,8 +10,9 @@ import httpx
 from open_workshop_storage.utils.net.response_headers import disposition_filename
 
 _PAGE_TYPES = frozenset({"text/html", "application/xhtml+xml"})
-_BEGINNING = re.compile(rb"(?:\xef\xbb\xbf)?\s*<[!?a-z]", re.IGNORECASE)
-_BLANK = re.compile(rb"\xef?\xbb?\xbf?\s*<?")
+# In UTF-8 or UTF-16, which has a NUL beside each of these characters.
+_BEGINNING = re.compile(rb"(?:\xef\xbb\xbf|\xff\xfe|\xfe\xff)?[\s\0]*<\0?[!?a-z]", re.IGNORECASE)
+_BLANK = re.compile(rb"(?:\xef?\xbb?\xbf?|\xff?\xfe?|\xfe?\xff?)[\s\0]*(?:<\0?)?")
 _MAX_BLANK_BYTES = 4096
 
 
@@ -21,7 +22,7 @@ class WebPage(Exception):
 
 def may_be_page(headers: httpx.Headers) -> bool:
     """Return whether an answer is a web page by its type, and has no name to be saved under."""
-    media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    media_type = re.split("[;,]", headers.get("content-type", ""))[0].strip().lower()
     return media_type in _PAGE_TYPES and disposition_filename(headers) is None
 
 
