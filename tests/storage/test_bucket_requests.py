@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import secrets
 from collections.abc import AsyncIterator
@@ -12,12 +13,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from open_workshop_storage.core.errors import FileMissing
+from open_workshop_storage.core.errors import FileMissing, ServiceUnavailable
 from open_workshop_storage.services.storage import bucket_requests
 from open_workshop_storage.services.storage.bucket import Bucket, StoredObject
 from open_workshop_storage.services.storage.bucket_requests import Credentials, Replaced
 from open_workshop_storage.services.storage.files import Facts
 from open_workshop_storage.utils.auth.s3_signatures import signed_url
+from tests.support.origins import Request, reply, running_origin
 
 pytestmark = pytest.mark.anyio
 
@@ -91,3 +93,17 @@ async def test_uploads_that_were_not_completed_are_ended_after_their_time(
     assert uploads_of(bucket, prefix) == 1
     await opened.abort_uploads(prefix, now + timedelta(hours=1))
     assert uploads_of(bucket, prefix) == 0
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"<CopyObjectResult><ETag>&quot;5", b"<Error><Code>InternalError</Code></Error>"]
+)
+async def test_a_store_that_dies_after_its_status_has_done_nothing(
+    answer: bytes, bucket: Credentials, source: StoredObject
+) -> None:
+    async def serve(request: Request, writer: asyncio.StreamWriter) -> bytes:
+        return reply(200, body=answer)
+
+    async with running_origin(serve) as store, aclosing(Bucket(bucket._replace(endpoint=store.url))) as dying:
+        with pytest.raises(ServiceUnavailable):
+            await dying.copy(source, "copy", FACTS)

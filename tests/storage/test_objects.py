@@ -16,7 +16,9 @@ from open_workshop_storage.services.downloads.unpacked_sizes import UnpackedSize
 from open_workshop_storage.services.storage.bucket import Bucket
 from open_workshop_storage.services.storage.bucket_requests import Credentials
 from open_workshop_storage.services.storage.files import Facts
+from open_workshop_storage.services.storage.object_staging import ObjectStaging
 from open_workshop_storage.services.storage.objects import ObjectFiles
+from open_workshop_storage.services.storage.workspaces import Workspaces
 from tests.support.servers import free_port
 
 pytestmark = pytest.mark.anyio
@@ -121,6 +123,22 @@ async def test_a_store_that_is_away_or_has_no_such_bucket_is_told_from_a_file_th
             (complaint,) = await files.complaints()
             assert complaint.is_fault
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_what_a_doctor_that_was_broken_off_leaves_is_cleaned_up(
+    files: ObjectFiles, opened: Bucket, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def delete(*keys: str) -> None:
+        raise ServiceUnavailable
+
+    with monkeypatch.context() as context:
+        context.setattr(opened, "delete", delete)
+        (complaint,) = await files.complaints()
+    assert complaint.is_fault and "deleted" in complaint.text
+    staging = ObjectStaging(opened, prefix, Workspaces(tmp_path), "home")
+    (left,) = await staging.idle(-60)
+    await staging.discard(left)
+    assert [found.key async for found in opened.list(prefix)] == []
 
 
 async def test_the_doctor_leaves_nothing(files: ObjectFiles, opened: Bucket, prefix: str) -> None:

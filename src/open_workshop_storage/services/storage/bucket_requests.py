@@ -123,7 +123,7 @@ class BucketRequests:
         Raises:
             ServiceUnavailable: The store is away, or refuses.
         """
-        listed = ElementTree.fromstring(await self._answered("GET", "", {"uploads": "", "prefix": prefix}))
+        listed = _parsed(await self._answered("GET", "", {"uploads": "", "prefix": prefix}))
         for upload in listed.iterfind("{*}Upload"):
             begun = datetime.fromisoformat(upload.findtext("{*}Initiated", ""))
             if begun < before:
@@ -178,9 +178,18 @@ def _completion(etags: Mapping[int, str]) -> bytes:
     return ElementTree.tostring(root)
 
 
+def _parsed(answer: bytes) -> ElementTree.Element:
+    """Return an answer's content; what died while it worked behind a proxy may have sent a part of it, or nothing."""
+    try:
+        return ElementTree.fromstring(answer)
+    except ElementTree.ParseError:
+        _logger.warning("object store: an answer of %d bytes is no XML", len(answer))
+        raise ServiceUnavailable from None
+
+
 def _text_of(answer: bytes, name: str) -> str:
     """Return what an answer says; it may say no although its status was sent before the work was done."""
-    text = ElementTree.fromstring(answer).findtext(f"{{*}}{name}")
+    text = _parsed(answer).findtext(f"{{*}}{name}")
     if text is None:
         _logger.warning("object store: an answer names no %s", name)
         raise ServiceUnavailable

@@ -24,7 +24,8 @@ async def complaints_about(bucket: Bucket, folder: str) -> list[Complaint]:
         return [
             Complaint(True, "does not answer, or has no such bucket for this key; see S3_ENDPOINT_URL and S3_BUCKET")
         ]
-    key = f"{folder}/doctor-{secrets.token_hex(16)}"
+    # Laid out as a job's files are, so that cleanup finds what is left where this is broken off.
+    key = f"{folder}/doctor-{secrets.token_hex(16)}/object"
     step = "written"
     try:
         with await asyncio.to_thread(tempfile.NamedTemporaryFile) as file:
