@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from pathlib import Path
@@ -94,6 +95,15 @@ async def test_a_right_that_is_missing_is_named(
 ) -> None:
     await acl(admin, "default", denied)
     assert named in await complaints(settings_of(tmp_path, server.url))
+
+
+@pytest.mark.filterwarnings("error")
+async def test_a_password_that_is_wrong_is_the_only_complaint(server: Server, admin: Redis, tmp_path: Path) -> None:
+    await acl(admin, "storage", "on", ">password")
+    url = server.url.replace("://", "://storage:another@")
+    assert "correct user, password and database" in await complaints(settings_of(tmp_path, url))
+    # A coroutine that nothing waited for complains when it goes.
+    gc.collect()
 
 
 async def test_a_redis_that_is_full_is_named(server: Server, admin: Redis, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from redis.asyncio import Redis
@@ -83,15 +83,15 @@ async def _examine_server(
 async def _rights(redis: Redis, name: str) -> list[Finding]:
     """Try a write, a message and a subscription, under a name below `REDIS_PREFIX`."""
     pubsub = redis.pubsub()
-    tries: dict[str, Awaitable[Any]] = {
-        "write a key by a script": redis.eval(_WRITE, 1, name),
-        "publish": redis.publish(name, ""),
-        "subscribe": pubsub.subscribe(name),
+    tries: dict[str, Callable[[], Awaitable[Any]]] = {
+        "write a key by a script": lambda: redis.eval(_WRITE, 1, name),
+        "publish": lambda: redis.publish(name, ""),
+        "subscribe": lambda: pubsub.subscribe(name),
     }
     findings = []
     for right, attempt in tries.items():
         try:
-            await attempt
+            await attempt()
             if right == "subscribe":
                 await pubsub.get_message(timeout=PATIENCE_SECONDS)
         except NoPermissionError:
