@@ -69,6 +69,8 @@ ELSEWHERE = {
     # Seen in what it does for its callers.
     "core/callback.py": "manager/test_callbacks.py",
     "core/claims.py": "e2e/test_claims.py",
+    "core/job_ids.py": "e2e/test_claims.py",
+    "utils/images/orientation.py": "images/test_pictures.py",
     "core/setting_types.py": "core/test_settings.py",
     "core/errors.py": "documents/test_api_document.py",
     "core/events.py": "documents/test_api_document.py",

@@ -17,7 +17,7 @@ from open_workshop_storage.api.documents import webhooks
 from open_workshop_storage.api.documents.messages import CallbackClaims, ProgressMessage, TransferTokenClaims
 from open_workshop_storage.api.documents.openapi import ABOUT_ANSWERS, LICENCE, DocumentedApp, operation_id
 from open_workshop_storage.api.documents.swagger import swagger_routes
-from open_workshop_storage.api.failures import FRAMEWORK_HANDLERS, FailureMiddleware
+from open_workshop_storage.api.error_answers import FRAMEWORK_HANDLERS, FailureMiddleware
 from open_workshop_storage.api.header_limit import HeaderLimit
 from open_workshop_storage.api.routes import health
 from open_workshop_storage.observability.logs import configure_logging

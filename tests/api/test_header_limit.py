@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from open_workshop_storage.api.failures import FailureMiddleware
+from open_workshop_storage.api.error_answers import FailureMiddleware
 from open_workshop_storage.api.header_limit import HeaderLimit
 
 pytestmark = pytest.mark.anyio

@@ -16,7 +16,8 @@ from open_workshop_storage.core.claims import TransferClaims
 from open_workshop_storage.core.errors import NewerRecord
 from open_workshop_storage.core.events import Event, EventKind
 from open_workshop_storage.core.job import SCHEMA, Job, Stage
-from open_workshop_storage.core.store import LEASE_SECONDS, JobStore, Slot, StaleJobError
+from open_workshop_storage.core.leases import LEASE_SECONDS
+from open_workshop_storage.core.store import JobStore, Slot, StaleJobError
 from open_workshop_storage.stores.memory import MemoryJobStore
 from open_workshop_storage.stores.redis import RedisJobStore
 from open_workshop_storage.stores.redis_client import redis_client

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from starlette.middleware import Middleware
 
 from open_workshop_storage.api.dependencies import get_runtime
-from open_workshop_storage.api.failures import FRAMEWORK_HANDLERS, FailureMiddleware
+from open_workshop_storage.api.error_answers import FRAMEWORK_HANDLERS, FailureMiddleware
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.services.images.blurhashes import Blurhashes
 from open_workshop_storage.services.images.images import Images

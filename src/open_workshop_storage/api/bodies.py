@@ -11,9 +11,14 @@ from starlette.requests import ClientDisconnect
 
 from open_workshop_storage.api.dependencies import RuntimeDep
 from open_workshop_storage.core.errors import BadRequest, ClientGone, RawBodyExpected, TooManyPieces, UploadTimedOut
-from open_workshop_storage.utils.http.forms import FORM_TYPES, FormError, begins_multipart_form, read_form
+from open_workshop_storage.utils.http.forms import (
+    FORM_TYPES,
+    MAX_BYTES_BESIDES_FILE,
+    FormError,
+    begins_multipart_form,
+    read_form,
+)
 
-_MAX_FORM_BYTES = 64 * 1024
 # Each message of the server costs up to 75 µs, whatever its size.
 _FREE_MESSAGES = 4096
 _MIN_AVERAGE_BYTES = 64
@@ -95,7 +100,7 @@ async def small_form(request: Request, runtime: RuntimeDep) -> dict[str, str]:
     content_type = request.headers.get("content-type", "")
     if not content_type.lower().startswith(FORM_TYPES):
         return {}
-    body = await whole_body(request, _MAX_FORM_BYTES, runtime.settings.transfer_idle_timeout_seconds)
+    body = await whole_body(request, MAX_BYTES_BESIDES_FILE, runtime.settings.transfer_idle_timeout_seconds)
     try:
         return read_form(content_type, body) if body else {}
     except FormError:

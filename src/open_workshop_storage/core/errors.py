@@ -2,7 +2,7 @@
 
 Each class carries the HTTP status and the plain-text message that a client sees, and the `reason` that the
 Manager is told when the failure ends a transfer (docs/API.md, "Reasons"). Routes and services raise them, and
-`api/failures.py` turns them into answers.
+`api/error_answers.py` turns them into answers.
 """
 
 from __future__ import annotations

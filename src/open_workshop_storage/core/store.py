@@ -19,11 +19,6 @@ from open_workshop_storage.core.callback import Callback
 from open_workshop_storage.core.events import Event, EventKind
 from open_workshop_storage.core.job import Job
 
-LEASE_SECONDS = 15.0
-"""How long a worker holds a job, a callback or a slot without renewing it."""
-RENEW_SECONDS = 5.0
-"""How often a worker renews what it holds, in seconds."""
-
 
 class StaleJobError(Exception):
     """The record is not the one that the store holds: the job was changed, taken or removed."""

@@ -11,7 +11,8 @@ from itertools import islice, takewhile
 from open_workshop_storage.core.callback import Callback
 from open_workshop_storage.core.events import Event, EventKind, event_of, first_event
 from open_workshop_storage.core.job import Job
-from open_workshop_storage.core.store import LEASE_SECONDS, Slot, StaleJobError
+from open_workshop_storage.core.leases import LEASE_SECONDS
+from open_workshop_storage.core.store import Slot, StaleJobError
 from open_workshop_storage.stores.fanout import Fanout
 
 

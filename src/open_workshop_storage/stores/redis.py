@@ -19,7 +19,8 @@ from open_workshop_storage.core.callback import Callback
 from open_workshop_storage.core.errors import ServiceUnavailable
 from open_workshop_storage.core.events import Event, EventKind, event_of, first_event
 from open_workshop_storage.core.job import SCHEMA, Job
-from open_workshop_storage.core.store import LEASE_SECONDS, Slot, StaleJobError
+from open_workshop_storage.core.leases import LEASE_SECONDS
+from open_workshop_storage.core.store import Slot, StaleJobError
 from open_workshop_storage.observability.tracing import span
 from open_workshop_storage.stores import redis_scripts as scripts
 from open_workshop_storage.stores.fanout import Fanout

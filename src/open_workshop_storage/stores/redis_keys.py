@@ -1,4 +1,4 @@
-"""The names of all that the job store keeps in Redis (docs/ARCHITECTURE.md, "Redis keys")."""
+"""The names of all that is kept in Redis (docs/ARCHITECTURE.md, "Redis keys")."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ class RedisKeys:
         work: Channel: a job waits to be taken.
         interrupted: Channel: the worker that receives a job's upload is to leave it to another request.
         granted: Channel: a slot was given to a holder that waited.
+        blurhash: What the key of a file's BlurHash begins with; the digest of the file's version follows.
+        doctor: Written, read and removed by `doctor`; also the name of the channel that it tries.
     """
 
     def __init__(self, prefix: str) -> None:
@@ -43,6 +45,8 @@ class RedisKeys:
         self.work = f"{prefix}:work"
         self.interrupted = f"{prefix}:interrupted"
         self.granted = f"{prefix}:granted"
+        self.blurhash = f"{prefix}:blurhash:"
+        self.doctor = f"{prefix}:doctor"
 
     def slot(self, slot: Slot) -> tuple[str, str, str]:
         """Return the keys of a slot's sorted sets, which all expire.

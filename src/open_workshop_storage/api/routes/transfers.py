@@ -20,7 +20,8 @@ from open_workshop_storage.api.documents.transfers import (
     TransferStarted,
 )
 from open_workshop_storage.core import errors
-from open_workshop_storage.core.claims import check_job_id, clamp_level
+from open_workshop_storage.core.claims import clamp_level
+from open_workshop_storage.core.job_ids import check_job_id
 from open_workshop_storage.services.manager.form_tokens import FormToken
 
 router = APIRouter(tags=["transfers"])

@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from open_workshop_storage.services.storage.files import StoredFile
+from open_workshop_storage.stores.redis_keys import RedisKeys
 
 _NEGATIVE_SECONDS = 60.0
 _PATIENCE_SECONDS = 1.0
@@ -54,13 +55,13 @@ class SharedBlurhashes:
 
     Args:
         redis: A client that decodes answers.
-        prefix: `REDIS_PREFIX`; the keys are `<prefix>:blurhash:<digest of the file's version>`.
+        prefix: `REDIS_PREFIX`.
         ttl_seconds: How long an entry stays.
     """
 
     def __init__(self, redis: Redis, prefix: str, ttl_seconds: float) -> None:
         self._redis = redis
-        self._prefix = prefix
+        self._keys = RedisKeys(prefix)
         self._ttl_seconds = ttl_seconds
 
     async def get(self, files: Collection[StoredFile]) -> dict[StoredFile, Blurhash]:
@@ -85,7 +86,7 @@ class SharedBlurhashes:
             pass
 
     def _key(self, file: StoredFile) -> str:
-        return f"{self._prefix}:blurhash:{file.key.hex()}"
+        return self._keys.blurhash + file.key.hex()
 
 
 def _written(blurhash: Blurhash) -> str:

@@ -17,14 +17,11 @@ from open_workshop_storage.services.manager.untrusted_forms import UntrustedForm
 from open_workshop_storage.services.storage.files import Facts, Files
 from open_workshop_storage.services.storage.workspaces import Workspaces, discard
 from open_workshop_storage.utils.files.digests import FileDigest
-from open_workshop_storage.utils.http.forms import FormError, MultipartReader
+from open_workshop_storage.utils.http.forms import MAX_BYTES_BESIDES_FILE, FormError, MultipartReader
 from open_workshop_storage.utils.processes.threads import run_until_stopped
 
 UPLOADABLE = (StorageType.RESOURCE, StorageType.AVATAR)
 FILE_KINDS = ("bin", "img")
-
-_FORM_OVERHEAD_BYTES = 64 * 1024
-"""Room for what a form has besides its file: boundaries, headers, the other fields."""
 
 
 class FileUploads:
@@ -66,7 +63,7 @@ class FileUploads:
             ServiceUnavailable: Too many forms, or too much of their files, came without tokens.
         """
         limit = self._settings.upload_max_bytes
-        if limit and announced is not None and announced > limit + _FORM_OVERHEAD_BYTES:
+        if limit and announced is not None and announced > limit + MAX_BYTES_BESIDES_FILE:
             raise FileTooLarge
         # Cleanup removes a left-over folder of this name as the workspace of a job that is gone.
         workspace = self._workspaces.folder(f"upload-{secrets.token_hex(16)}")

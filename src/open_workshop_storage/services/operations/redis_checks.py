@@ -29,6 +29,7 @@ from open_workshop_storage.services.operations.findings import (
 )
 from open_workshop_storage.services.operations.sentinel_checks import examine_sentinels
 from open_workshop_storage.stores.redis_client import redis_client, usual_options
+from open_workshop_storage.stores.redis_keys import RedisKeys
 from open_workshop_storage.stores.redis_sentinel import replica_client
 from open_workshop_storage.utils.net.redis_urls import is_sentinel_url, parse_sentinel_url
 
@@ -66,7 +67,7 @@ async def _examine_server(
     """
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            findings = await _rights(redis, f"{prefix}:doctor") if prefix else []
+            findings = await _rights(redis, RedisKeys(prefix).doctor) if prefix else []
             asked = time.time()
             seconds, microseconds = await redis.time()
             findings += clock_findings(subject, seconds + microseconds / 1e6 - asked)

@@ -13,7 +13,7 @@ from pathlib import Path
 from random import random
 from typing import IO
 
-from open_workshop_storage.core.claims import check_job_id
+from open_workshop_storage.core.job_ids import check_job_id
 from open_workshop_storage.services.storage.disk import has_space
 from open_workshop_storage.utils.processes.threads import run_to_end
 

@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from open_workshop_storage.core.errors import ServiceUnavailable, StorageBusy
+from open_workshop_storage.core.leases import RENEW_SECONDS
 from open_workshop_storage.core.settings import Settings
-from open_workshop_storage.core.store import RENEW_SECONDS, JobStore, Slot
+from open_workshop_storage.core.store import JobStore, Slot
 
 
 class Slots:

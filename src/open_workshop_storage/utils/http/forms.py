@@ -13,6 +13,9 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
 
+MAX_BYTES_BESIDES_FILE = 64 * 1024
+"""What a form may have in all, apart from its file."""
+
 # Whichever of its headers a client puts first.
 _MULTIPART_START = re.compile(
     rb"\s*--[^\r\n]+\r?\n(?:[^\r\n]+\r?\n)*?Content-Disposition:[ \t]*form-data", re.IGNORECASE
@@ -20,7 +23,6 @@ _MULTIPART_START = re.compile(
 _MAX_START_BYTES = 1024
 _MAX_FIELDS = 32
 _MAX_FIELD_BYTES = 16 * 1024
-_MAX_BYTES_BESIDES_FILE = 64 * 1024
 # The time that the library takes for one grows with the square of its length. A boundary has at most 70 (RFC 2046,
 # section 5.1.1).
 _MAX_CONTENT_TYPE_CHARACTERS = 1024
@@ -52,7 +54,7 @@ class MultipartReader:
         # As bytes: one wide character makes a text four times as large.
         self._fields: dict[bytes, bytes] = {}
         self._count = 0
-        self._bytes_left = _MAX_BYTES_BESIDES_FILE
+        self._bytes_left = MAX_BYTES_BESIDES_FILE
         self._name = b""
         self._header = bytearray()
         self._disposition = bytearray()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from PIL import ExifTags, Image
+from PIL import Image
 
 from open_workshop_storage.utils.images.colours import srgb
 from open_workshop_storage.utils.images.decoding import MAX_PIXELS, ImageTooLargeError, check_pixels, decoding
+from open_workshop_storage.utils.images.orientation import upright
 from open_workshop_storage.utils.images.pillow import become
 
 MAX_FRAMES = 10_000
@@ -21,17 +22,6 @@ _ANIMATED_FORMATS = frozenset({"PNG", "WEBP", "GIF", "AVIF"})
 _MAX_FRAME_MILLISECONDS = 200_000
 _MAX_LOOPS = 0xFFFF
 """WebP counts in 16 bits (RFC 9649, section 2.7.1)."""
-
-# EXIF 2.32, tag 0x0112: what undoes each orientation.
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 class Frames(Image.Image):
@@ -61,7 +51,7 @@ class Frames(Image.Image):
         with decoding():
             self.n_frames, self._first = _count_frames(source)
             self.durations = [self._decode(index) for index in range(self.n_frames)]
-            self._turn = _UPRIGHT.get(_orientation(source))
+            self._turn = upright(source)
         self.loop = _loops(source)
         self.transparent = False
         self.seek(0)
@@ -106,18 +96,6 @@ def _count_frames(image: Image.Image) -> tuple[int, int]:
     if count > MAX_FRAMES or count * image.width * image.height > MAX_PIXELS_IN_ALL:
         raise ImageTooLargeError
     return count - first, first
-
-
-def _orientation(image: Image.Image) -> int:
-    exif = Image.Exif()
-    try:
-        # `getexif` would look into XMP too, and Pillow has turned TIFFs already.
-        exif.load(image.info.get("exif", b""))
-        value: int = exif.get(ExifTags.Base.Orientation, 1)
-    except Exception:
-        # Broken metadata, of which the parser may make anything, do not break the picture.
-        return 1
-    return value
 
 
 def _loops(image: Image.Image) -> int:

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.types import Message
 
-from open_workshop_storage.api.failures import FRAMEWORK_HANDLERS, FailureMiddleware
+from open_workshop_storage.api.error_answers import FRAMEWORK_HANDLERS, FailureMiddleware
 from open_workshop_storage.core.errors import BadRequest, StorageBusy
 
 pytestmark = pytest.mark.anyio
