@@ -6,11 +6,10 @@ import asyncio
 import time
 from asyncio import StreamWriter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from email.utils import formatdate
 from pathlib import Path
 
-import httpx
 import jwt
 import pytest
 
@@ -19,8 +18,9 @@ from open_workshop_storage.core.claims import parse_claims
 from open_workshop_storage.core.events import EventKind
 from open_workshop_storage.core.job import Job
 from open_workshop_storage.services.manager import callbacks
-from open_workshop_storage.services.manager.callbacks import Callbacks
+from open_workshop_storage.services.manager.callbacks import Callbacks, Outcome
 from open_workshop_storage.stores.memory import MemoryJobStore
+from open_workshop_storage.utils.net.connections import Connections
 from tests.support.configs import Secrets
 from tests.support.in_process import make_settings
 from tests.support.origins import Answer, Origin, Request, reply, running_origin
@@ -54,11 +54,23 @@ class Outbox:
 
 
 @asynccontextmanager
-async def outbox(folder: Path, answer: Answer, **settings: object) -> AsyncIterator[Outbox]:
-    async with running_origin(answer) as manager, httpx.AsyncClient(trust_env=False, timeout=None) as http:
+async def outbox(folder: Path, answer: Answer, connections: int = 1, **settings: object) -> AsyncIterator[Outbox]:
+    async with running_origin(answer) as manager, aclosing(Connections(connections, None)) as manager_connections:
         store = MemoryJobStore()
         configured = make_settings(folder, SECRETS, manager_url=manager.url, **settings)
-        yield Outbox(manager, store, Callbacks(configured, store, http))
+        yield Outbox(manager, store, Callbacks(configured, store, manager_connections))
+
+
+async def test_an_attempt_that_is_cut_off_at_any_moment_does_not_stop_the_next(tmp_path: Path) -> None:
+    async with outbox(tmp_path, reply(200)) as box:
+        for moments in range(40):
+            attempt = asyncio.create_task(box.callbacks.deliver(await box.ended_job(f"job-cut-off-{moments}")))
+            for _ in range(moments):
+                await asyncio.sleep(0)
+            attempt.cancel()
+            await asyncio.wait([attempt])
+            async with asyncio.timeout(30):
+                assert await box.callbacks.deliver(await box.ended_job(f"job-after-{moments}")) is Outcome.DELIVERED
 
 
 @pytest.mark.parametrize("status", [200, 204, 409, 400, 403, 404, 307])
@@ -127,10 +139,7 @@ async def test_each_attempt_is_signed_afresh_and_names_the_same_end(tmp_path: Pa
     assert all(claims["job_id"] == "job-12345678" and claims["status"] == "success" for claims in decoded)
 
 
-async def test_no_more_callbacks_run_at_once_than_the_http_pool_bears(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(callbacks, "_MOST_CONNECTIONS", 5)
+async def test_callbacks_wait_for_connections(tmp_path: Path) -> None:
     arrived = asyncio.Semaphore(0)
     go_on = asyncio.Event()
 
@@ -139,7 +148,7 @@ async def test_no_more_callbacks_run_at_once_than_the_http_pool_bears(
         await go_on.wait()
         return reply(200)
 
-    async with outbox(tmp_path, slow) as box, asyncio.TaskGroup() as tasks:
+    async with outbox(tmp_path, slow, connections=5) as box, asyncio.TaskGroup() as tasks:
         for number in range(12):
             tasks.create_task(box.callbacks.deliver(await box.ended_job(f"job-{number:08}")))
         for _ in range(5):

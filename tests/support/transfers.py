@@ -9,8 +9,6 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
-
 from open_workshop_storage.core.claims import parse_claims
 from open_workshop_storage.core.job import Job
 from open_workshop_storage.core.settings import Settings
@@ -35,6 +33,7 @@ from open_workshop_storage.services.transfers.tasks import Tasks
 from open_workshop_storage.services.transfers.transfers import Transfers
 from open_workshop_storage.services.transfers.worker import Worker
 from open_workshop_storage.stores.memory import MemoryJobStore
+from open_workshop_storage.utils.net.connections import Connections
 from tests.support.configs import Secrets
 from tests.support.in_process import make_settings
 from tests.support.origins import LOOPBACK, Answer, Origin, reply, running_origin
@@ -128,7 +127,7 @@ async def bench(
     """
     async with (
         running_origin(answer) as manager,
-        httpx.AsyncClient(trust_env=False, timeout=None, verify=False) as http,
+        aclosing(Connections(2, None)) as connections,
         aclosing(Images()) as images,
         Tasks() as tasks,
     ):
@@ -137,7 +136,7 @@ async def bench(
         store = store or MemoryJobStore()
         workspaces = Workspaces(settings.main_dir, settings.storage_reserve_bytes)
         slots, lifetime = Slots(store, settings), Lifetime(settings, tasks)
-        callbacks = Callbacks(settings, store, http)
+        callbacks = Callbacks(settings, store, connections)
         async with (
             open_storage(settings, workspaces) as (files, staging),
             aclosing(Archives(settings)) as archives,

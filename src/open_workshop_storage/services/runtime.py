@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 
-import httpx
 from redis.asyncio import Redis
 
 from open_workshop_storage.core.settings import Settings
@@ -53,6 +52,7 @@ _DAY_SECONDS = 86400.0
 _NICENESS_OF_STRANGERS = 10
 # More questions at once would not be answered sooner: asking and reading takes a worker's time, too.
 _ACCESS_CONNECTIONS = 32
+_MANAGER_CONNECTIONS = 32
 _MOST_WAITING_CHECKS = 256
 
 
@@ -89,7 +89,8 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
         redis = redis_client(settings.redis_url) if settings.redis_url else None
         if redis is not None:
             stack.push_async_callback(redis.aclose)
-        manager_http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=None))
+        manager_connections = Connections(_MANAGER_CONNECTIONS, None)
+        stack.push_async_callback(manager_connections.aclose)
         access_connections = Connections(_ACCESS_CONNECTIONS, _MOST_WAITING_CHECKS)
         stack.push_async_callback(access_connections.aclose)
         # A queue for each, so that strangers' images do not delay the Manager's.
@@ -115,7 +116,7 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
         archives = Archives(settings)
         stack.push_async_callback(archives.aclose)
         slots = Slots(store, settings)
-        callbacks = Callbacks(settings, store, manager_http)
+        callbacks = Callbacks(settings, store, manager_connections)
         lifetime = Lifetime(settings, tasks)
         runs = Runs(store, workspaces, staging, callbacks, tasks, lifetime)
         stages = Stages(settings, archives, transferred, slots, tasks)

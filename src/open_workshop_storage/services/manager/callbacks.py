@@ -23,6 +23,7 @@ from open_workshop_storage.observability.metrics import CALLBACKS
 from open_workshop_storage.observability.tracing import job_span, mark_failed, trace_headers
 from open_workshop_storage.utils.auth.tokens import sign_callback_token
 from open_workshop_storage.utils.http.dates import retry_after
+from open_workshop_storage.utils.net.connections import Connections
 
 _logger = logging.getLogger(__name__)
 
@@ -31,8 +32,6 @@ _LONGEST_PAUSE_SECONDS = 300.0
 _FIRST_PAUSE_SECONDS = 1.2
 _MOST_DOUBLINGS = 10
 _AT_ONCE = 8
-# A client with many connections looks through all of them, and all that wait for one, at each event.
-_MOST_CONNECTIONS = 32
 _POLL_SECONDS = 0.5
 _TRY_AGAIN = frozenset(
     {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS, *range(500, 600)}
@@ -49,13 +48,16 @@ class Outcome(StrEnum):
 
 
 class Callbacks:
-    """Delivers the callbacks in the store's outbox."""
+    """Delivers the callbacks in the store's outbox.
 
-    def __init__(self, settings: Settings, store: JobStore, http: httpx.AsyncClient) -> None:
+    Args:
+        connections: To the Manager, for any number of callers.
+    """
+
+    def __init__(self, settings: Settings, store: JobStore, connections: Connections) -> None:
         self._settings = settings
         self._store = store
-        self._http = http
-        self._turns = asyncio.Semaphore(_MOST_CONNECTIONS)
+        self._connections = connections
 
     async def run(self) -> None:
         """Deliver due callbacks until cancelled."""
@@ -84,7 +86,7 @@ class Callbacks:
     async def deliver(self, callback: Callback) -> Outcome:
         """Make one attempt at a callback that this worker holds; store the outcome and return it."""
         with job_span("callback", callback.job_id, callback.traceparent, {"attempt": callback.attempts + 1}) as span:
-            async with self._held(callback), self._turns:
+            async with self._held(callback):
                 outcome, pause = await self._attempt(callback)
             CALLBACKS.add(1, {"outcome": outcome})
             try:
@@ -101,6 +103,7 @@ class Callbacks:
 
     async def _attempt(self, callback: Callback) -> tuple[Outcome, float]:
         log = job_log(_logger, callback.job_id)
+        seconds = self._settings.transfer_callback_timeout_seconds
         token = sign_callback_token(
             callback.claims,
             callback.jti,
@@ -109,8 +112,8 @@ class Callbacks:
         )
         headers = {"Authorization": f"Bearer {token}", **trace_headers()}
         try:
-            async with asyncio.timeout(self._settings.transfer_callback_timeout_seconds):
-                async with self._http.stream("POST", self._settings.callback_url, headers=headers) as answer:
+            async with self._connections.one() as http, asyncio.timeout(seconds):
+                async with http.stream("POST", self._settings.callback_url, headers=headers) as answer:
                     status = answer.status_code
         except (httpx.HTTPError, TimeoutError, OSError) as error:
             log.warning("callback failed: %s", type(error).__name__)
