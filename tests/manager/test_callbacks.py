@@ -17,7 +17,6 @@ from open_workshop_storage.core.callback import Callback, callback_of
 from open_workshop_storage.core.claims import parse_claims
 from open_workshop_storage.core.events import EventKind
 from open_workshop_storage.core.job import Job
-from open_workshop_storage.services.manager import callbacks
 from open_workshop_storage.services.manager.callbacks import Callbacks, Outcome
 from open_workshop_storage.stores.memory import MemoryJobStore
 from open_workshop_storage.utils.net.connections import Connections
