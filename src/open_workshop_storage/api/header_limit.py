@@ -6,15 +6,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from open_workshop_storage.core.errors import HeadersTooLarge, QueryTooLarge
 
-# What nginx takes by default, of header fields and of the request line.
+# In all as nginx by default, of header fields and of the request line.
 _MAX_BYTES = 32 * 1024
-_MAX_FIELD_BYTES = 8 * 1024
+_MAX_FIELD_BYTES = 16 * 1024
 _MAX_QUERY_BYTES = 8 * 1024
 _MAX_PARAMETERS = 100
 
 
 class HeaderLimit:
-    """Refuses requests with too large a query, or header fields: more than 8 KiB in one, or 32 KiB in all.
+    """Refuses requests with too large a query, or header fields: more than 16 KiB in one, or 32 KiB in all.
 
     The server takes ten times as much, and a list of ranges, cookies or parameters of that length takes up to a second
     of the event loop. A token or a list of entity tags of 32 KiB still takes 5 ms.
