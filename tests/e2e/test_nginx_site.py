@@ -19,9 +19,9 @@ from tests.e2e.test_hostile_http import DOUBTFUL_FRAMINGS
 from tests.e2e.under_way import eventually
 from tests.support.archives import SMALL_MOD, entries_of, seven_zip_of, zip_of
 from tests.support.client import PATIENCE_SECONDS, InterruptedBody, statuses, upload, watching
-from tests.support.nginx import PREFIX, nginx_site
+from tests.support.nginx import PREFIX, nginx_site, site_for
 from tests.support.origins import reply, running_origin
-from tests.support.servers import free_port
+from tests.support.servers import HOST, free_port
 from tests.support.services import Services, running_services
 from tests.support.tus import TusUpload
 
@@ -54,8 +54,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("site")
     with running_services(folder, ACCEL_REDIRECT_PREFIX=PREFIX) as services:
         redirect, tls = free_port(), free_port()
-        ports = [*(services.servers[app].port for app in ("distributor", "loader")), redirect, tls]
-        with nginx_site(folder, services.main_dir, *ports) as server:
+        distributor, loader = ([f"{HOST}:{services.servers[app].port}"] for app in ("distributor", "loader"))
+        with nginx_site(folder, site_for(services.main_dir), distributor, loader, redirect, tls) as server:
             services.manager.loader_url = server.url
             urls = f"http://127.0.0.1:{redirect}", f"https://127.0.0.1:{tls}"
             yield Site(server.url, *urls, services, folder)
@@ -249,7 +249,8 @@ async def test_no_token_comes_into_the_logs(site: Site, http: httpx.AsyncClient)
 
 async def test_a_service_that_is_away_is_answered_for(tmp_path: Path, site: Site, http: httpx.AsyncClient) -> None:
     """With the status and form of the service's own answers, which clients show to people."""
-    with nginx_site(tmp_path, site.services.main_dir, free_port(), free_port()) as server:
+    nowhere = [f"{HOST}:{free_port()}"]
+    with nginx_site(tmp_path, site_for(site.services.main_dir), nowhere, nowhere) as server:
         for path in (
             "/download/avatar/1.webp",
             "/contents/avatar/1.zip",

@@ -15,6 +15,7 @@ import httpx
 import jwt
 
 from tests.support.configs import Secrets
+from tests.support.servers import HOST
 
 CALLBACK_PATH = "/internal/storage/transfer-completions"
 WAIT_SECONDS = 30
@@ -124,11 +125,11 @@ class StandIn:
     @property
     def url(self) -> str:
         """Base URL of both stand-in services."""
-        return f"http://127.0.0.1:{self._port}"
+        return f"http://{HOST}:{self._port}"
 
     def start(self) -> None:
         """Listen, from the second time on at the same port as before."""
-        server = self._listening.enter_context(_Server(("127.0.0.1", self._port), _handler_of(self)))
+        server = self._listening.enter_context(_Server((HOST, self._port), _handler_of(self)))
         self._port = server.server_address[1]
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 
 from tests.support.origins import CERTIFICATE
-from tests.support.servers import PROJECT, Server, clean_environment, free_port, running
+from tests.support.servers import HOST, PROJECT, Server, clean_environment, free_port, running
 
 DOWNLOADS = PROJECT / "deploy" / "nginx-downloads.conf"
 OBJECT_DOWNLOADS = PROJECT / "deploy" / "nginx-object-downloads.conf"
@@ -23,6 +23,7 @@ OBJECT_PREFIX = "/stored-objects"
 
 # Debian has it where only root's commands are looked for.
 _COMMAND = shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin") or "nginx"
+_KEEPALIVE = "    keepalive 32;\n    keepalive_timeout 20s;\n"
 _EXAMPLE_FOLDER = "/srv/open-workshop/storage/"
 
 
@@ -43,9 +44,18 @@ def _filled(text: str, replacements: Mapping[str, str]) -> str:
     return text
 
 
+def _servers(addresses: Sequence[str]) -> str:
+    return " ".join(f"server {address};" for address in addresses)
+
+
 @contextmanager
 def nginx_site(
-    folder: Path, main_dir: Path, distributor_port: int, loader_port: int, redirect_port: int = 0, tls_port: int = 0
+    folder: Path,
+    downloads: str,
+    distributors: Sequence[str],
+    loaders: Sequence[str],
+    redirect_port: int = 0,
+    tls_port: int = 0,
 ) -> Iterator[Server]:
     """Run nginx with the whole site of `deploy/` until the block ends.
 
@@ -53,6 +63,9 @@ def nginx_site(
 
     Args:
         folder: Takes configurations and logs: `access.log`, `error.log`.
+        downloads: What `site_for` or `object_site_for` returns.
+        distributors: Address and port of each.
+        loaders: The same.
         redirect_port: What port 80 becomes; 0 for a free one.
         tls_port: What port 443 becomes; 0 for a free one.
 
@@ -60,20 +73,22 @@ def nginx_site(
         StartFailed: nginx ended instead of starting.
     """
     port = free_port()
-    downloads = folder / "downloads.conf"
-    downloads.write_text(site_for(main_dir))
+    included = folder / "downloads.conf"
+    included.write_text(downloads)
     site = _filled(
         SITE.read_text(),
         {
-            "server 127.0.0.1:8000;": f"server 127.0.0.1:{distributor_port};",
-            "server 127.0.0.1:8001;": f"server 127.0.0.1:{loader_port};",
-            "    listen 80;\n    listen [::]:80;\n": f"    listen 127.0.0.1:{redirect_port or free_port()};\n",
+            "server 127.0.0.1:8000;": _servers(distributors),
+            # What docs/DEPLOYMENT.md says of several hosts.
+            **({_KEEPALIVE: ""} if len(distributors) > 1 else {}),
+            "server 127.0.0.1:8001;": _servers(loaders),
+            "    listen 80;\n    listen [::]:80;\n": f"    listen {HOST}:{redirect_port or free_port()};\n",
             "    listen 443 ssl;\n    listen [::]:443 ssl;\n": (
-                f"    listen 127.0.0.1:{tls_port or free_port()} ssl;\n    listen 127.0.0.1:{port};\n"
+                f"    listen {HOST}:{tls_port or free_port()} ssl;\n    listen {HOST}:{port};\n"
             ),
             "/etc/letsencrypt/live/storage.example.org/fullchain.pem": str(CERTIFICATE),
             "/etc/letsencrypt/live/storage.example.org/privkey.pem": str(CERTIFICATE),
-            "/opt/open-workshop-storage/deploy/nginx-downloads.conf": str(downloads),
+            "/opt/open-workshop-storage/deploy/nginx-downloads.conf": str(included),
             "/var/log/nginx/open-workshop.log": str(folder / "access.log"),
             "/var/log/nginx/open-workshop-error.log": str(folder / "error.log"),
         },
@@ -98,8 +113,8 @@ def nginx(folder: Path, site: str, upstream_port: int) -> Iterator[Server]:
     http = f"""
     access_log off;
     keepalive_requests 1000000;
-    upstream distributor {{ server 127.0.0.1:{upstream_port}; keepalive 32; keepalive_requests 1000000; }}
-    server {{ listen 127.0.0.1:{port}; location = /started {{ return 204; }}
+    upstream distributor {{ server {HOST}:{upstream_port}; keepalive 32; keepalive_requests 1000000; }}
+    server {{ listen {HOST}:{port}; location = /started {{ return 204; }}
 {site}
     }}
 """
@@ -131,7 +146,7 @@ http {{
 
     def answers() -> bool:
         try:
-            return httpx.get(f"http://127.0.0.1:{port}{known_path}", timeout=1).status_code == known_status
+            return httpx.get(f"http://{HOST}:{port}{known_path}", timeout=1).status_code == known_status
         except httpx.TransportError:
             return False
 

@@ -14,7 +14,7 @@ import httpx
 
 from open_workshop_storage.services.storage.bucket_requests import Credentials
 from open_workshop_storage.utils.auth.s3_signatures import S3Key, signed_url
-from tests.support.servers import Server, clean_environment, free_port, running
+from tests.support.servers import HOST, Server, clean_environment, free_port, running
 
 _COMMAND = str(Path(sys.executable).with_name("weed"))
 _PORTS = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc")
@@ -75,8 +75,8 @@ def running_object_store(folder: Path, *, port: int = 0) -> Iterator[ObjectStore
     data.mkdir(exist_ok=True)
     options = {
         "dir": data,
-        "ip": "127.0.0.1",
-        "ip.bind": "127.0.0.1",
+        "ip": HOST,
+        "ip.bind": HOST,
         **{name: free_port() for name in _PORTS},
         "s3.port": port,
         "s3.port.grpc": free_port(),
@@ -93,7 +93,7 @@ def running_object_store(folder: Path, *, port: int = 0) -> Iterator[ObjectStore
 
     def answers() -> bool:
         try:
-            url = signed_url(key, "GET", f"http://127.0.0.1:{port}/", 60)
+            url = signed_url(key, "GET", f"http://{HOST}:{port}/", 60)
             return httpx.get(url, timeout=1).status_code == 200
         except httpx.TransportError:
             return False

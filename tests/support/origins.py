@@ -15,6 +15,7 @@ from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.services.intake.fetch import Fetcher
 from open_workshop_storage.utils.net.dialing import Resolve, resolve_host
 from tests.support.configs import Secrets
+from tests.support.servers import HOST
 
 CERTIFICATE = Path(__file__).with_name("origin.pem")
 """A self-signed certificate for origin.test and 127.0.0.1, with its key."""
@@ -87,7 +88,7 @@ def _header(line: str) -> tuple[str, str]:
 
 @asynccontextmanager
 async def running_origin(
-    answer: Answer = b"", *, host: str = "127.0.0.1", port: int = 0, tls: bool = False
+    answer: Answer = b"", *, host: str = HOST, port: int = 0, tls: bool = False
 ) -> AsyncIterator[Origin]:
     """Run an origin until the block ends, on a free port unless told which."""
     context = None

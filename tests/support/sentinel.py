@@ -13,7 +13,7 @@ import redis
 
 from tests.support.origins import CERTIFICATE
 from tests.support.processes import kill, send_signal
-from tests.support.servers import Server, clean_environment, free_port, running
+from tests.support.servers import HOST, Server, clean_environment, free_port, running
 
 NAME = "workshop"
 """What the sentinels call the primary."""
@@ -74,12 +74,12 @@ class SentinelRedis:
         self.ports = [free_port() for _ in range(1 + replicas)]
         for port in self.ports:
             (folder / str(port)).mkdir()
-            follows = [] if port == self.ports[0] else [f"replicaof 127.0.0.1 {self.ports[0]}"]
+            follows = [] if port == self.ports[0] else [f"replicaof {HOST} {self.ports[0]}"]
             lines = ["appendonly yes", 'save ""', "repl-diskless-sync-delay 0", *follows, *access.servers]
             self._configure(port, lines)
             self.start(port)
         self.sentinels = [self._begin_sentinel() for _ in range(_SENTINELS)]
-        hosts = ",".join(f"127.0.0.1:{port}" for port in self.sentinels)
+        hosts = ",".join(f"{HOST}:{port}" for port in self.sentinels)
         scheme = "rediss" if access.tls else "redis"
         self.url = f"{scheme}+sentinel://{access.user}{hosts}/{NAME}/0{access.query}"
         self.until_whole()
@@ -87,7 +87,7 @@ class SentinelRedis:
     def _configure(self, port: int, lines: Sequence[str]) -> None:
         folder = self._folder / str(port)
         folder.mkdir(exist_ok=True)
-        usual = [f"port {port}", "bind 127.0.0.1", f"dir {folder}"]
+        usual = [f"port {port}", f"bind {HOST}", "protected-mode no", f"dir {folder}"]
         if self._access.tls:
             usual[0] = f"port 0\ntls-port {port}\ntls-replication yes\ntls-auth-clients no"
             usual += [f"tls-{purpose}-file {CERTIFICATE}" for purpose in ("cert", "key", "ca-cert")]
@@ -97,7 +97,7 @@ class SentinelRedis:
     def _begin_sentinel(self) -> int:
         port = free_port()
         lines = [
-            f"sentinel monitor {NAME} 127.0.0.1 {self.ports[0]} 2",
+            f"sentinel monitor {NAME} {HOST} {self.ports[0]} 2",
             f"sentinel down-after-milliseconds {NAME} {self._down_after_ms}",
             f"sentinel failover-timeout {NAME} 10000",
         ]
@@ -145,7 +145,7 @@ class SentinelRedis:
     def _client(self, port: int, password: str | None) -> redis.Redis:
         tls = {"ssl": True, "ssl_ca_certs": str(CERTIFICATE)} if self._access.tls else {}
         options = {"password": password, "socket_timeout": 1, "decode_responses": True, **tls}
-        return redis.Redis("127.0.0.1", port, **options)  # type: ignore[arg-type]
+        return redis.Redis(HOST, port, **options)  # type: ignore[arg-type]
 
     def client(self) -> redis.Redis:
         """Return a client of the primary."""

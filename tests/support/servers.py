@@ -1,4 +1,4 @@
-"""Real servers on free ports of 127.0.0.1, each ended with all that it started."""
+"""Real servers on free ports of `HOST`, each ended with all that it started."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ import redis
 from tests.support.processes import descendants, kill
 
 PROJECT = Path(__file__).resolve().parents[2]
+HOST = os.environ.get("TESTS_HOST", "127.0.0.1")
+"""Where servers listen; another address where other hosts of a network have to reach them."""
 START_SECONDS = 30
 STOP_SECONDS = 10
 
@@ -47,7 +49,7 @@ class Server:
 
     Attributes:
         url: Its base URL, without a slash at the end.
-        port: Its port on 127.0.0.1.
+        port: Its port.
         log: The file that takes what it prints.
     """
 
@@ -78,8 +80,8 @@ class Server:
 
 
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nothing listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    """Return a TCP port of `HOST` that nothing listens on."""
+    with socket.create_server((HOST, 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
 
@@ -90,14 +92,14 @@ def clean_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name in kept or name.startswith("COVERAGE_")}
 
 
-def granian_command(app: str, port: int, *, workers: int = 1) -> list[str]:
+def granian_command(app: str, port: int, *, workers: int = 1, host: str = HOST) -> list[str]:
     """Return the command that starts one of our services (docs/DEPLOYMENT.md).
 
     Args:
         app: `distributor`, `loader` or `app`.
         workers: More than one, for a loader with Redis, also has granian replace workers that die.
     """
-    command = [*GRANIAN, "--working-dir", "src", "--host", "127.0.0.1", "--port", str(port)]
+    command = [*GRANIAN, "--working-dir", "src", "--host", host, "--port", str(port)]
     if workers > 1:
         command += ["--workers", str(workers), "--respawn-failed-workers"]
     return [*command, f"open_workshop_storage.{app}:app"]
@@ -126,7 +128,7 @@ def granian(
         StartFailed: The service ended, or did not become healthy within `START_SECONDS`.
     """
     port = port or free_port()
-    health = f"http://127.0.0.1:{port}{_PREFIXES[app]}/healthz"
+    health = f"http://{HOST}:{port}{_PREFIXES[app]}/healthz"
 
     def is_healthy() -> bool:
         try:
@@ -152,10 +154,10 @@ def redis_server(folder: Path, *, port: int = 0, keeps_data: bool = False) -> It
     """
     port = port or free_port()
     append = "yes" if keeps_data else "no"
-    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", append]
+    command = ["redis-server", "--port", str(port), "--bind", HOST, "--save", "", "--appendonly", append]
 
     def answers() -> bool:
-        with redis.Redis(port=port) as client:
+        with redis.Redis(HOST, port) as client:
             try:
                 return bool(client.ping())
             except redis.ConnectionError:
@@ -222,7 +224,7 @@ def running(
     with log.open("ab") as output:
         process = _start(command, environment, output, working_folder)
     scheme = "redis" if name == "redis" else "http"
-    server = Server(name, f"{scheme}://127.0.0.1:{port}", port, process, log)
+    server = Server(name, f"{scheme}://{HOST}:{port}", port, process, log)
     try:
         deadline = time.monotonic() + START_SECONDS
         while not is_ready():
