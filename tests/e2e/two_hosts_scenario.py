@@ -24,6 +24,7 @@ from tests.support.two_hosts import Host, TwoHosts, running_two_hosts
 _MOST_TRIES = 30
 _COOKIE = {"cookie": "accessToken=a; refreshToken=r"}
 _CONTENT = seven_zip_of(SMALL_MOD)
+_ENOUGH_SLOTS = {"TRANSFER_UPLOAD_CONCURRENCY": _MOST_TRIES, "TRANSFER_DOWNLOAD_CONCURRENCY": _MOST_TRIES}
 _JOB_TTL_SECONDS = 15
 """Longer than packed files wait here for their moves."""
 
@@ -200,7 +201,7 @@ async def main(folder: Path) -> None:
     Args:
         folder: Takes what the servers write.
     """
-    settings = {"JOB_TTL_SECONDS": _JOB_TTL_SECONDS, "CLEANUP_INTERVAL_SECONDS": 1}
+    settings = {"JOB_TTL_SECONDS": _JOB_TTL_SECONDS, "CLEANUP_INTERVAL_SECONDS": 1, **_ENOUGH_SLOTS}
     with running_two_hosts(folder, **settings) as two:
         # The Manager of an upload that is tried again.
         two.services.manager.is_final = False
