@@ -364,20 +364,14 @@ async def test_a_plain_upload_does_not_disturb_a_paused_one(
     assert (await tus.head()).headers["upload-offset"] == "3"
 
 
-async def test_a_length_over_the_limit_is_refused_at_the_creation(services: Services, http: httpx.AsyncClient) -> None:
-    ticket, tus = upload_of(services, http, max_bytes=100)
-    refused = await tus.create(101)
-    assert (refused.status_code, refused.text) == (413, "File too large")
-    (callback,) = services.manager.wait_for_callbacks(ticket.job_id)
-    assert callback.claims["reason"] == "size_limit"
-
-
-async def test_a_later_length_over_the_limit_is_refused_before_the_bytes_come(
-    services: Services, http: httpx.AsyncClient
+@pytest.mark.parametrize("is_told_later", [False, True])
+async def test_a_length_over_the_limit_is_refused_before_the_bytes_come(
+    is_told_later: bool, services: Services, http: httpx.AsyncClient
 ) -> None:
     ticket, tus = upload_of(services, http, max_bytes=100)
-    await tus.create(None)
-    refused = await tus.patch(0, b"abc", **{"Upload-Length": "101"})
+    refused = await tus.create(None if is_told_later else 101)
+    if is_told_later:
+        refused = await tus.patch(0, b"abc", **{"Upload-Length": "101"})
     assert (refused.status_code, refused.text) == (413, "File too large")
     (callback,) = services.manager.wait_for_callbacks(ticket.job_id)
     assert callback.claims["reason"] == "size_limit"
