@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from open_workshop_storage.core.facts import (
+from open_workshop_storage.core.changes import (
     Advanced,
+    Change,
     Counted,
-    Fact,
     Failed,
     MoveBegun,
     Moved,
@@ -27,7 +27,7 @@ STATES: Sequence[State] = [*Stage, *Inner]
 def step(job: Job, after: State) -> Job:
     """Change a record to another state, as the code does that makes such a step."""
     packed = Packed("run/packed.zip", 5, 9, SHA256)
-    facts: dict[State, Sequence[Fact]] = {
+    changes: dict[State, Sequence[Change]] = {
         Inner.PAUSED: [Owned(None)],
         Inner.MOVING: [MoveBegun(MOVED_TO, "me")],
         Inner.MOVED: [MoveBegun(MOVED_TO, "me"), Moved(5)],
@@ -38,7 +38,7 @@ def step(job: Job, after: State) -> Job:
     if after is Inner.PAUSED:
         stage = Stage.UPLOADING
     assert isinstance(stage, Stage)
-    return job.changed(*facts.get(after, [Owned("me")]), stage=stage)
+    return job.changed(*changes.get(after, [Owned("me")]), stage=stage)
 
 
 @pytest.mark.parametrize("after", STATES)

@@ -20,7 +20,7 @@ from open_workshop_storage.core.errors import (
     StorageError,
 )
 from open_workshop_storage.services.downloads.access import MAX_PERMISSIONS, AccessService, passed_cookies
-from open_workshop_storage.utils.net.connections import Connections
+from open_workshop_storage.utils.net.http_connections import Connections
 
 pytestmark = pytest.mark.anyio
 

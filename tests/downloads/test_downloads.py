@@ -21,7 +21,7 @@ from open_workshop_storage.services.downloads.unpacked_sizes import UnpackedSize
 from open_workshop_storage.services.storage.local import LocalFiles
 from open_workshop_storage.utils.files.paths import partial_path
 from open_workshop_storage.utils.http.dates import parse_date
-from open_workshop_storage.utils.net.connections import Connections
+from open_workshop_storage.utils.net.http_connections import Connections
 from tests.conftest import ServiceStarter
 from tests.support.archives import SMALL_MOD, seven_zip_of, zip_of
 from tests.support.client import PATIENCE_SECONDS, raw_request

@@ -23,7 +23,7 @@ from open_workshop_storage.services.downloads.downloads import Downloads
 from open_workshop_storage.services.downloads.unpacked_sizes import UnpackedSizes
 from open_workshop_storage.services.storage.local import LocalFiles
 from open_workshop_storage.utils.archives.faults import ArchiveFault
-from open_workshop_storage.utils.net.connections import Connections
+from open_workshop_storage.utils.net.http_connections import Connections
 from tests.archives.zips import Entry, streamed, zip_from
 from tests.fuzz.test_archives import CHANGES, FILES, changed
 from tests.support.archives import zip_of

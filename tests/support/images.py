@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from open_workshop_storage.utils.images import pictures
+from open_workshop_storage.utils.images import conversion
 
 # What the lossy encoder may change in a plain area.
 TOLERANCE = 4
@@ -28,13 +28,13 @@ def saved(image: Image.Image, image_format: str, **options: Any) -> bytes:
 def normalise(source: Path, target: Path) -> None:
     """Normalise one file into another."""
     with source.open("rb") as reader, target.open("w+b") as writer:
-        pictures.normalise(reader, writer)
+        conversion.normalise(reader, writer)
 
 
 def blurhash(path: Path) -> tuple[str, int, int]:
     """Return a file's BlurHash, width and height."""
     with path.open("rb") as file:
-        return pictures.blurhash(file)
+        return conversion.blurhash(file)
 
 
 def assert_colour(image: Image.Image, expected: tuple[int, ...], at: tuple[int, int] = (3, 3)) -> None:

@@ -16,7 +16,7 @@ from open_workshop_storage.core.store import JobStore
 from open_workshop_storage.services.archives.archives import Archives
 from open_workshop_storage.services.images.images import Images
 from open_workshop_storage.services.intake.fetch import Fetcher
-from open_workshop_storage.services.manager.callbacks import Callbacks
+from open_workshop_storage.services.manager.callback_delivery import Callbacks
 from open_workshop_storage.services.storage.files import Files
 from open_workshop_storage.services.storage.opening import open_storage
 from open_workshop_storage.services.storage.staging import Staging
@@ -33,7 +33,7 @@ from open_workshop_storage.services.transfers.tasks import Tasks
 from open_workshop_storage.services.transfers.transfers import Transfers
 from open_workshop_storage.services.transfers.worker import Worker
 from open_workshop_storage.stores.memory import MemoryJobStore
-from open_workshop_storage.utils.net.connections import Connections
+from open_workshop_storage.utils.net.http_connections import Connections
 from tests.support.configs import Secrets
 from tests.support.in_process import make_settings
 from tests.support.origins import LOOPBACK, Answer, Origin, reply, running_origin

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from open_workshop_storage.core.callback import callback_of
+from open_workshop_storage.core.changes import Owned
 from open_workshop_storage.core.claims import TransferClaims
 from open_workshop_storage.core.errors import UploadTimedOut
 from open_workshop_storage.core.events import EventKind
-from open_workshop_storage.core.facts import Owned
 from open_workshop_storage.core.job import SCHEMA, Inner, Job, Stage, State
 from open_workshop_storage.services.storage.bucket_requests import Credentials
 from open_workshop_storage.services.storage.files import Facts

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from open_workshop_storage.core.callback import Callback
+from open_workshop_storage.core.changes import Counted, Owned, Packed, Resumed
 from open_workshop_storage.core.errors import CorruptArchive, NewerRecord, ServiceUnavailable
 from open_workshop_storage.core.events import Event, EventKind
-from open_workshop_storage.core.facts import Counted, Owned, Packed, Resumed
 from open_workshop_storage.core.job import Job, Stage, WrongStep
 from open_workshop_storage.core.store import StaleJobError
 from open_workshop_storage.services.transfers import job_run

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from open_workshop_storage.core.changes import MoveBegun
 from open_workshop_storage.core.errors import (
     InvalidType,
     JobMissing,
@@ -18,7 +19,6 @@ from open_workshop_storage.core.errors import (
     UnsupportedFormat,
     UploadInProgress,
 )
-from open_workshop_storage.core.facts import MoveBegun
 from open_workshop_storage.core.job import Inner, Job, Stage
 from open_workshop_storage.core.store import JobStore
 from tests.support.archives import SMALL_MOD, entries_of, zip_of

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from open_workshop_storage.core.changes import Continued
 from open_workshop_storage.core.claims import TransferClaims
 from open_workshop_storage.core.errors import (
     AccessDenied,
@@ -20,11 +21,10 @@ from open_workshop_storage.core.errors import (
     UploadStalled,
     UploadTaken,
 )
-from open_workshop_storage.core.facts import Continued
 from open_workshop_storage.core.job import Inner, Job, Stage
-from open_workshop_storage.core.resumable import Part, Resumable
+from open_workshop_storage.core.resumable_state import Part, Resumable
 from open_workshop_storage.core.store import Slot, StaleJobError
-from open_workshop_storage.services.intake.pieces import UploadRequest
+from open_workshop_storage.services.intake.upload_bodies import UploadRequest
 from tests.support.archives import SMALL_MOD, zip_of
 from tests.support.transfers import Bench, bench, eventually, pieces
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from open_workshop_storage.core.changes import Owned, Packed
 from open_workshop_storage.core.errors import (
     CorruptArchive,
     DownloadFailed,
@@ -18,7 +19,6 @@ from open_workshop_storage.core.errors import (
     StorageError,
     UploadFailed,
 )
-from open_workshop_storage.core.facts import Owned, Packed
 from open_workshop_storage.core.job import Job, Stage
 from open_workshop_storage.core.store import StaleJobError
 from open_workshop_storage.services.storage.files import Facts

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from open_workshop_storage.core.changes import Packed
 from open_workshop_storage.core.errors import CorruptArchive, EncryptedArchive, ImageExpected
-from open_workshop_storage.core.facts import Packed
 from open_workshop_storage.core.job import Stage
 from open_workshop_storage.core.store import Slot
 from tests.support.archives import SMALL_MOD, entries_of, seven_zip_of, tar_of, zip_of

@@ -13,9 +13,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from open_workshop_storage.core.changes import Change
 from open_workshop_storage.core.claims import TransferClaims
-from open_workshop_storage.core.facts import Fact
-from open_workshop_storage.core.resumable import Resumable
+from open_workshop_storage.core.resumable_state import Resumable
 
 SCHEMA = 2
 """Number of the record's form. A change that an older worker would lose by saving the record raises it."""
@@ -191,8 +191,8 @@ class Job(BaseModel):
             return True
         return self.lost_owners > _MOST_LOST_OWNERS
 
-    def changed(self, *facts: Fact, stage: Stage | None = None) -> Job:
-        """Return the record with what these facts say, marked as changed now.
+    def changed(self, *changes: Change, stage: Stage | None = None) -> Job:
+        """Return the record with these changes, marked as changed now.
 
         Args:
             stage: The stage that begins; its progress begins at 0 where it has one.
@@ -201,8 +201,8 @@ class Job(BaseModel):
             WrongStep: The state that comes of it must not follow the present one.
         """
         values: dict[str, object] = {"updated_at": time.time()}
-        for fact in facts:
-            values |= vars(fact)
+        for change in changes:
+            values |= vars(change)
         if stage is not None:
             values |= {"stage": stage, "percent": 0.0 if stage in (Stage.EXTRACTING, Stage.REPACKING) else None}
         job = self.model_copy(update=values)

@@ -20,13 +20,13 @@ from open_workshop_storage.services.downloads.unpacked_sizes import UnpackedSize
 from open_workshop_storage.services.images.blurhashes import Blurhashes
 from open_workshop_storage.services.images.images import Images
 from open_workshop_storage.services.intake.fetch import Fetcher
-from open_workshop_storage.services.manager.callbacks import Callbacks
+from open_workshop_storage.services.manager.callback_delivery import Callbacks
 from open_workshop_storage.services.manager.file_uploads import FileUploads
 from open_workshop_storage.services.manager.form_tokens import FormTokens
-from open_workshop_storage.services.operations.connections import drop_stalled_connections
 from open_workshop_storage.services.operations.gauges import Gauges
 from open_workshop_storage.services.operations.readiness import Readiness
 from open_workshop_storage.services.operations.shutdown import follow_server, stop_in_order
+from open_workshop_storage.services.operations.stalled_connections import drop_stalled_connections
 from open_workshop_storage.services.storage.files import Files
 from open_workshop_storage.services.storage.opening import open_storage
 from open_workshop_storage.services.storage.workspaces import Workspaces
@@ -43,7 +43,7 @@ from open_workshop_storage.services.transfers.worker import Worker
 from open_workshop_storage.stores.memory import MemoryJobStore
 from open_workshop_storage.stores.redis import RedisJobStore
 from open_workshop_storage.stores.redis_client import redis_client
-from open_workshop_storage.utils.net.connections import Connections
+from open_workshop_storage.utils.net.http_connections import Connections
 from open_workshop_storage.utils.processes.confinement import unconfined
 
 _logger = logging.getLogger(__name__)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from pydantic import ValidationError
 
-from open_workshop_storage.api.bodies import whole_body
 from open_workshop_storage.api.dependencies import RuntimeDep
 from open_workshop_storage.api.documents.blurhashes import (
     BLURHASHES,
@@ -14,6 +13,7 @@ from open_workshop_storage.api.documents.blurhashes import (
     BlurhashItem,
     BlurhashRequest,
 )
+from open_workshop_storage.api.request_bodies import whole_body
 from open_workshop_storage.core.errors import BadRequest
 
 # Almost four hundred for each path. Thousands of clients may each leave this much here, and a chunk as large, and send

@@ -7,9 +7,9 @@ import re
 from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse
 
-from open_workshop_storage.api.bodies import SmallForm, body_chunks, small_form
 from open_workshop_storage.api.dependencies import RuntimeDep
 from open_workshop_storage.api.documents import files
+from open_workshop_storage.api.request_bodies import SmallForm, body_chunks, small_form
 from open_workshop_storage.core import errors
 from open_workshop_storage.services.manager.form_tokens import FormToken
 from open_workshop_storage.utils.http.forms import FormError, multipart_boundary

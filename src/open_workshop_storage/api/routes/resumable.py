@@ -8,19 +8,19 @@ from http import HTTPStatus
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from open_workshop_storage.api.bodies import body_chunks
 from open_workshop_storage.api.dependencies import RuntimeDep, read_claims
 from open_workshop_storage.api.documents import resumable as documents
+from open_workshop_storage.api.request_bodies import body_chunks
 from open_workshop_storage.api.routes.transfers import Bearer, token_of
 from open_workshop_storage.api.tus import PREFIX
 from open_workshop_storage.core import errors
 from open_workshop_storage.core.claims import TransferClaims
 from open_workshop_storage.core.job import Job
-from open_workshop_storage.core.resumable import Resumable
-from open_workshop_storage.services.intake.pieces import UploadRequest
+from open_workshop_storage.core.resumable_state import Resumable
+from open_workshop_storage.services.intake.upload_bodies import UploadRequest
 from open_workshop_storage.services.runtime import Runtime
 from open_workshop_storage.utils.http.dates import format_date
-from open_workshop_storage.utils.http.digests import sha256_in
+from open_workshop_storage.utils.http.digest_fields import sha256_in
 from open_workshop_storage.utils.http.tus import MEDIA_TYPE, VERSION, parse_checksum, parse_metadata, parse_number
 
 router = APIRouter(tags=["transfers"], default_response_class=Response)

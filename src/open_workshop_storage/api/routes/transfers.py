@@ -9,7 +9,6 @@ from urllib.parse import unquote_to_bytes
 from fastapi import APIRouter, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from open_workshop_storage.api.bodies import SmallForm, raw_body
 from open_workshop_storage.api.dependencies import RuntimeDep, read_claims
 from open_workshop_storage.api.documents import transfers
 from open_workshop_storage.api.documents.transfers import (
@@ -19,6 +18,7 @@ from open_workshop_storage.api.documents.transfers import (
     TransferRepacked,
     TransferStarted,
 )
+from open_workshop_storage.api.request_bodies import SmallForm, raw_body
 from open_workshop_storage.core import errors
 from open_workshop_storage.core.claims import clamp_level
 from open_workshop_storage.core.job_ids import check_job_id

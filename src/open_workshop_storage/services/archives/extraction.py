@@ -14,16 +14,16 @@ from typing import BinaryIO, NoReturn
 
 from open_workshop_storage.core.errors import ArchiveTooLarge, CorruptArchive
 from open_workshop_storage.core.settings import Settings
-from open_workshop_storage.services.archives.errors import as_storage_errors
+from open_workshop_storage.services.archives.faults_as_errors import as_storage_errors
 from open_workshop_storage.services.archives.inspection import Inspection, limits_of
 from open_workshop_storage.services.archives.parsers import Parsers
 from open_workshop_storage.services.storage.disk import require_space
 from open_workshop_storage.services.storage.workspaces import discard
+from open_workshop_storage.utils.archives.extracted_tree import settle_tree, size_of_tree
 from open_workshop_storage.utils.archives.kinds import COMPRESSED, Kind
 from open_workshop_storage.utils.archives.rar4_headers import rewrite_rar4
 from open_workshop_storage.utils.archives.seven_zip import READ_SWITCHES, TYPE_SWITCHES, SevenZip
 from open_workshop_storage.utils.archives.tar import unpack_tar
-from open_workshop_storage.utils.archives.tree import settle_tree, size_of_tree
 from open_workshop_storage.utils.archives.zip_rewriting import rewrite_zip
 from open_workshop_storage.utils.files.durable_files import Stopped
 from open_workshop_storage.utils.processes.task_groups import run_beside, watched

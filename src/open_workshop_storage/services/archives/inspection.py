@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import BinaryIO
 
 from open_workshop_storage.core.settings import Settings
-from open_workshop_storage.services.archives.errors import as_storage_errors
+from open_workshop_storage.services.archives.faults_as_errors import as_storage_errors
 from open_workshop_storage.services.archives.parsers import Parsers
 from open_workshop_storage.utils.archives.decompression import holds_tar
-from open_workshop_storage.utils.archives.entries import Entries, ratio_limit
+from open_workshop_storage.utils.archives.entry_rules import Entries, ratio_limit
 from open_workshop_storage.utils.archives.kinds import COMPRESSED, HEAD_BYTES, Kind, kind_of
-from open_workshop_storage.utils.archives.listing import Listing
-from open_workshop_storage.utils.archives.padding import refuse_archive_in_tail
 from open_workshop_storage.utils.archives.rar4_headers import inspect_rar4
 from open_workshop_storage.utils.archives.seven_zip import READ_SWITCHES, TYPE_SWITCHES, SevenZip
+from open_workshop_storage.utils.archives.seven_zip_listing import Listing
 from open_workshop_storage.utils.archives.split_archives import refuse_piece
 from open_workshop_storage.utils.archives.streams import compare_size
 from open_workshop_storage.utils.archives.tar import inspect_tar
+from open_workshop_storage.utils.archives.trailing_data import refuse_archive_in_tail
 from open_workshop_storage.utils.archives.zip_headers import inspect_zip
 
 # Headers of 200,000 entries take 10 s; a larger file may have more of them.

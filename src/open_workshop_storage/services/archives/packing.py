@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from open_workshop_storage.core.settings import Settings
-from open_workshop_storage.services.archives.errors import as_storage_errors
+from open_workshop_storage.services.archives.faults_as_errors import as_storage_errors
 from open_workshop_storage.services.storage.disk import require_space
 from open_workshop_storage.utils.archives.seven_zip import SevenZip
 from open_workshop_storage.utils.files.digests import FileDigest

@@ -17,7 +17,7 @@ from opentelemetry.trace import SpanKind
 
 from open_workshop_storage.core import errors
 from open_workshop_storage.observability.tracing import span, trace_headers
-from open_workshop_storage.utils.net.connections import AllBusy, Connections
+from open_workshop_storage.utils.net.http_connections import AllBusy, Connections
 from open_workshop_storage.utils.processes.single_flight import SingleFlight
 
 PASSED_COOKIES = ("accessToken", "refreshToken")

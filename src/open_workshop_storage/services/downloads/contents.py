@@ -14,7 +14,7 @@ from cachetools import LRUCache
 from starlette.types import Receive, Scope, Send
 
 from open_workshop_storage.core.errors import EntryMissing, UnsupportedFormat
-from open_workshop_storage.services.downloads.blocks import Source
+from open_workshop_storage.services.downloads.block_sender import Source
 from open_workshop_storage.services.downloads.downloads import Downloads, send_without_file, start
 from open_workshop_storage.services.downloads.inflating import InflatedEntry
 from open_workshop_storage.services.downloads.plan import Content, Piece, Plan, plan_content, validators_of
@@ -23,7 +23,7 @@ from open_workshop_storage.services.storage.files import MOST_READ_BYTES, Files,
 from open_workshop_storage.utils.archives.faults import ArchiveFault
 from open_workshop_storage.utils.archives.zip_contents import DEFLATE, STORED, ZipContents
 from open_workshop_storage.utils.archives.zip_headers import LOCAL_HEADER, local_header_length
-from open_workshop_storage.utils.http.codings import prefers_gzip
+from open_workshop_storage.utils.http.accepted_codings import prefers_gzip
 from open_workshop_storage.utils.http.media_types import media_type
 
 _GZIP_HEAD = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"

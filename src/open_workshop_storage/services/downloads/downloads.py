@@ -11,10 +11,10 @@ from starlette.types import Receive, Scope, Send
 
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.services.downloads.access import AccessService, passed_cookies
-from open_workshop_storage.services.downloads.blocks import BlockSender
+from open_workshop_storage.services.downloads.block_sender import BlockSender
 from open_workshop_storage.services.downloads.delegates import delegate_of
-from open_workshop_storage.services.downloads.digests import Digests
 from open_workshop_storage.services.downloads.plan import Plan, plan_answer
+from open_workshop_storage.services.downloads.stored_digests import Digests
 from open_workshop_storage.services.downloads.unpacked_sizes import UnpackedSizes
 from open_workshop_storage.services.storage.files import Files, StoredFile
 from open_workshop_storage.utils.http.media_types import attachment_name

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from open_workshop_storage.services.storage.files import StoredFile
 from open_workshop_storage.utils.http.conditions import Outcome, Validators, judge, range_applies
 from open_workshop_storage.utils.http.dates import format_date
-from open_workshop_storage.utils.http.digests import digest_field
+from open_workshop_storage.utils.http.digest_fields import digest_field
 from open_workshop_storage.utils.http.media_types import content_disposition, media_type
 from open_workshop_storage.utils.http.ranges import RangeNotSatisfiable, requested_ranges
 

@@ -16,7 +16,7 @@ from open_workshop_storage.services.storage.disk import is_full, require_space
 from open_workshop_storage.utils.files.digests import FileDigest
 from open_workshop_storage.utils.files.durable_files import replace_durably
 from open_workshop_storage.utils.files.paths import partial_path
-from open_workshop_storage.utils.images import pictures
+from open_workshop_storage.utils.images import conversion
 from open_workshop_storage.utils.images.decoding import ImageTooLargeError, NotAnImageError
 from open_workshop_storage.utils.processes.python_children import ChildFailed, PythonChildren
 from open_workshop_storage.utils.processes.threads import run_to_end
@@ -73,7 +73,7 @@ class Images:
             with _errors(), ExitStack() as files:
                 reader = await run_to_end(lambda: files.enter_context(source.open("rb")))
                 writer = await run_to_end(lambda: files.enter_context(partial.open("w+b")))
-                await self._call(pictures.normalise, reader, writer)
+                await self._call(conversion.normalise, reader, writer)
             return await run_to_end(_place, partial, target, self._reserve_bytes)
         except BaseException:
             await run_to_end(partial.unlink, missing_ok=True)
@@ -89,7 +89,7 @@ class Images:
         """
         with _errors(), ExitStack() as files:
             reader = await run_to_end(lambda: files.enter_context(path.open("rb")))
-            match await self._call(pictures.blurhash, reader):
+            match await self._call(conversion.blurhash, reader):
                 # It is kept, and what a child returns is as untrusted as the image.
                 case [str(blurhash), int(width), int(height)] if _BLURHASH.fullmatch(blurhash):
                     if 0 < min(width, height) <= max(width, height) < _NO_SIDE:

@@ -7,11 +7,11 @@ from open_workshop_storage.core.claims import TransferClaims, TransferKind
 from open_workshop_storage.core.errors import BadRequest, UploadFinished, UploadInProgress
 from open_workshop_storage.core.events import EventKind
 from open_workshop_storage.core.job import Job, Stage, check_step
-from open_workshop_storage.core.resumable import Resumable
+from open_workshop_storage.core.resumable_state import Resumable
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import JobStore, StaleJobError
 from open_workshop_storage.observability.tracing import traceparent
-from open_workshop_storage.utils.files.names import safe_file_name
+from open_workshop_storage.utils.files.safe_names import safe_file_name
 
 
 def new_attempt(

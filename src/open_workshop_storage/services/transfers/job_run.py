@@ -11,10 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from open_workshop_storage.core.callback import Callback, callback_of
-from open_workshop_storage.core.errors import DigestDiffers, NewerRecord, ServiceUnavailable, StorageError
-from open_workshop_storage.core.events import EventKind
-from open_workshop_storage.core.facts import (
-    Fact,
+from open_workshop_storage.core.changes import (
+    Change,
     Failed,
     Housed,
     Moved,
@@ -25,6 +23,8 @@ from open_workshop_storage.core.facts import (
     Received,
     Secured,
 )
+from open_workshop_storage.core.errors import DigestDiffers, NewerRecord, ServiceUnavailable, StorageError
+from open_workshop_storage.core.events import EventKind
 from open_workshop_storage.core.job import Job, Stage
 from open_workshop_storage.core.store import JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
@@ -67,7 +67,7 @@ class JobRun:
         self._home = home
         self.owner = job.owner
         self._saving = asyncio.Lock()
-        self._progress: dict[type[Fact], Fact] = {}
+        self._progress: dict[type[Change], Change] = {}
         self._news = asyncio.Event()
         self._last_event = time.monotonic()
         self.interrupted = asyncio.Event()
@@ -104,7 +104,7 @@ class JobRun:
         self._stopped = error
         self._news.set()
 
-    def progress(self, fact: Fact) -> None:
+    def progress(self, fact: Change) -> None:
         """Note progress, which goes out with the next message, at most one every 250 ms."""
         self._progress[type(fact)] = fact
         self._news.set()
@@ -119,10 +119,10 @@ class JobRun:
         """End the present stage's span, since this run does nothing more."""
         self._spans.end()
 
-    async def stage(self, stage: Stage, *facts: Fact) -> None:
+    async def stage(self, stage: Stage, *changes: Change) -> None:
         """Enter a stage."""
         left = self.job
-        await self._save(EventKind.STAGE, *facts, stage=stage)
+        await self._save(EventKind.STAGE, *changes, stage=stage)
         self._left(left)
         self._spans.enter(stage)
         self._log.info("%s, %d bytes", stage, self.job.bytes)
@@ -221,11 +221,11 @@ class JobRun:
             await self._secure_source()
         await self._save(None, Owned(None))
 
-    async def _save(self, event: EventKind | None, *facts: Fact, stage: Stage | None = None) -> None:
+    async def _save(self, event: EventKind | None, *changes: Change, stage: Stage | None = None) -> None:
         async with self._saving:
             progress, self._progress = self._progress, {}
             try:
-                wanted = self.job.changed(Housed(self._home), *progress.values(), *facts, stage=stage)
+                wanted = self.job.changed(Housed(self._home), *progress.values(), *changes, stage=stage)
                 callback = callback_of(wanted) if wanted.ended and not self.job.ended else None
                 self.job = await self._store_for_sure(wanted, event, callback)
             except BaseException:

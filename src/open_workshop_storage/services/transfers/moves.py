@@ -10,8 +10,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 from open_workshop_storage.core import errors
+from open_workshop_storage.core.changes import MoveBegun, Packed
 from open_workshop_storage.core.claims import TransferKind
-from open_workshop_storage.core.facts import MoveBegun, Packed
 from open_workshop_storage.core.job import Inner, Job, Stage
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import JobStore, StaleJobError

@@ -15,17 +15,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from open_workshop_storage.core import errors
+from open_workshop_storage.core.changes import Continued, Counted, Packed, Paused
 from open_workshop_storage.core.claims import TransferClaims
 from open_workshop_storage.core.events import EventKind
-from open_workshop_storage.core.facts import Continued, Counted, Packed, Paused
 from open_workshop_storage.core.job import Job, Stage
-from open_workshop_storage.core.resumable import Part, Resumable
+from open_workshop_storage.core.resumable_state import Part, Resumable
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import JobStore, Slot, StaleJobError
 from open_workshop_storage.observability.logs import job_log
-from open_workshop_storage.services.intake.parts import at_hand, sealed, whole, with_open_part
-from open_workshop_storage.services.intake.pieces import Piece, UploadRequest
 from open_workshop_storage.services.intake.receive import BLOCK_BYTES, receive, upload_limits
+from open_workshop_storage.services.intake.upload_bodies import UploadBody, UploadRequest
+from open_workshop_storage.services.intake.upload_parts import at_hand, sealed, whole, with_open_part
 from open_workshop_storage.services.storage.workspaces import Workspaces
 from open_workshop_storage.services.transfers.attempts import begin_attempt, max_bytes_of, new_attempt
 from open_workshop_storage.services.transfers.job_run import JobRun
@@ -253,15 +253,15 @@ class ResumableUploads:
         limit = max_bytes_of(self._settings, run.job.claims)
         # The upload as a whole has no time limit but that between two requests.
         limits = replace(upload_limits(self._settings, limit), total_seconds=0)
-        piece = Piece(chunks, run.interrupted, limits, room, request.algorithm)
+        body = UploadBody(chunks, run.interrupted, limits, room, request.algorithm)
         target = run.workspace / part.file
         earlier = sum(one.bytes for one in before)
         # A client that goes on at once finds the slot free.
         async with slot:
             size, _ = await receive(
-                aiter(piece),
+                aiter(body),
                 target,
-                # The piece keeps the time, and ends where this would raise.
+                # The body keeps the time, and ends where this would raise.
                 replace(
                     limits, max_bytes=max(limit - earlier, 1) if limit else 0, idle_seconds=0, min_bytes_per_second=0
                 ),
@@ -273,13 +273,13 @@ class ResumableUploads:
             )
             if begun == 0:
                 self._stages.judge_start(run, await run_to_end(_head, target))
-            refusal = piece.refusal(request.checksum)
+            refusal = body.refusal(request.checksum)
             if refusal is not None:
                 # None of these bytes counts, and no later look at the file may find them.
                 raise Pause(Paused(begun, resumable.model_copy(update={"sealed": True})), refusal)
             resumable = resumable.model_copy(update={"parts": (*before, Part(file=part.file, bytes=size))})
             if earlier + size != total:
-                raise Pause(Paused(earlier + size, resumable), piece.answer())
+                raise Pause(Paused(earlier + size, resumable), body.answer())
         return await self._pack(run, resumable)
 
     async def _pack(self, run: JobRun, resumable: Resumable) -> Packed:

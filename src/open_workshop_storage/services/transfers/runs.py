@@ -10,12 +10,12 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from open_workshop_storage.core import errors
+from open_workshop_storage.core.changes import Owned, Packed, Paused, Unwanted
 from open_workshop_storage.core.claims import TransferKind
-from open_workshop_storage.core.facts import Owned, Packed, Paused, Unwanted
 from open_workshop_storage.core.job import Job, Stage
 from open_workshop_storage.core.store import JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
-from open_workshop_storage.services.manager.callbacks import Callbacks, Outcome
+from open_workshop_storage.services.manager.callback_delivery import Callbacks, Outcome
 from open_workshop_storage.services.storage.disk import full_disk_is_no_space
 from open_workshop_storage.services.storage.files import Facts
 from open_workshop_storage.services.storage.staging import Staging

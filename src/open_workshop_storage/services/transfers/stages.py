@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from open_workshop_storage.core.changes import Advanced, Change, Packed, Unpacked
 from open_workshop_storage.core.claims import TransferKind
-from open_workshop_storage.core.facts import Advanced, Fact, Packed, Unpacked
 from open_workshop_storage.core.job import Stage
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import Slot
 from open_workshop_storage.services.archives.archives import Archives
-from open_workshop_storage.services.archives.errors import as_storage_errors
+from open_workshop_storage.services.archives.faults_as_errors import as_storage_errors
 from open_workshop_storage.services.archives.inspection import Inspection
 from open_workshop_storage.services.images.images import Images
 from open_workshop_storage.services.storage.workspaces import discard
@@ -99,9 +99,9 @@ class Stages:
             run: Hears how far it is, if there is one.
         """
 
-        async def enter(stage: Stage, *facts: Fact) -> None:
+        async def enter(stage: Stage, *changes: Change) -> None:
             if run is not None:
-                await run.stage(stage, *facts)
+                await run.stage(stage, *changes)
 
         def advance(percent: float) -> None:
             if run is not None:

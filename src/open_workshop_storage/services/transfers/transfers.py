@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from open_workshop_storage.core import errors
+from open_workshop_storage.core.changes import Counted, Opened, Packed, Resumed
 from open_workshop_storage.core.claims import TransferClaims
 from open_workshop_storage.core.events import EventKind
-from open_workshop_storage.core.facts import Counted, Opened, Packed, Resumed
 from open_workshop_storage.core.job import Job, Stage
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import JobStore, Slot, StaleJobError
@@ -32,8 +32,8 @@ from open_workshop_storage.services.transfers.runs import Runs, new_owner
 from open_workshop_storage.services.transfers.slots import Slots
 from open_workshop_storage.services.transfers.stages import Stages
 from open_workshop_storage.services.transfers.tasks import Tasks
-from open_workshop_storage.utils.files.names import safe_file_name
-from open_workshop_storage.utils.http.digests import sha256_in
+from open_workshop_storage.utils.files.safe_names import safe_file_name
+from open_workshop_storage.utils.http.digest_fields import sha256_in
 from open_workshop_storage.utils.processes.threads import run_to_end
 
 _logger = logging.getLogger(__name__)

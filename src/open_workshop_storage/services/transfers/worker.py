@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from open_workshop_storage.core.errors import ServiceUnavailable
 from open_workshop_storage.core.leases import LEASE_SECONDS, RENEW_SECONDS
 from open_workshop_storage.core.store import JobStore
-from open_workshop_storage.services.manager.callbacks import Callbacks
+from open_workshop_storage.services.manager.callback_delivery import Callbacks
 from open_workshop_storage.services.transfers.cleanup import Cleanup
 from open_workshop_storage.services.transfers.lifetime import Lifetime
 from open_workshop_storage.services.transfers.runs import Runs

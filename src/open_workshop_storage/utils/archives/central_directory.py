@@ -12,9 +12,9 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
+from open_workshop_storage.utils.archives.entry_names import decoded, is_utf8
 from open_workshop_storage.utils.archives.faults import CorruptData, CutOff, EncryptedData, UnpackedTooLarge
-from open_workshop_storage.utils.archives.names import decoded, is_utf8
-from open_workshop_storage.utils.archives.padding import refuse_archive
+from open_workshop_storage.utils.archives.trailing_data import refuse_archive
 
 _CENTRAL_MAGIC, _END_MAGIC = b"PK\x01\x02", b"PK\x05\x06"
 _END_64_MAGIC, _LOCATOR_MAGIC = b"PK\x06\x06", b"PK\x06\x07"

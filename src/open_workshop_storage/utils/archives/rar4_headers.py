@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from open_workshop_storage.utils.archives.copying import copy_bytes
+from open_workshop_storage.utils.archives.entry_names import code_page_of, decoded, is_utf8, split_name
 from open_workshop_storage.utils.archives.faults import UnsafeEntry
-from open_workshop_storage.utils.archives.names import code_page_of, decoded, is_utf8, split_name
 
 _MARK_BYTES = 7
 _HEAD = struct.Struct("<HBHH")

@@ -23,8 +23,8 @@ from open_workshop_storage.utils.archives.central_directory import (
     read_headers,
     refuse_encryption,
 )
+from open_workshop_storage.utils.archives.entry_names import split_name
 from open_workshop_storage.utils.archives.faults import CorruptData, CutOff, UnpackedTooLarge, UnsafeEntry
-from open_workshop_storage.utils.archives.names import split_name
 from open_workshop_storage.utils.archives.zip_headers import LOCAL_HEADER, agrees_with_local
 
 STORED, DEFLATE = 0, 8

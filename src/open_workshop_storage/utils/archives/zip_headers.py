@@ -19,9 +19,9 @@ from open_workshop_storage.utils.archives.central_directory import (
     read_headers,
     refuse_encryption,
 )
-from open_workshop_storage.utils.archives.entries import Entries
+from open_workshop_storage.utils.archives.entry_names import code_page_of, decoded, is_utf8, split_name
+from open_workshop_storage.utils.archives.entry_rules import Entries
 from open_workshop_storage.utils.archives.faults import CorruptData, UnsafeEntry
-from open_workshop_storage.utils.archives.names import code_page_of, decoded, is_utf8, split_name
 
 USUAL_METHODS = frozenset({0, 8, 9, 12, 14, 93, 98})
 """Stored, Deflate, Deflate64, BZip2, LZMA, Zstandard and PPMd (docs/API.md, "Archives")."""

@@ -10,7 +10,7 @@ import struct
 from typing import BinaryIO
 
 from open_workshop_storage.utils.archives.copying import copy_bytes
-from open_workshop_storage.utils.archives.entries import Entries
+from open_workshop_storage.utils.archives.entry_rules import Entries
 from open_workshop_storage.utils.archives.zip_headers import UTF8, ZipEntry, judge_zip
 
 _LOCAL, _CENTRAL = struct.Struct("<4sHHHIIIIHH"), struct.Struct("<4sBBHHHIIIIHHHHHII")

@@ -14,7 +14,7 @@ import anyio
 import anyio.to_thread
 import httpcore
 
-from open_workshop_storage.utils.net.networks import IPAddress, IPNetwork, is_reachable
+from open_workshop_storage.utils.net.allowed_addresses import IPAddress, IPNetwork, is_reachable
 
 Resolve = Callable[[str], Awaitable[Sequence[str]]]
 """Turns a host name, or an address in any of its spellings, into the addresses to dial, best first."""

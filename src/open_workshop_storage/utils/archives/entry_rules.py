@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from open_workshop_storage.utils.archives.entry_names import fits_disk, split_name
 from open_workshop_storage.utils.archives.faults import CorruptData, NameTooLong, UnpackedTooLarge, UnsafeEntry
-from open_workshop_storage.utils.archives.names import fits_disk, split_name
 
 _ANY_RATIO_BYTES = 1024**3
 """An archive of any size may unpack to this many bytes: textures of one colour are small when packed."""

@@ -9,7 +9,7 @@ import pytest
 from fastapi import Request
 from starlette.types import Message
 
-from open_workshop_storage.api.bodies import body_chunks, raw_body, whole_body
+from open_workshop_storage.api.request_bodies import body_chunks, raw_body, whole_body
 from open_workshop_storage.core.errors import BadRequest, ClientGone, RawBodyExpected, TooManyPieces, UploadTimedOut
 
 pytestmark = pytest.mark.anyio

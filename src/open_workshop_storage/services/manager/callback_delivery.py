@@ -23,7 +23,7 @@ from open_workshop_storage.observability.metrics import CALLBACKS
 from open_workshop_storage.observability.tracing import job_span, mark_failed, trace_headers
 from open_workshop_storage.utils.auth.tokens import sign_callback_token
 from open_workshop_storage.utils.http.dates import retry_after
-from open_workshop_storage.utils.net.connections import Connections
+from open_workshop_storage.utils.net.http_connections import Connections
 
 _logger = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import re
 
-from open_workshop_storage.utils.archives.entries import Entries
+from open_workshop_storage.utils.archives.entry_names import decoded
+from open_workshop_storage.utils.archives.entry_rules import Entries
 from open_workshop_storage.utils.archives.faults import CorruptData, EncryptedData, UnsafeEntry
-from open_workshop_storage.utils.archives.names import decoded
 
 _FIRST_ENTRY = "----------"
 _MODE_LENGTH = len("drwxr-xr-x")

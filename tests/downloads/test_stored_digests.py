@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from open_workshop_storage.services.downloads.digests import Digests
+from open_workshop_storage.services.downloads.stored_digests import Digests
 from open_workshop_storage.services.storage.files import Facts, StoredFile
 from open_workshop_storage.services.storage.local import LocalFiles
 

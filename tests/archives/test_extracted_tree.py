@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from open_workshop_storage.utils.archives.extracted_tree import settle_tree
 from open_workshop_storage.utils.archives.faults import UnsafeEntry
-from open_workshop_storage.utils.archives.tree import settle_tree
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import os
 import stat
 from pathlib import Path
 
+from open_workshop_storage.utils.archives.entry_names import decoded
 from open_workshop_storage.utils.archives.faults import UnsafeEntry
-from open_workshop_storage.utils.archives.names import decoded
 
 
 def size_of_tree(folder: Path) -> int:

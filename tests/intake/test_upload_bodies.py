@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from open_workshop_storage.core.errors import ChecksumDiffers, ClientGone, UploadTimedOut
-from open_workshop_storage.services.intake.pieces import Ending, Piece
 from open_workshop_storage.services.intake.receive import ReceiveLimits
+from open_workshop_storage.services.intake.upload_bodies import Ending, UploadBody
 
 pytestmark = pytest.mark.anyio
 
@@ -28,38 +28,38 @@ async def body(*chunks: bytes, leaves: bool = False, waits: bool = False) -> Asy
         await asyncio.Event().wait()
 
 
-async def all_of(piece: Piece) -> bytes:
-    return b"".join([chunk async for chunk in piece])
+async def all_of(upload: UploadBody) -> bytes:
+    return b"".join([chunk async for chunk in upload])
 
 
 @pytest.mark.parametrize("room", [None, 6, 100])
 async def test_a_whole_body_is_complete(room: int | None) -> None:
-    piece = Piece(body(b"abc", b"def"), asyncio.Event(), limits(), room, "sha256")
-    assert await all_of(piece) == b"abcdef"
-    assert piece.ending is Ending.COMPLETE and piece.refusal(hashlib.sha256(b"abcdef").digest()) is None
-    assert isinstance(piece.refusal(b"another"), ChecksumDiffers)
+    upload = UploadBody(body(b"abc", b"def"), asyncio.Event(), limits(), room, "sha256")
+    assert await all_of(upload) == b"abcdef"
+    assert upload.ending is Ending.COMPLETE and upload.refusal(hashlib.sha256(b"abcdef").digest()) is None
+    assert isinstance(upload.refusal(b"another"), ChecksumDiffers)
 
 
 async def test_a_client_that_leaves_cuts_it() -> None:
-    piece = Piece(body(b"abc", leaves=True), asyncio.Event(), limits(), None, "")
-    assert (await all_of(piece), piece.ending) == (b"abc", Ending.CUT)
+    upload = UploadBody(body(b"abc", leaves=True), asyncio.Event(), limits(), None, "")
+    assert (await all_of(upload), upload.ending) == (b"abc", Ending.CUT)
 
 
 async def test_a_client_that_sends_nothing_more_leaves_it_idle() -> None:
-    piece = Piece(body(b"abc", waits=True), asyncio.Event(), limits(0.05), None, "")
-    assert (await all_of(piece), piece.ending) == (b"abc", Ending.SLOW)
+    upload = UploadBody(body(b"abc", waits=True), asyncio.Event(), limits(0.05), None, "")
+    assert (await all_of(upload), upload.ending) == (b"abc", Ending.SLOW)
 
 
 async def test_another_request_interrupts_it() -> None:
     interrupted = asyncio.Event()
-    piece = Piece(body(b"abc", waits=True), interrupted, limits(), None, "")
-    chunks = aiter(piece)
+    upload = UploadBody(body(b"abc", waits=True), interrupted, limits(), None, "")
+    chunks = aiter(upload)
     assert await anext(chunks) == b"abc"
     interrupted.set()
     assert await anext(chunks, None) is None
-    assert piece.ending is Ending.INTERRUPTED
+    assert upload.ending is Ending.INTERRUPTED
 
 
 async def test_nothing_comes_of_bytes_for_which_there_is_no_room() -> None:
-    piece = Piece(body(b"abc", b"def"), asyncio.Event(), limits(), 5, "")
-    assert (await all_of(piece), piece.ending) == (b"abc", Ending.TOO_LONG)
+    upload = UploadBody(body(b"abc", b"def"), asyncio.Event(), limits(), 5, "")
+    assert (await all_of(upload), upload.ending) == (b"abc", Ending.TOO_LONG)

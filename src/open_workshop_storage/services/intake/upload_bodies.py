@@ -56,7 +56,7 @@ class UploadRequest(NamedTuple):
     sha256: str | None = None
 
 
-class Piece:
+class UploadBody:
     """A body that ends without raising.
 
     Args:

@@ -4,36 +4,36 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from open_workshop_storage.core.resumable import Resumable
+from open_workshop_storage.core.resumable_state import Resumable
 
 
-class Fact:
-    """What one step adds."""
+class Change:
+    """Base of the changes below."""
 
 
 @dataclass(frozen=True)
-class Owned(Fact):
+class Owned(Change):
     """Another run works on the job, or none does."""
 
     owner: str | None
 
 
 @dataclass(frozen=True)
-class Housed(Fact):
+class Housed(Change):
     """The job's files are on the host of this name only; None if all hosts see them."""
 
     home: str | None
 
 
 @dataclass(frozen=True)
-class Counted(Fact):
+class Counted(Change):
     """So many bytes have come."""
 
     bytes: int
 
 
 @dataclass(frozen=True)
-class Continued(Fact):
+class Continued(Change):
     """A request brings more bytes of an upload."""
 
     owner: str
@@ -42,7 +42,7 @@ class Continued(Fact):
 
 
 @dataclass(frozen=True)
-class Paused(Fact):
+class Paused(Change):
     """An upload waits for its next request; so many of its bytes are on the disk."""
 
     bytes: int
@@ -51,7 +51,7 @@ class Paused(Fact):
 
 
 @dataclass(frozen=True)
-class Resumed(Fact):
+class Resumed(Change):
     """A fetch begins, with what an earlier one left."""
 
     bytes: int
@@ -59,7 +59,7 @@ class Resumed(Fact):
 
 
 @dataclass(frozen=True)
-class Opened(Fact):
+class Opened(Change):
     """The origin has begun to answer."""
 
     total: int | None
@@ -69,7 +69,7 @@ class Opened(Fact):
 
 
 @dataclass(frozen=True)
-class Received(Fact):
+class Received(Change):
     """All bytes have come; `source_file` only if the disk has taken them in."""
 
     bytes: int
@@ -79,28 +79,28 @@ class Received(Fact):
 
 
 @dataclass(frozen=True)
-class Secured(Fact):
+class Secured(Change):
     """The disk has taken the received file in."""
 
     source_file: str
 
 
 @dataclass(frozen=True)
-class Advanced(Fact):
+class Advanced(Change):
     """So much of a stage is done, 0 to 100."""
 
     percent: float
 
 
 @dataclass(frozen=True)
-class Unpacked(Fact):
+class Unpacked(Change):
     """The archive is extracted."""
 
     unpacked_bytes: int
 
 
 @dataclass(frozen=True)
-class Packed(Fact):
+class Packed(Change):
     """The packed file is complete; `sha256` is its own, as 64 lower-case hex digits."""
 
     packed_file: str
@@ -111,7 +111,7 @@ class Packed(Fact):
 
 
 @dataclass(frozen=True)
-class Failed(Fact):
+class Failed(Change):
     """The attempt came to nothing."""
 
     message: str
@@ -121,14 +121,14 @@ class Failed(Fact):
 
 
 @dataclass(frozen=True)
-class Unwanted(Fact):
+class Unwanted(Change):
     """The Manager does not want the packed file."""
 
     unwanted: bool = True
 
 
 @dataclass(frozen=True)
-class MoveBegun(Fact):
+class MoveBegun(Change):
     """A run has begun to move the packed file."""
 
     move_to: str
@@ -137,7 +137,7 @@ class MoveBegun(Fact):
 
 
 @dataclass(frozen=True)
-class MoveUndone(Fact):
+class MoveUndone(Change):
     """The packed file could not be moved."""
 
     move_to: None = None
@@ -145,7 +145,7 @@ class MoveUndone(Fact):
 
 
 @dataclass(frozen=True)
-class Moved(Fact):
+class Moved(Change):
     """The file is in its permanent place."""
 
     moved_bytes: int

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from starlette.types import Message
 
-from open_workshop_storage.services.downloads.blocks import BlockSender
+from open_workshop_storage.services.downloads.block_sender import BlockSender
 from open_workshop_storage.services.storage.files import OpenedFile
 from open_workshop_storage.services.storage.local import LocalFiles
 

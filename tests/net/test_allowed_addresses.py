@@ -6,7 +6,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from open_workshop_storage.utils.net.networks import is_reachable
+from open_workshop_storage.utils.net.allowed_addresses import is_reachable
 
 PUBLIC = [
     "1.1.1.1",

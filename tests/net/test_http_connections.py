@@ -8,7 +8,7 @@ from contextlib import aclosing, suppress
 
 import pytest
 
-from open_workshop_storage.utils.net.connections import AllBusy, Connections
+from open_workshop_storage.utils.net.http_connections import AllBusy, Connections
 from tests.support.client import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.anyio

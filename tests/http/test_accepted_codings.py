@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from open_workshop_storage.utils.http.codings import prefers_gzip
+from open_workshop_storage.utils.http.accepted_codings import prefers_gzip
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from open_workshop_storage.core.facts import Paused
-from open_workshop_storage.core.resumable import Part, Resumable
+from open_workshop_storage.core.changes import Paused
+from open_workshop_storage.core.resumable_state import Part, Resumable
 from open_workshop_storage.services.storage.disk import require_space
 from open_workshop_storage.utils.files.durable_files import Stopped
 from open_workshop_storage.utils.processes.threads import run_to_end, run_until_stopped

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from open_workshop_storage.utils.files.names import safe_file_name
+from open_workshop_storage.utils.files.safe_names import safe_file_name
 
 
 @pytest.mark.parametrize(

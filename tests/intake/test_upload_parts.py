@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from open_workshop_storage.core.changes import Paused
 from open_workshop_storage.core.errors import NoSpace
-from open_workshop_storage.core.facts import Paused
-from open_workshop_storage.core.resumable import Part, Resumable
-from open_workshop_storage.services.intake.parts import at_hand, sealed, whole, with_open_part
+from open_workshop_storage.core.resumable_state import Part, Resumable
+from open_workshop_storage.services.intake.upload_parts import at_hand, sealed, whole, with_open_part
 
 pytestmark = pytest.mark.anyio
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from open_workshop_storage.utils.http.digests import digest_field, sha256_in
+from open_workshop_storage.utils.http.digest_fields import digest_field, sha256_in
 
 # Of RFC 9530, appendix B.1.
 FIELD = "sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:"

@@ -17,9 +17,9 @@ from open_workshop_storage.core.callback import Callback, callback_of
 from open_workshop_storage.core.claims import parse_claims
 from open_workshop_storage.core.events import EventKind
 from open_workshop_storage.core.job import Job
-from open_workshop_storage.services.manager.callbacks import Callbacks, Outcome
+from open_workshop_storage.services.manager.callback_delivery import Callbacks, Outcome
 from open_workshop_storage.stores.memory import MemoryJobStore
-from open_workshop_storage.utils.net.connections import Connections
+from open_workshop_storage.utils.net.http_connections import Connections
 from tests.support.configs import Secrets
 from tests.support.in_process import make_settings
 from tests.support.origins import Answer, Origin, Request, reply, running_origin
