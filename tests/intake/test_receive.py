@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from open_workshop_storage.core.changes import Pace
 from open_workshop_storage.core.errors import ClientGone, FileTooLarge, NoSpace, UploadTimedOut
 from open_workshop_storage.services.intake.receive import BLOCK_BYTES, ReceiveLimits, receive
 from open_workshop_storage.utils.files.digests import FileDigest
@@ -120,14 +121,15 @@ async def test_less_than_a_block_takes_no_disk_space_before_its_end(tmp_path: Pa
 
 def test_a_sender_must_keep_its_average_rate_after_a_minute() -> None:
     limits = replace(UNLIMITED, min_bytes_per_second=1000)
-    assert limits.patience(0, 0, 0) == 60
-    assert limits.patience(59, 59, 1) == 1
-    assert limits.patience(100, 100, 120_000) == 20
-    assert limits.patience(500, 10, 0) == 50, "a slow disk is not the sender's fault"
+    assert limits.patience(0, Pace()) == 60
+    assert limits.patience(59, Pace(59, 1)) == 1
+    assert limits.patience(100, Pace(100, 120_000)) == 20
+    assert limits.patience(500, Pace(10, 0)) == 50, "a slow disk is not the sender's fault"
+    assert limits.patience(0, Pace(100, 120_000)) == 20, "earlier bodies count"
     with pytest.raises(UploadTimedOut):
-        limits.patience(61, 61, 60_999)
-    assert replace(limits, idle_seconds=5, total_seconds=70).patience(66, 66, 90_000) == 4
-    assert UNLIMITED.patience(10**6, 10**6, 1) is None
+        limits.patience(61, Pace(61, 60_999))
+    assert replace(limits, idle_seconds=5, total_seconds=70).patience(66, Pace(66, 90_000)) == 4
+    assert UNLIMITED.patience(10**6, Pace(10**6, 1)) is None
 
 
 async def test_a_sender_below_its_rate_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
+from open_workshop_storage.core.changes import Pace
 from open_workshop_storage.core.errors import ChecksumDiffers, ClientGone, UploadTimedOut
 from open_workshop_storage.services.intake.receive import ReceiveLimits
 from open_workshop_storage.services.intake.upload_bodies import Ending, UploadBody
@@ -34,25 +36,25 @@ async def all_of(upload: UploadBody) -> bytes:
 
 @pytest.mark.parametrize("room", [None, 6, 100])
 async def test_a_whole_body_is_complete(room: int | None) -> None:
-    upload = UploadBody(body(b"abc", b"def"), asyncio.Event(), limits(), room, "sha256")
+    upload = UploadBody(body(b"abc", b"def"), asyncio.Event(), limits(), Pace(), room, "sha256")
     assert await all_of(upload) == b"abcdef"
     assert upload.ending is Ending.COMPLETE and upload.refusal(hashlib.sha256(b"abcdef").digest()) is None
     assert isinstance(upload.refusal(b"another"), ChecksumDiffers)
 
 
 async def test_a_client_that_leaves_cuts_it() -> None:
-    upload = UploadBody(body(b"abc", leaves=True), asyncio.Event(), limits(), None, "")
+    upload = UploadBody(body(b"abc", leaves=True), asyncio.Event(), limits(), Pace(), None, "")
     assert (await all_of(upload), upload.ending) == (b"abc", Ending.CUT)
 
 
 async def test_a_client_that_sends_nothing_more_leaves_it_idle() -> None:
-    upload = UploadBody(body(b"abc", waits=True), asyncio.Event(), limits(0.05), None, "")
-    assert (await all_of(upload), upload.ending) == (b"abc", Ending.SLOW)
+    upload = UploadBody(body(b"abc", waits=True), asyncio.Event(), limits(0.05), Pace(), None, "")
+    assert (await all_of(upload), upload.ending) == (b"abc", Ending.STALLED)
 
 
 async def test_another_request_interrupts_it() -> None:
     interrupted = asyncio.Event()
-    upload = UploadBody(body(b"abc", waits=True), interrupted, limits(), None, "")
+    upload = UploadBody(body(b"abc", waits=True), interrupted, limits(), Pace(), None, "")
     chunks = aiter(upload)
     assert await anext(chunks) == b"abc"
     interrupted.set()
@@ -61,5 +63,15 @@ async def test_another_request_interrupts_it() -> None:
 
 
 async def test_nothing_comes_of_bytes_for_which_there_is_no_room() -> None:
-    upload = UploadBody(body(b"abc", b"def"), asyncio.Event(), limits(), 5, "")
+    upload = UploadBody(body(b"abc", b"def"), asyncio.Event(), limits(), Pace(), 5, "")
     assert (await all_of(upload), upload.ending) == (b"abc", Ending.TOO_LONG)
+
+
+@pytest.mark.parametrize(("earlier", "ending"), [(Pace(100, 99_000), Ending.TOO_SLOW), (Pace(100, 101_000), None)])
+async def test_what_earlier_bodies_of_the_job_brought_counts(earlier: Pace, ending: Ending | None) -> None:
+    pace, slowest = replace(earlier), replace(limits(), min_bytes_per_second=1000)
+    upload = UploadBody(body(b"abc"), asyncio.Event(), slowest, pace, None, "")
+    assert await all_of(upload) == (b"" if ending else b"abc")
+    assert upload.ending is (ending or Ending.COMPLETE)
+    assert pace.sent_bytes == earlier.sent_bytes + (0 if ending else 3)
+    assert pace.waited_seconds > earlier.waited_seconds

@@ -15,11 +15,13 @@ from open_workshop_storage.core.claims import TransferClaims
 from open_workshop_storage.core.errors import (
     AccessDenied,
     DigestDiffers,
+    FileTooLarge,
     ServiceUnavailable,
     UploadFinished,
     UploadGone,
     UploadStalled,
     UploadTaken,
+    UploadTimedOut,
 )
 from open_workshop_storage.core.job import Inner, Job, Stage
 from open_workshop_storage.core.resumable_state import Part, Resumable
@@ -199,6 +201,41 @@ async def test_an_idle_request_leaves_what_it_brought(tmp_path: Path) -> None:
         assert (await parts.resumable.find(JOB_ID)).bytes == 70
 
 
+async def test_all_requests_of_an_upload_share_the_minute_for_slow_senders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("open_workshop_storage.services.intake.receive._FIRST_SECONDS", 0.25)
+    async with bench(tmp_path, transfer_idle_timeout_seconds=0.1) as parts:
+        await begun(parts)
+        for start in (0, 1):
+            with pytest.raises(UploadStalled):
+                await parts.resumable.append(JOB_ID, UploadRequest(start), held(MOD[start : start + 1]))
+        with pytest.raises(UploadTimedOut):
+            await parts.resumable.append(JOB_ID, UploadRequest(2), held(MOD[2:3]))
+        job = await parts.job(JOB_ID)
+        assert (job.stage, job.reason) == (Stage.ERROR, "timeout")
+        with pytest.raises(UploadTimedOut):
+            await begun(parts)
+            await sent(parts, 0, MOD)
+
+
+async def test_many_short_requests_over_the_rate_go_on_to_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("open_workshop_storage.services.intake.receive._FIRST_SECONDS", 0.01)
+    async with bench(tmp_path, transfer_min_bytes_per_second=len(MOD) // 10) as parts:
+        await begun(parts)
+
+        async def slowly(content: bytes) -> AsyncIterator[bytes]:
+            yield content
+            await asyncio.sleep(0.02)
+
+        for start in range(0, len(MOD), 50):
+            content = MOD[start : start + 50]
+            job = await parts.resumable.append(JOB_ID, UploadRequest(start, len(content)), slowly(content))
+        assert await packed_bytes(parts, job) == MOD
+
+
 async def test_each_request_has_an_error_of_its_own_that_keeps_no_frames_of_others(tmp_path: Path) -> None:
     async with bench(tmp_path, transfer_idle_timeout_seconds=0.1) as parts:
         await begun(parts)
@@ -240,6 +277,17 @@ async def test_one_whose_time_is_not_over_stays(tmp_path: Path) -> None:
         await begun(parts)
         await parts.cleanup.clean()
         assert (await parts.job(JOB_ID)).state is Inner.PAUSED
+
+
+async def test_each_of_several_creations_at_once_over_the_limit_is_told_so(tmp_path: Path) -> None:
+    async with bench(tmp_path) as parts:
+        claims = TransferClaims(job_id=JOB_ID, max_bytes=10)
+
+        async def create() -> Job:
+            return await parts.resumable.create(claims, "mod.zip", 11, Resumable(), is_expired=False)
+
+        answers = await asyncio.gather(*(create() for _ in range(5)), return_exceptions=True)
+        assert [type(answer) for answer in answers] == [FileTooLarge] * 5
 
 
 async def test_an_expired_token_begins_nothing(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from open_workshop_storage.core.errors import (
     UploadFinished,
     UploadInProgress,
     UploadNotAccepted,
+    UploadTimedOut,
 )
 from open_workshop_storage.core.job import Inner, Stage
 from open_workshop_storage.core.store import Slot
@@ -78,6 +79,27 @@ async def test_a_transfer_from_a_url_is_fetched_packed_and_reported(tmp_path: Pa
         ended = await parts.job(JOB_ID)
         assert (ended.file_name, ended.owner) == ("mod.tar", None)
         assert len(origin.requests) == len(parts.manager.requests) == 1
+
+
+@pytest.mark.parametrize("first", [b"x", LARGE], ids=["slow", "fast enough"])
+async def test_all_attempts_at_a_job_share_the_minute_for_slow_senders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: bytes
+) -> None:
+    monkeypatch.setattr("open_workshop_storage.services.intake.receive._FIRST_SECONDS", 0.1)
+
+    async def body(content: bytes, error: Exception | None = None) -> AsyncIterator[bytes]:
+        yield content
+        await asyncio.sleep(0.2)
+        if error is not None:
+            raise error
+
+    async with bench(tmp_path) as parts:
+        is_slow = first is not LARGE
+        with pytest.raises(UploadTimedOut if is_slow else ClientGone):
+            await parts.upload(body(first, ClientGone()), job_id=JOB_ID)
+        with pytest.raises(UploadTimedOut) if is_slow else nullcontext():
+            await parts.upload(MOD if is_slow else body(MOD), job_id=JOB_ID)
+        assert (await parts.job(JOB_ID)).attempt == 2
 
 
 @pytest.mark.parametrize("url", [None, "", "ftp://127.0.0.1/mod.zip"])

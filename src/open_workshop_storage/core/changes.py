@@ -32,6 +32,14 @@ class Counted(Change):
     bytes: int
 
 
+@dataclass
+class Pace(Change):
+    """How long the senders of all the job's bodies were waited for, and what they sent; grows while a body comes."""
+
+    waited_seconds: float = 0.0
+    sent_bytes: int = 0
+
+
 @dataclass(frozen=True)
 class Continued(Change):
     """A request brings more bytes of an upload."""

@@ -17,7 +17,7 @@ from open_workshop_storage.core.changes import Change
 from open_workshop_storage.core.claims import TransferClaims
 from open_workshop_storage.core.resumable_state import Resumable
 
-SCHEMA = 2
+SCHEMA = 3
 """Number of the record's form. A change that an older worker would lose by saving the record raises it."""
 
 
@@ -96,6 +96,8 @@ class Job(BaseModel):
         file_name: The file's own name, made safe.
         bytes: Bytes received so far.
         total: Bytes expected, if they were announced.
+        waited_seconds: How long the senders of its bodies were waited for, in all attempts.
+        sent_bytes: What they sent in that time.
         percent: Progress of `extracting` and `repacking`, 0 to 100.
         partial_file: What a fetch writes to, relative to the workspace, until it is complete.
         resumable: How far an upload in several requests is, `None` for one in a single request.
@@ -127,6 +129,8 @@ class Job(BaseModel):
     stage: Stage = Stage.PENDING
     bytes: int = 0
     total: int | None = None
+    waited_seconds: float = 0.0
+    sent_bytes: int = 0
     percent: float | None = None
     message: str | None = None
     reason: str | None = None

@@ -68,6 +68,7 @@ _RECEIVING_ERRORS = (
     errors.UnsafeArchive,
     errors.CorruptArchive,
     errors.ImageExpected,
+    errors.UploadTimedOut,
     errors.VersionUnknown,
     errors.FileTooLarge,
     errors.ArchiveTooLarge,

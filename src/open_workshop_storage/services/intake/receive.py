@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from open_workshop_storage.core.changes import Pace
 from open_workshop_storage.core.errors import ClientGone, DownloadTimedOut, FileTooLarge, StorageError, UploadTimedOut
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.services.storage.disk import full_disk_is_no_space, require_space
@@ -24,7 +25,7 @@ T = TypeVar("T")
 BLOCK_BYTES = 512 * 1024
 """A smaller body is written at its end, in one piece."""
 _FIRST_SECONDS = 60.0
-"""How long a sender may be slower than its minimum rate."""
+"""How long the senders of a job's bodies may be slower than their minimum rate, in all."""
 _MOST_CHUNKS = os.sysconf("SC_IOV_MAX")
 
 
@@ -36,7 +37,7 @@ class ReceiveLimits:
         max_bytes: Size limit in bytes; 0 for none.
         total_seconds: Time limit for the whole body; 0 for none.
         idle_seconds: Time limit for each wait without a byte; 0 for none.
-        min_bytes_per_second: Average rate that the sender must keep after its first minute; 0 for any.
+        min_bytes_per_second: Average rate that the senders of a job must keep after their first minute; 0 for any.
         reserve_bytes: Disk space to leave free.
         timed_out: The error that a passed time limit raises.
     """
@@ -48,22 +49,28 @@ class ReceiveLimits:
     reserve_bytes: int
     timed_out: type[StorageError]
 
-    def patience(self, elapsed: float, waited: float, received: int) -> float | None:
+    def is_too_slow(self, pace: Pace) -> bool:
+        """Return whether the senders of a job have kept too low an average rate for too long."""
+        return self._seconds_left(pace) <= 0
+
+    def _seconds_left(self, pace: Pace) -> float:
+        if not self.min_bytes_per_second:
+            return math.inf
+        return max(_FIRST_SECONDS, pace.sent_bytes / self.min_bytes_per_second) - pace.waited_seconds
+
+    def patience(self, elapsed: float, pace: Pace) -> float | None:
         """Return how many seconds the sender may take for its next byte; `None` for any time.
 
         Args:
             elapsed: Seconds since the body began.
-            waited: Those of them in which the sender was waited for, and not our disk.
-            received: Bytes that the sender has sent.
+            pace: What the job's senders have sent, and how long they, and not our disk, were waited for.
 
         Raises:
             StorageError: `timed_out`, if it is too late already.
         """
-        seconds = self.idle_seconds or math.inf
+        seconds = min(self.idle_seconds or math.inf, self._seconds_left(pace))
         if self.total_seconds:
             seconds = min(seconds, self.total_seconds - elapsed)
-        if self.min_bytes_per_second:
-            seconds = min(seconds, max(_FIRST_SECONDS, received / self.min_bytes_per_second) - waited)
         if seconds <= 0:
             raise self.timed_out
         return None if seconds == math.inf else seconds
@@ -116,6 +123,7 @@ async def receive(
     *,
     durably: bool = False,
     digest: FileDigest | None = None,
+    pace: Pace | None = None,
 ) -> Received:
     """Write a body to a file.
 
@@ -129,6 +137,7 @@ async def receive(
         on_start: Called with the file's first block before it is written, unless the body ends within it; may raise.
         durably: Whether the file is to be on the disk at the end, of which most is then written before.
         digest: Gets the file's bytes as they are written.
+        pace: The job's, which this body adds to; `None` for a body of its own.
 
     Raises:
         FileTooLarge: More than `max_bytes` came or were announced.
@@ -140,20 +149,24 @@ async def receive(
         raise FileTooLarge
     writer = _Writer(target, offset, limits.reserve_bytes, on_start, durably, digest)
     received = offset
+    pace = pace or Pace()
     clock = asyncio.get_running_loop().time
-    began, waited = clock(), 0.0
+    began = clock()
     try:
         with full_disk_is_no_space():
             if expected is not None:
                 await writer.require_space(expected - offset)
             while True:
                 asked = clock()
-                async with asyncio.timeout(limits.patience(asked - began, waited, received - offset)):
-                    chunk = await anext(chunks, None)
+                try:
+                    async with asyncio.timeout(limits.patience(asked - began, pace)):
+                        chunk = await anext(chunks, None)
+                finally:
+                    pace.waited_seconds += clock() - asked
                 if chunk is None:
                     break
-                waited += clock() - asked
                 received += len(chunk)
+                pace.sent_bytes += len(chunk)
                 if limits.max_bytes and received > limits.max_bytes:
                     raise FileTooLarge
                 await writer.add(chunk)

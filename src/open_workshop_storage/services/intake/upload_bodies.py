@@ -11,6 +11,7 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from open_workshop_storage.core import errors
+from open_workshop_storage.core.changes import Pace
 from open_workshop_storage.services.intake.receive import ReceiveLimits
 
 _NEXT_SECONDS = 0.03
@@ -23,7 +24,8 @@ class Ending(Enum):
 
     COMPLETE = auto()
     CUT = auto()
-    SLOW = auto()
+    STALLED = auto()
+    TOO_SLOW = auto()
     INTERRUPTED = auto()
     TOO_LONG = auto()
 
@@ -31,7 +33,8 @@ class Ending(Enum):
 # Classes: an exception that is raised again keeps the frames of each time.
 _ANSWERS: Mapping[Ending | None, type[errors.StorageError]] = {
     Ending.CUT: errors.ClientGone,
-    Ending.SLOW: errors.UploadStalled,
+    Ending.STALLED: errors.UploadStalled,
+    Ending.TOO_SLOW: errors.UploadTimedOut,
     Ending.INTERRUPTED: errors.UploadTaken,
 }
 
@@ -63,6 +66,7 @@ class UploadBody:
         chunks: The body; it raises `ClientGone` where the client leaves.
         interrupted: Ends the body when set.
         limits: Its time limits.
+        pace: The job's, which this body adds to.
         room: How many bytes may come; `None` for any number.
         algorithm: What the body is hashed with, by `hashlib`'s name; empty for nothing.
 
@@ -75,6 +79,7 @@ class UploadBody:
         chunks: AsyncIterator[bytes],
         interrupted: asyncio.Event,
         limits: ReceiveLimits,
+        pace: Pace,
         room: int | None,
         algorithm: str,
     ) -> None:
@@ -82,9 +87,8 @@ class UploadBody:
         self._chunks = chunks
         self._interrupted = interrupted
         self._limits = limits
+        self._pace = pace
         self._began = time.monotonic()
-        self._waited = 0.0
-        self._received = 0
         self._last_chance = 0.0
         self._wait: asyncio.Timeout | None = None
         self._room = room
@@ -119,7 +123,7 @@ class UploadBody:
                     if self._room < 0:
                         self.ending = Ending.TOO_LONG
                         return
-                self._received += len(chunk)
+                self._pace.sent_bytes += len(chunk)
                 if self._hash is not None:
                     self._hash.update(chunk)
                 yield chunk
@@ -130,22 +134,26 @@ class UploadBody:
         """Return the next chunk, or `None` with `ending` set."""
         asked = time.monotonic()
         try:
-            # A task for each chunk, beside one that waits for the interruption, would cost as much as the chunk.
-            async with asyncio.timeout(self._patience(asked)) as self._wait:
-                chunk = await anext(self._chunks, None)
+            try:
+                # A task for each chunk, beside one that waits for the interruption, would cost as much as the chunk.
+                async with asyncio.timeout(self._patience(asked)) as self._wait:
+                    chunk = await anext(self._chunks, None)
+            finally:
+                self._pace.waited_seconds += time.monotonic() - asked
             self.ending = Ending.COMPLETE if chunk is None else None
             return chunk
         except errors.ClientGone:
             self.ending = Ending.CUT
         except (TimeoutError, errors.UploadTimedOut):
-            self.ending = Ending.INTERRUPTED if self._interrupted.is_set() else Ending.SLOW
-        finally:
-            self._waited += time.monotonic() - asked
+            if self._interrupted.is_set():
+                self.ending = Ending.INTERRUPTED
+            else:
+                self.ending = Ending.TOO_SLOW if self._limits.is_too_slow(self._pace) else Ending.STALLED
         return None
 
     def _patience(self, asked: float) -> float | None:
         if not self._interrupted.is_set():
-            return self._limits.patience(asked - self._began, self._waited, self._received)
+            return self._limits.patience(asked - self._began, self._pace)
         # The server may have bytes of the body that it has not handed over.
         self._last_chance = self._last_chance or asked + _LAST_CHANCE_SECONDS
         return min(_NEXT_SECONDS, self._last_chance - asked)

@@ -47,6 +47,8 @@ def new_attempt(
         attempt=previous.attempt + 1 if previous else 1,
         stage=Stage.UPLOADING,
         total=announced,
+        waited_seconds=previous.waited_seconds if previous else 0.0,
+        sent_bytes=previous.sent_bytes if previous else 0,
         owner=owner,
         resumable=resumable,
         traceparent=traceparent(),
@@ -76,3 +78,8 @@ def max_bytes_of(settings: Settings, claims: TransferClaims) -> int:
         return claims.max_bytes
     is_image = claims.transfer_kind is TransferKind.IMAGE
     return settings.transfer_max_image_bytes if is_image else settings.transfer_max_bytes
+
+
+def exceeds_limit(settings: Settings, claims: TransferClaims, length: int | None) -> bool:
+    """Return whether a file of so many bytes is too large for a transfer; `None` is not known to be."""
+    return length is not None and 0 < max_bytes_of(settings, claims) < length

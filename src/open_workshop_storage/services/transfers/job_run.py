@@ -18,6 +18,7 @@ from open_workshop_storage.core.changes import (
     Moved,
     MoveUndone,
     Owned,
+    Pace,
     Packed,
     Paused,
     Received,
@@ -56,6 +57,7 @@ class JobRun:
     Attributes:
         interrupted: Set when another request wants to go on with the upload that this run receives.
         digest: Of the received file; a run that receives it from its first byte on adds what comes.
+        pace: The job's, which a run that receives bytes adds to.
     """
 
     def __init__(self, store: JobStore, job: Job, workspace: Path, home: str | None = None) -> None:
@@ -72,6 +74,7 @@ class JobRun:
         self._last_event = time.monotonic()
         self.interrupted = asyncio.Event()
         self.digest = FileDigest()
+        self.pace = Pace(job.waited_seconds, job.sent_bytes)
         self._stopped: BaseException | None = None
         self._log = job_log(_logger, job.job_id)
         self._spans = StageSpans(job.job_id, job.traceparent)
@@ -225,7 +228,7 @@ class JobRun:
         async with self._saving:
             progress, self._progress = self._progress, {}
             try:
-                wanted = self.job.changed(Housed(self._home), *progress.values(), *changes, stage=stage)
+                wanted = self.job.changed(Housed(self._home), self.pace, *progress.values(), *changes, stage=stage)
                 callback = callback_of(wanted) if wanted.ended and not self.job.ended else None
                 self.job = await self._store_for_sure(wanted, event, callback)
             except BaseException:

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NoReturn
 
 from open_workshop_storage.core import errors
 from open_workshop_storage.core.changes import Continued, Counted, Packed, Paused
@@ -24,10 +25,10 @@ from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import JobStore, Slot, StaleJobError
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.services.intake.receive import BLOCK_BYTES, receive, upload_limits
-from open_workshop_storage.services.intake.upload_bodies import UploadBody, UploadRequest
+from open_workshop_storage.services.intake.upload_bodies import Ending, UploadBody, UploadRequest
 from open_workshop_storage.services.intake.upload_parts import at_hand, sealed, whole, with_open_part
 from open_workshop_storage.services.storage.workspaces import Workspaces
-from open_workshop_storage.services.transfers.attempts import begin_attempt, max_bytes_of, new_attempt
+from open_workshop_storage.services.transfers.attempts import begin_attempt, exceeds_limit, max_bytes_of, new_attempt
 from open_workshop_storage.services.transfers.job_run import JobRun
 from open_workshop_storage.services.transfers.lifetime import Lifetime
 from open_workshop_storage.services.transfers.runs import Pause, Runs, new_owner
@@ -73,18 +74,26 @@ class ResumableUploads:
             UploadFinished: The job has its file.
             ServiceUnavailable: The store is away, or this worker stops.
         """
+        is_too_large = exceeds_limit(self._settings, claims, length)
         previous = await self._store.get(claims.job_id)
         if previous is not None and previous.resumable is not None and previous.stage is Stage.UPLOADING:
             if length not in (None, previous.total):
                 raise errors.UploadInProgress
+            if is_too_large:
+                # Another request has begun the attempt, and is about to end it.
+                raise errors.FileTooLarge
             return await self._left(previous)
         if is_expired:
             raise errors.AccessDenied
         self._refuse_while_stopping()
         job = new_attempt(claims, file_name, length, previous, None, described)
-        job = await begin_attempt(self._store, job, previous)
+        try:
+            job = await begin_attempt(self._store, job, previous)
+        except errors.UploadInProgress:
+            raise errors.FileTooLarge if is_too_large else errors.UploadInProgress from None
         job_log(_logger, job.job_id).info("uploading in several requests, attempt %d", job.attempt)
-        await self._refuse_too_large(job, length)
+        if is_too_large:
+            await self._refuse_too_large(job)
         return job
 
     async def find(self, job_id: str) -> Job:
@@ -109,6 +118,7 @@ class ResumableUploads:
             StorageBusy: Too many uploads run.
             ChecksumDiffers: The bytes are others than their checksum says, and none of them counts.
             UploadStalled: No byte came for too long; what came counts.
+            UploadTimedOut: The upload's requests were too slow in all; the attempt has ended, and the Manager is told.
             ClientGone: The client left; what came counts.
             ServiceUnavailable: The store is away, or this worker stops.
             StorageError: The attempt ended with this error, and the Manager is told.
@@ -124,7 +134,8 @@ class ResumableUploads:
             raise errors.BadRequest("More bytes than the upload has")
         if job.stage is not Stage.UPLOADING or job.owner is not None:
             return job
-        await self._refuse_too_large(job, request.length)
+        if exceeds_limit(self._settings, job.claims, request.length):
+            await self._refuse_too_large(job)
         assert job.resumable is not None
         owner = new_owner()
         async with AsyncExitStack() as entered:
@@ -175,11 +186,9 @@ class ResumableUploads:
         if self._lifetime.stopping.is_set():
             raise errors.ServiceUnavailable
 
-    async def _refuse_too_large(self, job: Job, length: int | None) -> None:
-        limit = max_bytes_of(self._settings, job.claims)
-        if limit and length is not None and length > limit:
-            await self._runs.end_paused(job, errors.FileTooLarge())
-            raise errors.FileTooLarge
+    async def _refuse_too_large(self, job: Job) -> NoReturn:
+        await self._runs.end_paused(job, errors.FileTooLarge())
+        raise errors.FileTooLarge
 
     async def _known(self, job_id: str) -> Job:
         job = await self._store.get(job_id)
@@ -253,7 +262,7 @@ class ResumableUploads:
         limit = max_bytes_of(self._settings, run.job.claims)
         # The upload as a whole has no time limit but that between two requests.
         limits = replace(upload_limits(self._settings, limit), total_seconds=0)
-        body = UploadBody(chunks, run.interrupted, limits, room, request.algorithm)
+        body = UploadBody(chunks, run.interrupted, limits, run.pace, room, request.algorithm)
         target = run.workspace / part.file
         earlier = sum(one.bytes for one in before)
         # A client that goes on at once finds the slot free.
@@ -279,6 +288,9 @@ class ResumableUploads:
                 raise Pause(Paused(begun, resumable.model_copy(update={"sealed": True})), refusal)
             resumable = resumable.model_copy(update={"parts": (*before, Part(file=part.file, bytes=size))})
             if earlier + size != total:
+                if body.ending is Ending.TOO_SLOW:
+                    # No later request would be waited for.
+                    raise errors.UploadTimedOut
                 raise Pause(Paused(earlier + size, resumable), body.answer())
         return await self._pack(run, resumable)
 

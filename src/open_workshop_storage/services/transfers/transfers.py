@@ -222,6 +222,7 @@ class Transfers:
             offset,
             lambda block: self._stages.judge_start(run, block),
             digest=None if offset else run.digest,
+            pace=run.pace,
         )
         await run.received(source, then, size, is_on_disk=is_on_disk, sha256=sha256)
 
