@@ -63,7 +63,8 @@ class Proxy:
             if fault is Fault.RESET:
                 _reset_on_close(writer)
                 _reset_on_close(back)
-        except ConnectionError:
+        except OSError:
+            # One side has left, which asyncio tells by more than ConnectionError.
             pass
         finally:
             answers.cancel()
