@@ -63,8 +63,11 @@ ELSEWHERE = {
     "utils/archives/decompression.py": "archives/test_archives.py",
     "utils/archives/entry_names.py": "archives/test_refused_archives.py",
     "utils/archives/trailing_data.py": "archives/test_refused_archives.py",
+    "utils/archives/special_files.py": "archives/test_refused_archives.py",
+    "utils/archives/zip_end_records.py": "archives/test_central_directory.py",
+    "utils/archives/zip_inspection.py": "archives/test_refused_archives.py",
     "utils/archives/split_archives.py": "archives/test_archives.py",
-    "utils/archives/zip_rewriting.py": "archives/test_kept_zips.py",
+    "utils/archives/zip_rewriting.py": "archives/test_zip_keeping.py",
     "utils/archives/tar.py": "archives/test_refused_archives.py",
     # Seen in what it does for its callers.
     "core/callback.py": "manager/test_callback_delivery.py",

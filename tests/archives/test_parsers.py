@@ -14,7 +14,7 @@ from open_workshop_storage.services.archives.parsers import Parsers
 from open_workshop_storage.utils.archives.decompression import holds_tar
 from open_workshop_storage.utils.archives.faults import CorruptData, NameTooLong, UnsafeEntry
 from open_workshop_storage.utils.archives.kinds import Kind
-from open_workshop_storage.utils.archives.zip_headers import inspect_zip
+from open_workshop_storage.utils.archives.zip_inspection import inspect_zip
 from tests.archives.zips import Entry, zip_from
 from tests.e2e.under_way import eventually
 from tests.support.processes import descendants, send_signal

@@ -22,7 +22,7 @@ from open_workshop_storage.utils.archives.split_archives import refuse_piece
 from open_workshop_storage.utils.archives.streams import compare_size
 from open_workshop_storage.utils.archives.tar import inspect_tar
 from open_workshop_storage.utils.archives.trailing_data import refuse_archive_in_tail
-from open_workshop_storage.utils.archives.zip_headers import inspect_zip
+from open_workshop_storage.utils.archives.zip_inspection import inspect_zip
 
 # Headers of 200,000 entries take 10 s; a larger file may have more of them.
 _SECONDS, _SECONDS_PER_MEBIBYTE = 60.0, 0.5

@@ -20,9 +20,10 @@ from open_workshop_storage.services.downloads.inflating import InflatedEntry
 from open_workshop_storage.services.downloads.plan import Content, Piece, Plan, plan_content, validators_of
 from open_workshop_storage.services.downloads.zip_directories import ZipDirectories
 from open_workshop_storage.services.storage.files import MOST_READ_BYTES, Files, OpenedFile, StoredFile
+from open_workshop_storage.utils.archives.central_directory import DEFLATE, STORED
 from open_workshop_storage.utils.archives.faults import ArchiveFault
-from open_workshop_storage.utils.archives.zip_contents import DEFLATE, STORED, ZipContents
-from open_workshop_storage.utils.archives.zip_headers import LOCAL_HEADER, local_header_length
+from open_workshop_storage.utils.archives.zip_contents import ZipContents
+from open_workshop_storage.utils.archives.zip_local_headers import LOCAL_HEADER, local_header_length
 from open_workshop_storage.utils.http.accepted_codings import prefers_gzip
 from open_workshop_storage.utils.http.media_types import media_type
 

@@ -19,7 +19,7 @@ from open_workshop_storage.services.transfers.job_run import JobRun
 from open_workshop_storage.services.transfers.slots import Slots
 from open_workshop_storage.services.transfers.tasks import Tasks
 from open_workshop_storage.utils.archives.kinds import Kind
-from open_workshop_storage.utils.archives.zip_headers import refuse_encrypted_start
+from open_workshop_storage.utils.archives.zip_local_headers import refuse_encrypted_start
 from open_workshop_storage.utils.processes.task_groups import without_group
 from open_workshop_storage.utils.processes.threads import run_to_end
 

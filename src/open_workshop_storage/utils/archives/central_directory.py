@@ -1,12 +1,10 @@
-"""Reads a ZIP's central directory, header by header, and refuses one that two readers could find in two places.
+"""Reads a ZIP's central directory, header by header.
 
 Numbers and names of fields are those of PKWARE's APPNOTE 6.3.10, section 4.
 """
 
 from __future__ import annotations
 
-import os
-import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -14,19 +12,16 @@ from typing import BinaryIO, NamedTuple
 
 from open_workshop_storage.utils.archives.entry_names import decoded, is_utf8
 from open_workshop_storage.utils.archives.faults import CorruptData, CutOff, EncryptedData, UnpackedTooLarge
-from open_workshop_storage.utils.archives.trailing_data import refuse_archive
+from open_workshop_storage.utils.archives.zip_end_records import Directory
 
-_CENTRAL_MAGIC, _END_MAGIC = b"PK\x01\x02", b"PK\x05\x06"
-_END_64_MAGIC, _LOCATOR_MAGIC = b"PK\x06\x06", b"PK\x06\x07"
-_HEADER = struct.Struct("<4s2xHHHIIIIHHHH2xII")
+STORED, DEFLATE = 0, 8
+"""Methods of packing (section 4.4.5)."""
+_HEADER, _CENTRAL_MAGIC = struct.Struct("<4s2xHHHIIIIHHHH2xII"), b"PK\x01\x02"
 _FIELD = struct.Struct("<HH")
 _MOST_HEADER_BYTES = _HEADER.size + 3 * 0xFFFF
-_END, _LOCATOR, _END_64 = struct.Struct("<4sHHHHIIH"), struct.Struct("<4sIQI"), struct.Struct("<4sQ4xIIQQQQ")
-_MAX_COMMENT_BYTES = 0xFFFF
-_MAX_DIRECTORY_BYTES = 64 * 1024**2
 _BLOCK_BYTES = 256 * 1024
 _HERE_64, _HERE_64_SHORT = 0xFFFFFFFF, 0xFFFF
-"""Stand in a field whose number is in the large format's record or extra field instead."""
+"""Stand in a field whose number is in the large format's extra field instead."""
 _LARGE_FIELD, _UNICODE_PATH_FIELD = 0x0001, 0x7075
 # What some readers take for a link, which others do not know: attributes as libarchive writes them.
 _ATTRIBUTES_FIELD = 0x6C78
@@ -35,23 +30,6 @@ _FOLDER_TYPE, _FOLDER_ATTRIBUTE = 0o040000, 0x0010
 """Of a Unix mode, which stands in the upper half of the attributes, and of MS-DOS."""
 _ENCRYPTED, _AES_METHOD = 0x0001 | 0x0040 | 0x2000, 99
 """Traditional or AES encryption, strong encryption, masked headers (section 4.4.4); what AES entries have as method."""
-
-
-class Directory(NamedTuple):
-    """Where a ZIP's directory is.
-
-    Attributes:
-        start, end: Its place in the file.
-        headers: How many there are, or that number's last 16 bits.
-        is_large: Whether that number is whole.
-        is_plain: Whether the file ends with it and its comment, and nothing in that can be taken for a record.
-    """
-
-    start: int
-    end: int
-    headers: int
-    is_large: bool
-    is_plain: bool
 
 
 class ExtraFields(NamedTuple):
@@ -114,30 +92,6 @@ class CentralHeader(NamedTuple):
         """
         # The attribute alone says only where a file with content once was.
         return name.endswith(("/", "\\")) or (not self.unpacked_bytes and self.says_folder)
-
-
-def find_directory(file: BinaryIO) -> Directory:
-    """Find the directory of a ZIP. Blocks.
-
-    Raises:
-        CorruptData: There is none, or more than one, it is not where its end record says, or in several pieces, or
-            another archive is behind it.
-        UnpackedTooLarge: It takes more than 64 MiB.
-    """
-    end_at, numbers, is_plain = _end(file)
-    large = _large_end(file, end_at)
-    if large is not None:
-        end_at, large_numbers = large
-        for number, large_number in zip(numbers, large_numbers, strict=True):
-            if number not in (large_number, _HERE_64, _HERE_64_SHORT):
-                raise CorruptData("two end records that differ")
-        numbers = large_numbers
-    disk, first_disk, count_here, count, length, start = numbers
-    if disk or first_disk or count_here != count or start + length != end_at:
-        raise CorruptData("a piece of an archive in several, or a directory in another place")
-    if length > _MAX_DIRECTORY_BYTES:
-        raise UnpackedTooLarge("a directory that is too long")
-    return Directory(start, end_at, count, large is not None, is_plain)
 
 
 def read_headers(file: BinaryIO, directory: Directory, max_entries: int) -> Iterator[CentralHeader]:
@@ -263,55 +217,3 @@ def large_numbers(extra: ExtraFields, numbers: tuple[int, ...]) -> Iterator[int]
                 raise CorruptData("a number that is nowhere")
             number, field = int.from_bytes(field[:8], "little"), field[8:]
         yield number
-
-
-def _end(file: BinaryIO) -> tuple[int, tuple[int, ...], bool]:
-    """Return where the end record is, its numbers, and whether the file ends with it and a comment without records."""
-    size = file.seek(0, os.SEEK_END)
-    content_end = _end_of_content(file, size)
-    window_start = max(0, content_end - _END.size - _MAX_COMMENT_BYTES)
-    file.seek(window_start)
-    # The record itself may end with NULs, which are none of the padding.
-    window = file.read(content_end + _END.size - window_start)
-    found = [match.start() for match in re.finditer(_END_MAGIC, window) if len(window) - match.start() >= _END.size]
-    if not found:
-        raise CorruptData("no end record")
-    *others, last = ((position, _END.unpack_from(window, position)) for position in found)
-    # Some readers take the last one, some the one whose comment ends with the file.
-    if any(window_start + position + _END.size + fields[-1] == size for position, fields in others):
-        raise CorruptData("two end records")
-    position, (_, *numbers, comment_bytes) = last
-    comment_at = position + _END.size
-    refuse_archive([window[comment_at + comment_bytes :]])
-    ends_file = window_start + comment_at + comment_bytes == size
-    return window_start + position, tuple(numbers), ends_file and b"PK" not in window[comment_at:]
-
-
-def _end_of_content(file: BinaryIO, size: int) -> int:
-    """Return where the NULs begin that a file may end with."""
-    end = size
-    while end:
-        start = max(0, end - _BLOCK_BYTES)
-        file.seek(start)
-        content = file.read(end - start).rstrip(b"\0")
-        if content:
-            return start + len(content)
-        end = start
-    return 0
-
-
-def _large_end(file: BinaryIO, end_at: int) -> tuple[int, tuple[int, ...]] | None:
-    """Return where the large format's end record is, and its numbers, if there is one."""
-    if end_at < _LOCATOR.size + _END_64.size:
-        return None
-    file.seek(end_at - _LOCATOR.size)
-    magic, _, position, disks = _LOCATOR.unpack(file.read(_LOCATOR.size))
-    if magic != _LOCATOR_MAGIC:
-        return None
-    if position > end_at - _LOCATOR.size - _END_64.size:
-        raise CorruptData("an end record in another place")
-    file.seek(position)
-    magic, length, *numbers = _END_64.unpack(file.read(_END_64.size))
-    if magic != _END_64_MAGIC or position + 12 + length != end_at - _LOCATOR.size or disks > 1:
-        raise CorruptData("an end record that does not end where it should")
-    return position, tuple(numbers)

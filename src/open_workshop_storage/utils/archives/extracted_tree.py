@@ -9,6 +9,7 @@ from pathlib import Path
 
 from open_workshop_storage.utils.archives.entry_names import decoded
 from open_workshop_storage.utils.archives.faults import UnsafeEntry
+from open_workshop_storage.utils.archives.special_files import refuse_special
 
 
 def size_of_tree(folder: Path) -> int:
@@ -46,8 +47,9 @@ def settle_tree(folder: Path) -> int:
         for child in found:
             status = child.stat(follow_symlinks=False)
             is_folder = stat.S_ISDIR(status.st_mode)
-            if not is_folder and not (stat.S_ISREG(status.st_mode) and status.st_nlink == 1):
-                raise UnsafeEntry("a link or special file")
+            refuse_special(status.st_mode)
+            if not is_folder and status.st_nlink > 1:
+                raise UnsafeEntry("a hard link")
             mode = 0o755 if is_folder or status.st_mode & stat.S_IXUSR else 0o644
             if stat.S_IMODE(status.st_mode) != mode:
                 os.chmod(child.path, mode)

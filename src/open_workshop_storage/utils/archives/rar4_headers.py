@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 import struct
 import zlib
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from typing import BinaryIO
 
 from open_workshop_storage.utils.archives.copying import copy_bytes
 from open_workshop_storage.utils.archives.entry_names import code_page_of, decoded, is_utf8, split_name
-from open_workshop_storage.utils.archives.faults import UnsafeEntry
+from open_workshop_storage.utils.archives.special_files import refuse_special
 
 _MARK_BYTES = 7
 _HEAD = struct.Struct("<HBHH")
@@ -66,8 +65,7 @@ def inspect_rar4(file: BinaryIO) -> str:
     """
     names: list[bytes] = []
     for header in _file_headers(file):
-        if stat.S_IFMT(header.mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise UnsafeEntry("a link or special file")
+        refuse_special(header.mode)
         if not is_utf8(header.name):
             names.append(header.name)
     return code_page_of(names) if names else ""

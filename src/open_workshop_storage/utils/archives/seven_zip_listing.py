@@ -8,12 +8,13 @@ import re
 from open_workshop_storage.utils.archives.entry_names import decoded
 from open_workshop_storage.utils.archives.entry_rules import Entries
 from open_workshop_storage.utils.archives.faults import CorruptData, EncryptedData, UnsafeEntry
+from open_workshop_storage.utils.archives.special_files import SPECIAL_TYPES, refuse_special
 
 _FIRST_ENTRY = "----------"
 _MODE_LENGTH = len("drwxr-xr-x")
 _REPARSE_POINT = "L"
+_SPECIAL_FIELDS = "Symbolic Link", "Hard Link"
 _UNKNOWN_BITS = re.compile(r"[0-9A-F]{8}")
-_SPECIAL_TYPES = frozenset("lcbps")
 
 
 class Listing:
@@ -71,11 +72,17 @@ class Listing:
         if not self._in_entries:
             self.tail_bytes += _number(fields.get("Tail Size", ""))
         elif "Path" in fields:
-            if any(fields.get(link) for link in ("Symbolic Link", "Hard Link")) or _is_special(fields):
+            size, is_folder = _number(fields.get("Size", "")), _is_folder(fields)
+            if any(fields.get(kind) for kind in _SPECIAL_FIELDS) or fields.get("Alternate Stream") == "+":
                 raise UnsafeEntry("a link or special file")
+            for each in _attributes(fields):
+                if _is_of_dos(each):
+                    refuse_special(0, is_reparse_point=_REPARSE_POINT in each, size=size, is_folder=is_folder)
+                else:
+                    refuse_special(SPECIAL_TYPES.get(each[0], 0))
             # A slash may have been a backslash that is the second byte of a letter; splitting names knows both.
             name = decoded(os.fsencode(fields["Path"]).replace(b"/", b"\\"), self._code_page)
-            self._entries.add(name, _number(fields.get("Size", "")), _is_folder(fields))
+            self._entries.add(name, size, is_folder)
             self._entries.require_short_names()
 
 
@@ -91,15 +98,6 @@ def _is_folder(fields: dict[str, str]) -> bool:
     if attributes:
         return any("D" in each if _is_of_dos(each) else each[0] == "d" for each in attributes)
     return not fields.get("CRC") and fields.get("Size") == "0"
-
-
-def _is_special(fields: dict[str, str]) -> bool:
-    attributes = _attributes(fields)
-    # Of a folder, and of a file with content, the attribute tells only where it once was.
-    is_marked = any(_is_of_dos(each) and _REPARSE_POINT in each for each in attributes)
-    is_link = is_marked and fields.get("Size") == "0" and not _is_folder(fields)
-    is_other_type = any(not _is_of_dos(each) and each[0] in _SPECIAL_TYPES for each in attributes)
-    return is_link or is_other_type or fields.get("Alternate Stream") == "+"
 
 
 def _attributes(fields: dict[str, str]) -> list[str]:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import struct
 from typing import BinaryIO
 
 from open_workshop_storage.utils.archives.faults import CorruptData
+from open_workshop_storage.utils.archives.zip_end_records import END, END_MAGIC, MAX_COMMENT_BYTES
 
-_END = struct.Struct("<4sHHHHIIH")
-_MAX_COMMENT_BYTES = 0xFFFF
 # A piece from the middle has no other mark than the name that its writer gave it.
 _PIECE_NAME = re.compile(r".\.(?:(?:7z|zip|rar|tar|gz|tgz|bz2|xz|zst)\.\d{3,}|[zr]\d{2,}|part\d+\.rar)$", re.IGNORECASE)
 
@@ -28,11 +26,11 @@ def refuse_piece(file: BinaryIO, name: str) -> int:
     if _PIECE_NAME.search(name):
         raise CorruptData("a piece of an archive in several")
     size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - _END.size - _MAX_COMMENT_BYTES))
+    file.seek(max(0, size - END.size - MAX_COMMENT_BYTES))
     tail = file.read()
-    at = tail.rfind(b"PK\x05\x06")
-    if at >= 0 and len(tail) - at >= _END.size:
-        _, disk, _, _, _, _, _, comment_bytes = _END.unpack_from(tail, at)
-        if disk and at + _END.size + comment_bytes == len(tail):
+    at = tail.rfind(END_MAGIC)
+    if at >= 0 and len(tail) - at >= END.size:
+        _, disk, _, _, _, _, _, comment_bytes = END.unpack_from(tail, at)
+        if disk and at + END.size + comment_bytes == len(tail):
             raise CorruptData("the last piece of an archive in several")
     return size

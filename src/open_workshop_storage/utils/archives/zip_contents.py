@@ -17,17 +17,16 @@ from operator import gt
 from typing import BinaryIO
 
 from open_workshop_storage.utils.archives.central_directory import (
+    STORED,
     CentralHeader,
-    find_directory,
     header_at,
     read_headers,
     refuse_encryption,
 )
 from open_workshop_storage.utils.archives.entry_names import split_name
 from open_workshop_storage.utils.archives.faults import CorruptData, CutOff, UnpackedTooLarge, UnsafeEntry
-from open_workshop_storage.utils.archives.zip_headers import LOCAL_HEADER, agrees_with_local
-
-STORED, DEFLATE = 0, 8
+from open_workshop_storage.utils.archives.zip_end_records import find_directory
+from open_workshop_storage.utils.archives.zip_local_headers import LOCAL_HEADER, agrees_with_local
 
 _LISTED = '{"name":%s,"bytes":%d,"compressed_bytes":%d,"crc32":"%08x","modified":%s}'
 _BATCH = 256

@@ -1,0 +1,116 @@
+"""Finds a ZIP's directory by the records at the end, and refuses one that two readers could find in two places.
+
+Numbers and names of fields are those of PKWARE's APPNOTE 6.3.10, section 4.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from typing import BinaryIO, NamedTuple
+
+from open_workshop_storage.utils.archives.faults import CorruptData, UnpackedTooLarge
+from open_workshop_storage.utils.archives.trailing_data import refuse_archive
+
+END, END_MAGIC = struct.Struct("<4sHHHHIIH"), b"PK\x05\x06"
+MAX_COMMENT_BYTES = 0xFFFF
+_LOCATOR, _LOCATOR_MAGIC = struct.Struct("<4sIQI"), b"PK\x06\x07"
+_END_64, _END_64_MAGIC = struct.Struct("<4sQ4xIIQQQQ"), b"PK\x06\x06"
+_HERE_64, _HERE_64_SHORT = 0xFFFFFFFF, 0xFFFF
+"""Stand in a field whose number is in the large format's record instead."""
+_MAX_DIRECTORY_BYTES = 64 * 1024**2
+_BLOCK_BYTES = 256 * 1024
+
+
+class Directory(NamedTuple):
+    """Where a ZIP's directory is.
+
+    Attributes:
+        start, end: Its place in the file.
+        headers: How many there are, or that number's last 16 bits.
+        is_large: Whether that number is whole.
+        is_plain: Whether the file ends with it and its comment, and nothing in that can be taken for a record.
+    """
+
+    start: int
+    end: int
+    headers: int
+    is_large: bool
+    is_plain: bool
+
+
+def find_directory(file: BinaryIO) -> Directory:
+    """Find the directory of a ZIP. Blocks.
+
+    Raises:
+        CorruptData: There is none, or more than one, it is not where its end record says, or in several pieces, or
+            another archive is behind it.
+        UnpackedTooLarge: It takes more than 64 MiB.
+    """
+    end_at, numbers, is_plain = _end(file)
+    large = _large_end(file, end_at)
+    if large is not None:
+        end_at, large_numbers = large
+        for number, large_number in zip(numbers, large_numbers, strict=True):
+            if number not in (large_number, _HERE_64, _HERE_64_SHORT):
+                raise CorruptData("two end records that differ")
+        numbers = large_numbers
+    disk, first_disk, count_here, count, length, start = numbers
+    if disk or first_disk or count_here != count or start + length != end_at:
+        raise CorruptData("a piece of an archive in several, or a directory in another place")
+    if length > _MAX_DIRECTORY_BYTES:
+        raise UnpackedTooLarge("a directory that is too long")
+    return Directory(start, end_at, count, large is not None, is_plain)
+
+
+def _end(file: BinaryIO) -> tuple[int, tuple[int, ...], bool]:
+    """Return where the end record is, its numbers, and whether the file ends with it and a comment without records."""
+    size = file.seek(0, os.SEEK_END)
+    content_end = _end_of_content(file, size)
+    window_start = max(0, content_end - END.size - MAX_COMMENT_BYTES)
+    file.seek(window_start)
+    # The record itself may end with NULs, which are none of the padding.
+    window = file.read(content_end + END.size - window_start)
+    found = [match.start() for match in re.finditer(END_MAGIC, window) if len(window) - match.start() >= END.size]
+    if not found:
+        raise CorruptData("no end record")
+    *others, last = ((position, END.unpack_from(window, position)) for position in found)
+    # Some readers take the last one, some the one whose comment ends with the file.
+    if any(window_start + position + END.size + fields[-1] == size for position, fields in others):
+        raise CorruptData("two end records")
+    position, (_, *numbers, comment_bytes) = last
+    comment_at = position + END.size
+    refuse_archive([window[comment_at + comment_bytes :]])
+    ends_file = window_start + comment_at + comment_bytes == size
+    return window_start + position, tuple(numbers), ends_file and b"PK" not in window[comment_at:]
+
+
+def _end_of_content(file: BinaryIO, size: int) -> int:
+    """Return where the NULs begin that a file may end with."""
+    end = size
+    while end:
+        start = max(0, end - _BLOCK_BYTES)
+        file.seek(start)
+        content = file.read(end - start).rstrip(b"\0")
+        if content:
+            return start + len(content)
+        end = start
+    return 0
+
+
+def _large_end(file: BinaryIO, end_at: int) -> tuple[int, tuple[int, ...]] | None:
+    """Return where the large format's end record is, and its numbers, if there is one."""
+    if end_at < _LOCATOR.size + _END_64.size:
+        return None
+    file.seek(end_at - _LOCATOR.size)
+    magic, _, position, disks = _LOCATOR.unpack(file.read(_LOCATOR.size))
+    if magic != _LOCATOR_MAGIC:
+        return None
+    if position > end_at - _LOCATOR.size - _END_64.size:
+        raise CorruptData("an end record in another place")
+    file.seek(position)
+    magic, length, *numbers = _END_64.unpack(file.read(_END_64.size))
+    if magic != _END_64_MAGIC or position + 12 + length != end_at - _LOCATOR.size or disks > 1:
+        raise CorruptData("an end record that does not end where it should")
+    return position, tuple(numbers)
