@@ -15,9 +15,7 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
     so many blocks of 256 KiB, always the same.
     """
     if scope["type"] == "lifespan":
-        while (message := await receive())["type"] != "lifespan.shutdown":
-            await send({"type": f"{message['type']}.complete"})
-        await send({"type": "lifespan.shutdown.complete"})
+        await lifespan(receive, send)
         return
     _, way, argument = f"{scope['path']}/".split("/", 2)
     headers = [(b"content-type", b"image/webp")]
@@ -36,3 +34,10 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         headers.append((b"content-length", os.environ["BARE_LENGTH"].encode()))
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.pathsend", "path": os.environ["BARE_FILE"]})
+
+
+async def lifespan(receive: Any, send: Any) -> None:
+    """Start and end at once."""
+    while (message := await receive())["type"] != "lifespan.shutdown":
+        await send({"type": f"{message['type']}.complete"})
+    await send({"type": "lifespan.shutdown.complete"})

@@ -15,6 +15,7 @@ from obstore.store import S3Store
 
 from benchmarks.load import cpu_seconds, download, requests_per_second
 from benchmarks.report import Findings, Measure, Row, interleaved, ratio
+from benchmarks.stage import bare_app
 from open_workshop_storage.services.storage.bucket import Bucket
 from open_workshop_storage.services.storage.bucket_requests import Credentials
 from open_workshop_storage.utils.auth.s3_signatures import signed_url
@@ -43,6 +44,8 @@ def measure(folder: Path) -> Findings:
             obstore.put(_store(bucket), name, (block * 4)[:size])
         plain = _distributor(stack, folder / "plain", bucket)
         behind = _distributor(stack, folder / "behind", bucket, ACCEL_REDIRECT_PREFIX=OBJECT_PREFIX)
+        told = {name: str(value) for name, value in settings_of(bucket).items()}
+        bare = stack.enter_context(bare_app("benchmarks.bare_objects", folder, told, f"/{_SMALL}"))
         front = stack.enter_context(nginx(folder, object_site_for(bucket.endpoint), behind.port))
 
         def rate(url: str) -> Measure:
@@ -62,7 +65,9 @@ def measure(folder: Path) -> Findings:
             {
                 "large": rate(f"{plain.url}/download/{_LARGE}"),
                 "large, store": rate(signed_url(bucket.key, "GET", bucket.url(_LARGE), 3600)),
+                "large, bare": rate(f"{bare.url}/{_LARGE}"),
                 "small": lambda: requests_per_second(f"{plain.url}/download/{_SMALL}", connections=_LOOPS),
+                "small, bare": lambda: requests_per_second(f"{bare.url}/{_SMALL}", connections=_LOOPS),
                 "small, obstore": lambda: asyncio.run(_gets_per_second(bucket)),
                 "nginx": cost_behind_nginx,
             },
@@ -80,10 +85,15 @@ def measure(folder: Path) -> Findings:
         Row("objects through `X-Accel-Redirect`: Python's CPU s/GiB", 0.02, rates["nginx"], at_most=True),
         ratio("put of 1 GiB, over obstore alone", 1.05, puts, "ours", "obstore", "s", at_most=True),
     ]
-    notes = """
+    large = ratio("", 0.85, rates, "large, bare", "large, store", "MB/s")
+    small = ratio("", 0.6, rates, "small, bare", "small, obstore", "req/s")
+    notes = f"""
 The store, its client and the distributor share the machine's cores here, so what the store and the client take is
-missing to the distributor. An object is looked up (HEAD), then read (GET): a small one takes two requests to the
-store, each of which the store needs about as long for.
+missing to the distributor. An app that does nothing but pass on what obstore reads reaches {large.median:.2f} of the
+store's own rate ({large.detail}) with the large object, and {small.median:.2f} of obstore's loop ({small.detail}) with
+the small one: that is the floor for bytes that pass through obstore and granian.
+
+A whole file that needs no permission takes one request to the store. Others are looked up first (HEAD).
 """
     return Findings("Objects", rows, notes)
 

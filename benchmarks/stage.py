@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -62,7 +62,8 @@ class Stage:
 
     def bare(self, file: Path) -> Server:
         """Run `benchmarks.bare`."""
-        return self._stack.enter_context(_bare(self._folder, file))
+        environment = {"BARE_FILE": str(file), "BARE_LENGTH": str(file.stat().st_size)}
+        return self._stack.enter_context(bare_app("benchmarks.bare", self._folder, environment, "/path"))
 
 
 @contextmanager
@@ -77,16 +78,22 @@ def stage(folder: Path) -> Iterator[Stage]:
 
 
 @contextmanager
-def _bare(folder: Path, file: Path) -> Iterator[Server]:
+def bare_app(module: str, folder: Path, environment: Mapping[str, str], path: str) -> Iterator[Server]:
+    """Run an ASGI app of `benchmarks` until the block ends.
+
+    Args:
+        folder: Takes the log.
+        environment: What the app is told.
+        path: Answered once it runs.
+    """
     port = free_port()
-    command = [*GRANIAN, "--host", "127.0.0.1", "--port", str(port), "benchmarks.bare:app"]
-    environment = clean_environment() | {"BARE_FILE": str(file), "BARE_LENGTH": str(file.stat().st_size)}
+    command = [*GRANIAN, "--host", "127.0.0.1", "--port", str(port), f"{module}:app"]
 
     def answers() -> bool:
         try:
-            return httpx.get(f"http://127.0.0.1:{port}/path", timeout=1).status_code == 200
+            return httpx.get(f"http://127.0.0.1:{port}{path}", timeout=1).status_code == 200
         except httpx.TransportError:
             return False
 
-    with running("bare", command, folder, environment, port, answers) as server:
+    with running("bare", command, folder, {**clean_environment(), **environment}, port, answers) as server:
         yield server

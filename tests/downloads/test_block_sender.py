@@ -12,7 +12,7 @@ import pytest
 from starlette.types import Message
 
 from open_workshop_storage.services.downloads.block_sender import BlockSender
-from open_workshop_storage.services.storage.files import OpenedFile
+from open_workshop_storage.services.storage.files import MOST_READ_BYTES, OpenedFile
 from open_workshop_storage.services.storage.local import LocalFiles
 
 pytestmark = pytest.mark.anyio
@@ -104,7 +104,7 @@ async def leave(tasks: list[asyncio.Task[None]]) -> None:
 
 @pytest.mark.parametrize("reads", [0, 4 << 20], ids=["nothing", "what the kernel takes"])
 async def test_clients_that_stop_reading_hold_little_memory_together(reads: int, opened: OpenedFile) -> None:
-    sender = BlockSender()
+    sender = BlockSender(MOST_READ_BYTES)
     clients = [Client(reads) for _ in range(200)]
     tasks = [await stuck(sender, opened, client) for client in clients]
     assert clients[0].blocks[0] == 256 * 1024
@@ -113,7 +113,7 @@ async def test_clients_that_stop_reading_hold_little_memory_together(reads: int,
 
 
 async def test_clients_that_leave_make_room_for_others(opened: OpenedFile) -> None:
-    sender = BlockSender()
+    sender = BlockSender(MOST_READ_BYTES)
     tasks = [await stuck(sender, opened, Client()) for _ in range(100)]
     late = Client()
     tasks.append(await stuck(sender, opened, late))
@@ -125,7 +125,7 @@ async def test_clients_that_leave_make_room_for_others(opened: OpenedFile) -> No
 
 
 async def test_a_client_that_keeps_the_server_waiting_makes_room_and_may_have_it_again(opened: OpenedFile) -> None:
-    sender = BlockSender()
+    sender = BlockSender(MOST_READ_BYTES)
     pausing = Client(reads=32 << 20, pause_seconds=0.3)
     task = await stuck(sender, opened, pausing)
     pause = next(index for index, length in enumerate(pausing.blocks) if length != pausing.blocks[0])
@@ -143,11 +143,13 @@ async def test_blocks_of_any_size_make_up_the_pieces(tmp_path: Path) -> None:
     client = Client(reads=1 << 40)
     pieces: list[bytes | range] = [b"head", range(5, 2_000_000), b"", range(2_900_000, 3_000_000), b"tail"]
     async with files.open(await files.find("resource", "x")) as opened:
-        await BlockSender().send(opened, pieces, client.receive, client.send)
+        await BlockSender(MOST_READ_BYTES).send(opened, pieces, client.receive, client.send)
     assert bytes(client.content) == b"head" + content[5:2_000_000] + content[2_900_000:3_000_000] + b"tail"
 
 
 async def test_a_file_that_ends_too_early_is_an_error(opened: OpenedFile) -> None:
     client = Client(reads=1 << 40)
     with pytest.raises(OSError, match="shorter"):
-        await BlockSender().send(opened, [range(FILE_BYTES - 10, FILE_BYTES + 10)], client.receive, client.send)
+        await BlockSender(MOST_READ_BYTES).send(
+            opened, [range(FILE_BYTES - 10, FILE_BYTES + 10)], client.receive, client.send
+        )

@@ -86,6 +86,25 @@ async def test_more_may_be_read_than_was_named_at_first(part: range, files: File
             assert block == CONTENT[at : at + 10][: len(block)] and bool(block) == (at < len(CONTENT))
 
 
+async def test_a_file_can_be_looked_up_and_opened_in_one_step(files: Files, source: Path) -> None:
+    await put(files, source, "resource", "x")
+    await put(files, source, "resource", "empty", b"")
+    for path, content in (("x", CONTENT), ("empty", b"")):
+        async with files.open(("resource", path)) as opened:
+            assert opened.file == await files.find("resource", path)
+            assert bytes(await opened.read(0, MOST_READ_BYTES)) == content
+            assert bytes(await opened.read(3, 4)) == content[3:7]
+    for storage_type, path, refusal in (
+        ("resource", "nothing", FileMissing),
+        ("resource", "a\0b", FileMissing),
+        ("resource", "../x", PathOutsideStorage),
+        ("nothing", "x", InvalidType),
+    ):
+        with pytest.raises(refusal):
+            async with files.open((storage_type, path)):
+                pass
+
+
 async def test_types_are_judged_before_paths(files: Files) -> None:
     for unknown in ("temp", "Archive", "", "..", "archive/mods"):
         with pytest.raises(InvalidType):

@@ -19,6 +19,7 @@ from open_workshop_storage.services.storage.files import Facts
 from open_workshop_storage.services.storage.object_staging import ObjectStaging
 from open_workshop_storage.services.storage.objects import ObjectFiles
 from open_workshop_storage.services.storage.workspaces import Workspaces
+from tests.support.origins import reply, running_origin
 from tests.support.servers import free_port
 
 pytestmark = pytest.mark.anyio
@@ -79,6 +80,19 @@ async def test_a_part_is_read_alone(files: ObjectFiles, tmp_path: Path) -> None:
         assert await opened.read(10, 4) == CONTENT[10:14]
         assert await opened.read(14, 100) == CONTENT[14:20]
         assert await opened.read(3, 5) == CONTENT[3:8]
+
+
+async def test_the_store_is_asked_once_for_a_file_of_which_nothing_is_known(bucket: Credentials) -> None:
+    headers = ['ETag: "5e"', "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT", f"x-amz-meta-sha256: {'5e' * 32}"]
+    async with (
+        running_origin(reply(200, *headers, body=CONTENT)) as store,
+        aclosing(Bucket(bucket._replace(endpoint=store.url))) as told,
+    ):
+        files = ObjectFiles(told, "")
+        async with files.open(("resource", "a")) as opened:
+            assert await opened.read(0, files.block_bytes) == CONTENT
+            assert await files.facts(opened.file) == Facts(None, "5e" * 32)
+        assert len(store.requests) == 1
 
 
 async def test_a_version_that_is_gone_cannot_be_read_on(files: ObjectFiles, tmp_path: Path) -> None:

@@ -11,12 +11,9 @@ from typing import Protocol
 from starlette.types import Message, Receive, Send
 
 from open_workshop_storage.services.downloads.plan import Piece
-from open_workshop_storage.services.storage.files import MOST_READ_BYTES
 from open_workshop_storage.utils.processes.granian import WAITING_BLOCKS, WRITER_BYTES
 
-# Small blocks cost several times as much per byte. Larger ones cost more too: they leave the core's cache between one
-# copy and the next, and the budget has none left for the seventh client.
-_MOST_BLOCK_BYTES = MOST_READ_BYTES
+# Small blocks cost several times as much per byte.
 _LEAST_BLOCK_BYTES = 8 * 1024
 _BUDGET_BYTES = 40 * 1024 * 1024
 # No client gets more than one of so many shares of what is left.
@@ -24,6 +21,7 @@ _SHARES = 6
 _SLOW_SECONDS = 0.25
 # A head, the bytes, and what follows them.
 _MOST_JOINED_PIECES = 3
+_MOST_JOINED_BYTES = 256 * 1024
 _FAST_BYTES = 8 * 1024 * 1024
 
 
@@ -40,10 +38,13 @@ class BlockSender:
     The server takes blocks of each client ahead, whether or not the client reads. Large blocks cost least, so the
     clients of a worker share a budget for them; a client that keeps the server waiting gets small ones. Thousands of
     clients that do not read thus hold the budget and a few small blocks each.
+
+    Args:
+        block_bytes: How large a block is at most.
     """
 
-    def __init__(self) -> None:
-        self._budget = _Budget()
+    def __init__(self, block_bytes: int) -> None:
+        self._budget = _Budget(block_bytes)
 
     async def send(self, file: Source, pieces: Sequence[Piece], receive: Receive, send: Send) -> None:
         """Send the body of an answer whose head has been sent; returns early if the client leaves.
@@ -54,7 +55,7 @@ class BlockSender:
         Raises:
             OSError: The file cannot be read, or became shorter while it was sent.
         """
-        if sum(map(len, pieces)) <= _MOST_BLOCK_BYTES and len(pieces) <= _MOST_JOINED_PIECES:
+        if sum(map(len, pieces)) <= _MOST_JOINED_BYTES and len(pieces) <= _MOST_JOINED_PIECES:
             body = await _joined(file, pieces)
             if body is not None:
                 await send({"type": "http.response.body", "body": body})
@@ -91,12 +92,13 @@ class BlockSender:
 class _Budget:
     """What all clients of a worker together may have the server hold in large blocks."""
 
-    def __init__(self) -> None:
+    def __init__(self, block_bytes: int) -> None:
+        self._block_bytes = block_bytes
         self._left_bytes = _BUDGET_BYTES
 
     def reserve(self) -> tuple[int, int]:
         """Return how large blocks may be for a share of what is left, and the bytes of that share; 0 if it is none."""
-        block_bytes = min((self._left_bytes // _SHARES - WRITER_BYTES) // WAITING_BLOCKS, _MOST_BLOCK_BYTES)
+        block_bytes = min((self._left_bytes // _SHARES - WRITER_BYTES) // WAITING_BLOCKS, self._block_bytes)
         if block_bytes <= _LEAST_BLOCK_BYTES:
             return _LEAST_BLOCK_BYTES, 0
         reserved_bytes = _ahead(block_bytes)

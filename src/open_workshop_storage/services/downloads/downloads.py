@@ -10,13 +10,14 @@ from http import HTTPStatus
 from starlette.types import Receive, Scope, Send
 
 from open_workshop_storage.core.settings import Settings
+from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.services.downloads.access import AccessService, passed_cookies
 from open_workshop_storage.services.downloads.block_sender import BlockSender
 from open_workshop_storage.services.downloads.delegates import delegate_of
 from open_workshop_storage.services.downloads.plan import Plan, plan_answer
 from open_workshop_storage.services.downloads.stored_digests import Digests
 from open_workshop_storage.services.downloads.unpacked_sizes import UnpackedSizes
-from open_workshop_storage.services.storage.files import Files, StoredFile
+from open_workshop_storage.services.storage.files import Files, OpenedFile, StoredFile
 from open_workshop_storage.utils.http.media_types import attachment_name
 
 _COOKIE = "cookie"
@@ -33,6 +34,8 @@ _READ_HEADERS = {
         _COOKIE,
     )
 }
+# The store sends nothing of a file before the client is known to be one that may have it.
+_PROTECTED = StorageType.ARCHIVE
 _CACHE_CONTROL_OF_PROTECTED = "private, no-cache"
 _REMEMBERED_PLANS = 4096
 """How many usual answers a worker remembers; all together take 14 MB at most."""
@@ -65,7 +68,7 @@ class Downloads:
         self._remembers_plans = self._delegate is None or not settings.s3_bucket
         self._unpacked_sizes = unpacked_sizes
         self._digests = Digests(files)
-        self.blocks = BlockSender()
+        self.blocks = BlockSender(files.block_bytes)
         self._remembered_plan = lru_cache(_REMEMBERED_PLANS)(self._usual_plan)
 
     async def answer(
@@ -83,10 +86,21 @@ class Downloads:
             ServiceUnavailable: The storage root is missing.
             AccessDenied: The file is protected, and not for this client.
             StorageError: It is protected, and the access service gives no decision.
-            OSError: As in `send_file`.
+            OSError: It cannot be read, or became shorter while it was sent; the server then breaks the connection off.
         """
-        file, requested = await self.find(storage_type, path, scope)
-        await self.send_file(file, attachment_name(filename), requested, scope, receive, send)
+        requested = _requested(scope)
+        cookies = requested.pop(_COOKIE, "")
+        name = attachment_name(filename)
+        if scope["method"] == "GET" and not requested and self._delegate is None and storage_type != _PROTECTED:
+            # The whole file is wanted, and there is nothing to decide before it is read.
+            async with self._files.open((storage_type, path)) as opened:
+                await self._check(opened.file, cookies)
+                plan = await self._plan_for("GET", requested, opened.file, name)
+                await self._send_opened(opened, plan, receive, send)
+            return
+        file = await self._files.find(storage_type, path)
+        await self._check(file, cookies)
+        await self.send_file(file, name, requested, scope, receive, send)
 
     async def find(self, storage_type: str, path: str, scope: Scope) -> tuple[StoredFile, dict[str, str]]:
         """Look a file up that this client may have; return it, and the request's conditional and range headers.
@@ -94,12 +108,14 @@ class Downloads:
         Raises:
             StorageError: As in `answer`.
         """
-        file = await self._files.find(storage_type, path)
         requested = _requested(scope)
-        cookies = requested.pop(_COOKIE, "")
+        file = await self._files.find(storage_type, path)
+        await self._check(file, requested.pop(_COOKIE, ""))
+        return file, requested
+
+    async def _check(self, file: StoredFile, cookies: str) -> None:
         if file.mod_id is not None:
             await self._access.check(file.mod_id, passed_cookies(cookies))
-        return file, requested
 
     def cache_control(self, file: StoredFile) -> str:
         """Return how long caches may keep what comes of a file; empty to leave that to them."""
@@ -124,24 +140,37 @@ class Downloads:
 
         Raises:
             FileMissing: The file went away before the answer began.
-            OSError: It cannot be read, or became shorter while it was sent; the server then breaks the connection off.
+            OSError: As in `answer`.
         """
-        known = requested.get(_IF_NONE_MATCH, "")
-        sha256 = await self._digests.get(file)
-        is_usual = scope["method"] == "GET" and requested.keys() <= {_IF_NONE_MATCH}
-        is_short = len(known) < _USUAL_CHARACTERS and len(file.name) <= _USUAL_NAME_CHARACTERS
-        if is_usual and is_short and self._remembers_plans and file.modified_ns < time.time_ns():
-            plan = self._remembered_plan(file, filename, sha256, known)
-        else:
-            plan = self._plan(scope["method"], requested, file, filename, sha256)
-        if any(isinstance(piece, range) for piece in plan.pieces):
-            await self._send_bytes(plan, file, filename, requested, receive, send)
+        plan = await self._plan_for(scope["method"], requested, file, filename)
+        part = next((piece for piece in plan.pieces if isinstance(piece, range)), None)
+        if part is not None:
+            async with self._files.open(file, part) as opened:
+                # Replaced since it was looked up? Parts and validators must be those of one version.
+                if opened.file is not file:
+                    plan = await self._plan_for("GET", requested, opened.file, filename)
+                await self._send_opened(opened, plan, receive, send)
             return
         if scope["method"] == "HEAD" and plan.status == HTTPStatus.OK and file.mod_id is not None:
             size = await self._unpacked_sizes.get(file)
             if size is not None:
                 plan.headers.append((b"x-unpacked-bytes", str(size).encode()))
         await send_without_file(plan, scope, send)
+
+    async def _send_opened(self, opened: OpenedFile, plan: Plan, receive: Receive, send: Send) -> None:
+        await start(send, plan)
+        await self.blocks.send(opened, plan.pieces, receive, send)
+
+    async def _plan_for(
+        self, method: str, requested: Mapping[str, str], file: StoredFile, filename: str | None
+    ) -> Plan:
+        known = requested.get(_IF_NONE_MATCH, "")
+        sha256 = await self._digests.get(file)
+        is_usual = method == "GET" and requested.keys() <= {_IF_NONE_MATCH}
+        is_short = len(known) < _USUAL_CHARACTERS and len(file.name) <= _USUAL_NAME_CHARACTERS
+        if is_usual and is_short and self._remembers_plans and file.modified_ns < time.time_ns():
+            return self._remembered_plan(file, filename, sha256, known)
+        return self._plan(method, requested, file, filename, sha256)
 
     def _plan(
         self, method: str, requested: Mapping[str, str], file: StoredFile, filename: str | None, sha256: str | None
@@ -151,24 +180,6 @@ class Downloads:
 
     def _usual_plan(self, file: StoredFile, filename: str | None, sha256: str | None, known: str) -> Plan:
         return self._plan("GET", {_IF_NONE_MATCH: known} if known else {}, file, filename, sha256)
-
-    async def _send_bytes(
-        self,
-        plan: Plan,
-        file: StoredFile,
-        filename: str | None,
-        requested: Mapping[str, str],
-        receive: Receive,
-        send: Send,
-    ) -> None:
-        part = next(piece for piece in plan.pieces if isinstance(piece, range))
-        async with self._files.open(file, part) as opened:
-            # Replaced since it was looked up? Parts and validators must be those of one version.
-            if opened.file is not file:
-                sha256 = await self._digests.get(opened.file)
-                plan = self._plan("GET", requested, opened.file, filename, sha256)
-            await start(send, plan)
-            await self.blocks.send(opened, plan.pieces, receive, send)
 
 
 def _requested(scope: Scope) -> dict[str, str]:

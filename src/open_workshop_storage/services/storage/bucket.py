@@ -99,18 +99,25 @@ class Bucket:
             ServiceUnavailable: The store is away, or has no such bucket.
         """
         with _our_errors():
-            return _found(await self._asked(key, {"head": True}))
+            return found_by(await self._asked(key, {"head": True}))
 
-    async def get(self, key: str, etag: str, part: range) -> GetResult:
-        """Begin to read some of one version of an object, at least one byte.
+    async def get(self, key: str, etag: str | None = None, part: range | None = None) -> GetResult:
+        """Begin to read an object.
+
+        Args:
+            etag: Names the version; None for whichever there is.
+            part: Its positions, at least one; None for all.
 
         Raises:
             Replaced: It is another version by now.
             FileMissing: It is gone.
             ServiceUnavailable: The store is away.
         """
+        options: GetOptions = {} if etag is None else {"if_match": etag}
+        if part is not None:
+            options["range"] = part.start, part.stop
         with _our_errors():
-            return await self._asked(key, {"if_match": etag, "range": (part.start, part.stop)})
+            return await self._asked(key, options)
 
     @asynccontextmanager
     async def fetched(self, key: str, folder: Path | None = None, *, ends_only: bool = False) -> AsyncIterator[Path]:
@@ -232,7 +239,8 @@ def _temporary_file(folder: Path | None) -> IO[bytes]:
     return tempfile.NamedTemporaryFile(prefix="open-workshop-", dir=folder)
 
 
-def _found(result: GetResult) -> StoredObject:
+def found_by(result: GetResult) -> StoredObject:
+    """Return the object that an answer of the store tells of."""
     attributes = result.attributes
     unpacked_bytes = attributes.get(_UNPACKED_BYTES, "")
     facts = Facts(int(unpacked_bytes) if unpacked_bytes.isdecimal() else None, attributes.get(_SHA256))

@@ -16,7 +16,7 @@ from open_workshop_storage.core.errors import FileMissing
 from open_workshop_storage.core.storage_types import StorageType
 
 MOST_READ_BYTES = 256 * 1024
-"""How many bytes one read of a stored file returns at most."""
+"""How many bytes are read at once, where the store does not say otherwise."""
 
 _MOD_ID = re.compile(r"[0-9]+")
 
@@ -93,11 +93,11 @@ class OpenedFile(Protocol):
     file: StoredFile
 
     async def read(self, offset: int, length: int) -> bytes | bytearray:
-        """Read up to `length` bytes, at most `MOST_READ_BYTES`.
+        """Read up to `length` bytes.
 
         Returns:
-            At least one byte, unless the file ends at `offset`. They may change with the next read of any file, so a
-            caller that keeps them beyond an `await` has to copy them.
+            At least one byte, unless the file ends at `offset`, and at most `Files.block_bytes`. They may change with
+            the next read of any file, so a caller that keeps them beyond an `await` has to copy them.
 
         Raises:
             OSError: They cannot be read.
@@ -117,7 +117,13 @@ class Complaint(NamedTuple):
 
 
 class Files(Protocol):
-    """All permanent files."""
+    """All permanent files.
+
+    Attributes:
+        block_bytes: How many bytes of a file are best read at once, which is also the most that one read returns.
+    """
+
+    block_bytes: int
 
     async def resolve(self, storage_type: str, path: str, allowed: Collection[StorageType] = ...) -> str:
         """Return the name that a type and a path from outside stand for; no file need have it.
@@ -145,15 +151,17 @@ class Files(Protocol):
             ServiceUnavailable: The store is away.
         """
 
-    def open(self, file: StoredFile, part: range | None = None) -> AbstractAsyncContextManager[OpenedFile]:
+    def open(self, file: StoredFile | Address, part: range | None = None) -> AbstractAsyncContextManager[OpenedFile]:
         """Open a file, or what has replaced it, and close it after the block.
 
         Args:
+            file: As it was looked up; or an address, to look it up in the same step.
             part: The positions that will be read first; None for all.
 
         Raises:
             FileMissing: It went away since it was looked up.
             ServiceUnavailable: The store is away.
+            StorageError: What `find` raises for that address.
             OSError: It cannot be opened.
         """
 

@@ -51,6 +51,9 @@ class LocalFiles:
         reserve_bytes: Disk space that files from another file system leave free.
     """
 
+    # Larger blocks leave the core's cache between one copy and the next.
+    block_bytes = MOST_READ_BYTES
+
     def __init__(self, main_dir: Path, reserve_bytes: int = 0) -> None:
         self._main_dir = main_dir
         self._root = str(main_dir)
@@ -79,8 +82,10 @@ class LocalFiles:
         """Look up many files in a thread; raises as `Files.find_all`."""
         return await asyncio.to_thread(self._find_all, addresses)
 
-    def open(self, file: StoredFile, part: range | None = None) -> _Opened:
+    def open(self, file: StoredFile | Address, part: range | None = None) -> _Opened:
         """Open a file while the block runs; raises as `Files.open`."""
+        if not isinstance(file, StoredFile):
+            file = self._find(*file)
         # Looking the file up has just found its folder; to do so again would take longer than to open the file.
         folder = self._real_folders[file.storage_type]
         return _Opened(folder + file.name[len(file.storage_type) :], file, self._reader)

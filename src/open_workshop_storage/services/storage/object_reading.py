@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from obstore.exceptions import BaseError
 
-from open_workshop_storage.core.errors import ServiceUnavailable, StorageError
-from open_workshop_storage.services.storage.bucket import Bucket
+from open_workshop_storage.core.errors import StorageError
+from open_workshop_storage.services.storage.bucket import Bucket, StoredObject, found_by
 from open_workshop_storage.services.storage.bucket_requests import Replaced
 from open_workshop_storage.services.storage.files import MOST_READ_BYTES, StoredFile
 
 if TYPE_CHECKING:
-    from obstore import BytesStream
+    from obstore import BytesStream, GetResult
 
-_ATTEMPTS = 5
+BLOCK_BYTES = 408 * 1024
+"""How much obstore's HTTP client takes from a connection at once; a piece that is cut costs one hand-over more."""
 
 
 class OpenedObject:
@@ -28,38 +29,44 @@ class OpenedObject:
     comes in.
 
     Args:
-        part: What will be read first; None for all of it.
-        find: Looks up what has replaced it.
+        stored: Tells which file an object is.
+        file: As it was looked up; None to read whichever version there is, from its beginning.
+        part: What will be read of it first; None for all of it.
     """
+
+    file: StoredFile
 
     def __init__(
         self,
         bucket: Bucket,
         key: str,
-        file: StoredFile,
-        part: range | None,
-        find: Callable[[str], Awaitable[StoredFile]],
+        stored: Callable[[StoredObject], StoredFile],
+        file: StoredFile | None = None,
+        part: range | None = None,
     ) -> None:
-        self.file = file
         self._bucket = bucket
         self._key = key
+        self._stored = stored
+        self._wanted = file
         self._part = part
-        self._find = find
         self._stream: BytesStream
         self._next: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._piece = memoryview(b"")
+        self._piece = b""
+        self._taken = 0
         self._offset = 0
         self._stop = 0
 
     async def __aenter__(self) -> OpenedObject:
-        for _ in range(_ATTEMPTS):
-            try:
-                whole = range(self.file.size)
+        if self._wanted is not None:
+            self.file = self._wanted
+            whole = range(self.file.size)
+            with suppress(Replaced):
                 await self._begin(whole if self._part is None else whole[self._part.start : self._part.stop])
                 return self
-            except Replaced:
-                self.file = await self._find(self.file.name)
-        raise ServiceUnavailable
+        result = await self._bucket.get(self._key)
+        self.file = self._stored(found_by(result))
+        self._follow(result, range(self.file.size))
+        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -72,23 +79,27 @@ class OpenedObject:
             # What was asked for first need not be all that is read.
             if offset != self._offset or self._offset == self._stop < self.file.size:
                 await self._begin(range(self.file.size)[offset:])
-            if not self._piece and self._offset < self._stop:
-                self._piece = memoryview(await self._next)
+            if self._taken == len(self._piece) and self._offset < self._stop:
+                self._piece, self._taken = await self._next, 0
         except (StorageError, Replaced, BaseError, StopAsyncIteration) as error:
             raise OSError(f"{self._key} cannot be read on: {type(error).__name__}") from error
-        block = bytes(self._piece[: min(length, MOST_READ_BYTES)])
-        self._piece = self._piece[len(block) :]
+        # A slice that is all of a piece is no copy.
+        block = self._piece[self._taken : self._taken + min(length, BLOCK_BYTES)]
+        self._taken += len(block)
         self._offset += len(block)
-        if not self._piece and self._offset < self._stop:
+        if self._taken == len(self._piece) and self._offset < self._stop:
             self._next = asyncio.ensure_future(anext(self._stream))
         return block
 
     async def _begin(self, part: range) -> None:
         await self._end()
+        result = await self._bucket.get(self._key, f'"{self.file.version[0]}"', part) if part else None
+        self._follow(result, part)
+
+    def _follow(self, result: GetResult | None, part: range) -> None:
         self._offset, self._stop = part.start, part.stop
-        self._piece = memoryview(b"")
-        if part:
-            result = await self._bucket.get(self._key, f'"{self.file.version[0]}"', part)
+        self._piece, self._taken = b"", 0
+        if result is not None and part:
             self._stream = result.stream(min_chunk_size=MOST_READ_BYTES)
             self._next = asyncio.ensure_future(anext(self._stream))
 

@@ -16,7 +16,7 @@ from open_workshop_storage.services.storage.bucket import Bucket, StoredObject
 from open_workshop_storage.services.storage.bucket_requests import Replaced
 from open_workshop_storage.services.storage.files import Address, Complaint, Facts, StoredFile, mod_of
 from open_workshop_storage.services.storage.object_checks import complaints_about
-from open_workshop_storage.services.storage.object_reading import OpenedObject
+from open_workshop_storage.services.storage.object_reading import BLOCK_BYTES, OpenedObject
 from open_workshop_storage.services.storage.workspaces import TEMP
 from open_workshop_storage.utils.files.paths import PathEscapes, PathUnusable, normal_name
 
@@ -36,6 +36,8 @@ class ObjectFiles:
         prefix: What all keys begin with; empty, or with a slash at its end.
     """
 
+    block_bytes = BLOCK_BYTES
+
     def __init__(self, bucket: Bucket, prefix: str) -> None:
         self._bucket = bucket
         self._prefix = prefix
@@ -43,25 +45,11 @@ class ObjectFiles:
 
     async def resolve(self, storage_type: str, path: str, allowed: Collection[StorageType] = _ALL_TYPES) -> str:
         """Return the name that a type and a path stand for, judged as text; raises as `Files.resolve`."""
-        if storage_type not in allowed:
-            raise errors.InvalidType
-        try:
-            name = f"{storage_type}/{normal_name(path)}"
-        except PathEscapes:
-            raise errors.PathOutsideStorage from None
-        except PathUnusable:
-            raise errors.BadRequest("Invalid path") from None
-        if len(self._key(name).encode()) > _MOST_KEY_BYTES:
-            raise errors.BadRequest("Invalid path")
-        return name
+        return self._name(storage_type, path, allowed)
 
     async def find(self, storage_type: str, path: str) -> StoredFile:
         """Look an object up; raises as `Files.find`."""
-        try:
-            name = await self.resolve(storage_type, path)
-        except errors.BadRequest:
-            raise errors.FileMissing from None
-        return await self._find(name)
+        return await self._find(self._name_of_file(storage_type, path))
 
     async def find_all(self, addresses: Collection[Address]) -> dict[Address, StoredFile]:
         """Look up many objects, some at a time; raises as `Files.find_all`."""
@@ -82,9 +70,11 @@ class ObjectFiles:
                 group.create_task(look_up(address))
         return found
 
-    def open(self, file: StoredFile, part: range | None = None) -> OpenedObject:
+    def open(self, file: StoredFile | Address, part: range | None = None) -> OpenedObject:
         """Begin to read an object, and end it after the block; raises as `Files.open`."""
-        return OpenedObject(self._bucket, self._key(file.name), file, part, self._find)
+        if isinstance(file, StoredFile):
+            return OpenedObject(self._bucket, self._key(file.name), self._stored, file, part)
+        return OpenedObject(self._bucket, self._key(self._name_of_file(*file)), self._stored)
 
     @asynccontextmanager
     async def local_copy(self, file: StoredFile, *, ends_only: bool = False) -> AsyncIterator[Path]:
@@ -104,7 +94,7 @@ class ObjectFiles:
     async def keep(self, file: StoredFile, facts: Facts) -> bool:
         """Have the store copy an object onto itself, with other facts; raises as `Files.keep`."""
         found = await self._bucket.find(self._key(file.name))
-        if self._stored(found).version != file.version:
+        if self._listed(found).version != file.version:
             return False
         try:
             await self._bucket.copy(found, found.key, facts)
@@ -117,7 +107,7 @@ class ObjectFiles:
         for storage_type in StorageType:
             async for found in self._bucket.list(self._key(storage_type)):
                 try:
-                    file = self._stored(found)
+                    file = self._listed(found)
                     if await self.resolve(storage_type, file.name.partition("/")[2]) == file.name:
                         yield file
                 except errors.StorageError:
@@ -153,16 +143,38 @@ class ObjectFiles:
             self._prefix, datetime.now(timezone.utc) - timedelta(seconds=older_than_seconds)
         )
 
+    def _name(self, storage_type: str, path: str, allowed: Collection[StorageType] = _ALL_TYPES) -> str:
+        if storage_type not in allowed:
+            raise errors.InvalidType
+        try:
+            name = f"{storage_type}/{normal_name(path)}"
+        except PathEscapes:
+            raise errors.PathOutsideStorage from None
+        except PathUnusable:
+            raise errors.BadRequest("Invalid path") from None
+        if len(self._key(name).encode()) > _MOST_KEY_BYTES:
+            raise errors.BadRequest("Invalid path")
+        return name
+
+    def _name_of_file(self, storage_type: str, path: str) -> str:
+        try:
+            return self._name(storage_type, path)
+        except errors.BadRequest:
+            raise errors.FileMissing from None
+
     def _key(self, name: str) -> str:
         return self._prefix + name
 
     async def _find(self, name: str) -> StoredFile:
-        found = await self._bucket.find(self._key(name))
-        file = self._stored(found)
+        return self._stored(await self._bucket.find(self._key(name)))
+
+    def _stored(self, found: StoredObject) -> StoredFile:
+        """Return the file that an object is, and remember its facts, with which it was looked up."""
+        file = self._listed(found)
         self._facts[file.key] = found.facts
         return file
 
-    def _stored(self, found: StoredObject) -> StoredFile:
+    def _listed(self, found: StoredObject) -> StoredFile:
         name = found.key.removeprefix(self._prefix)
         modified_ns = int(found.modified.timestamp()) * 10**9
         mod_id = mod_of(name.removeprefix(_MODS)) if name.startswith(_MODS) else None
