@@ -192,6 +192,9 @@ UPTRACE_OTLP_PROTOCOL = "grpc"
 UPTRACE_OTLP_GRPC_URL = ""
 UPTRACE_OTLP_TRACES_URL = ""
 
+# Whether Prometheus may ask for metrics at /distributor/metrics and /loader/metrics.
+METRICS_ENABLED = False
+
 # Requests without a trace: regular expressions for their URLs, separated by commas.
 UPTRACE_FASTAPI_EXCLUDED_URLS = ""
 

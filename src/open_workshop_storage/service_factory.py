@@ -19,7 +19,7 @@ from open_workshop_storage.api.documents.openapi import ABOUT_ANSWERS, LICENCE, 
 from open_workshop_storage.api.documents.swagger import swagger_routes
 from open_workshop_storage.api.error_answers import FRAMEWORK_HANDLERS, FailureMiddleware
 from open_workshop_storage.api.header_limit import HeaderLimit
-from open_workshop_storage.api.routes import health
+from open_workshop_storage.api.routes import health, metrics
 from open_workshop_storage.observability.logs import configure_logging
 from open_workshop_storage.observability.telemetry import open_telemetry
 from open_workshop_storage.services.operations.environment import environment_warnings
@@ -63,11 +63,14 @@ def create_app(service: Service) -> FastAPI:
         configure_logging(settings.log_format)
         for subject, text in environment_warnings():
             _logger.warning("%s: %s", subject, text)
-        async with open_telemetry(app, settings), open_runtime(settings, loads=service.loads) as runtime:
+        async with (
+            open_telemetry(app, settings) as exposition,
+            open_runtime(settings, loads=service.loads) as runtime,
+        ):
             # The objects that exist now stay. A full collection would scan them all, with requests and sockets waiting.
             gc.collect()
             gc.freeze()
-            yield {"runtime": runtime}
+            yield {"runtime": runtime, "exposition": exposition}
 
     app = DocumentedApp(
         title=service.title,
@@ -97,6 +100,8 @@ def create_app(service: Service) -> FastAPI:
     )
     for prefix in service.health_prefixes:
         app.include_router(health.router, prefix=prefix)
+        if prefix:
+            app.include_router(metrics.router, prefix=prefix)
     for router in service.routers:
         app.include_router(router)
     return app

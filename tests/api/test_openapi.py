@@ -74,7 +74,7 @@ def test_a_document_says_what_it_is_about(document: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", ROUTES)
 def test_every_route_stands_in_the_document(name: str) -> None:
     described = {f"{operation.method.upper()} {operation.path}" for operation in operations(DOCUMENTS[name])}
-    assert described == ROUTES[name] | {f"GET /{name}/healthz", f"GET /{name}/readyz"}
+    assert described == ROUTES[name] | {f"GET /{name}/{what}" for what in ("healthz", "readyz", "metrics")}
 
 
 def test_the_combined_app_describes_what_both_services_do() -> None:

@@ -52,7 +52,7 @@ class Site:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("site")
-    with running_services(folder, ACCEL_REDIRECT_PREFIX=PREFIX) as services:
+    with running_services(folder, ACCEL_REDIRECT_PREFIX=PREFIX, METRICS_ENABLED=True) as services:
         redirect, tls = free_port(), free_port()
         distributor, loader = ([f"{HOST}:{services.servers[app].port}"] for app in ("distributor", "loader"))
         with nginx_site(folder, site_for(services.main_dir), distributor, loader, redirect, tls) as server:
@@ -225,6 +225,14 @@ async def test_one_address_gets_so_many_downloads_at_once(site: Site, http: http
     async with asyncio.timeout(PATIENCE_SECONDS):
         while (await http.head(f"{site.url}{target}")).status_code != 200:
             await asyncio.sleep(0.05)
+
+
+async def test_metrics_are_not_for_the_outside(site: Site, http: httpx.AsyncClient) -> None:
+    for service, own in (("loader", site.services.loader), ("distributor", site.services.distributor)):
+        assert (await http.get(f"{own}/{service}/metrics")).status_code == 200
+        answer = await http.get(f"{site.url}/{service}/metrics")
+        assert (answer.status_code, answer.text) == (404, "Not Found")
+        assert answer.headers["access-control-allow-origin"] == "*"
 
 
 async def test_no_token_comes_into_the_logs(site: Site, http: httpx.AsyncClient) -> None:

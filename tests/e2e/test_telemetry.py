@@ -171,6 +171,20 @@ async def test_metrics_answer_what_operators_ask(
     assert "corrupt_archive" in failed
 
 
+async def test_any_receiver_of_otlp_gets_the_same_without_a_dsn(
+    receiver: Receiver, start_services: ServiceStarter, http: httpx.AsyncClient
+) -> None:
+    services = start_services(
+        apps=["app"],
+        environment={"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.http_url, "OTEL_EXPORTER_OTLP_COMPRESSION": "gzip"},
+    )
+    services.servers["loader"] = services.servers["app"]
+    await transfer(services, http)
+    await asyncio.to_thread(services.servers["app"].stop)
+    assert receiver.paths == {"/v1/traces", "/v1/metrics", "/v1/logs"}
+    assert receiver.sum("storage.transfers", outcome="success") == 1
+
+
 async def test_metrics_tell_what_is_under_way_in_units_that_they_name(
     receiver: Receiver, start_services: ServiceStarter, http: httpx.AsyncClient
 ) -> None:

@@ -94,6 +94,10 @@ class PathOutsideStorage(StorageError, status=423, message="Access denied"):
     """A path that leaves the folder of its type."""
 
 
+class NotEnabled(StorageError, status=404, message="Not Found"):
+    """The setting that enables it is not set."""
+
+
 class FileMissing(StorageError, status=404, message="File not found"):
     """There is no file of that name, or it is a folder."""
 

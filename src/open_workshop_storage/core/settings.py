@@ -39,6 +39,8 @@ from open_workshop_storage.core.setting_types import (
 from open_workshop_storage.core.storage_types import StorageType
 
 _TOKEN_NAMES = frozenset({"delete_file", "upload_file", "storage_manage_token"})
+ENVIRONMENT_ONLY = frozenset({"otel_exporter_otlp_endpoint", "otel_exporter_otlp_protocol"})
+"""Fields that `ow_config.py` cannot set, since OpenTelemetry's own code reads them and their kin too."""
 
 
 class SettingsError(Exception):
@@ -146,6 +148,11 @@ class Settings(BaseSettings):
     uptrace_otlp_grpc_url: OptionalHttpUrl = ""
     uptrace_fastapi_excluded_urls: Patterns = ""
     uptrace_fastapi_exclude_spans: SpanKinds = ""
+    otel_exporter_otlp_endpoint: OptionalHttpUrl = ""
+    otel_exporter_otlp_protocol: Literal["grpc", "http/protobuf"] = Field(
+        "http/protobuf", description="grpc or http/protobuf"
+    )
+    metrics_enabled: bool = Field(False, description="true or false")
 
     @field_validator("main_dir", mode="after")
     @classmethod
@@ -159,6 +166,16 @@ class Settings(BaseSettings):
         if keys != {bool(value)}:
             raise ValueError
         return value
+
+    @property
+    def exports_telemetry(self) -> bool:
+        """Whether traces, metrics and log lines are sent to a receiver."""
+        return bool(self.uptrace_dsn or self.otel_exporter_otlp_endpoint)
+
+    @property
+    def measures(self) -> bool:
+        """Whether there is a use for metrics."""
+        return self.exports_telemetry or self.metrics_enabled
 
     @property
     def callback_url(self) -> str:
@@ -216,7 +233,7 @@ class ConfigModuleSource(PydanticBaseSettingsSource):
         except Exception as error:
             # The exception's own text may quote a secret.
             raise SettingsError(f"Configuration error: {path} fails with {type(error).__name__}") from None
-        names = {setting_name(field): field for field in self.settings_cls.model_fields}
+        names = {setting_name(field): field for field in self.settings_cls.model_fields.keys() - ENVIRONMENT_ONLY}
         return {names[name]: value for name, value in module.items() if name in names}
 
 

@@ -1,4 +1,4 @@
-"""Where telemetry goes: to Uptrace, over gRPC as the `uptrace` package does it, or over HTTP.
+"""Where telemetry goes: to Uptrace, over gRPC or HTTP, or to any receiver of OTLP.
 
 Imported only when telemetry is on.
 """
@@ -7,28 +7,32 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from opentelemetry import _logs, metrics, trace
+import grpc
+from opentelemetry import _logs, trace
 from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter as GrpcLogExporter
+from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as GrpcMetricExporter
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcSpanExporter
 from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.instrumentation.logging.handler import LoggingHandler
 from opentelemetry.sdk._logs import LoggerProvider
-from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
+from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, LogRecordExporter
 from opentelemetry.sdk.metrics import Histogram, MeterProvider
-from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics.export import MetricExporter, PeriodicExportingMetricReader
 from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Span, SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from uptrace.dsn import DSN, parse_dsn
 from uptrace.id_generator import UptraceIdGenerator
-from uptrace.logs import configure_logs
-from uptrace.metrics import configure_metrics, temporality_delta
-from uptrace.traces import configure_traces
+from uptrace.metrics import temporality_delta
 
 from open_workshop_storage.core.settings import Settings
 
@@ -38,15 +42,29 @@ _TRACES_PATH = "/v1/traces"
 _MOST_CHARACTERS = 1024
 
 
-def start_exporting(settings: Settings) -> None:
-    """Set the process's providers of traces, metrics and logs up."""
-    if settings.uptrace_otlp_protocol == "http":
-        _export_over_http(settings)
-    else:
-        _export_over_grpc(settings)
-    traces = trace.get_tracer_provider()
-    assert isinstance(traces, TracerProvider)
+class _Exporters(NamedTuple):
+    spans: SpanExporter
+    metrics: MetricExporter
+    lines: LogRecordExporter
+
+
+def start_exporting(settings: Settings) -> tuple[MeterProvider, Sequence[Callable[[], None]]]:
+    """Set the process's providers of traces and log lines up.
+
+    Returns:
+        The provider of metrics, and what sends the rest of each signal and ends it.
+    """
+    exporters, resource = _exporters(settings), _resource(settings)
+    traces = TracerProvider(resource=resource, id_generator=UptraceIdGenerator())
     traces.add_span_processor(_TextsOfClients())
+    traces.add_span_processor(BatchSpanProcessor(exporters.spans))
+    trace.set_tracer_provider(traces)
+    logs = LoggerProvider(resource)
+    logs.add_log_record_processor(BatchLogRecordProcessor(exporters.lines))
+    _logs.set_logger_provider(logs)
+    logging.getLogger().addHandler(LoggingHandler(logger_provider=logs, log_code_attributes=True))
+    meters = MeterProvider([PeriodicExportingMetricReader(exporters.metrics)], resource)
+    return meters, (traces.shutdown, meters.shutdown, logs.shutdown)
 
 
 class _TextsOfClients(SpanProcessor):
@@ -63,39 +81,50 @@ class _TextsOfClients(SpanProcessor):
                 span.set_attribute(name, value[:_MOST_CHARACTERS])
 
 
-def _export_over_grpc(settings: Settings) -> None:
-    """Set the global providers up as `uptrace.configure_opentelemetry` does, which knows no other address."""
-    dsn, resource = _dsn(settings), _resource(settings)
-    configure_traces(dsn, resource)
-    configure_metrics(dsn, resource)
-    configure_logs(dsn, resource)
+def _exporters(settings: Settings) -> _Exporters:
+    if not settings.uptrace_dsn:
+        # They read the variables that OpenTelemetry's specification names: addresses, headers, time-outs.
+        if settings.otel_exporter_otlp_protocol == "grpc":
+            return _Exporters(GrpcSpanExporter(), GrpcMetricExporter(), GrpcLogExporter())
+        return _Exporters(OTLPSpanExporter(), OTLPMetricExporter(), OTLPLogExporter())
+    return _uptrace_over_http(settings) if settings.uptrace_otlp_protocol == "http" else _uptrace_over_grpc(settings)
 
 
-def _export_over_http(settings: Settings) -> None:
-    """Set the global providers up like those for gRPC, but with exporters over HTTP."""
-    dsn, resource = parse_dsn(settings.uptrace_dsn), _resource(settings)
+def _uptrace_over_grpc(settings: Settings) -> _Exporters:
+    dsn = _dsn(settings)
+    endpoint, headers, compression = dsn.otlp_grpc_endpoint, {"uptrace-dsn": dsn.str}, grpc.Compression.Gzip
+    return _Exporters(
+        GrpcSpanExporter(endpoint, headers=headers, timeout=_ATTEMPT_SECONDS, compression=compression),
+        GrpcMetricExporter(
+            endpoint,
+            headers=headers,
+            timeout=_ATTEMPT_SECONDS,
+            compression=compression,
+            preferred_temporality=temporality_delta,
+            preferred_aggregation={Histogram: ExponentialBucketHistogramAggregation()},
+        ),
+        GrpcLogExporter(endpoint, headers=headers, timeout=_ATTEMPT_SECONDS, compression=compression),
+    )
+
+
+def _uptrace_over_http(settings: Settings) -> _Exporters:
+    dsn = parse_dsn(settings.uptrace_dsn)
     traces_url = settings.uptrace_otlp_traces_url or dsn.otlp_http_endpoint + _TRACES_PATH
     # Any other address of traces says nothing of the rest.
     base = traces_url.removesuffix(_TRACES_PATH) if traces_url.endswith(_TRACES_PATH) else dsn.otlp_http_endpoint
-    headers = {"uptrace-dsn": settings.uptrace_dsn}
-    spans = OTLPSpanExporter(traces_url, headers=headers, timeout=_ATTEMPT_SECONDS, compression=Compression.Gzip)
-    traces = TracerProvider(resource=resource, id_generator=UptraceIdGenerator())
-    traces.add_span_processor(BatchSpanProcessor(spans))
-    trace.set_tracer_provider(traces)
-    metric_exporter = OTLPMetricExporter(
-        f"{base}/v1/metrics",
-        headers=headers,
-        timeout=_ATTEMPT_SECONDS,
-        compression=Compression.Gzip,
-        preferred_temporality=temporality_delta,
-        preferred_aggregation={Histogram: ExponentialBucketHistogramAggregation()},
+    headers, compression = {"uptrace-dsn": settings.uptrace_dsn}, Compression.Gzip
+    return _Exporters(
+        OTLPSpanExporter(traces_url, headers=headers, timeout=_ATTEMPT_SECONDS, compression=compression),
+        OTLPMetricExporter(
+            f"{base}/v1/metrics",
+            headers=headers,
+            timeout=_ATTEMPT_SECONDS,
+            compression=compression,
+            preferred_temporality=temporality_delta,
+            preferred_aggregation={Histogram: ExponentialBucketHistogramAggregation()},
+        ),
+        OTLPLogExporter(f"{base}/v1/logs", headers=headers, timeout=_ATTEMPT_SECONDS, compression=compression),
     )
-    metrics.set_meter_provider(MeterProvider([PeriodicExportingMetricReader(metric_exporter)], resource))
-    lines = OTLPLogExporter(f"{base}/v1/logs", headers=headers, timeout=_ATTEMPT_SECONDS, compression=Compression.Gzip)
-    logs = LoggerProvider(resource)
-    logs.add_log_record_processor(BatchLogRecordProcessor(lines))
-    _logs.set_logger_provider(logs)
-    logging.getLogger().addHandler(LoggingHandler(logger_provider=logs, log_code_attributes=True))
 
 
 def _resource(settings: Settings) -> Resource:

@@ -1,4 +1,4 @@
-"""Metrics of the services. Without telemetry they are not recorded."""
+"""Metrics of the services. Without telemetry or `METRICS_ENABLED` they are not recorded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ _METER = metrics.get_meter("open_workshop_storage")
 TRANSFERS = _METER.create_counter(
     "storage.transfers", "{transfer}", "Attempts at transfers that have ended, by kind, origin and outcome."
 )
-STAGE_DURATION = _METER.create_histogram("storage.stage.duration", "s", "Time spent in a stage of a transfer.")
+STAGE_DURATION = _METER.create_histogram(
+    "storage.stage.duration",
+    "s",
+    "Time spent in a stage of a transfer.",
+    explicit_bucket_boundaries_advisory=[0.01, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 600, 1800, 3600],
+)
 BYTES = _METER.create_counter("storage.bytes", "By", "Bytes received, packed and moved.")
 CALLBACKS = _METER.create_counter("storage.callbacks", "{attempt}", "Attempts at callbacks, by outcome.")
 BLURHASHES = _METER.create_counter(

@@ -1,4 +1,4 @@
-"""Turns telemetry on where there is a DSN, and sends what is left of it at the end."""
+"""Turns telemetry and metrics on where the settings say so, and sends what is left of it at the end."""
 
 from __future__ import annotations
 
@@ -8,54 +8,70 @@ import os
 import re
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from functools import partial
 
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
-from opentelemetry import _logs, metrics, trace
+from opentelemetry import metrics
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from open_workshop_storage.core.setting_types import listed
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.observability.fastapi_telemetry import instruct
+from open_workshop_storage.observability.metrics_folder import metrics_folder
+from open_workshop_storage.utils.processes.granian import main_process_id
 
 _logger = logging.getLogger(__name__)
 
 # Shorter than what a stopping worker has left (`services.operations.shutdown`).
 _CLOSING_SECONDS = 3.0
-_OFF: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
 
 
 @asynccontextmanager
-async def open_telemetry(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
-    """Export what the process does in the block, if `UPTRACE_DSN` is set.
+async def open_telemetry(app: FastAPI, settings: Settings) -> AsyncIterator[Callable[[], bytes] | None]:
+    """Export and count what the process does in the block, as the settings say.
 
     Called once in each process, after it was forked: exporters have threads and connections of their own.
-    """
-    if not settings.uptrace_dsn:
-        instruct(app, _OFF)
-        yield
-        return
-    # gRPC's hooks for forks may crash the child while an export is under way; no child of ours calls gRPC.
-    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
-    # gRPC takes time and memory at import, which services without telemetry need not pay.
-    from open_workshop_storage.observability.exporters import start_exporting
 
-    start_exporting(settings)
+    Yields:
+        What returns the metrics of all workers in Prometheus' text format; `None` without `METRICS_ENABLED`.
+
+    Raises:
+        OSError: There is no folder for the metrics.
+    """
+    closing: Sequence[Callable[[], None]] = ()
+    meters: metrics.MeterProvider = metrics.NoOpMeterProvider()
+    exposition = None
+    if settings.exports_telemetry:
+        # gRPC's hooks for forks may crash the child while an export is under way; no child of ours calls gRPC.
+        os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+        # gRPC takes time and memory at import, which services without telemetry need not pay.
+        from open_workshop_storage.observability.exporters import start_exporting
+
+        meters, closing = start_exporting(settings)
+    if settings.metrics_enabled:
+        main_process = main_process_id()
+        folder = metrics_folder(main_process)
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+        from open_workshop_storage.observability import prometheus
+
+        meters = prometheus.PrometheusMeterProvider(meters)
+        exposition = partial(prometheus.exposition, folder, main_process)
+    if settings.measures:
+        metrics.set_meter_provider(meters)
     # FastAPI's records of failures contain messages of exceptions, which may hold secrets; our log lines do not.
-    chosen: TelemetryConfig = {
-        "logs": False,
-        "operation_spans": "operation" not in listed(settings.uptrace_fastapi_exclude_spans),
-        "exclude": _excluder(listed(settings.uptrace_fastapi_excluded_urls)),
-    }
+    chosen: TelemetryConfig = {"tracing": settings.exports_telemetry, "metrics": settings.measures, "logs": False}
+    if settings.measures:
+        chosen["operation_spans"] = "operation" not in listed(settings.uptrace_fastapi_exclude_spans)
+        chosen["exclude"] = _excluder(listed(settings.uptrace_fastapi_excluded_urls))
     instruct(app, chosen)
     try:
-        yield
+        yield exposition
     finally:
-        await _close()
+        await _close(closing)
 
 
 def _excluder(patterns: list[str]) -> Callable[[Scope], bool] | None:
@@ -71,18 +87,13 @@ def _excluder(patterns: list[str]) -> Callable[[Scope], bool] | None:
     return is_excluded
 
 
-async def _close() -> None:
+async def _close(closing: Sequence[Callable[[], None]]) -> None:
     """Send what is left; give up after `_CLOSING_SECONDS` if the receiver does not take it."""
-    providers: tuple[Any, ...] = (
-        trace.get_tracer_provider(),
-        metrics.get_meter_provider(),
-        _logs.get_logger_provider(),
-    )
-    closing = [threading.Thread(target=provider.shutdown, daemon=True) for provider in providers]
-    for thread in closing:
+    threads = [threading.Thread(target=close, daemon=True) for close in closing]
+    for thread in threads:
         thread.start()
     deadline = time.monotonic() + _CLOSING_SECONDS
-    while any(thread.is_alive() for thread in closing):
+    while any(thread.is_alive() for thread in threads):
         if time.monotonic() > deadline:
             _logger.warning("the last telemetry was not taken in time, and is lost")
             return

@@ -128,7 +128,7 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
         if loads:
             cleanup = Cleanup(settings, store, files, staging, workspaces, runs)
             tasks.start(Worker(store, transfers, runs, lifetime, slots, callbacks, cleanup, tasks).run())
-            if settings.uptrace_dsn:
+            if settings.measures:
                 tasks.start(Gauges(workspaces, store, lifetime, slots).run())
             tasks.start(stop_in_order(runs, settings.shutdown_grace_seconds))
         tasks.start(drop_stalled_connections(settings.client_stall_timeout_seconds))

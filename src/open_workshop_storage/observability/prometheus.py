@@ -1,0 +1,170 @@
+"""Metrics as Prometheus asks for them, counted over all workers of a main process, those that died included.
+
+Imported only when a folder for them is named in the environment: the client library looks for it at its import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import prometheus_client
+from opentelemetry import metrics
+from opentelemetry.context import Context
+from opentelemetry.metrics import _Gauge as MeterGauge
+from opentelemetry.util.types import Attributes
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from open_workshop_storage.observability.metrics_folder import is_child
+
+_LABELS: Mapping[str, tuple[str, ...]] = {
+    "http.server.request.duration": ("http.request.method", "http.route", "http.response.status_code"),
+    "storage.transfers": ("kind", "origin", "outcome"),
+    "storage.stage.duration": ("stage", "kind"),
+    "storage.bytes": ("step",),
+    "storage.callbacks": ("outcome",),
+    "storage.blurhashes": ("source",),
+    "storage.slots.used": ("slot",),
+    "storage.slots.waiting": ("slot",),
+    "storage.sockets.open": (),
+    "storage.callbacks.pending": (),
+    "storage.callbacks.oldest": (),
+    "storage.disk.free": (),
+}
+"""Which attributes of a metric are its labels; metrics that are not here are left out."""
+
+_SHARED = frozenset({"storage.callbacks.pending", "storage.callbacks.oldest", "storage.disk.free"})
+"""Levels that all workers read alike; others are summed over those that run."""
+
+_UNITS = {"s": "seconds", "By": "bytes"}
+
+
+def exposition(folder: Path, main_process: int) -> bytes:
+    """Return the metrics of all workers in Prometheus' text format; reads some files of each."""
+    for levels in folder.glob("gauge_live*.db"):
+        worker = int(levels.stem.rpartition("_")[2])
+        if not is_child(worker, main_process):
+            mark_process_dead(worker, str(folder))
+    registry = prometheus_client.CollectorRegistry()
+    MultiProcessCollector(registry, str(folder))
+    return prometheus_client.generate_latest(registry)
+
+
+class PrometheusMeterProvider(metrics.MeterProvider):
+    """Makes instruments that count for Prometheus.
+
+    Args:
+        beside: Gets all that is counted as well.
+    """
+
+    def __init__(self, beside: metrics.MeterProvider) -> None:
+        self._beside = beside
+
+    def get_meter(
+        self, name: str, version: str | None = None, schema_url: str | None = None, attributes: Attributes = None
+    ) -> metrics.Meter:
+        """Return a meter of both."""
+        return _Meter(name, self._beside.get_meter(name, version, schema_url, attributes))
+
+
+class _Meter(metrics.NoOpMeter):
+    def __init__(self, name: str, beside: metrics.Meter) -> None:
+        super().__init__(name)
+        self._beside = beside
+
+    def create_counter(self, name: str, unit: str = "", description: str = "") -> metrics.Counter:
+        beside = self._beside.create_counter(name, unit, description)
+        if name not in _LABELS:
+            return beside
+        counted = prometheus_client.Counter(_name(name, unit), description, _label_names(name), registry=None)
+        return _Counter(_Series(name, counted), beside)
+
+    def create_histogram(
+        self,
+        name: str,
+        unit: str = "",
+        description: str = "",
+        *,
+        explicit_bucket_boundaries_advisory: Sequence[float] | None = None,
+    ) -> metrics.Histogram:
+        bounds = explicit_bucket_boundaries_advisory or prometheus_client.Histogram.DEFAULT_BUCKETS
+        beside = self._beside.create_histogram(name, unit, description, explicit_bucket_boundaries_advisory=bounds)
+        if name not in _LABELS:
+            return beside
+        counted = prometheus_client.Histogram(
+            _name(name, unit), description, _label_names(name), registry=None, buckets=bounds
+        )
+        return _Histogram(_Series(name, counted), beside)
+
+    def create_gauge(self, name: str, unit: str = "", description: str = "") -> MeterGauge:
+        beside = self._beside.create_gauge(name, unit, description)
+        if name not in _LABELS:
+            return beside
+        read = prometheus_client.Gauge(
+            _name(name, unit),
+            description,
+            _label_names(name),
+            registry=None,
+            multiprocess_mode="livemostrecent" if name in _SHARED else "livesum",
+        )
+        return _Gauge(_Series(name, read), beside)
+
+
+_Metric = TypeVar("_Metric", bound=prometheus_client.metrics.MetricWrapperBase)
+
+
+class _Series(Generic[_Metric]):
+    """One metric of the client library, and which attributes are its labels."""
+
+    def __init__(self, name: str, metric: _Metric) -> None:
+        self._labels = _LABELS[name]
+        self._metric = metric
+
+    def of(self, attributes: Attributes) -> _Metric:
+        """Return what has these labels; attributes that are absent are empty ones."""
+        if not self._labels:
+            return self._metric
+        present = attributes or {}
+        return self._metric.labels(*[present.get(label, "") for label in self._labels])
+
+
+class _Counter(metrics.Counter):
+    def __init__(self, series: _Series[prometheus_client.Counter], beside: metrics.Counter) -> None:
+        self._series = series
+        self._beside = beside
+
+    def add(self, amount: float, attributes: Attributes = None, context: Context | None = None) -> None:
+        self._series.of(attributes).inc(amount)
+        self._beside.add(amount, attributes, context)
+
+
+class _Histogram(metrics.Histogram):
+    def __init__(self, series: _Series[prometheus_client.Histogram], beside: metrics.Histogram) -> None:
+        self._series = series
+        self._beside = beside
+
+    def record(self, amount: float, attributes: Attributes = None, context: Context | None = None) -> None:
+        self._series.of(attributes).observe(amount)
+        self._beside.record(amount, attributes, context)
+
+
+class _Gauge(MeterGauge):
+    def __init__(self, series: _Series[prometheus_client.Gauge], beside: MeterGauge) -> None:
+        self._series = series
+        self._beside = beside
+
+    def set(self, amount: float, attributes: Attributes = None, context: Context | None = None) -> None:
+        self._series.of(attributes).set(amount)
+        self._beside.set(amount, attributes, context)
+
+
+def _name(name: str, unit: str) -> str:
+    """Return the name with its unit, as Prometheus has them."""
+    base = name.replace(".", "_")
+    suffix = _UNITS.get(unit, "")
+    return base if base.endswith(suffix) else f"{base}_{suffix}"
+
+
+def _label_names(name: str) -> list[str]:
+    return [label.replace(".", "_") for label in _LABELS[name]]
