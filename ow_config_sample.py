@@ -174,6 +174,11 @@ SHUTDOWN_GRACE_SECONDS = 20
 BLURHASH_CACHE_SIZE = 100000
 BLURHASH_CACHE_TTL_SECONDS = 604800
 
+# ---- Operators ----
+
+# Whether the loader has a status for operators, at /loader/status. It takes the token of storage_manage_token.
+CONSOLE_ENABLED = False
+
 # ---- Logs and telemetry ----
 
 # What log lines look like: "text" for people, "json" for programs.

@@ -14,6 +14,7 @@ ELSEWHERE = {
     "api/dependencies.py": "e2e/test_service_surface.py",
     "api/documents/openapi.py": "api/test_openapi.py",
     "api/routes/blurhashes.py": "images/test_blurhashes.py",
+    "api/routes/console.py": "e2e/test_console.py",
     "api/routes/downloads.py": "downloads/test_downloads.py",
     "api/shortcuts.py": "downloads/test_downloads.py",
     "api/routes/files.py": "api/test_files.py",
@@ -36,6 +37,7 @@ ELSEWHERE = {
     "services/transfers/attempts.py": "transfers/test_job_run.py",
     # One suite for both job stores.
     "stores/fanout.py": "stores/test_job_stores.py",
+    "stores/job_store.py": "e2e/test_service_surface.py",
     "stores/memory.py": "stores/test_job_stores.py",
     "stores/redis.py": "stores/test_job_stores.py",
     "stores/redis_channels.py": "stores/test_job_stores.py",

@@ -1,4 +1,4 @@
-"""Commands for operators: `open-workshop-storage doctor`, `… status`, `… digests` and `… verify`.
+"""Commands for operators: `open-workshop-storage doctor`, `… status`, `… jobs`, `… digests` and `… verify`.
 
 The exit status is 0, or 1 if something does not work.
 """
@@ -8,24 +8,24 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
-from redis.exceptions import RedisError
 from tqdm import tqdm
 
 from open_workshop_storage.core.errors import ServiceUnavailable
 from open_workshop_storage.core.settings import Settings, SettingsError, load_settings
+from open_workshop_storage.core.store import JobStore
 from open_workshop_storage.services.operations.doctor import examine
 from open_workshop_storage.services.operations.findings import Finding, Verdict, reason_of
 from open_workshop_storage.services.operations.integrity import find_changed, give_digests
-from open_workshop_storage.services.operations.status import status_text
+from open_workshop_storage.services.operations.status import MOST_JOBS, Status, status_of, storage_status
+from open_workshop_storage.services.operations.status_text import jobs_text, status_text
 from open_workshop_storage.services.storage.opening import open_files
+from open_workshop_storage.services.storage.workspaces import Workspaces
+from open_workshop_storage.stores.job_store import job_store
 from open_workshop_storage.stores.redis_client import redis_client
-from open_workshop_storage.stores.redis_overview import overview
 
-_MOST_JOBS = 1000
-_PATIENCE_SECONDS = 10.0
 _INTERRUPTED = 130
 """The exit status of a command that was broken off from the keyboard, as shells have it."""
 
@@ -60,28 +60,59 @@ async def _report(findings: AsyncIterator[Finding]) -> int:
     return worst
 
 
-async def status(settings: Settings) -> int:
-    """Print jobs, callbacks and slots of all loaders; return the exit status."""
+async def status(settings: Settings, as_json: bool) -> int:
+    """Print what all loaders do; return the exit status."""
+
+    async def tell(store: JobStore) -> int:
+        now = await _read_status(settings, store)
+        print(now.model_dump_json(indent=2) if as_json else status_text(now))
+        return 0
+
+    return await _with_store(settings, tell)
+
+
+async def jobs(settings: Settings) -> int:
+    """Print the jobs of all loaders; return the exit status."""
+
+    async def tell(store: JobStore) -> int:
+        print(jobs_text(await _read_status(settings, store)))
+        return 0
+
+    return await _with_store(settings, tell)
+
+
+async def _read_status(settings: Settings, store: JobStore) -> Status:
+    workspaces = Workspaces(settings.main_dir)
+    async with open_files(settings) as files:
+        storage = await storage_status(settings, files, workspaces)
+    return status_of(await store.overview(MOST_JOBS), settings, storage)
+
+
+async def _with_store(settings: Settings, work: Callable[[JobStore], Awaitable[int]]) -> int:
+    """Do something with the store of all loaders, if this process can reach it; return the exit status."""
     if not settings.redis_url:
         print("REDIS_URL is empty: transfers are known to the loader's process only", file=sys.stderr)
         return 1
     redis = redis_client(settings.redis_url)
     try:
-        async with asyncio.timeout(_PATIENCE_SECONDS):
-            print(status_text(await overview(redis, settings.redis_prefix, _MOST_JOBS)))
-    except (RedisError, OSError) as error:
-        print(f"Redis cannot be asked ({reason_of(error)}); the doctor says what to do", file=sys.stderr)
+        return await work(job_store(settings, redis))
+    except ServiceUnavailable as error:
+        print(f"Redis cannot be asked ({_cause_of(error)}); the doctor says what to do", file=sys.stderr)
         return 1
     finally:
         await redis.aclose()
-    return 0
 
 
-COMMANDS: dict[str, tuple[Callable[[Settings], Coroutine[Any, Any, int]], str]] = {
+def _cause_of(error: ServiceUnavailable) -> str:
+    return reason_of(error.__cause__) if isinstance(error.__cause__, Exception) else error.message
+
+
+COMMANDS: dict[str, tuple[Callable[..., Coroutine[Any, Any, int]], str]] = {
     "doctor": (doctor, "check the configuration against reality"),
     "digests": (digests, "give a digest to every stored file that has none"),
     "verify": (verify, "read the store, and name every file that is not what it was"),
-    "status": (status, "show what runs, waits and failed, and which callbacks are pending"),
+    "status": (status, "show what runs, waits and failed, which callbacks are pending, and what workers there are"),
+    "jobs": (jobs, "show what runs, waits and failed, and why"),
 }
 
 
@@ -89,11 +120,15 @@ def main() -> int:
     """Run the command that the arguments name."""
     parser = argparse.ArgumentParser(prog="open-workshop-storage")
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, (_, description) in COMMANDS.items():
-        commands.add_parser(name, help=description, description=description)
-    command, _ = COMMANDS[parser.parse_args().command]
+    parsers = {
+        name: commands.add_parser(name, help=description, description=description)
+        for name, (_, description) in COMMANDS.items()
+    }
+    parsers["status"].add_argument("--json", action="store_true", dest="as_json", help="as GET /loader/status has it")
+    arguments = vars(parser.parse_args())
+    command, _ = COMMANDS[arguments.pop("command")]
     try:
-        return asyncio.run(command(load_settings()))
+        return asyncio.run(command(load_settings(), **arguments))
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 1

@@ -2,12 +2,12 @@
 
 from starlette.middleware import Middleware
 
-from open_workshop_storage.api.routes import files, progress, resumable, transfers
+from open_workshop_storage.api.routes import console, files, progress, resumable, transfers
 from open_workshop_storage.api.tus import TusProtocol
 from open_workshop_storage.service_factory import Service, create_app
 
 PREFIX = "/loader"
-ROUTERS = (files.router, transfers.router, resumable.router)
+ROUTERS = (files.router, transfers.router, resumable.router, console.router)
 PROTOCOLS = (Middleware(TusProtocol),)
 SHORTCUTS = (Middleware(progress.ProgressEndpoint),)
 

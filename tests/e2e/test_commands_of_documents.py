@@ -38,6 +38,8 @@ TYPED = {
     "ow() {*",
     "ow doctor",
     "ow status",
+    "ow status --json",
+    "ow jobs",
     "ow verify",
     "ow digests",
 }
@@ -102,6 +104,7 @@ NOT_TYPED = {
     "journalctl -u *": ITS_MACHINE,
     "rsync -a --exclude temp": "a part of a command",
     "open-workshop-storage doctor": "a short name of ow doctor",
+    "open-workshop-storage status --json": "a longer name of ow status --json",
     "make setup-runtime": ROOT,
     ".venv/bin/pre-commit install": "changes what git does",
     "make lock": "asks the package index",
@@ -254,3 +257,5 @@ def test_the_operators_commands_work_as_the_deployment_says(services: Services) 
         assert "ok       digests: " in run(f"{function}\now {command}")
     if services.store == "redis":
         assert "Slots: upload" in run(f"{function}\now status")
+        assert '"slots": [' in run(f"{function}\now status --json")
+        assert run(f"{function}\now jobs")

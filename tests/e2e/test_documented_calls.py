@@ -94,6 +94,9 @@ async def test_each_operation_works_as_it_is_described(services: Services, http:
     }
     await call("head_contents", **moved, entry="mod/empty.txt")
 
+    told = (await call("status", bearer=secrets.storage_manage_token)).json()
+    assert ticket.job_id in {job["job_id"] for job in told["jobs"]}
+
     assert not visitor.left
 
 

@@ -17,11 +17,11 @@ from open_workshop_storage.core.errors import NewerRecord
 from open_workshop_storage.core.events import Event, EventKind
 from open_workshop_storage.core.job import SCHEMA, Job, Stage
 from open_workshop_storage.core.leases import LEASE_SECONDS
+from open_workshop_storage.core.overview import STEP_SECONDS, STEPS, WorkerReport
 from open_workshop_storage.core.store import JobStore, Slot, StaleJobError
 from open_workshop_storage.stores.memory import MemoryJobStore
 from open_workshop_storage.stores.redis import RedisJobStore
 from open_workshop_storage.stores.redis_client import redis_client
-from open_workshop_storage.stores.redis_overview import overview
 from tests.support.sentinel import SentinelRedis
 
 pytestmark = pytest.mark.anyio
@@ -211,8 +211,9 @@ async def test_a_record_of_a_newer_schema_is_left_alone(redis_url: str) -> None:
             with pytest.raises(StaleJobError):
                 await store.save(altered(new_job(), job_id=job_id), None)
             assert await redis.hgetall(f"{prefix}:job:{job_id}") == record
-        shown = await overview(redis, prefix, 8)
-        assert {job.job_id for job in (*shown.unfinished, *shown.ended)} == {job.job_id for job in known.values()}
+        shown = await store.overview(40)
+        listed = (*shown.unfinished, *shown.paused, *shown.ended)
+        assert {job.job_id for job in listed} == {job.job_id for job in known.values()}
 
 
 async def test_a_forgotten_job_does_not_begin_again_while_its_token_is_valid(store: JobStore) -> None:
@@ -565,3 +566,89 @@ async def test_without_waiting_a_full_slot_is_refused_at_once(store: JobStore) -
 
 async def test_a_limit_of_zero_is_no_limit(store: JobStore) -> None:
     assert all([await store.enter(Slot.UPLOAD, str(number), 0, wait=False) for number in range(20)])
+
+
+def new_report(name: str, sockets: int = 0) -> WorkerReport:
+    """Return what a worker says."""
+    return WorkerReport(
+        name=name, host="host", process=1, started_at=1.0, sockets=sockets, free_bytes=None, jobs=("job-12345678",)
+    )
+
+
+async def test_the_overview_lists_what_runs_waits_is_paused_and_ended_and_counts_it(store: JobStore) -> None:
+    running = await store.save(new_job(owner="me", stage=Stage.EXTRACTING), None)
+    waiting = await store.save(new_job(origin="url"), None)
+    paused = await store.save(new_job(stage=Stage.UPLOADING), None)
+    failed = await store.save(new_job(stage=Stage.ERROR, reason="timeout"), None)
+    packed = await store.save(new_job(stage=Stage.PACKED), None)
+    shown = await store.overview(40)
+    assert {job.job_id for job in shown.unfinished} == {running.job_id, waiting.job_id}
+    assert [job.job_id for job in shown.paused] == [paused.job_id]
+    assert {job.job_id for job in shown.ended} == {failed.job_id, packed.job_id}
+    assert shown.totals == {"unfinished": 2, "paused": 1, "ended": 2, "callbacks": 0}
+    assert abs(shown.at - time.time()) < PATIENCE_SECONDS
+
+
+async def test_the_overview_lists_no_more_than_it_is_asked_for_and_counts_all(store: JobStore) -> None:
+    for stage in (Stage.PENDING, Stage.UPLOADING, Stage.ERROR):
+        for _ in range(3):
+            await store.save(new_job(stage=stage), None)
+    shown = await store.overview(4)
+    assert [len(jobs) for jobs in (shown.unfinished, shown.paused, shown.ended)] == [2, 1, 1]
+    assert [shown.totals[name] for name in ("unfinished", "paused", "ended")] == [3, 3, 3]
+
+
+async def test_the_overview_tells_when_callbacks_come_due_and_how_long_they_have_waited(store: JobStore) -> None:
+    job = new_job(owner="me", stage=Stage.REPACKING)
+    callback = callback_of(job)
+    saved = await store.save(job, None)
+    await store.save(altered(saved, stage=Stage.PACKED, owner=None), EventKind.COMPLETE, callback)
+    await store.retry_callback(callback.model_copy(update={"attempts": 3}), 500)
+    shown = await store.overview(40)
+    ((waiting, due),) = shown.callbacks
+    assert (waiting.jti, waiting.attempts) == (callback.jti, 3)
+    assert 480 < due - shown.at <= 500
+    assert shown.totals["callbacks"] == 1 and shown.oldest_callback_seconds >= 0
+
+
+async def test_the_overview_tells_who_waits_for_a_slot(store: JobStore) -> None:
+    assert await store.enter(Slot.REPACK, "first", 1, wait=True)
+    for holder in ("second", "third"):
+        assert not await store.enter(Slot.REPACK, holder, 1, wait=True)
+    slots = (await store.overview(40)).slots
+    assert (slots[Slot.REPACK].held, slots[Slot.REPACK].waiting) == (1, 2)
+    assert list(slots[Slot.REPACK].first) == ["second", "third"]
+    assert (slots[Slot.UPLOAD].held, slots[Slot.UPLOAD].waiting) == (0, 0)
+
+
+async def test_the_overview_has_each_worker_s_last_report(store: JobStore) -> None:
+    await store.report(new_report("one"), {})
+    await store.report(new_report("one", sockets=5), {})
+    await store.report(new_report("other"), {})
+    workers = {report.name: (report, age) for report, age in (await store.overview(40)).workers}
+    assert workers["one"][0] == new_report("one", sockets=5)
+    assert workers.keys() == {"one", "other"} and all(age < PATIENCE_SECONDS for _, age in workers.values())
+
+
+async def test_figures_of_all_workers_are_added_up_by_step(store: JobStore) -> None:
+    await store.report(new_report("one"), {"begun": 2, "outcome success": 1})
+    await store.report(new_report("other"), {"begun": 3, "received": 10**12})
+    figures = (await store.overview(40)).figures
+    steps = list(figures)
+    assert len(steps) == STEPS and {later - earlier for earlier, later in zip(steps, steps[1:])} == {STEP_SECONDS}
+    # The two reports may have come in different steps.
+    total = {name: sum(counts.get(name, 0) for counts in figures.values()) for name in ("begun", "received")}
+    assert total == {"begun": 5, "received": 10**12}
+    assert any(figures[step] for step in steps[-3:])
+
+
+async def test_a_worker_that_has_not_reported_for_long_is_gone(redis_url: str) -> None:
+    prefix = f"test-{uuid.uuid4().hex}"
+    async with redis_client(redis_url) as redis:
+        store = RedisJobStore(redis, prefix, keep_seconds=60)
+        await store.report(new_report("gone"), {})
+        await redis.zadd(f"{prefix}:workers:told", {"gone": (time.time() - 60) * 1000})
+        assert (await store.overview(40)).workers == []
+        await store.report(new_report("here"), {})
+        assert await redis.hkeys(f"{prefix}:workers") == ["here"]
+        assert [await redis.pttl(f"{prefix}:{name}") > 0 for name in ("workers", "workers:told")] == [True, True]

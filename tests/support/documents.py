@@ -91,9 +91,13 @@ class Operation:
 
         Args:
             base_url: The service's URL.
-            values: By the names of parameters and form fields; `body` for what is neither.
+            values: By the names of parameters and form fields; `body` for what is neither, and `bearer` for the token
+                that goes into the header `Authorization`.
         """
         path, query, headers = self.path, {}, {}
+        if "bearer" in values:
+            assert self.spec["security"], self.id
+            headers["Authorization"] = f"Bearer {values.pop('bearer')}"
         for parameter in self.parameters:
             name = parameter["name"]
             if name not in values:

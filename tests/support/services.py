@@ -122,6 +122,7 @@ def running_services(
             "ACCESS_SERVICE_URL": manager.url,
             "ACCESS_SERVICE_TIMEOUT_SECONDS": 2,
             "STORAGE_RESERVE_BYTES": 0,
+            "CONSOLE_ENABLED": True,
             # Where tests have their origins; the rest of the loopback network stays closed.
             "TRANSFER_ALLOWED_NETWORKS": "127.0.0.1/32",
             "REDIS_URL": redis_url,

@@ -51,6 +51,10 @@ class QueryTooLarge(StorageError, status=414, message="Query too large"):
     """More bytes or parameters in the query than the limit."""
 
 
+class NothingHere(StorageError, status=404, message="Not Found"):
+    """The settings leave this address out, as if there were none."""
+
+
 # Tokens and access
 
 

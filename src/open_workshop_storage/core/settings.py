@@ -135,6 +135,7 @@ class Settings(BaseSettings):
     cleanup_interval_seconds: Seconds = 60
     job_ttl_seconds: Seconds = 10800
     shutdown_grace_seconds: OptionalSeconds = Field(20, description="a number of seconds, 0 or more")
+    console_enabled: bool = Field(False, description="true or false")
     delete_file: BcryptHash
     upload_file: BcryptHash
     storage_manage_token: BcryptHash

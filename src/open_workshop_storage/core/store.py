@@ -10,7 +10,7 @@ A record that a newer version of this program wrote is left alone: `take`, `idle
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
 from typing import Protocol
@@ -18,6 +18,7 @@ from typing import Protocol
 from open_workshop_storage.core.callback import Callback
 from open_workshop_storage.core.events import Event, EventKind
 from open_workshop_storage.core.job import Job
+from open_workshop_storage.core.overview import Overview, WorkerReport
 
 
 class StaleJobError(Exception):
@@ -148,6 +149,17 @@ class JobStore(Protocol):
 
     async def renew_slots(self, slot: Slot, holders: Collection[str]) -> None:
         """Keep slots that are in use for another `LEASE_SECONDS`, those that the store has lost too."""
+
+    async def report(self, worker: WorkerReport, figures: Mapping[str, int]) -> None:
+        """Keep what a worker says of itself for `REPORT_SECONDS`, and add what it counted to the present step."""
+
+    async def overview(self, limit: int) -> Overview:
+        """Return what the store holds now.
+
+        Args:
+            limit: How many jobs, and how many callbacks, are listed at most. Half of the jobs are unfinished ones, a
+                quarter each paused and ended ones.
+        """
 
     async def run(self) -> None:
         """Do what the store has to do in the background, until cancelled."""

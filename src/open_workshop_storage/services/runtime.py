@@ -8,8 +8,6 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 
-from redis.asyncio import Redis
-
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import JobStore
 from open_workshop_storage.services.archives.archives import Archives
@@ -25,6 +23,7 @@ from open_workshop_storage.services.manager.file_uploads import FileUploads
 from open_workshop_storage.services.manager.form_tokens import FormTokens
 from open_workshop_storage.services.operations.gauges import Gauges
 from open_workshop_storage.services.operations.readiness import Readiness
+from open_workshop_storage.services.operations.reports import Reports
 from open_workshop_storage.services.operations.shutdown import follow_server, stop_in_order
 from open_workshop_storage.services.operations.stalled_connections import drop_stalled_connections
 from open_workshop_storage.services.storage.files import Files
@@ -40,15 +39,13 @@ from open_workshop_storage.services.transfers.stages import Stages
 from open_workshop_storage.services.transfers.tasks import Tasks
 from open_workshop_storage.services.transfers.transfers import Transfers
 from open_workshop_storage.services.transfers.worker import Worker
-from open_workshop_storage.stores.memory import MemoryJobStore
-from open_workshop_storage.stores.redis import RedisJobStore
+from open_workshop_storage.stores.job_store import job_store
 from open_workshop_storage.stores.redis_client import redis_client
 from open_workshop_storage.utils.net.http_connections import Connections
 from open_workshop_storage.utils.processes.confinement import unconfined
 
 _logger = logging.getLogger(__name__)
 
-_DAY_SECONDS = 86400.0
 _NICENESS_OF_STRANGERS = 10
 # More questions at once would not be answered sooner: asking and reading takes a worker's time, too.
 _ACCESS_CONNECTIONS = 32
@@ -112,7 +109,7 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
         downloads = Downloads(files, access, unpacked_sizes, settings)
         contents = await stack.enter_async_context(aclosing(Contents(files, downloads)))
         form_tokens = FormTokens(settings)
-        store = _store(settings, redis)
+        store = job_store(settings, redis)
         archives = Archives(settings)
         stack.push_async_callback(archives.aclose)
         slots = Slots(store, settings)
@@ -128,6 +125,7 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
         if loads:
             cleanup = Cleanup(settings, store, files, staging, workspaces, runs)
             tasks.start(Worker(store, transfers, runs, lifetime, slots, callbacks, cleanup, tasks).run())
+            tasks.start(Reports(store, workspaces, lifetime, runs).run())
             if settings.measures:
                 tasks.start(Gauges(workspaces, store, lifetime, slots).run())
             tasks.start(stop_in_order(runs, settings.shutdown_grace_seconds))
@@ -150,11 +148,3 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
             moves=moves,
             readiness=Readiness(files, workspaces, store, loads=loads),
         )
-
-
-def _store(settings: Settings, redis: Redis | None) -> JobStore:
-    if redis is None:
-        return MemoryJobStore()
-    idle = max(settings.job_ttl_seconds, settings.transfer_resume_seconds)
-    keep = idle + settings.callback_retry_window_seconds + _DAY_SECONDS
-    return RedisJobStore(redis, settings.redis_prefix, keep)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import islice, takewhile
 
@@ -12,6 +13,7 @@ from open_workshop_storage.core.callback import Callback
 from open_workshop_storage.core.events import Event, EventKind, event_of, first_event
 from open_workshop_storage.core.job import Job
 from open_workshop_storage.core.leases import LEASE_SECONDS
+from open_workshop_storage.core.overview import STEP_SECONDS, STEPS, Overview, SlotQueue, WorkerReport
 from open_workshop_storage.core.store import Slot, StaleJobError
 from open_workshop_storage.stores.fanout import Fanout
 
@@ -33,6 +35,8 @@ class MemoryJobStore:
         self._due: dict[str, float] = {}
         self._held: dict[Slot, set[str]] = {slot: set() for slot in Slot}
         self._queues: dict[Slot, dict[str, tuple[float, asyncio.Event]]] = {slot: {} for slot in Slot}
+        self._reports: dict[str, tuple[WorkerReport, float]] = {}
+        self._figures: dict[int, Counter[str]] = {}
 
     async def ping(self) -> None:
         """Return: memory is always there."""
@@ -224,5 +228,52 @@ class MemoryJobStore:
     async def renew_slots(self, slot: Slot, holders: Collection[str]) -> None:
         """Do nothing: a holder in this process never dies alone."""
 
+    async def report(self, worker: WorkerReport, figures: Mapping[str, int]) -> None:
+        """Keep what this process says of itself, and add its figures to the present step's."""
+        self._reports[worker.name] = worker, time.time()
+        step = _present_step()
+        self._figures = {at: counts for at, counts in self._figures.items() if at > step - STEPS * STEP_SECONDS}
+        self._figures.setdefault(step, Counter()).update(figures)
+
+    async def overview(self, limit: int) -> Overview:
+        """Return what this process holds."""
+        now, step = time.time(), _present_step()
+        due_in = time.time() - time.monotonic()
+        unfinished = [job for job in self._jobs.values() if job.needs_worker]
+        due = sorted(self._due, key=self._due.__getitem__)
+        _, oldest_seconds = await self.pending_callbacks()
+        return Overview(
+            at=now,
+            unfinished=unfinished[: limit // 2],
+            paused=self._latest(self._paused, limit // 4),
+            ended=self._latest(self._ended, limit // 4),
+            callbacks=[(self._outbox[jti], due_in + self._due[jti]) for jti in due[:limit]],
+            totals={
+                "unfinished": len(unfinished),
+                "paused": len(self._paused),
+                "ended": len(self._ended),
+                "callbacks": len(due),
+            },
+            oldest_callback_seconds=oldest_seconds,
+            slots={
+                slot: SlotQueue(
+                    len(self._held[slot]), len(queue), sorted(queue, key=lambda name: queue[name][0])[:limit]
+                )
+                for slot, queue in self._queues.items()
+            },
+            workers=[(report, now - told) for report, told in self._reports.values()],
+            figures={
+                at: self._figures.get(at, Counter())
+                for at in range(step - (STEPS - 1) * STEP_SECONDS, step + 1, STEP_SECONDS)
+            },
+        )
+
+    def _latest(self, names: dict[str, None], limit: int) -> Sequence[Job]:
+        return [self._jobs[name] for name in islice(reversed(names), limit)]
+
     async def run(self) -> None:
         """Return: there is nothing to do."""
+
+
+def _present_step() -> int:
+    return int(time.time()) // STEP_SECONDS * STEP_SECONDS

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, cast
 
@@ -20,12 +20,14 @@ from open_workshop_storage.core.errors import ServiceUnavailable
 from open_workshop_storage.core.events import Event, EventKind, event_of, first_event
 from open_workshop_storage.core.job import SCHEMA, Job
 from open_workshop_storage.core.leases import LEASE_SECONDS
+from open_workshop_storage.core.overview import REPORT_SECONDS, STEP_SECONDS, STEPS, Overview, WorkerReport
 from open_workshop_storage.core.store import Slot, StaleJobError
 from open_workshop_storage.observability.tracing import span
 from open_workshop_storage.stores import redis_scripts as scripts
 from open_workshop_storage.stores.fanout import Fanout
 from open_workshop_storage.stores.redis_channels import RedisChannels
 from open_workshop_storage.stores.redis_keys import RedisKeys
+from open_workshop_storage.stores.redis_overview import read_overview
 from open_workshop_storage.stores.redis_records import FIELDS, job_of
 from open_workshop_storage.stores.redis_sentinel import SentinelPool
 
@@ -285,6 +287,18 @@ class RedisJobStore:
     async def renew_slots(self, slot: Slot, holders: Collection[str]) -> None:
         """Hold slots for another `LEASE_SECONDS`, those that Redis has lost too."""
         await self._script(scripts.RENEW_SLOT, self._keys.slot(slot)[:1], _LEASE_MS, *holders)
+
+    async def report(self, worker: WorkerReport, figures: Mapping[str, int]) -> None:
+        """Store what a worker says, and add its figures to the present step's, in one script."""
+        counts = [value for figure in figures.items() for value in figure]
+        present_ms = int(REPORT_SECONDS * 1000)
+        values = (worker.name, worker.model_dump_json(), present_ms, self._keys.figures, STEP_SECONDS)
+        keys = [self._keys.workers, self._keys.told]
+        await self._script(scripts.REPORT, keys, *values, STEP_SECONDS * (STEPS + 1), *counts)
+
+    async def overview(self, limit: int) -> Overview:
+        """Return what Redis holds, in two round trips."""
+        return cast(Overview, await self._ask(read_overview(self._redis, self._keys, limit)))
 
 
 async def _wait(event: asyncio.Event, timeout: float) -> None:

@@ -24,6 +24,9 @@ class RedisKeys:
         work: Channel: a job waits to be taken.
         interrupted: Channel: the worker that receives a job's upload is to leave it to another request.
         granted: Channel: a slot was given to a holder that waited.
+        workers: Hash: what workers last reported, by their names.
+        told: Sorted set: when they did.
+        figures: What the key of a step's figures begins with; the Unix time follows, in seconds, at which it began.
         blurhash: What the key of a file's BlurHash begins with; the digest of the file's version follows.
         doctor: Written, read and removed by `doctor`; also the name of the channel that it tries.
     """
@@ -45,6 +48,9 @@ class RedisKeys:
         self.work = f"{prefix}:work"
         self.interrupted = f"{prefix}:interrupted"
         self.granted = f"{prefix}:granted"
+        self.workers = f"{prefix}:workers"
+        self.told = f"{prefix}:workers:told"
+        self.figures = f"{prefix}:figures:"
         self.blurhash = f"{prefix}:blurhash:"
         self.doctor = f"{prefix}:doctor"
 

@@ -1,67 +1,77 @@
-"""What the job store in Redis holds at this moment, for operators."""
+"""What the job store in Redis holds at this moment, and what workers report to it."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
 from open_workshop_storage.core.callback import Callback
-from open_workshop_storage.core.job import Job
+from open_workshop_storage.core.overview import REPORT_SECONDS, STEP_SECONDS, STEPS, Overview, SlotQueue, WorkerReport
 from open_workshop_storage.core.store import Slot
 from open_workshop_storage.stores.redis_keys import RedisKeys
 from open_workshop_storage.stores.redis_records import FIELDS, known_job_of
 
 
-@dataclass(frozen=True)
-class Overview:
-    """All that waits, runs or ended a short time ago.
+async def read_overview(redis: Redis, keys: RedisKeys, limit: int) -> Overview:
+    """Read what the store holds, in two round trips.
 
-    Attributes:
-        unfinished: Jobs that need a worker, with or without one, in the order in which their leases end; then paused
-            uploads, the latest first.
-        ended: Jobs that have ended, the latest first.
-        callbacks: What waits in the outbox, the next to be delivered first, each with the Unix time, in seconds, when
-            it comes due.
-        slots: How many are held, and how many wait for one.
-    """
-
-    unfinished: Sequence[Job]
-    ended: Sequence[Job]
-    callbacks: Sequence[tuple[Callback, float]]
-    slots: Mapping[Slot, tuple[int, int]]
-
-
-async def overview(redis: Redis, prefix: str, limit: int) -> Overview:
-    """Read what the store of this prefix holds: at most `limit` of each list.
+    Args:
+        limit: How many jobs, and how many callbacks, are read at most. Half of the jobs are unfinished ones.
 
     Raises:
         RedisError, OSError: Redis did not answer.
     """
-    keys = RedisKeys(prefix)
+    half, quarter = limit // 2, limit // 4
     async with redis.pipeline(transaction=True) as asked:
-        asked.zrange(keys.leases, 0, limit - 1)
-        asked.zrange(keys.paused, 0, limit - 1, desc=True)
-        asked.zrange(keys.ended, 0, limit - 1, desc=True)
+        asked.time()
+        for key in (*keys.sets, keys.due):
+            asked.zcard(key)
+        asked.zrange(keys.leases, 0, half - 1)
+        asked.zrange(keys.paused, 0, quarter - 1, desc=True)
+        asked.zrange(keys.ended, 0, quarter - 1, desc=True)
         asked.zrange(keys.due, 0, limit - 1, withscores=True)
+        asked.zrange(keys.since, 0, 0, withscores=True)
+        asked.zrange(keys.told, 0, -1, withscores=True)
         for slot in Slot:
             held, queue, _ = keys.slot(slot)
             asked.zcard(held)
+            asked.zrange(queue, 0, limit - 1)
             asked.zcard(queue)
-        leased, paused, ended, due, *counts = await asked.execute()
-    unfinished = [*leased, *paused]
+        (seconds, microseconds), *totals_and_rest = await asked.execute()
+    totals, rest = totals_and_rest[:4], totals_and_rest[4:]
+    unfinished, paused, ended, due, oldest, told, *slots = rest
+    now = seconds + microseconds / 1_000_000
+    last = seconds - seconds % STEP_SECONDS
+    steps = range(last - (STEPS - 1) * STEP_SECONDS, last + 1, STEP_SECONDS)
+    present = [(name, now - at / 1000) for name, at in told if now - at / 1000 < REPORT_SECONDS]
     async with redis.pipeline(transaction=False) as asked:
-        for job_id in (*unfinished, *ended):
+        for job_id in (*unfinished, *paused, *ended):
             asked.hmget(keys.job + job_id, FIELDS)
         for jti, _ in due:
             asked.hget(keys.outbox, jti)
-        answers = await asked.execute()
-    jobs = [known_job_of(values) for values in answers[: len(unfinished) + len(ended)]]
-    callbacks = [Callback.model_validate_json(text) if text else None for text in answers[len(jobs) :]]
+        for name, _ in present:
+            asked.hget(keys.workers, name)
+        for step in steps:
+            asked.hgetall(f"{keys.figures}{step}")
+        answers = iter(await asked.execute())
+    jobs = [[job for _ in ids if (job := known_job_of(next(answers)))] for ids in (unfinished, paused, ended)]
+    callbacks = [
+        (Callback.model_validate_json(text), at / 1000) for _, at in due if (text := next(answers)) is not None
+    ]
+    workers = [
+        (WorkerReport.model_validate_json(text), age) for _, age in present if (text := next(answers)) is not None
+    ]
     return Overview(
-        unfinished=[job for job in jobs[: len(unfinished)] if job],
-        ended=[job for job in jobs[len(unfinished) :] if job],
-        callbacks=[(callback, at / 1000) for callback, (_, at) in zip(callbacks, due, strict=True) if callback],
-        slots=dict(zip(Slot, zip(counts[::2], counts[1::2], strict=True), strict=True)),
+        at=now,
+        unfinished=jobs[0],
+        paused=jobs[1],
+        ended=jobs[2],
+        callbacks=callbacks,
+        totals=dict(zip(("unfinished", "paused", "ended", "callbacks"), totals, strict=True)),
+        oldest_callback_seconds=now - oldest[0][1] / 1000 if oldest else 0.0,
+        slots={
+            slot: SlotQueue(held, waiting, first)
+            for slot, held, first, waiting in zip(Slot, slots[::3], slots[1::3], slots[2::3], strict=True)
+        },
+        workers=workers,
+        figures={step: {name: int(count) for name, count in next(answers).items()} for step in steps},
     )

@@ -243,3 +243,22 @@ for i = 2, #ARGV do
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[1])
 """
+
+# Workers that have not reported for so long are gone. Figures are added to those of the step that now is.
+REPORT = _NOW + """
+local workers, told = unpack(KEYS)
+local name, report, present, figures, step, keep = unpack(ARGV, 1, 6)
+redis.call('HSET', workers, name, report)
+redis.call('ZADD', told, now, name)
+for _, gone in ipairs(redis.call('ZRANGE', told, '-inf', now - present, 'BYSCORE')) do
+    redis.call('HDEL', workers, gone)
+    redis.call('ZREM', told, gone)
+end
+redis.call('PEXPIRE', workers, present)
+redis.call('PEXPIRE', told, present)
+local counts = figures .. string.format('%d', time[1] - time[1] % step)
+for i = 7, #ARGV, 2 do
+    redis.call('HINCRBY', counts, ARGV[i], ARGV[i + 1])
+end
+redis.call('EXPIRE', counts, keep)
+"""

@@ -79,6 +79,7 @@ _TAGS = {
     "blurhashes": "Previews of stored images.",
     "files": "Single files that the Manager stores and removes.",
     "transfers": "Uploads by browsers and fetches from URLs, and what the Manager does with the result.",
+    "console": "For operators: there only with the setting `CONSOLE_ENABLED`.",
     "callback": "What the loader sends to the Manager.",
     "health": "For supervisors and load balancers.",
 }

@@ -29,8 +29,8 @@ from open_workshop_storage.core.events import EventKind
 from open_workshop_storage.core.job import Job, Stage
 from open_workshop_storage.core.store import JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
-from open_workshop_storage.observability.metrics import BYTES, STAGE_DURATION, TRANSFERS
 from open_workshop_storage.observability.tracing import StageSpans
+from open_workshop_storage.services.transfers.figures import SUCCESS, Figures
 from open_workshop_storage.utils.files.digests import FileDigest
 from open_workshop_storage.utils.files.durable_files import sync
 from open_workshop_storage.utils.processes.task_groups import without_group
@@ -52,6 +52,7 @@ class JobRun:
     Args:
         job: The record as stored, owned by this run.
         workspace: The job's folder.
+        figures: What the worker's transfers add up to.
         home: This host, if others do not see that folder.
 
     Attributes:
@@ -60,12 +61,13 @@ class JobRun:
         pace: The job's, which a run that receives bytes adds to.
     """
 
-    def __init__(self, store: JobStore, job: Job, workspace: Path, home: str | None = None) -> None:
+    def __init__(self, store: JobStore, job: Job, workspace: Path, figures: Figures, home: str | None = None) -> None:
         assert job.owner is not None
         self.job = job
         self.workspace = workspace
         self.folder = workspace / job.owner
         self._store = store
+        self._figures = figures
         self._home = home
         self.owner = job.owner
         self._saving = asyncio.Lock()
@@ -186,20 +188,20 @@ class JobRun:
             await self._save(EventKind.ERROR, Failed(outcome.message, outcome.reason), stage=Stage.ERROR)
             self._spans.end(outcome.reason)
         else:
-            result = "success"
+            result = SUCCESS
             await self._save(EventKind.COMPLETE, outcome, stage=Stage.PACKED)
             self._spans.end()
-            BYTES.add(self.job.bytes, {"step": "received"})
-            BYTES.add(outcome.packed_bytes, {"step": "packed"})
+            self._figures.handled("received", self.job.bytes)
+            self._figures.handled("packed", outcome.packed_bytes)
             self._log.info("packed, %d bytes", outcome.packed_bytes)
         self._left(left)
-        TRANSFERS.add(1, {"kind": left.claims.transfer_kind, "origin": left.origin, "outcome": result})
+        self._figures.ended(self.job, result)
         return callback_of(self.job)
 
     def _left(self, left: Job) -> None:
         """Count the time that this run spent in a stage."""
         now = time.monotonic()
-        STAGE_DURATION.record(now - self._stage_began, {"stage": left.stage, "kind": left.claims.transfer_kind})
+        self._figures.left_stage(left, now - self._stage_began)
         self._stage_began = now
 
     async def pause(self, paused: Paused) -> None:
@@ -212,7 +214,7 @@ class JobRun:
     async def moved(self, moved_bytes: int) -> None:
         """End the job with its file in place."""
         await self._save(None, Moved(moved_bytes))
-        BYTES.add(moved_bytes, {"step": "moved"})
+        self._figures.handled("moved", moved_bytes)
 
     async def undo_move(self) -> None:
         """Take back the beginning of a move that could not be carried out."""
@@ -230,7 +232,9 @@ class JobRun:
             try:
                 wanted = self.job.changed(Housed(self._home), self.pace, *progress.values(), *changes, stage=stage)
                 callback = callback_of(wanted) if wanted.ended and not self.job.ended else None
-                self.job = await self._store_for_sure(wanted, event, callback)
+                saved = await self._store_for_sure(wanted, event, callback)
+                self._figures.received(saved.bytes - self.job.bytes)
+                self.job = saved
             except BaseException:
                 # A message that is given up must not take with it what the attempt's end has to tell.
                 self._progress = {**progress, **self._progress}

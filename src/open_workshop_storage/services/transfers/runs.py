@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -20,6 +20,7 @@ from open_workshop_storage.services.storage.disk import full_disk_is_no_space
 from open_workshop_storage.services.storage.files import Facts
 from open_workshop_storage.services.storage.staging import Staging
 from open_workshop_storage.services.storage.workspaces import Workspaces, discard_parts, parts_of
+from open_workshop_storage.services.transfers.figures import Figures
 from open_workshop_storage.services.transfers.job_run import JobRun
 from open_workshop_storage.services.transfers.lifetime import Lifetime
 from open_workshop_storage.services.transfers.tasks import Tasks
@@ -54,7 +55,11 @@ def new_owner() -> str:
 
 
 class Runs:
-    """Holds jobs for this worker, renews their leases and sees each attempt to its end."""
+    """Holds jobs for this worker, renews their leases and sees each attempt to its end.
+
+    Attributes:
+        figures: What this worker's transfers add up to.
+    """
 
     def __init__(
         self,
@@ -72,6 +77,12 @@ class Runs:
         self._tasks = tasks
         self._lifetime = lifetime
         self._runs: dict[str, JobRun] = {}
+        self.figures = Figures()
+
+    @property
+    def job_ids(self) -> Sequence[str]:
+        """The jobs that this worker holds."""
+        return list(self._runs)
 
     async def take(self, limit: int, *, expired: bool) -> list[Job]:
         """Take jobs that wait, first those whose files are on this host; raises as `JobStore.take`."""
@@ -82,7 +93,7 @@ class Runs:
         # This worker may itself have taken a job that it lost while it was asleep.
         if job.job_id in self._runs:
             self._runs[job.job_id].stop(StaleJobError())
-        run = JobRun(self._store, job, self._workspaces.folder(job.job_id), self._staging.home)
+        run = JobRun(self._store, job, self._workspaces.folder(job.job_id), self.figures, self._staging.home)
         self._runs[job.job_id] = run
         if self._lifetime.stopping.is_set() and job.origin == "url":
             run.stop(HandOver())

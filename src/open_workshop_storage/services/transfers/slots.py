@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from open_workshop_storage.core.errors import ServiceUnavailable, StorageBusy
@@ -11,18 +11,23 @@ from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import JobStore, Slot
 
 
+def slot_limits(settings: Settings) -> Mapping[str, int]:
+    """Return how many slots of each kind there are; 0 for any number."""
+    return {
+        Slot.UPLOAD: settings.transfer_upload_concurrency,
+        Slot.DOWNLOAD: settings.transfer_download_concurrency,
+        Slot.REPACK: settings.transfer_repack_concurrency,
+        # A queue of their own, but no other limit: a decoder takes a core and memory as 7z does.
+        Slot.IMAGE: settings.transfer_repack_concurrency,
+    }
+
+
 class Slots:
     """The slots that this worker holds, each in the name of the run that uses it."""
 
     def __init__(self, store: JobStore, settings: Settings) -> None:
         self._store = store
-        self._limits = {
-            Slot.UPLOAD: settings.transfer_upload_concurrency,
-            Slot.DOWNLOAD: settings.transfer_download_concurrency,
-            Slot.REPACK: settings.transfer_repack_concurrency,
-            # A queue of their own, but no other limit: a decoder takes a core and memory as 7z does.
-            Slot.IMAGE: settings.transfer_repack_concurrency,
-        }
+        self._limits = slot_limits(settings)
         self._held: dict[Slot, set[str]] = {slot: set() for slot in Slot}
         self._waiting: dict[Slot, set[str]] = {slot: set() for slot in Slot}
 

@@ -82,6 +82,7 @@ class Transfers:
                 if status is not None:
                     return status
             else:
+                self._runs.figures.begun()
                 job_log(_logger, job.job_id).info("queued to be fetched")
                 return "started"
 
@@ -117,6 +118,7 @@ class Transfers:
             await entered.enter_async_context(self._slots.at_once(Slot.UPLOAD, owner))
             job = await begin_attempt(self._store, job, previous)
             slot = entered.pop_all()
+        self._runs.figures.begun()
         job_log(_logger, job.job_id).info("uploading, attempt %d", job.attempt)
         run = self._runs.hold(job)
         work = self._receive_and_pack(run, chunks, digests, slot)

@@ -1,0 +1,56 @@
+"""What operators see of all loaders (docs/API.md, "Console")."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Response, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from open_workshop_storage.api.dependencies import RuntimeDep
+from open_workshop_storage.api.documents import console
+from open_workshop_storage.core.errors import NothingHere
+from open_workshop_storage.services.manager.form_tokens import FormToken
+from open_workshop_storage.services.operations.status import MOST_JOBS, Status, status_of, storage_status
+
+_Bearer = Annotated[
+    HTTPAuthorizationCredentials | None,
+    Security(
+        HTTPBearer(
+            scheme_name="StorageManageToken",
+            description="The plain token whose hash is the setting `storage_manage_token`.",
+            auto_error=False,
+        )
+    ),
+]
+
+
+async def require_console(runtime: RuntimeDep) -> None:
+    """Return if the settings have the console.
+
+    Raises:
+        NothingHere: They have not.
+    """
+    if not runtime.settings.console_enabled:
+        raise NothingHere
+
+
+async def require_operator(runtime: RuntimeDep, bearer: _Bearer = None) -> None:
+    """Return if the request has the token of operators.
+
+    Raises:
+        TokenMissing, AccessDenied, TooManyTokens: As form tokens are judged.
+    """
+    await runtime.form_tokens.check(FormToken.STORAGE_MANAGE, bearer.credentials.strip() if bearer else None)
+
+
+router = APIRouter(prefix="/loader", tags=["console"], dependencies=[Depends(require_console)])
+
+
+@router.get("/status", response_model=Status, dependencies=[Depends(require_operator)], **console.STATUS)
+async def status(runtime: RuntimeDep) -> Response:
+    """Tell what runs, waits and failed on all hosts, and why."""
+    now = await runtime.store.overview(MOST_JOBS)
+    storage = await storage_status(runtime.settings, runtime.files, runtime.workspaces)
+    text = status_of(now, runtime.settings, storage).model_dump_json()
+    return Response(text, headers={"Cache-Control": "no-store"}, media_type="application/json")

@@ -1,0 +1,67 @@
+"""What this worker's transfers add up to: for telemetry, and for the operators' overview."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Literal
+
+from open_workshop_storage.core.job import Job
+from open_workshop_storage.observability.metrics import BYTES, STAGE_DURATION, TRANSFERS
+
+BEGUN = "begun"
+"""Name of a figure: attempts that began."""
+RECEIVED = "received"
+"""Name of a figure: bytes that came in."""
+OUTCOME = "outcome "
+"""What the names of figures begin with that count attempts that ended; the outcome follows."""
+LEFT = "left "
+"""What the names of figures begin with that count stages which were left; the stage follows."""
+MILLISECONDS = "milliseconds "
+"""The same for the time that they took."""
+SUCCESS = "success"
+"""The outcome of an attempt that has no reason to have failed."""
+
+
+class Figures:
+    """Counts until somebody takes the counts."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    def begun(self) -> None:
+        """Count an attempt that began."""
+        self._counts[BEGUN] += 1
+
+    def received(self, count: int) -> None:
+        """Count bytes that came in since the last time, for the attempt that is under way."""
+        self._counts[RECEIVED] += max(count, 0)
+
+    def ended(self, job: Job, outcome: str) -> None:
+        """Count an attempt that ended.
+
+        Args:
+            job: Its record at the end.
+            outcome: `SUCCESS`, or the reason of its failure.
+        """
+        self._counts[OUTCOME + outcome] += 1
+        TRANSFERS.add(1, {"kind": job.claims.transfer_kind, "origin": job.origin, "outcome": outcome})
+
+    def left_stage(self, job: Job, seconds: float) -> None:
+        """Count the time that a run spent in the stage of a record."""
+        self._counts[LEFT + job.stage] += 1
+        self._counts[MILLISECONDS + job.stage] += round(seconds * 1000)
+        STAGE_DURATION.record(seconds, {"stage": job.stage, "kind": job.claims.transfer_kind})
+
+    def handled(self, step: Literal["received", "packed", "moved"], count: int) -> None:
+        """Count the bytes of a file that was received, packed or moved as a whole."""
+        BYTES.add(count, {"step": step})
+
+    def take(self) -> Mapping[str, int]:
+        """Return the counts, and begin afresh."""
+        counts, self._counts = self._counts, Counter()
+        return counts
+
+    def give_back(self, counts: Mapping[str, int]) -> None:
+        """Count again what was taken and not told."""
+        self._counts.update(counts)

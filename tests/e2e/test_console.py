@@ -1,0 +1,145 @@
+"""What operators ask the loader."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.conftest import ServiceStarter
+from tests.e2e.under_way import PACKED_LARGE, Transfers
+from tests.support.archives import SMALL_MOD, zip_of
+from tests.support.client import PATIENCE_SECONDS, upload, watching
+from tests.support.manager import Answer
+from tests.support.services import REDIS_WORKERS, Services, another_host
+
+pytestmark = pytest.mark.anyio
+
+
+def bearer(services: Services) -> dict[str, str]:
+    """Return the header of an operator."""
+    return {"Authorization": f"Bearer {services.secrets.storage_manage_token}"}
+
+
+async def status_until(services: Services, http: httpx.AsyncClient, is_so: Any) -> dict[str, Any]:
+    """Ask for the status until something is so of it; return it then."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            answer = await http.get(f"{services.loader}/loader/status", headers=bearer(services))
+            assert answer.status_code == 200, answer.text
+            told: dict[str, Any] = answer.json()
+            if is_so(told):
+                return told
+            await asyncio.sleep(0.1)
+
+
+def counted(told: dict[str, Any], name: str) -> int:
+    """Return a figure's sum over all steps."""
+    return sum(step[name] for step in told["steps"])
+
+
+async def test_the_status_goes_to_operators_only_and_never_for_a_token_in_the_address(
+    services: Services, http: httpx.AsyncClient
+) -> None:
+    url, token = f"{services.loader}/loader/status", services.secrets.storage_manage_token
+    for sent, status, text in (
+        ({}, 401, "Token not found"),
+        ({"params": {"token": token}}, 401, "Token not found"),
+        ({"headers": {"Authorization": "Bearer"}}, 401, "Token not found"),
+        ({"headers": {"Authorization": f"Basic {token}"}}, 401, "Token not found"),
+        ({"headers": {"Authorization": "Bearer wrong"}}, 403, "Access denied"),
+        ({"headers": {"Authorization": f"Bearer {services.secrets.upload_file}"}}, 403, "Access denied"),
+    ):
+        answer = await http.get(url, **sent)  # type: ignore[arg-type]
+        assert (answer.status_code, answer.text) == (status, text), sent
+    answer = await http.get(url, headers=bearer(services))
+    assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-store")
+
+
+async def test_without_the_setting_there_is_no_console(start_services: ServiceStarter, http: httpx.AsyncClient) -> None:
+    services = start_services(apps=["loader"], CONSOLE_ENABLED=False)
+    answer = await http.get(f"{services.loader}/loader/status", headers=bearer(services))
+    assert (answer.status_code, answer.text) == (404, "Not Found")
+
+
+async def test_the_combined_app_has_the_console_too(start_services: ServiceStarter, http: httpx.AsyncClient) -> None:
+    services = start_services(apps=["app"])
+    answer = await http.get(f"{services.servers['app'].url}/loader/status", headers=bearer(services))
+    assert answer.status_code == 200 and len(answer.json()["slots"]) == 4
+
+
+async def test_the_status_tells_what_runs_waits_is_paused_and_failed_and_why(
+    start_services: ServiceStarter, redis_url: str, http: httpx.AsyncClient
+) -> None:
+    services = start_services(redis_url, apps=["loader"], TRANSFER_DOWNLOAD_CONCURRENCY=1)
+    failed, packed = services.ticket(), services.ticket()
+    services.manager.script(packed.job_id, *[Answer(status=503, move=False)] * 9)
+    await upload(http, services.loader, failed.token, zip_of(SMALL_MOD)[:-50])
+    await upload(http, services.loader, packed.token, zip_of(SMALL_MOD))
+    paused = services.ticket()
+    tus = {"Tus-Resumable": "1.0.0", "Upload-Length": "9", "Authorization": f"Bearer {paused.token}"}
+    assert (await http.post(f"{services.loader}/transfer/tus/", headers=tus)).status_code == 201
+    async with AsyncExitStack() as stack:
+        transfers = Transfers(services, http, stack)
+        running = await transfers.fetch(PACKED_LARGE, whole=False)
+        waiting = await transfers.fetch(PACKED_LARGE)
+
+        def is_told(told: dict[str, Any]) -> bool:
+            jobs = {job["job_id"]: job for job in told["jobs"]}
+            return jobs[waiting.ticket.job_id]["about"] == "for a download slot" and any(
+                jobs[running.ticket.job_id]["worker"] == worker["name"] for worker in told["workers"]
+            )
+
+        told = await status_until(services, http, is_told)
+        running.file.go_on.set()
+    jobs = {job["job_id"]: job for job in told["jobs"]}
+    states = [jobs[ticket.job_id]["state"] for ticket in (failed, packed, paused)]
+    assert states == ["failed", "packed", "paused"]
+    assert (jobs[failed.job_id]["reason"], jobs[failed.job_id]["message"]) == ("corrupt_archive", "Corrupt archive")
+    fetching = jobs[running.ticket.job_id]
+    assert (fetching["state"], fetching["stage"], fetching["total"]) == ("runs", "downloading", len(PACKED_LARGE))
+    assert told["totals"]["paused"] == 1 and told["totals"]["ended"] == 2
+    (callback,) = told["callbacks"]
+    assert (callback["job_id"], callback["status"]) == (packed.job_id, "success")
+    slots = {slot["slot"]: (slot["held"], slot["waiting"], slot["limit"]) for slot in told["slots"]}
+    assert slots["download"] == (1, 1, 1)
+    assert told["storage"]["available"] and told["storage"]["free_bytes"] > 0
+
+
+async def test_figures_workers_and_sockets_are_those_of_all_workers_on_all_hosts(
+    start_services: ServiceStarter, redis_url: str, http: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    services = start_services(redis_url, apps=["loader"])
+    sent, refused, watched = zip_of(SMALL_MOD), b"no image", services.ticket()
+    with another_host(services, tmp_path) as other:
+        hosts = [services, services.through(other)]
+        async with AsyncExitStack() as stack:
+            for host in hosts:
+                for _ in range(3):
+                    await stack.enter_async_context(watching(host.loader, watched.job_id, watched.token))
+                    assert (await upload(http, host.loader, services.ticket().token, sent)).status_code == 200
+                    image = services.ticket(transfer_kind="img", storage_type="resource")
+                    assert (await upload(http, host.loader, image.token, refused)).status_code == 400
+
+            def is_told(told: dict[str, Any]) -> bool:
+                ended = counted(told, "succeeded") + sum(sum(step["failed"].values()) for step in told["steps"])
+                return (told["totals"]["sockets"], ended) == (6, 12)
+
+            answers = [await status_until(host, http, is_told) for host in hosts]
+    for told in answers:
+        assert len(told["workers"]) == 2 * REDIS_WORKERS
+        assert len({worker["process"] for worker in told["workers"]}) == 2 * REDIS_WORKERS
+        assert counted(told, "begun") == 12
+        assert counted(told, "bytes") == 6 * (len(sent) + len(refused))
+        assert sum(step["failed"].get("not_image", 0) for step in told["steps"]) == 6
+        assert sum(step["stages"].get("uploading", {"count": 0})["count"] for step in told["steps"]) == 12
+
+
+async def test_while_redis_is_away_the_status_says_so(start_services: ServiceStarter, http: httpx.AsyncClient) -> None:
+    services = start_services("redis://127.0.0.1:9", apps=["loader"])
+    answer = await http.get(f"{services.loader}/loader/status", headers=bearer(services))
+    assert (answer.status_code, answer.text) == (503, "Service unavailable") and "retry-after" in answer.headers
