@@ -65,7 +65,10 @@ def send_file(url: str, path: Path, size: int) -> Sent:
 def connected(url: str) -> socket.socket:
     """Return a connection to the server of an address."""
     parts = urlsplit(url)
-    return socket.create_connection((parts.hostname, parts.port))
+    connection = socket.create_connection((parts.hostname, parts.port))
+    # As HTTP clients do; else the end of a body waits for the server's acknowledgement of what came before.
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
 
 
 def send_part(

@@ -2,24 +2,44 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import random
 import socket
+import struct
+import sys
+import termios
 import time
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import httpx
 
 from benchmarks.loader_stage import connected, send_file, send_part
 from benchmarks.report import Findings, Row, interleaved, ratio
+from tests.support.servers import redis_server
 from tests.support.services import Services, Ticket, running_services
 from tests.support.tus import VERSION
 
 _GIB = 1 << 30
 _PIECE_BYTES = 8 << 20
 _ROUNDS = 5
-_QUESTIONS = 20
+_CUTS = 20
+_BLOCK_BYTES = 1 << 18
 _HEADERS = "Tus-Resumable: 1.0.0\r\nContent-Type: application/offset+octet-stream\r\nUpload-Offset: {}\r\n"
+
+
+class Cut(NamedTuple):
+    """What a cut costs.
+
+    Attributes:
+        seconds: How long HEAD takes to tell where to go on.
+        again: Bytes that the loader's kernel had acknowledged, and that do not count.
+    """
+
+    seconds: float
+    again: int
 
 
 def measure(folder: Path) -> Findings:
@@ -30,33 +50,46 @@ def measure(folder: Path) -> Findings:
         file.write(b"PK\x05\x06" + bytes(18) + block[22:])
         for _ in range(_GIB // len(block) - 1):
             file.write(block)
-    place = folder / "loader"
-    place.mkdir()
-    with running_services(place, "", ("loader",)) as services:
-        speeds = interleaved(
-            _ROUNDS, {"one": lambda: _in_one(services, source), "tus": lambda: _in_pieces(services, source)}
-        )
-        heads = [_seconds_to_offset(services, source) for _ in range(_QUESTIONS)]
+    with redis_server(folder) as redis:
+        rows = [*_rows(folder / "memory", source, ""), *_rows(folder / "redis", source, redis.url)]
     return Findings(
         "Resumable uploads",
-        [
-            ratio(
-                "1 GiB in PATCHes of 8 MiB over one raw upload, on the disk",
-                0.9,
-                speeds,
-                "tus",
-                "one",
-                "MB/s",
-            ),
-            Row("HEAD after a silent cut, until it tells an offset, in s", 1, heads, at_most=True),
-        ],
+        rows,
         """
 Each PATCH is a request with a run of its own: two saves of the job's record, a slot, and a sync of its 8 MiB to the
 disk, before its answer. The disk begins with each half MiB as soon as it is written, so that the sync waits for the
 last one and for the file system's journal. Between an answer and the next request's first bytes the loader has nothing
 to take in. The raw upload is synced once, behind its last byte, which is counted here too.
+
+Connections are cut at random moments while a client sends as fast as the loader takes it: a third are reset, a third
+are closed, and a third fall silent. What waits in the client's kernel has not reached the loader, and is not counted.
 """,
     )
+
+
+def _rows(place: Path, source: Path, redis_url: str) -> list[Row]:
+    place.mkdir()
+    with running_services(place, redis_url, ("loader",)) as services:
+        speeds = interleaved(
+            _ROUNDS, {"one": lambda: _in_one(services, source), "tus": lambda: _in_pieces(services, source)}
+        )
+        chance = random.Random(1)
+        cuts = {
+            how: [_cut(services, source, how, chance) for _ in range(_CUTS)] for how in ("reset", "closed", "silent")
+        }
+        store = services.store
+    again = [cut.again / (1 << 20) for some in cuts.values() for cut in some]
+    name = f"1 GiB in PATCHes of 8 MiB over one raw upload, on the disk; jobs in {store}"
+    return [
+        ratio(name, 0.9, speeds, "tus", "one", "MB/s"),
+        Row(f"MiB that reached the loader and are sent again after a cut; jobs in {store}", 1, again, at_most=True),
+        Row(
+            f"HEAD after a silent cut, until it tells an offset, in s; jobs in {store}",
+            1,
+            [cut.seconds for cut in cuts["silent"]],
+            at_most=True,
+        ),
+    ]
 
 
 def _in_one(services: Services, source: Path) -> float:
@@ -82,21 +115,28 @@ def _in_pieces(services: Services, source: Path) -> float:
     return _GIB / (time.perf_counter() - began) / 1e6
 
 
-def _seconds_to_offset(services: Services, source: Path) -> float:
-    """Return how long the question takes that ends a request whose client is gone without a word."""
-    ticket = services.ticket()
-    url = _begun(services, ticket, _PIECE_BYTES)
+def _cut(services: Services, source: Path, how: str, chance: random.Random) -> Cut:
+    """Send as fast as the loader takes it, cut the connection at some moment, and ask where to go on."""
+    url = _begun(services, services.ticket(), _GIB)
     parts = urlsplit(url)
-    with socket.create_connection((parts.hostname, parts.port)) as connection:
-        head = f"PATCH {parts.path}?{parts.query} HTTP/1.1\r\nHost: storage\r\nContent-Length: {_PIECE_BYTES}\r\n"
-        connection.sendall(f"{head}{_HEADERS.format(0)}\r\n".encode() + source.read_bytes()[: 1 << 20])
-        time.sleep(0.2)
+    head = f"PATCH {parts.path}?{parts.query} HTTP/1.1\r\nHost: storage\r\nContent-Length: {_GIB}\r\n"
+    with connected(url) as connection, source.open("rb") as file:
+        connection.sendall(f"{head}{_HEADERS.format(0)}\r\n".encode())
+        sent = 0
+        until = time.perf_counter() + chance.uniform(0.02, 0.4)
+        while time.perf_counter() < until:
+            sent += os.sendfile(connection.fileno(), file.fileno(), sent, _BLOCK_BYTES)
+        waiting = fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4))
+        reached = sent - int.from_bytes(waiting, sys.byteorder)
+        if how == "reset":
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        if how != "silent":
+            connection.close()
         began = time.perf_counter()
         answer = httpx.head(url, verify=False)
         seconds = time.perf_counter() - began
-    assert answer.headers["upload-offset"] == str(1 << 20), answer.headers
     assert httpx.delete(url, headers=VERSION, verify=False).status_code == 204
-    return seconds
+    return Cut(seconds, max(0, reached - int(answer.headers["upload-offset"])))
 
 
 def _begun(services: Services, ticket: Ticket, length: int) -> str:
