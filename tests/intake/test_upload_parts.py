@@ -14,7 +14,7 @@ from open_workshop_storage.services.intake.upload_parts import at_hand, sealed, 
 pytestmark = pytest.mark.anyio
 
 ONE = Resumable(metadata="name bW9k", sha256="5e" * 32, parts=(Part(file="a/part", bytes=3),))
-TWO = Resumable(parts=(Part(file="a/part", bytes=3), Part(file="b/part", bytes=2)))
+TWO = Resumable(sha256="5e" * 32, parts=(Part(file="a/part", bytes=3), Part(file="b/part", bytes=2)))
 
 
 @pytest.fixture
@@ -46,8 +46,9 @@ async def test_a_part_that_was_never_made_is_left_out(workspace: Path) -> None:
 async def test_on_a_host_that_lacks_a_part_nothing_counts(missing: str, workspace: Path) -> None:
     assert await at_hand(TWO, workspace) is TWO
     (workspace / missing / "part").unlink()
-    assert await at_hand(TWO, workspace) == Resumable()
-    assert await sealed(TWO, workspace) == Paused(0, Resumable())
+    nothing = TWO.model_copy(update={"parts": ()})
+    assert await at_hand(TWO, workspace) == nothing
+    assert await sealed(TWO, workspace) == Paused(0, nothing)
 
 
 async def test_one_part_is_the_whole_file_itself(workspace: Path) -> None:

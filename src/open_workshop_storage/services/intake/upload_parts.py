@@ -6,6 +6,7 @@ sealed, what it held at that moment counts, and the next request begins another 
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from collections.abc import Sequence
@@ -31,9 +32,9 @@ def with_open_part(resumable: Resumable, owner: str) -> Resumable:
 async def at_hand(resumable: Resumable, workspace: Path) -> Resumable:
     """Return the record of an upload, without any parts if this host does not have the bytes of all."""
     files = [workspace / part.file for part in resumable.parts if part.bytes]
-    if await run_to_end(lambda: all(file.exists() for file in files)):
+    if await asyncio.to_thread(lambda: all(file.exists() for file in files)):
         return resumable
-    return Resumable(metadata=resumable.metadata)
+    return resumable.model_copy(update={"parts": (), "sealed": False})
 
 
 async def sealed(resumable: Resumable, workspace: Path) -> Paused:
