@@ -7,6 +7,7 @@ import os
 import random
 import threading
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -65,6 +66,16 @@ async def test_a_large_body_is_on_the_disk_where_that_is_asked_for(offset: int, 
     received = await receive(sent(chunks), target, UNLIMITED, None, lambda count: None, offset, durably=True)
     assert received == (len(BLOCK), True)
     assert target.read_bytes() == BLOCK
+
+
+@pytest.mark.parametrize("limit", [0, 1000])
+async def test_no_file_stays_open_when_its_body_has_ended(limit: int, tmp_path: Path) -> None:
+    limits = replace(UNLIMITED, max_bytes=limit)
+    with suppress(FileTooLarge):
+        await receive(sent([BLOCK[:900], BLOCK]), tmp_path / "file", limits, 900, lambda count: None)
+    assert str(tmp_path / "file") not in [
+        os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.exists()
+    ]
 
 
 @pytest.mark.parametrize(("offset", "size", "times"), [(0, len(BLOCK), 1), (1000, len(BLOCK), 0), (0, 1000, 0)])

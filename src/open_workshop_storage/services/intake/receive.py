@@ -209,10 +209,10 @@ class _Writer:
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         self._writing: Future[None] | None = None
-        self._is_used = False
+        self._is_open = False
 
     def _submit(self, work: Callable[[T], None], argument: T) -> Future[None]:
-        self._is_used = True
+        self._is_open = True
         return self._thread.submit(work, argument)
 
     async def require_space(self, missing: int) -> None:
@@ -263,9 +263,10 @@ class _Writer:
         require_space(self._descriptor, 0, self._reserve_bytes)
 
     async def finish(self) -> None:
-        """Write the rest."""
+        """Write the rest, and close the file."""
         await self._written()
         await wrap_future(self._submit(self._write_rest, self._waiting))
+        self._is_open = False
 
     def _write_rest(self, chunks: list[bytes]) -> None:
         self._write(chunks)
@@ -273,13 +274,15 @@ class _Writer:
             # At most one block is left: syncing it here is faster than starting another thread for it.
             os.fsync(self._descriptor)
             self.is_on_disk = True
+        self._close()
 
     async def close(self) -> None:
-        """Wait for the step that runs, and close the file."""
-        if self._is_used:
+        """Wait for the step that runs, and close the file, unless all is done."""
+        if self._is_open:
             await finished(wrap_future(self._thread.submit(self._close)))
         self._thread.shutdown(wait=False)
 
     def _close(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
+            self._descriptor = -1

@@ -14,7 +14,7 @@ from open_workshop_storage.core import errors
 from open_workshop_storage.core.changes import Pace
 from open_workshop_storage.services.intake.receive import ReceiveLimits
 
-_NEXT_SECONDS = 0.03
+_NEXT_SECONDS = 0.05
 _LAST_CHANCE_SECONDS = 0.3
 """How long an interrupted body may still bring bytes, each within `_NEXT_SECONDS` of the one before."""
 

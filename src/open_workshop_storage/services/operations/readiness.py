@@ -32,7 +32,7 @@ class Readiness:
     async def missing(self) -> list[Missing]:
         """Return the names of what is missing."""
         redis: list[Missing] = [] if await self._redis_answers() else ["redis"]
-        return redis + await self._missing_here()
+        return redis + await self._missing_of("storage", *(("7z", "disk") if self._loads else ()))
 
     async def require(self, *names: Missing) -> None:
         """Return if what a call needs is there.
@@ -43,7 +43,7 @@ class Readiness:
         Raises:
             ServiceUnavailable: Some of it is missing.
         """
-        if set(names).intersection(await self._missing_here()):
+        if await self._missing_of(*names):
             raise ServiceUnavailable
 
     async def _redis_answers(self) -> bool:
@@ -53,10 +53,13 @@ class Readiness:
             return False
         return True
 
-    async def _missing_here(self) -> list[Missing]:
-        missing: list[Missing] = [] if await self._files.is_available(for_writing=self._loads) else ["storage"]
-        if self._loads and await asyncio.to_thread(shutil.which, "7z") is None:
-            missing.append("7z")
-        if self._loads and not await self._workspaces.has_space():
-            missing.append("disk")
-        return missing
+    async def _missing_of(self, *names: Missing) -> list[Missing]:
+        found = await asyncio.gather(*map(self._is_there, names))
+        return [name for name, is_there in zip(names, found, strict=True) if not is_there]
+
+    async def _is_there(self, name: Missing) -> bool:
+        if name == "storage":
+            return await self._files.is_available(for_writing=self._loads)
+        if name == "7z":
+            return await asyncio.to_thread(shutil.which, "7z") is not None
+        return await self._workspaces.has_space()
