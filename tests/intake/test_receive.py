@@ -143,6 +143,18 @@ def test_a_sender_must_keep_its_average_rate_after_a_minute() -> None:
     assert UNLIMITED.patience(10**6, Pace(10**6, 1)) is None
 
 
+def test_a_wait_that_is_cut_off_as_idle_counts_a_tenth() -> None:
+    limits = replace(UNLIMITED, min_bytes_per_second=1000, idle_seconds=60)
+    pace = Pace()
+    for _ in range(9):
+        limits.count_wait(pace, 60)
+        assert not limits.is_too_slow(pace)
+    limits.count_wait(pace, 61)
+    assert limits.is_too_slow(pace)
+    limits.count_wait(dripping := Pace(), 59.9)
+    assert dripping == Pace(59.9)
+
+
 async def test_a_sender_below_its_rate_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("open_workshop_storage.services.intake.receive._FIRST_SECONDS", 0.1)
 

@@ -17,8 +17,8 @@ from open_workshop_storage.services.intake.upload_bodies import Ending, UploadBo
 pytestmark = pytest.mark.anyio
 
 
-def limits(idle_seconds: float = 0) -> ReceiveLimits:
-    return ReceiveLimits(0, 0, idle_seconds, 0, 0, UploadTimedOut)
+def limits(idle_seconds: float = 0, min_bytes_per_second: int = 0) -> ReceiveLimits:
+    return ReceiveLimits(0, 0, idle_seconds, min_bytes_per_second, 0, UploadTimedOut)
 
 
 async def body(*chunks: bytes, leaves: bool = False, waits: bool = False) -> AsyncIterator[bytes]:
@@ -48,7 +48,9 @@ async def test_a_client_that_leaves_cuts_it() -> None:
 
 
 async def test_a_client_that_sends_nothing_more_leaves_it_idle() -> None:
-    upload = UploadBody(body(b"abc", waits=True), asyncio.Event(), limits(0.05), Pace(), None, "")
+    # The job lives on, also if it has sent next to nothing by then.
+    pace = Pace(59.9)
+    upload = UploadBody(body(b"abc", waits=True), asyncio.Event(), limits(0.05, 1000), pace, None, "")
     assert (await all_of(upload), upload.ending) == (b"abc", Ending.STALLED)
 
 
@@ -69,7 +71,7 @@ async def test_nothing_comes_of_bytes_for_which_there_is_no_room() -> None:
 
 @pytest.mark.parametrize(("earlier", "ending"), [(Pace(100, 99_000), Ending.TOO_SLOW), (Pace(100, 101_000), None)])
 async def test_what_earlier_bodies_of_the_job_brought_counts(earlier: Pace, ending: Ending | None) -> None:
-    pace, slowest = replace(earlier), replace(limits(), min_bytes_per_second=1000)
+    pace, slowest = replace(earlier), limits(min_bytes_per_second=1000)
     upload = UploadBody(body(b"abc"), asyncio.Event(), slowest, pace, None, "")
     assert await all_of(upload) == (b"" if ending else b"abc")
     assert upload.ending is (ending or Ending.COMPLETE)

@@ -204,7 +204,7 @@ async def test_an_idle_request_leaves_what_it_brought(tmp_path: Path) -> None:
 async def test_all_requests_of_an_upload_share_the_minute_for_slow_senders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("open_workshop_storage.services.intake.receive._FIRST_SECONDS", 0.25)
+    monkeypatch.setattr("open_workshop_storage.services.intake.receive._FIRST_SECONDS", 0.025)
     async with bench(tmp_path, transfer_idle_timeout_seconds=0.1) as parts:
         await begun(parts)
         for start in (0, 1):

@@ -26,6 +26,8 @@ BLOCK_BYTES = 512 * 1024
 """A smaller body is written at its end, in one piece."""
 _FIRST_SECONDS = 60.0
 """How long the senders of a job's bodies may be slower than their minimum rate, in all."""
+_SILENT_SHARE = 0.1
+"""How much of a wait without a byte counts that is cut off as idle: mostly, the network failed, and not the sender."""
 _MOST_CHUNKS = os.sysconf("SC_IOV_MAX")
 
 
@@ -52,6 +54,11 @@ class ReceiveLimits:
     def is_too_slow(self, pace: Pace) -> bool:
         """Return whether the senders of a job have kept too low an average rate for too long."""
         return self._seconds_left(pace) <= 0
+
+    def count_wait(self, pace: Pace, seconds: float) -> None:
+        """Add a wait for the sender's next byte to the pace of its job."""
+        is_cut_off = 0 < self.idle_seconds <= seconds
+        pace.waited_seconds += seconds * _SILENT_SHARE if is_cut_off else seconds
 
     def _seconds_left(self, pace: Pace) -> float:
         if not self.min_bytes_per_second:
@@ -162,7 +169,7 @@ async def receive(
                     async with asyncio.timeout(limits.patience(asked - began, pace)):
                         chunk = await anext(chunks, None)
                 finally:
-                    pace.waited_seconds += clock() - asked
+                    limits.count_wait(pace, clock() - asked)
                 if chunk is None:
                     break
                 received += len(chunk)

@@ -139,7 +139,7 @@ class UploadBody:
                 async with asyncio.timeout(self._patience(asked)) as self._wait:
                     chunk = await anext(self._chunks, None)
             finally:
-                self._pace.waited_seconds += time.monotonic() - asked
+                self._limits.count_wait(self._pace, time.monotonic() - asked)
             self.ending = Ending.COMPLETE if chunk is None else None
             return chunk
         except errors.ClientGone:
