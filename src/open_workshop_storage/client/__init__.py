@@ -1,0 +1,24 @@
+"""A client of the storage for Managers and tools, async (docs/CLIENTS.md). It imports nothing of the services.
+
+What is named here is public; `open_workshop_storage.client.fastapi` is, too.
+"""
+
+from open_workshop_storage.client.downloads import Contents, Downloads, Entry
+from open_workshop_storage.client.errors import InvalidToken, StorageError
+from open_workshop_storage.client.storage import Moved, Repacked, Storage
+from open_workshop_storage.client.tokens import Callback, TransferClaims, sign_transfer_token, verify_callback
+
+__all__ = [
+    "Callback",
+    "Contents",
+    "Downloads",
+    "Entry",
+    "InvalidToken",
+    "Moved",
+    "Repacked",
+    "Storage",
+    "StorageError",
+    "TransferClaims",
+    "sign_transfer_token",
+    "verify_callback",
+]
