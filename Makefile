@@ -1,6 +1,6 @@
 # `make demo` shows a transfer from end to end, `make test` runs the tests; both set up what they need first.
 
-SOURCES := src tests benchmarks ow_config_sample.py token_gen.py watchdog.py
+SOURCES := src tests benchmarks docs/examples ow_config_sample.py token_gen.py watchdog.py
 BIN := .venv/bin
 
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
-import re
 import secrets
 import struct
 import zipfile
 import zlib
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -30,7 +27,6 @@ from tests.archives.zips import (
 from tests.support.archives import SMALL_MOD, seven_zip_of, zip_of
 from tests.support.client import raw_request
 from tests.support.manager import AccessAnswer
-from tests.support.servers import PROJECT
 from tests.support.services import Services
 
 pytestmark = pytest.mark.anyio
@@ -425,40 +421,3 @@ async def test_the_same_without_a_shortcut_is_not_allowed(archive: Archive, http
     archive.store(zip_of({"a": TEXT}))
     answer = await http.post(archive.url)
     assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
-
-
-def example() -> dict[str, Any]:
-    """Return what the example of the documents defines."""
-    section = (PROJECT / "docs" / "API.md").read_text().split("\n### Updating a mod\n")[1]
-    (code,) = re.findall(r"```python\n(.*?)```", section.partition("\n### ")[0], re.DOTALL)
-    defined: dict[str, Any] = {}
-    exec(code, defined)
-    return defined
-
-
-async def test_the_example_of_the_documents_fetches_only_what_has_changed(archive: Archive, tmp_path: Path) -> None:
-    defined, fetched = example(), list[str]()
-    open_url = defined["urlopen"]
-
-    def counted(request: Any) -> Any:
-        fetched.append(request.full_url.removeprefix(archive.url))
-        return open_url(request)
-
-    async def update() -> list[str]:
-        fetched.clear()
-        await asyncio.to_thread(defined["update"], archive.url, tmp_path)
-        assert fetched[0] == ""
-        return fetched[1:]
-
-    defined["urlopen"] = counted
-    files = {f"mod/{number} über.bin": secrets.token_bytes(500) + bytes(500) for number in range(20)}
-    archive.store(zip_of(files))
-    assert len(await update()) == 20
-    files["mod/7 über.bin"] = TEXT
-    del files["mod/8 über.bin"]
-    archive.store(zip_of(files))
-    (tmp_path / "mod/9 über.bin").write_bytes(b"spoilt")
-    assert await update() == [f"?entry={quote(f'mod/{number} über.bin', safe='')}" for number in (7, 9)]
-    assert await update() == []
-    found = {path.relative_to(tmp_path).as_posix(): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    assert found == files

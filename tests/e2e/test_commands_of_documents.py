@@ -210,10 +210,10 @@ def test_one_file_of_tests_can_be_run() -> None:
 
 def test_make_format_formats(tmp_path: Path) -> None:
     folder = checkout(tmp_path, "Makefile", "requirements.txt", "pyproject.toml", "deploy")
-    sources = [folder / name for name in ("src/a.py", "tests/a.py", "benchmarks/a.py")]
+    sources = [folder / name for name in ("src/a.py", "tests/a.py", "benchmarks/a.py", "docs/examples/a.py")]
     sources += [folder / name for name in ("ow_config_sample.py", "token_gen.py", "watchdog.py")]
     for source in sources:
-        source.parent.mkdir(exist_ok=True)
+        source.parent.mkdir(parents=True, exist_ok=True)
         source.write_text("import sys\nimport os\nx = 'y'\n")
     run("make format", folder)
     assert {source.read_text() for source in sources} == {'import os\nimport sys\n\nx = "y"\n'}
