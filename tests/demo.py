@@ -28,6 +28,7 @@ from typing import NoReturn
 
 import httpx
 
+from open_workshop_storage.client import Moved
 from open_workshop_storage.core.settings import Settings, SettingsError, load_settings
 from tests.support.client import Message, watching
 from tests.support.configs import Secrets, cheap_hash
@@ -278,13 +279,12 @@ def transfer(source: Path, loader: Server, manager: StandIn) -> str:
     if answer.status_code != 200:
         raise DemoFailed(f"the upload is answered {answer.status_code}: {answer.text}")
     callback = manager.wait_for_callbacks(job_id)[0]
-    if callback.move is None or callback.move.status_code != 200:
-        raise DemoFailed(f"the Manager's move is answered {callback.move and callback.move.text}")
+    if not isinstance(callback.move, Moved):
+        raise DemoFailed(f"the Manager's move is answered {callback.move}")
     received, unpacked = readable(callback.claims["bytes"]), readable(callback.claims["unpacked_bytes"])
     print(f"   The Manager was told: {callback.claims['status']}, {received} in, {unpacked} unpacked")
-    path: str = callback.move.json()["final_path"]
-    print(f"   It had the result moved to {path}")
-    return path
+    print(f"   It had the result moved to {callback.move.final_path}")
+    return callback.move.final_path
 
 
 async def upload_and_watch(source: Path, loader_url: str, job_id: str, token: str) -> httpx.Response:

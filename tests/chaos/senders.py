@@ -9,6 +9,7 @@ from http import HTTPStatus
 
 import httpx
 
+from open_workshop_storage.client import Moved
 from tests.chaos.payloads import FILE_NAME, Payload
 from tests.chaos.plan import PlannedTransfer
 from tests.chaos.timeline import Timeline
@@ -125,4 +126,4 @@ def is_settled(callback: Callback, payload: Payload) -> bool:
     """Return whether the Manager has heard of the end that a transfer must come to, and has done its part."""
     if payload.reason is not None:
         return callback.claims.get("reason") == payload.reason
-    return callback.move is not None and callback.move.status_code == 200
+    return isinstance(callback.move, Moved)

@@ -9,6 +9,7 @@ from hashlib import sha256
 import httpx
 import pytest
 
+from open_workshop_storage.client import Moved, StorageError
 from tests.support.archives import SMALL_MOD, seven_zip_of, zip_of
 from tests.support.client import upload, watching
 from tests.support.manager import Answer
@@ -82,17 +83,7 @@ async def test_the_manager_moves_the_file_while_it_handles_the_callback(
     sent = zip_of(SMALL_MOD)
     assert (await upload(http, services.loader, ticket.token, sent)).status_code == 200
     (callback,) = services.manager.wait_for_callbacks(ticket.job_id)
-    assert callback.move is not None
-    assert (callback.move.status_code, callback.move.json()) == (
-        200,
-        {
-            "job_id": ticket.job_id,
-            "final_path": ticket.path,
-            "final_bytes": len(sent),
-            "unpacked_bytes": UNPACKED,
-            "sha256": callback.claims["sha256"],
-        },
-    )
+    assert callback.moved == Moved(ticket.job_id, ticket.path, len(sent), UNPACKED, callback.claims["sha256"])
     assert (services.main_dir / ticket.path).read_bytes() == sent
 
 
@@ -107,8 +98,7 @@ async def test_a_move_said_again_is_answered_again_and_replaces_nothing(
         again = await asyncio.to_thread(
             services.manager.move, ticket.job_id, "archive", ticket.path.removeprefix("archive/")
         )
-        assert callback.move is not None
-        assert (again.status_code, again.json()) == (200, callback.move.json())
+        assert again == callback.moved
     assert (services.main_dir / ticket.path).stat().st_ino == version
 
 
@@ -130,17 +120,16 @@ async def test_a_packed_job_waits_for_a_move_that_comes_later(services: Services
         await watcher.finish()
     assert (watcher.messages[-1]["event"], watcher.messages[-1]["status"]) == ("complete", "packed")
 
-    async def refused(target_type: str, path: str, status: int, text: str) -> None:
-        answer = await asyncio.to_thread(services.manager.move, ticket.job_id, target_type, path)
-        assert (answer.status_code, answer.text) == (status, text)
-        assert answer.headers["content-type"].startswith("text/plain")
+    async def refused(target_type: str, path: str, refusal: str) -> None:
+        with pytest.raises(StorageError, match=refusal):
+            await asyncio.to_thread(services.manager.move, ticket.job_id, target_type, path)
 
-    await refused("nonsense", "x.zip", 400, "Invalid type")
-    await refused("temp", "x.zip", 400, "Invalid type")
+    await refused("nonsense", "x.zip", "400 Invalid type")
+    await refused("temp", "x.zip", "400 Invalid type")
     for path in ("../x.zip", "mods/../../x.zip", "/etc/x.zip", "a\\..\\..\\..\\x.zip"):
-        await refused("archive", path, 423, "Access denied")
+        await refused("archive", path, "423 Access denied")
     moved = await asyncio.to_thread(services.manager.move, ticket.job_id, "resource", "packs/a.zip")
-    assert (moved.status_code, moved.json()["final_path"]) == (200, "resource/packs/a.zip")
+    assert moved.final_path == "resource/packs/a.zip"
 
 
 async def test_a_move_needs_the_manage_token_before_anything_else(services: Services, http: httpx.AsyncClient) -> None:
@@ -167,8 +156,8 @@ async def test_a_move_needs_the_manage_token_before_anything_else(services: Serv
 async def test_a_job_that_is_not_packed_has_no_file_to_move(services: Services, http: httpx.AsyncClient) -> None:
     ticket = services.ticket()
     assert (await upload(http, services.loader, ticket.token, zip_of(SMALL_MOD)[:-50])).status_code == 400
-    answer = await asyncio.to_thread(services.manager.move, ticket.job_id, "archive", "mods/1/x.zip")
-    assert (answer.status_code, answer.text) == (404, "Packed file not found")
+    with pytest.raises(StorageError, match="404 Packed file not found"):
+        await asyncio.to_thread(services.manager.move, ticket.job_id, "archive", "mods/1/x.zip")
 
 
 @pytest.mark.parametrize(
@@ -205,9 +194,8 @@ async def test_an_undelivered_callback_comes_again_as_the_same_end(services: Ser
     # Times are whole seconds, and the first repetition may come within one.
     assert attempts[1].claims["iat"] < attempts[2].claims["iat"], "signed afresh"
     assert attempts[1].headers["authorization"] != attempts[2].headers["authorization"]
-    moves = [attempt.move for attempt in attempts if attempt.move is not None]
-    assert [move.status_code for move in moves] == [200, 200]
-    assert moves[0].json() == moves[1].json()
+    first, second = (attempt.moved for attempt in attempts if attempt.move is not None)
+    assert first == second
     assert (services.main_dir / ticket.path).read_bytes() == sent
 
 

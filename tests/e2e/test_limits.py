@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import httpx
 import pytest
 
+from open_workshop_storage.client import StorageError
 from tests.conftest import ServiceStarter
 from tests.support.archives import compressed_tar_of, seven_zip_of, tar_of, zip_of
 from tests.support.client import InterruptedBody, raw_request, upload, watching
@@ -211,8 +212,8 @@ async def test_an_upload_refused_as_busy_leaves_no_trace_and_may_come_again(
         assert int(busy.headers["retry-after"]) > 0
         async with watching(strict.loader, second.job_id, second.token) as waiting:
             assert (waiting.messages[0]["event"], waiting.messages[0]["stage"]) == ("progress", "pending")
-        moved = await asyncio.to_thread(strict.manager.move, second.job_id, "archive", "mods/1/x.zip")
-        assert (moved.status_code, moved.text) == (404, "Job not found")
+        with pytest.raises(StorageError, match="404 Job not found"):
+            await asyncio.to_thread(strict.manager.move, second.job_id, "archive", "mods/1/x.zip")
         body.go_on.set()
     assert running.result().status_code == 200
     assert (await upload(http, strict.loader, second.token, b"no archive")).status_code == 200

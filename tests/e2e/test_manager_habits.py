@@ -7,6 +7,7 @@ import asyncio
 import httpx
 import pytest
 
+from open_workshop_storage.client import StorageError
 from tests.support.archives import SMALL_MOD, zip_of
 from tests.support.client import upload
 from tests.support.manager import Answer
@@ -46,7 +47,7 @@ async def test_a_move_that_is_refused_fails_the_job_for_good(services: Services,
     ticket = services.ticket(target_path="../outside.zip")
     assert (await upload(http, services.loader, ticket.token, zip_of(SMALL_MOD))).status_code == 200
     first, second = services.manager.wait_for_callbacks(ticket.job_id, 2)
-    assert first.move is not None and first.move.status_code == 423
+    assert isinstance(first.move, StorageError) and first.move.status == 423
     assert second.move is None, "it is not asked for a move again"
 
 

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
+from open_workshop_storage.client import StorageError
 from tests.support.archives import SMALL_MOD, compressed_tar_of, seven_zip_of, tar_of, zip_of
 from tests.support.client import InterruptedBody, Message, Watcher, upload, watching
 from tests.support.manager import Answer
@@ -99,8 +100,8 @@ async def test_a_socket_creates_no_job(services: Services, http: httpx.AsyncClie
     ticket = services.ticket()
     async with watching(services.loader, ticket.job_id, ticket.token) as watcher:
         assert watcher.messages[0].items() >= NO_JOB_YET.items()
-        answer = await asyncio.to_thread(services.manager.move, ticket.job_id, "archive", "mods/1/x.zip")
-        assert (answer.status_code, answer.text) == (404, "Job not found")
+        with pytest.raises(StorageError, match="404 Job not found"):
+            await asyncio.to_thread(services.manager.move, ticket.job_id, "archive", "mods/1/x.zip")
     assert not (services.main_dir / "temp" / ticket.job_id).exists()
 
 

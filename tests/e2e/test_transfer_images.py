@@ -14,6 +14,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from open_workshop_storage.client import StorageError
 from tests.conftest import ServiceStarter
 from tests.e2e.under_way import eventually
 from tests.support.archives import SMALL_MOD, zip_of
@@ -119,8 +120,7 @@ async def test_an_image_is_normalised_shown_reported_and_moved(
         "added_later": 1,
     }
     assert {name: callback.claims.get(name, "absent") for name in expected} == expected
-    assert callback.move is not None
-    assert (callback.move.status_code, callback.move.json()["final_path"]) == (200, f"{storage_type}/{path}")
+    assert callback.moved.final_path == f"{storage_type}/{path}"
     image = await stored(http, services, f"{storage_type}/{path}")
     assert image.size == (48, 64)
     assert not image.getexif()
@@ -137,12 +137,11 @@ async def test_an_image_of_each_usual_format_becomes_webp(
     assert image.size == (64, 48)
     assert image.mode == ("RGBA" if image_format in ("PNG", "WEBP") else "RGB")
     (callback,) = services.manager.wait_for_callbacks(ticket.job_id)
-    assert callback.move is not None
     size = (services.main_dir / "resource" / path).stat().st_size
-    assert (callback.move.json()["final_bytes"], callback.claims["unpacked_bytes"]) == (size, size)
+    assert (callback.moved.final_bytes, callback.claims["unpacked_bytes"]) == (size, size)
     digest = sha256((services.main_dir / "resource" / path).read_bytes()).hexdigest()
     assert (callback.claims["packed_bytes"], callback.claims["sha256"]) == (size, digest)
-    assert callback.move.json()["sha256"] == digest
+    assert callback.moved.sha256 == digest
 
 
 async def in_pieces(content: bytes) -> AsyncIterator[bytes]:
@@ -211,6 +210,6 @@ async def test_an_image_token_that_will_not_do_begins_nothing(
     )
     for answer in answers:
         assert (answer.status_code, answer.text) == (400, text)
-    moved = await asyncio.to_thread(services.manager.move, ticket.job_id, "resource", "x.webp")
-    assert (moved.status_code, moved.text) == (404, "Job not found")
+    with pytest.raises(StorageError, match="404 Job not found"):
+        await asyncio.to_thread(services.manager.move, ticket.job_id, "resource", "x.webp")
     assert not services.manager.callbacks(ticket.job_id)

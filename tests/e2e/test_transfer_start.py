@@ -8,6 +8,7 @@ from hashlib import sha256
 import httpx
 import pytest
 
+from open_workshop_storage.client import StorageError
 from tests.archives.rars import NORMAL, file5, rar5
 from tests.conftest import ServiceStarter
 from tests.support.archives import SMALL_MOD, entries_of, seven_zip_of, zip_of
@@ -178,8 +179,8 @@ async def test_a_token_without_a_usable_url_starts_nothing(
     ):
         assert (answer.status_code, answer.text) == (400, text)
         assert answer.headers["content-type"].startswith("text/plain")
-    moved = await asyncio.to_thread(services.manager.move, ticket.job_id, "archive", "mods/1/x.zip")
-    assert (moved.status_code, moved.text) == (404, "Job not found")
+    with pytest.raises(StorageError, match="404 Job not found"):
+        await asyncio.to_thread(services.manager.move, ticket.job_id, "archive", "mods/1/x.zip")
 
 
 async def test_a_start_needs_a_token(services: Services, http: httpx.AsyncClient) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import time
@@ -12,8 +13,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx
-import jwt
 
+from open_workshop_storage import client
+from open_workshop_storage.client import InvalidToken, Moved, Storage, StorageError
 from tests.support.configs import Secrets
 from tests.support.servers import HOST
 
@@ -49,15 +51,21 @@ class Callback:
         headers: The request's headers.
         body: The request's body, which should be empty.
         claims: The verified claims of its JWT.
-        move: The storage's answer to `/transfer/move`, if there was such a call.
+        move: What came of `/transfer/move`, if there was such a call.
         answered: Whether the answer has left.
     """
 
     headers: dict[str, str]
     body: bytes
     claims: dict[str, Any]
-    move: httpx.Response | None = None
+    move: Moved | StorageError | None = None
     answered: bool = False
+
+    @property
+    def moved(self) -> Moved:
+        """What the storage said of the file that it moved; it has to have moved it."""
+        assert isinstance(self.move, Moved), self.move
+        return self.move
 
 
 @dataclass(frozen=True)
@@ -142,8 +150,8 @@ class StandIn:
 
     def transfer_token(self, job_id: str, **claims: object) -> str:
         """Return a token that lets a browser send one file; for an archive unless the claims say otherwise."""
-        standard = {"job_id": job_id, "aud": "storage", "exp": int(time.time()) + 600}
-        return jwt.encode(standard | claims, self._secrets.jwt_secret, algorithm="HS256")
+        signed = client.TransferClaims(job_id=job_id, others=claims)
+        return client.sign_transfer_token(signed, self._secrets.jwt_secret)
 
     def script(self, job_id: str, *answers: Answer) -> None:
         """Set how a job's callback attempts are answered, one after the other; later ones as usual."""
@@ -169,10 +177,19 @@ class StandIn:
                 raise TimeoutError(f"{len(answered())} of {count} callbacks for {job_id}; refused: {self.refused}")
             return answered()
 
-    def move(self, job_id: str, target_type: str, path: str) -> httpx.Response:
-        """Call the storage's `/transfer/move`."""
-        form = {"job_id": job_id, "type": target_type, "path": path, "token": self._secrets.storage_manage_token}
-        return httpx.post(f"{self.loader_url}/transfer/move", data=form, timeout=WAIT_SECONDS, verify=False)
+    def move(self, job_id: str, storage_type: Any, path: str) -> Moved:
+        """Have the storage move a file.
+
+        Raises:
+            StorageError: It does not.
+        """
+
+        async def move() -> Moved:
+            async with httpx.AsyncClient(verify=False) as http:
+                storage = Storage(http, self.loader_url, storage_manage_token=self._secrets.storage_manage_token)
+                return await storage.move(job_id, storage_type, path)
+
+        return asyncio.run(move())
 
     def upload(self, storage_type: str, path: str, content: bytes, file_kind: str = "bin") -> httpx.Response:
         """Call the storage's `/upload`, with the file first."""
@@ -183,21 +200,14 @@ class StandIn:
     def take_callback(self, headers: dict[str, str], body: bytes) -> Answer:
         """Record one attempt, move the file, and return how to answer."""
         try:
-            claims = jwt.decode(
-                headers.get("authorization", "").removeprefix("Bearer "),
-                self._secrets.jwt_secret,
-                algorithms=["HS256"],
-                audience="manager",
-                issuer="storage",
-                options={"require": ["exp", "iat", "jti", "aud", "iss"]},
-            )
-            if claims["iat"] > time.time() - _SECONDS_BEHIND:
-                raise jwt.ImmatureSignatureError
-        except jwt.InvalidTokenError as error:
+            report = client.verify_callback(headers.get("authorization", ""), self._secrets.jwt_secret)
+            if report.claims["iat"] > time.time() - _SECONDS_BEHIND:
+                raise InvalidToken("It is of the future")
+        except InvalidToken as error:
             self.refused.append(repr(error))
             return Answer(403)
-        job_id = claims["job_id"]
-        callback = Callback(headers, body, claims)
+        job_id = report.job_id
+        callback = Callback(headers, body, dict(report.claims))
         with self._changed:
             self._callbacks.setdefault(job_id, []).append(callback)
             scripted = self._answers.get(job_id)
@@ -207,31 +217,29 @@ class StandIn:
                 is_over = job_id in self._failed or (self.is_final and job_id in self._settled)
                 answer = Answer(409, move=False) if is_over else self.usual
             self._changed.notify_all()
-        if claims["status"] == "success" and answer.move:
-            answer = self._move_for(callback, answer)
+        if report.status == "success" and answer.move:
+            callback.move = self._move_for(report)
+            if isinstance(callback.move, StorageError):
+                if not (self.repeats_moves and callback.move.status is None):
+                    self._failed.add(job_id)
+                answer = Answer(502)
         time.sleep(answer.delay)
         if answer.hold is not None:
             answer.hold.wait(WAIT_SECONDS)
-        if 200 <= answer.status < 300 and (answer.move or claims["status"] == "error"):
+        if 200 <= answer.status < 300 and (answer.move or report.status == "error"):
             self._settled.add(job_id)
         with self._changed:
             callback.answered = True
             self._changed.notify_all()
         return answer
 
-    def _move_for(self, callback: Callback, answer: Answer) -> Answer:
-        claims = callback.claims
-        is_image = claims["transfer_kind"] == "img"
-        path = claims.get("target_path") or f"mods/{claims['mod_id']}/main.zip"
+    def _move_for(self, report: client.Callback) -> Moved | StorageError:
+        storage_type = report.storage_type if report.transfer_kind == "img" else "archive"
+        path = report.target_path or f"mods/{report.mod_id}/main.zip"
         try:
-            callback.move = self.move(claims["job_id"], claims["storage_type"] if is_image else "archive", path)
-        except httpx.TransportError:
-            if self.repeats_moves:
-                return Answer(502)
-        if callback.move is None or callback.move.status_code != 200:
-            self._failed.add(claims["job_id"])
-            return Answer(502)
-        return answer
+            return self.move(report.job_id, storage_type, path)
+        except StorageError as error:
+            return error
 
     def take_access_request(self, request: AccessRequest) -> AccessAnswer:
         """Record one question, and return how to answer."""
