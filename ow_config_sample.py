@@ -77,6 +77,22 @@ upload_file = "FILL IN"
 delete_file = "FILL IN"
 storage_manage_token = "FILL IN"
 
+# ---- Malware ----
+
+# Where ClamAV's daemon listens, such as "unix:/run/clamav/clamd.ctl" or "tcp:127.0.0.1:3310": it then judges what is
+# packed before it is reported, and what /upload brings before it is in its place. Empty: nothing is scanned.
+CLAMD_ADDRESS = ""
+
+# What becomes of a file that it cannot judge, because it is away, silent or over a limit of its own: "refuse", "pass"
+# with a warning, or "wait" for one that is away, and refuse all else.
+SCAN_FAILURE = "refuse"
+
+# How long it may take for one file.
+SCAN_TIMEOUT_SECONDS = 120
+
+# How long a file waits for a scanner that is away.
+SCAN_WAIT_SECONDS = 3600
+
 # ---- Limits ----
 
 # Largest file that /upload takes; 0 = no limit.

@@ -13,6 +13,7 @@ from hypothesis import settings
 
 from open_workshop_storage.services.storage.bucket_requests import Credentials
 from tests.support.blocking import permit
+from tests.support.clamd import PROGRAM, Clamd, running_clamd
 from tests.support.object_store import ObjectStore, running_object_store
 from tests.support.servers import redis_server
 from tests.support.services import Services, running_services
@@ -88,6 +89,15 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectSto
 def bucket(object_store: ObjectStore) -> Credentials:
     """A bucket of it, for tests that put all below a prefix of their own."""
     return object_store.bucket()
+
+
+@pytest.fixture(scope="session")
+def clamd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clamd]:
+    """A malware scanner of our own; a test that ends it starts it again."""
+    if PROGRAM is None:
+        pytest.skip("clamd is not installed (Debian's package clamav-daemon)")
+    with running_clamd(tmp_path_factory.mktemp("clamd")) as running:
+        yield running
 
 
 @pytest.fixture(scope="session", params=["memory", "redis"])

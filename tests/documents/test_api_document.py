@@ -150,7 +150,7 @@ def test_progress_messages_are_as_their_schema_says() -> None:
 
 
 def test_every_claim_of_a_callback_is_written_about() -> None:
-    claims = callback_of(job(stage=Stage.ERROR)).claims.keys() | CLAIMS_OF_THE_TOKEN.keys()
+    claims = callback_of(job(stage=Stage.ERROR, malware="Some.Name")).claims.keys() | CLAIMS_OF_THE_TOKEN.keys()
     assert named_in_table(SECTIONS["callback"]) == claims == CallbackClaims.model_fields.keys()
 
 

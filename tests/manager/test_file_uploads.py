@@ -18,16 +18,20 @@ from open_workshop_storage.core.errors import (
     FileTooLarge,
     ImageExpected,
     InvalidType,
+    MalwareFound,
     PathOutsideStorage,
+    ScannerUnavailable,
     ServiceUnavailable,
     StorageError,
     TokenMissing,
 )
 from open_workshop_storage.services.images.images import Images
+from open_workshop_storage.services.intake.scan import Scanner
 from open_workshop_storage.services.manager.file_uploads import FileUploads
 from open_workshop_storage.services.manager.form_tokens import FormTokens
 from open_workshop_storage.services.storage.local import LocalFiles
 from open_workshop_storage.services.storage.workspaces import Workspaces
+from tests.support.clamd import MARKER, Clamd
 from tests.support.configs import Secrets
 from tests.support.in_process import make_settings
 
@@ -47,7 +51,8 @@ async def images() -> AsyncIterator[Images]:
 
 def uploads(folder: Path, images: Images, **settings: object) -> FileUploads:
     configured = make_settings(folder, SECRETS, **settings)
-    return FileUploads(configured, LocalFiles(folder), Workspaces(folder), images, FormTokens(configured))
+    scanner = Scanner(configured)
+    return FileUploads(configured, LocalFiles(folder), Workspaces(folder), images, scanner, FormTokens(configured))
 
 
 def field(name: str, value: bytes, file_name: str = "") -> bytes:
@@ -85,6 +90,26 @@ async def test_an_image_becomes_a_webp(tmp_path: Path, images: Images) -> None:
     await send(uploads(tmp_path, images), form(fields, picture.getvalue()))
     with Image.open(tmp_path / "avatar/7.webp") as stored:
         assert (stored.format, stored.size) == ("WEBP", (4, 3))
+
+
+@pytest.mark.parametrize("failure", ["refuse", "pass", "wait"])
+async def test_malware_is_not_placed(failure: str, clamd: Clamd, tmp_path: Path, images: Images) -> None:
+    receiver = uploads(tmp_path, images, clamd_address=clamd.local, scan_failure=failure)
+    await send(receiver, form(FIELDS))
+    with pytest.raises(MalwareFound):
+        await send(receiver, form(FIELDS | {"path": "evil.bin"}, CONTENT + MARKER))
+    assert [path.name for path in (tmp_path / "resource").rglob("*.bin")] == ["b.bin"]
+    assert not any((tmp_path / "temp").iterdir())
+
+
+async def test_a_file_that_cannot_be_judged_is_refused_and_an_image_need_not_be(tmp_path: Path, images: Images) -> None:
+    receiver = uploads(tmp_path, images, clamd_address=f"unix:{tmp_path}/no-such-socket")
+    with pytest.raises(ScannerUnavailable):
+        await send(receiver, form(FIELDS))
+    assert not any((tmp_path / "temp").iterdir())
+    picture = BytesIO()
+    Image.new("RGB", (4, 3)).save(picture, "PNG")
+    await send(receiver, form(FIELDS | {"file_kind": "img", "path": "7.webp"}, picture.getvalue()))
 
 
 @pytest.mark.parametrize(

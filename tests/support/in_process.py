@@ -17,6 +17,7 @@ from open_workshop_storage.api.error_answers import FRAMEWORK_HANDLERS, FailureM
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.services.images.blurhashes import Blurhashes
 from open_workshop_storage.services.images.images import Images
+from open_workshop_storage.services.intake.scan import Scanner
 from open_workshop_storage.services.manager.file_uploads import FileUploads
 from open_workshop_storage.services.manager.form_tokens import FormTokens
 from open_workshop_storage.services.operations.readiness import Readiness
@@ -62,7 +63,7 @@ async def serving(
     blurhashes = Blurhashes(files, images, settings, redis)
     readiness = Readiness(files, workspaces, MemoryJobStore(), loads=True)
     form_tokens = FormTokens(settings)
-    uploads = FileUploads(settings, files, workspaces, images, form_tokens)
+    uploads = FileUploads(settings, files, workspaces, images, Scanner(settings), form_tokens)
     parts = Parts(settings, files, uploads, blurhashes, form_tokens, readiness)
     app = FastAPI(middleware=[Middleware(FailureMiddleware)], exception_handlers=FRAMEWORK_HANDLERS)
     app.include_router(router)

@@ -16,6 +16,7 @@ from open_workshop_storage.core.store import JobStore
 from open_workshop_storage.services.archives.archives import Archives
 from open_workshop_storage.services.images.images import Images
 from open_workshop_storage.services.intake.fetch import Fetcher
+from open_workshop_storage.services.intake.scan import Scanner
 from open_workshop_storage.services.manager.callback_delivery import Callbacks
 from open_workshop_storage.services.storage.files import Files
 from open_workshop_storage.services.storage.opening import open_storage
@@ -142,7 +143,7 @@ async def bench(
             aclosing(Archives(settings)) as archives,
         ):
             runs = Runs(store, workspaces, staging, callbacks, tasks, lifetime)
-            stages = Stages(settings, archives, images, slots, tasks)
+            stages = Stages(settings, archives, images, Scanner(settings), slots, tasks)
             moves = Moves(settings, store, files, staging, workspaces, runs, stages, tasks)
             resumable = ResumableUploads(settings, store, workspaces, runs, lifetime, slots, stages, tasks)
             transfers = Transfers(

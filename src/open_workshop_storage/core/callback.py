@@ -56,6 +56,8 @@ def callback_of(job: Job) -> Callback:
     }
     if job.stage is Stage.ERROR:
         claims["reason"] = job.reason
+    if job.malware is not None:
+        claims["malware"] = job.malware
     end = f"{job.job_id}/{job.attempt}/{job.created_at}"
     jti = uuid.uuid5(uuid.NAMESPACE_OID, end).hex
     return Callback(

@@ -55,6 +55,8 @@ class Paused(Change):
 
     bytes: int
     resumable: Resumable
+    source_file: None = None
+    scanner_away_since: None = None
     owner: None = None
 
 
@@ -108,6 +110,13 @@ class Unpacked(Change):
 
 
 @dataclass(frozen=True)
+class ScannerAway(Change):
+    """The job waits for the scanner, since this Unix time in seconds."""
+
+    scanner_away_since: float
+
+
+@dataclass(frozen=True)
 class Packed(Change):
     """The packed file is complete; `sha256` is its own, as 64 lower-case hex digits."""
 
@@ -124,6 +133,7 @@ class Failed(Change):
 
     message: str
     reason: str
+    malware: str | None = None
     source_file: None = None
     owner: None = None
 

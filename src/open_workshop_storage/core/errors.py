@@ -279,6 +279,25 @@ class RepackFailed(ArchiveRefused, status=500, message="Repack failed", reason="
     """`7z` failed for a reason that is not the archive's."""
 
 
+# Malware
+
+
+class MalwareFound(StorageError, status=400, message="Malware found", reason="malware"):
+    """The scanner has found something in the file.
+
+    Args:
+        name: What the scanner calls it.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+
+class ScannerUnavailable(StorageError, status=503, message="Scanner unavailable", retry_after=30):
+    """The scanner could not judge the file, and `SCAN_FAILURE` does not let it pass."""
+
+
 # Images
 
 

@@ -55,12 +55,14 @@ NEXT: Mapping[State | None, frozenset[State]] = {
     Stage.UPLOADING: frozenset({Stage.UPLOADED, Inner.PAUSED, Stage.ERROR}),
     Inner.PAUSED: frozenset({Stage.UPLOADING, Stage.ERROR}),
     Stage.DOWNLOADING: frozenset({Stage.DOWNLOADED, Stage.ERROR}),
-    Stage.UPLOADED: frozenset({Stage.EXTRACTING, Stage.REPACKING, Stage.PROCESSING, Stage.PACKED, Stage.ERROR}),
+    Stage.UPLOADED: frozenset(
+        {Stage.EXTRACTING, Stage.REPACKING, Stage.PROCESSING, Stage.PACKED, Inner.PAUSED, Stage.ERROR}
+    ),
     Stage.DOWNLOADED: frozenset(
         {Stage.EXTRACTING, Stage.REPACKING, Stage.PROCESSING, Stage.PACKED, Stage.DOWNLOADING, Stage.ERROR}
     ),
     Stage.EXTRACTING: frozenset({Stage.REPACKING, Stage.DOWNLOADING, Stage.ERROR}),
-    Stage.REPACKING: frozenset({Stage.PACKED, Stage.EXTRACTING, Stage.DOWNLOADING, Stage.ERROR}),
+    Stage.REPACKING: frozenset({Stage.PACKED, Stage.EXTRACTING, Stage.DOWNLOADING, Inner.PAUSED, Stage.ERROR}),
     Stage.PROCESSING: frozenset({Stage.PACKED, Stage.DOWNLOADING, Stage.ERROR}),
     Stage.PACKED: frozenset({Inner.MOVING}),
     Inner.MOVING: frozenset({Inner.MOVED, Stage.PACKED}),
@@ -105,6 +107,8 @@ class Job(BaseModel):
         source_file: The received file, relative to the workspace, once it is complete and on the disk.
         packed_file: The file to move, relative to the workspace.
         sha256: Its SHA-256, as 64 lower-case hex digits.
+        malware: What the scanner calls what it found in the file; `None` unless the attempt ended for that.
+        scanner_away_since: Since when the job has waited for the scanner, Unix time in seconds; `None` if it has not.
         unwanted: Whether the Manager said that it does not want the packed file.
         move_to: Where it goes or went, relative to the storage root, once a move has begun.
         moved_bytes: Size of the moved file in bytes, once it is in place.
@@ -142,6 +146,8 @@ class Job(BaseModel):
     packed_bytes: int | None = None
     unpacked_bytes: int | None = None
     sha256: str | None = None
+    malware: str | None = None
+    scanner_away_since: float | None = None
     unwanted: bool = False
     move_to: str | None = None
     moved_bytes: int | None = None

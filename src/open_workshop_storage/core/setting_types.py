@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
+from open_workshop_storage.utils.net.clamd import parse_address
 from open_workshop_storage.utils.net.redis_urls import (
     RedisUrlError,
     is_sentinel_url,
@@ -94,6 +95,12 @@ def _redis_url(value: str) -> str:
     return value
 
 
+def _scanner_address(value: str) -> str:
+    if value:
+        parse_address(value)
+    return value
+
+
 def _jwt_secret(value: str) -> str:
     if len(value.encode()) < 32:
         raise ValueError
@@ -164,6 +171,7 @@ BucketName = Annotated[str, AfterValidator(_bucket_name)]
 ObjectPrefix = Annotated[str, AfterValidator(_object_prefix)]
 Word = Annotated[str, AfterValidator(_word)]
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]
+ScannerAddress = Annotated[str, AfterValidator(_scanner_address)]
 UrlPath = Annotated[str, AfterValidator(_url_path)]
 CacheControl = Annotated[
     str, AfterValidator(_header_value), Field(description="the value of a Cache-Control header, or empty for none")

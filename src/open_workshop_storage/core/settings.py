@@ -30,6 +30,7 @@ from open_workshop_storage.core.setting_types import (
     OptionalSeconds,
     Patterns,
     RedisUrl,
+    ScannerAddress,
     Seconds,
     SpanKinds,
     UrlPath,
@@ -107,6 +108,12 @@ class Settings(BaseSettings):
     cache_control_archive: CacheControl = "no-cache"
     cache_control_resource: CacheControl = "public, max-age=300"
     cache_control_avatar: CacheControl = "public, max-age=300"
+    clamd_address: ScannerAddress = Field(
+        "", description="unix: and the path of clamd's socket, tcp: with its host and port, or empty for no scanner"
+    )
+    scan_failure: Literal["refuse", "pass", "wait"] = Field("refuse", description="refuse, pass or wait")
+    scan_timeout_seconds: Seconds = 120
+    scan_wait_seconds: Seconds = 3600
     s3_endpoint_url: OptionalBaseUrl = Field(
         "", description="the base URL of an S3-compatible store, or empty for Amazon's of the region"
     )

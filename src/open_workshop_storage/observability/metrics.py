@@ -17,6 +17,9 @@ STAGE_DURATION = _METER.create_histogram(
 )
 BYTES = _METER.create_counter("storage.bytes", "By", "Bytes received, packed and moved.")
 CALLBACKS = _METER.create_counter("storage.callbacks", "{attempt}", "Attempts at callbacks, by outcome.")
+SCANS = _METER.create_counter(
+    "storage.scans", "{file}", "Files that a scanner was asked about, by verdict, and by cause where it gave none."
+)
 BLURHASHES = _METER.create_counter(
     "storage.blurhashes", "{image}", "BlurHashes given out, by where they came from: memory, redis or computed."
 )

@@ -18,6 +18,7 @@ from open_workshop_storage.services.downloads.unpacked_sizes import UnpackedSize
 from open_workshop_storage.services.images.blurhashes import Blurhashes
 from open_workshop_storage.services.images.images import Images
 from open_workshop_storage.services.intake.fetch import Fetcher
+from open_workshop_storage.services.intake.scan import Scanner
 from open_workshop_storage.services.manager.callback_delivery import Callbacks
 from open_workshop_storage.services.manager.file_uploads import FileUploads
 from open_workshop_storage.services.manager.form_tokens import FormTokens
@@ -116,7 +117,8 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
         callbacks = Callbacks(settings, store, manager_connections)
         lifetime = Lifetime(settings, tasks)
         runs = Runs(store, workspaces, staging, callbacks, tasks, lifetime)
-        stages = Stages(settings, archives, transferred, slots, tasks)
+        scanner = Scanner(settings)
+        stages = Stages(settings, archives, transferred, scanner, slots, tasks)
         moves = Moves(settings, store, files, staging, workspaces, runs, stages, tasks)
         resumable = ResumableUploads(settings, store, workspaces, runs, lifetime, slots, stages, tasks)
         transfers = Transfers(
@@ -138,7 +140,7 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
             access=access,
             downloads=downloads,
             contents=contents,
-            file_uploads=FileUploads(settings, files, workspaces, uploaded, form_tokens),
+            file_uploads=FileUploads(settings, files, workspaces, uploaded, scanner, form_tokens),
             blurhashes=Blurhashes(files, stored, settings, redis),
             form_tokens=form_tokens,
             store=store,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from open_workshop_storage.api.documents.openapi import (
     FORM_TOKEN_ERRORS,
     PATH_ERRORS,
+    SCAN_ERRORS,
     RouteDocument,
     form_body,
     form_token,
@@ -63,6 +64,7 @@ UPLOAD: RouteDocument = {
             errors.ImageExpected,
             errors.ImageTooLarge,
             errors.ImagePreparationFailed,
+            *SCAN_ERRORS,
             errors.NoSpace,
             errors.ServiceUnavailable,
         ),

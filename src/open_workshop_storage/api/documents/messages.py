@@ -80,6 +80,7 @@ class CallbackClaims(BaseModel):
     job_id: JobId
     status: Literal["success", "error"]
     reason: Annotated[str, Field(description="Why; only with `error`.")] = ""
+    malware: Annotated[str, Field(description="What the scanner found; only with reason `malware`.")] = ""
     transfer_kind: Kind
     packed_format: Literal["zip", "webp"]
     packed_bytes: Annotated[int | None, Field(description="Size of the packed file in bytes; null if there is none.")]

@@ -56,6 +56,9 @@ PATH_ERRORS = (
 )
 """What placing a file may end in."""
 
+SCAN_ERRORS = (errors.MalwareFound, errors.ScannerUnavailable)
+"""What a malware scan may end in."""
+
 TRANSFER_TOKEN_ERRORS = (
     errors.TokenMissing,
     errors.AccessDenied,

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import Path
 
 from open_workshop_storage.api.documents.openapi import (
+    SCAN_ERRORS,
     TRANSFER_TOKEN_ERRORS,
     RouteDocument,
     header,
@@ -68,6 +69,7 @@ _RECEIVING_ERRORS = (
     errors.UnsafeArchive,
     errors.CorruptArchive,
     errors.ImageExpected,
+    *SCAN_ERRORS,
     errors.UploadTimedOut,
     errors.VersionUnknown,
     errors.FileTooLarge,

@@ -37,6 +37,7 @@ class Inspection:
         unpacked_bytes: What its entries announce, in bytes; 0 for a compressed tar, which has to be read for that.
         keep: Whether it is a ZIP that can stay as it is, if it passes its test.
         sizes_follow: Whether it is a ZIP with sizes that follow the data, which `7z`'s own test does not compare.
+        has_new_methods: Whether it is a ZIP with entries in methods that malware scanners cannot undo.
         code_page: What names of a RAR 4 archive are in; empty if all are in Unicode.
     """
 
@@ -44,6 +45,7 @@ class Inspection:
     unpacked_bytes: int
     keep: bool = False
     sizes_follow: bool = False
+    has_new_methods: bool = False
     code_page: str = ""
 
 
@@ -83,8 +85,8 @@ class Inspector:
         match kind:
             case Kind.ZIP:
                 match await self._parse(inspect_zip, file, *limits):
-                    case [int(size), bool(keep), bool(sizes_follow)]:
-                        return Inspection(kind, size, keep, sizes_follow)
+                    case [int(size), bool(keep), bool(sizes_follow), bool(has_new_methods)]:
+                        return Inspection(kind, size, keep, sizes_follow, has_new_methods)
             case Kind.TAR:
                 match await self._parse(inspect_tar, file, *limits):
                     case int(size):

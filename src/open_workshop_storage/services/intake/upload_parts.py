@@ -67,6 +67,18 @@ async def whole(resumable: Resumable, workspace: Path, joined: Path, reserve_byt
     return joined
 
 
+def without_last_byte(resumable: Resumable, file: str, size: int) -> Paused:
+    """Return a whole upload as if its last byte had not come: clients take one that has all its bytes for done.
+
+    Args:
+        file: The file that holds all bytes, relative to the workspace; nobody else writes to it.
+        size: Its size in bytes.
+    """
+    count = max(size - 1, 0)
+    parts = (Part(file=file, bytes=count),)
+    return Paused(count, resumable.model_copy(update={"parts": parts, "sealed": False}))
+
+
 def _size_on_disk(path: Path) -> int:
     """Return how many bytes of a file are on the disk, once those that are written have been synced."""
     try:

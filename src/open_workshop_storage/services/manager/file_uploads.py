@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from functools import partial
@@ -12,6 +13,7 @@ from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.services.images.images import Images
 from open_workshop_storage.services.intake.receive import receive, upload_limits
+from open_workshop_storage.services.intake.scan import Scanner
 from open_workshop_storage.services.manager.form_tokens import FormToken, FormTokens
 from open_workshop_storage.services.manager.untrusted_forms import UntrustedForm, UntrustedForms
 from open_workshop_storage.services.storage.files import Facts, Files
@@ -19,6 +21,8 @@ from open_workshop_storage.services.storage.workspaces import Workspaces, discar
 from open_workshop_storage.utils.files.digests import FileDigest
 from open_workshop_storage.utils.http.forms import MAX_BYTES_BESIDES_FILE, FormError, MultipartReader
 from open_workshop_storage.utils.processes.threads import run_until_stopped
+
+_logger = logging.getLogger(__name__)
 
 UPLOADABLE = (StorageType.RESOURCE, StorageType.AVATAR)
 FILE_KINDS = ("bin", "img")
@@ -28,17 +32,24 @@ class FileUploads:
     """Receives forms with a file, and puts the file in its place."""
 
     def __init__(
-        self, settings: Settings, files: Files, workspaces: Workspaces, images: Images, form_tokens: FormTokens
+        self,
+        settings: Settings,
+        files: Files,
+        workspaces: Workspaces,
+        images: Images,
+        scanner: Scanner,
+        form_tokens: FormTokens,
     ) -> None:
         self._settings = settings
         self._files = files
         self._workspaces = workspaces
         self._images = images
+        self._scanner = scanner
         self._form_tokens = form_tokens
         self._untrusted = UntrustedForms(settings.upload_untrusted_max_bytes)
 
     async def store(self, boundary: bytes, chunks: AsyncIterator[bytes], announced: int | None) -> str:
-        """Receive a multipart form, store its file, normalised if it is an image, and return the path as given.
+        """Receive a multipart form, store its file, normalised if it is an image and scanned if not.
 
         The fields may come in any order; a token is judged as soon as it is complete. Until then the bounds of
         `UntrustedForms` hold, and less than half a MiB of a file starts no thread and takes no disk space.
@@ -46,6 +57,9 @@ class FileUploads:
         Args:
             boundary: Separates the form's fields.
             announced: The body's size in bytes, if the client announced it.
+
+        Returns:
+            The path as it was given.
 
         Raises:
             TokenMissing: There is no token.
@@ -58,6 +72,8 @@ class FileUploads:
             ImageExpected: The file is no image.
             ImageTooLarge: The image has too many pixels.
             ImagePreparationFailed: The image could not be normalised.
+            MalwareFound: The scanner found something in the file.
+            ScannerUnavailable: The file has to be scanned, and cannot be now.
             UploadTimedOut: The form does not come in time.
             NoSpace: The disk is full, or would be down to its reserve.
             ServiceUnavailable: Too many forms, or too much of their files, came without tokens.
@@ -82,6 +98,7 @@ class FileUploads:
                 _, sha256 = await self._images.normalise(received, image)
                 await self._files.put(image, name, Facts(sha256=sha256))
             else:
+                await self._scanner.require_clean(received, _logger)
                 sha256 = await run_until_stopped(partial(digest.finish, received))
                 await self._files.put(received, name, Facts(sha256=sha256))
         finally:

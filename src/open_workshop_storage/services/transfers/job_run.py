@@ -22,9 +22,16 @@ from open_workshop_storage.core.changes import (
     Packed,
     Paused,
     Received,
+    ScannerAway,
     Secured,
 )
-from open_workshop_storage.core.errors import DigestDiffers, NewerRecord, ServiceUnavailable, StorageError
+from open_workshop_storage.core.errors import (
+    DigestDiffers,
+    MalwareFound,
+    NewerRecord,
+    ServiceUnavailable,
+    StorageError,
+)
 from open_workshop_storage.core.events import EventKind
 from open_workshop_storage.core.job import Job, Stage
 from open_workshop_storage.core.store import JobStore, StaleJobError
@@ -180,12 +187,25 @@ class JobRun:
             await run_to_end(sync, self.source)
             await self._save(None, Secured(self.within(self.source)))
 
-    async def end(self, outcome: Packed | StorageError) -> Callback:
-        """End the attempt, well or with an error; return the callback to deliver, which this worker holds."""
+    async def scanner_away_since(self) -> float:
+        """Return since when the job has waited for the scanner, Unix time in seconds: perhaps in earlier runs, too."""
+        if self.job.scanner_away_since is None:
+            await self._save(None, ScannerAway(time.time()))
+        assert self.job.scanner_away_since is not None
+        return self.job.scanner_away_since
+
+    async def end(self, outcome: Packed | StorageError, *, is_reported: bool = True) -> Callback:
+        """End the attempt, well or with an error; return the callback to deliver, which this worker holds.
+
+        Args:
+            is_reported: Whether the Manager is to hear of it; else the callback is not kept.
+        """
         left = self.job
         if isinstance(outcome, StorageError):
             result = outcome.reason
-            await self._save(EventKind.ERROR, Failed(outcome.message, outcome.reason), stage=Stage.ERROR)
+            malware = outcome.name if isinstance(outcome, MalwareFound) else None
+            failed = Failed(outcome.message, outcome.reason, malware)
+            await self._save(EventKind.ERROR, failed, stage=Stage.ERROR, is_reported=is_reported)
             self._spans.end(outcome.reason)
         else:
             result = SUCCESS
@@ -207,7 +227,7 @@ class JobRun:
     async def pause(self, paused: Paused) -> None:
         """Leave the upload to its next request."""
         left = self.job
-        await self._save(EventKind.PROGRESS, paused)
+        await self._save(EventKind.PROGRESS, paused, stage=Stage.UPLOADING)
         self._left(left)
         self._log.info("paused, %d bytes", self.job.bytes)
 
@@ -226,12 +246,14 @@ class JobRun:
             await self._secure_source()
         await self._save(None, Owned(None))
 
-    async def _save(self, event: EventKind | None, *changes: Change, stage: Stage | None = None) -> None:
+    async def _save(
+        self, event: EventKind | None, *changes: Change, stage: Stage | None = None, is_reported: bool = True
+    ) -> None:
         async with self._saving:
             progress, self._progress = self._progress, {}
             try:
                 wanted = self.job.changed(Housed(self._home), self.pace, *progress.values(), *changes, stage=stage)
-                callback = callback_of(wanted) if wanted.ended and not self.job.ended else None
+                callback = callback_of(wanted) if is_reported and wanted.ended and not self.job.ended else None
                 saved = await self._store_for_sure(wanted, event, callback)
                 self._figures.received(saved.bytes - self.job.bytes)
                 self.job = saved

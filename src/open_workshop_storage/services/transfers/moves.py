@@ -157,6 +157,7 @@ class Moves:
         Raises:
             JobMissing: No such job.
             SourceMissing: It has no received file yet, or any more.
+            MalwareFound: The scanner finds now what it did not know before; all that the job had is removed.
             UploadInProgress: It is still being worked on.
             UnsupportedFormat: It is an image's.
             StorageError: The archive is refused, or packing failed.
@@ -172,6 +173,9 @@ class Moves:
                 job = await self._save_repacked(job, packed)
             except Exception as error:
                 await discard(folder)
+                if isinstance(error, errors.MalwareFound):
+                    await discard(folder.parent)
+                    await self._staging.discard(job_id)
                 if isinstance(error, errors.StorageError):
                     raise
                 raise errors.RepackFailed from error

@@ -26,7 +26,7 @@ from open_workshop_storage.core.store import JobStore, Slot, StaleJobError
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.services.intake.receive import BLOCK_BYTES, receive, upload_limits
 from open_workshop_storage.services.intake.upload_bodies import Ending, UploadBody, UploadRequest
-from open_workshop_storage.services.intake.upload_parts import at_hand, sealed, whole, with_open_part
+from open_workshop_storage.services.intake.upload_parts import at_hand, sealed, whole, with_open_part, without_last_byte
 from open_workshop_storage.services.storage.workspaces import Workspaces
 from open_workshop_storage.services.transfers.attempts import begin_attempt, exceeds_limit, max_bytes_of, new_attempt
 from open_workshop_storage.services.transfers.job_run import JobRun
@@ -121,6 +121,7 @@ class ResumableUploads:
             UploadStalled: No byte came for too long; what came counts.
             UploadTimedOut: The upload's requests were too slow in all; the attempt has ended, and the Manager is told.
             ClientGone: The client left; what came counts.
+            ScannerUnavailable: The file has to be scanned, and cannot be now; its last byte is to come again.
             ServiceUnavailable: The store is away, or this worker stops.
             StorageError: The attempt ended with this error, and the Manager is told.
         """
@@ -293,7 +294,10 @@ class ResumableUploads:
                     # No later request would be waited for.
                     raise errors.UploadTimedOut
                 raise Pause(Paused(earlier + size, resumable), body.answer())
-        return await self._pack(run, resumable)
+        try:
+            return await self._pack(run, resumable)
+        except errors.ScannerUnavailable as refusal:
+            raise Pause(without_last_byte(resumable, run.within(run.source), total), refusal) from None
 
     async def _pack(self, run: JobRun, resumable: Resumable) -> Packed:
         reserve_bytes = self._settings.storage_reserve_bytes

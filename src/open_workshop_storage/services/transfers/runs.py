@@ -49,6 +49,17 @@ class Pause(Exception):
         self.answer = answer
 
 
+class Unreported(Exception):
+    """The attempt has come to nothing for now: its client hears that, and the Manager does not.
+
+    Args:
+        answer: What the client hears.
+    """
+
+    def __init__(self, answer: errors.StorageError) -> None:
+        self.answer = answer
+
+
 def new_owner() -> str:
     """Return a name for a run that no other run has."""
     return uuid.uuid4().hex
@@ -134,7 +145,7 @@ class Runs:
             The packed job, once the first delivery of its report has ended, or the paused one.
 
         Raises:
-            StorageError: What went wrong; the Manager is told of it.
+            StorageError: What went wrong; the Manager is told of it, unless the work raised `Unreported`.
             UploadNotAccepted: The Manager does not want the packed file.
             ServiceUnavailable: The job went to another worker, which goes on with it.
         """
@@ -151,6 +162,8 @@ class Runs:
             await self._hand_over(run)
         except Pause as pause:
             return await self._pause(run, pause)
+        except Unreported as unreported:
+            return await self._end(run, unreported.answer, is_reported=False)
         except errors.StorageError as error:
             # systemd ends the child processes together with this worker.
             if isinstance(error, errors.RepackFailed) and self._lifetime.stopping.is_set():
@@ -169,8 +182,8 @@ class Runs:
             except errors.ServiceUnavailable:
                 await asyncio.sleep(_STORE_SECONDS)
 
-    async def _end(self, run: JobRun, outcome: Packed | errors.StorageError) -> Job:
-        """End an attempt, well or with an error, and report it to the Manager."""
+    async def _end(self, run: JobRun, outcome: Packed | errors.StorageError, *, is_reported: bool = True) -> Job:
+        """End an attempt, well or with an error, and report it to the Manager, unless it is not to hear of it."""
         failed = isinstance(outcome, errors.StorageError)
         parts = []
         if isinstance(outcome, errors.StorageError):
@@ -178,12 +191,14 @@ class Runs:
             # The next attempt may begin as soon as this one's end is known.
             parts = await parts_of(run.workspace)
         try:
-            callback = await run.end(outcome)
+            callback = await run.end(outcome, is_reported=is_reported)
         except StaleJobError:
             self._drop(run)
         self.release(run)
         if failed:
             await discard_parts(run.workspace, parts)
+        if not is_reported and isinstance(outcome, errors.StorageError):
+            raise outcome
         delivery = self._tasks.start(self._callbacks.deliver(callback))
         if isinstance(outcome, errors.StorageError):
             raise outcome

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 
 from open_workshop_storage.core.changes import Advanced, Change, Packed, Unpacked
 from open_workshop_storage.core.claims import TransferKind
+from open_workshop_storage.core.errors import ScannerUnavailable
 from open_workshop_storage.core.job import Stage
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import Slot
+from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.services.archives.archives import Archives
 from open_workshop_storage.services.archives.faults_as_errors import as_storage_errors
 from open_workshop_storage.services.archives.inspection import Inspection
 from open_workshop_storage.services.images.images import Images
+from open_workshop_storage.services.intake.scan import Scanner
 from open_workshop_storage.services.storage.workspaces import discard
 from open_workshop_storage.services.transfers.job_run import JobRun
 from open_workshop_storage.services.transfers.slots import Slots
@@ -23,14 +27,23 @@ from open_workshop_storage.utils.archives.zip_local_headers import refuse_encryp
 from open_workshop_storage.utils.processes.task_groups import without_group
 from open_workshop_storage.utils.processes.threads import run_to_end
 
+_logger = logging.getLogger(__name__)
+
+_PACKED = "packed.zip"
+_STORED = 0
+"""The level at which nothing is compressed."""
+
 
 class Stages:
     """Turns received files into packed ones."""
 
-    def __init__(self, settings: Settings, archives: Archives, images: Images, slots: Slots, tasks: Tasks) -> None:
+    def __init__(
+        self, settings: Settings, archives: Archives, images: Images, scanner: Scanner, slots: Slots, tasks: Tasks
+    ) -> None:
         self._max_unpacked_bytes = settings.transfer_max_unpacked_bytes
         self._archives = archives
         self._images = images
+        self._scanner = scanner
         self._slots = slots
         self._tasks = tasks
 
@@ -45,27 +58,53 @@ class Stages:
                 refuse_encrypted_start(block)
 
     async def prepare(self, run: JobRun) -> Packed:
-        """Make the packed file.
+        """Make the packed file, and have it scanned, which takes no slot. Images are encoded anew, and not scanned.
 
         Raises:
+            MalwareFound: The scanner found something in it.
+            ScannerUnavailable: It has to be scanned, and cannot be now.
             StorageError: The file is refused, or could not be packed.
         """
         if run.job.claims.transfer_kind is TransferKind.IMAGE:
-            packed = run.folder / "packed.webp"
+            webp = run.folder / "packed.webp"
             async with run.securing_source(), self._slots.in_turn(Slot.IMAGE, run.owner):
                 await run.stage(Stage.PROCESSING)
-                await run_to_end(packed.parent.mkdir, parents=True, exist_ok=True)
-                size, sha256 = await self._images.normalise(run.source, packed)
-            return Packed(run.within(packed), size, size, sha256)
+                await run_to_end(webp.parent.mkdir, parents=True, exist_ok=True)
+                size, sha256 = await self._images.normalise(run.source, webp)
+            return Packed(run.within(webp), size, size, sha256)
+        # The disk takes the file in while this waits for a slot, and while 7z and the scanner work on it.
+        async with run.securing_source():
+            packed, copy = await self._pack(run)
+            try:
+                await self._scan(run, packed.packed_file)
+                if copy is not None:
+                    await self._scan(run, copy.packed_file)
+            except ScannerUnavailable:
+                # The received file may be scanned another time.
+                await discard(run.folder / _PACKED)
+                raise
+            finally:
+                if copy is not None:
+                    self._tasks.start(discard(run.workspace / copy.packed_file))
+            return packed
+
+    async def _pack(self, run: JobRun) -> tuple[Packed, Packed | None]:
+        """Return the packed file, and a copy for the scanner if that knows a method of compression in it not."""
         job = run.job
-        # The disk takes the file in while this waits for a slot, and while 7z works on it.
-        async with run.securing_source(), self._slots.in_turn(Slot.REPACK, run.owner):
-            inspection = await self._archives.inspect(run.source, run.job.file_name, self._max_unpacked_bytes)
-            if inspection.keep:
-                sha256 = await self._tested(run, inspection)
-                size = run.source.stat().st_size
-                return Packed(run.within(run.source), size, inspection.unpacked_bytes, sha256)
-            return await self._repack(run.source, inspection, run.folder, job.file_name, job.claims.pack_level, run)
+        async with self._slots.in_turn(Slot.REPACK, run.owner):
+            inspection = await self._archives.inspect(run.source, job.file_name, self._max_unpacked_bytes)
+            if not inspection.keep:
+                level = job.claims.pack_level
+                return await self._repack(run.source, inspection, run.folder, job.file_name, level, run), None
+            sha256 = await self._tested(run, inspection)
+            packed = Packed(run.within(run.source), run.source.stat().st_size, inspection.unpacked_bytes, sha256)
+            if not (self._scanner.is_set and inspection.has_new_methods):
+                return packed, None
+            return packed, await self._repack(run.source, inspection, run.folder, job.file_name, _STORED, None)
+
+    async def _scan(self, run: JobRun, file: str) -> None:
+        log = job_log(_logger, run.job.job_id)
+        await self._scanner.require_clean(run.workspace / file, log, run.scanner_away_since)
 
     async def _tested(self, run: JobRun, inspection: Inspection) -> str:
         """Test a ZIP that is kept, and return its SHA-256; what was not hashed while it came is, beside the test."""
@@ -76,7 +115,7 @@ class Stages:
         return sha256.result()
 
     async def repack(self, source: Path, folder: Path, file_name: str, level: int) -> Packed:
-        """Pack a received file again, waiting for a repack slot.
+        """Pack a received file again, waiting for a repack slot, and have it scanned.
 
         Args:
             folder: Belongs to this repack alone, in the job's workspace; its name is unique.
@@ -84,11 +123,16 @@ class Stages:
             level: 0 (fastest) to 9 (smallest).
 
         Raises:
+            MalwareFound: The scanner found something in it.
+            ScannerUnavailable: It has to be scanned, and cannot be now.
             StorageError: The file is refused, or could not be packed.
         """
         async with self._slots.in_turn(Slot.REPACK, folder.name):
             inspection = await self._archives.inspect(source, file_name, self._max_unpacked_bytes)
-            return await self._repack(source, inspection, folder, file_name, level, None)
+            packed = await self._repack(source, inspection, folder, file_name, level, None)
+        job_id = folder.parent.name
+        await self._scanner.require_clean(folder.parent / packed.packed_file, job_log(_logger, job_id))
+        return packed
 
     async def _repack(
         self, source: Path, inspection: Inspection, folder: Path, file_name: str, level: int, run: JobRun | None
@@ -107,7 +151,7 @@ class Stages:
             if run is not None:
                 run.progress(Advanced(percent))
 
-        extracted, packed = folder / "extracted", folder / "packed.zip"
+        extracted, packed = folder / "extracted", folder / _PACKED
         if inspection.kind is not Kind.PLAIN:
             await enter(Stage.EXTRACTING)
         try:

@@ -28,7 +28,7 @@ from open_workshop_storage.services.transfers.job_run import JobRun
 from open_workshop_storage.services.transfers.lifetime import Lifetime
 from open_workshop_storage.services.transfers.moves import Moves
 from open_workshop_storage.services.transfers.resumable import ResumableUploads
-from open_workshop_storage.services.transfers.runs import Runs, new_owner
+from open_workshop_storage.services.transfers.runs import Runs, Unreported, new_owner
 from open_workshop_storage.services.transfers.slots import Slots
 from open_workshop_storage.services.transfers.stages import Stages
 from open_workshop_storage.services.transfers.tasks import Tasks
@@ -106,6 +106,7 @@ class Transfers:
             StorageBusy: Too many uploads run.
             ServiceUnavailable: The store is away, or another worker took the job over.
             StorageError: The attempt ended with this error, and the Manager is told.
+            ScannerUnavailable: The attempt ended with this, and the Manager is not told.
             UploadNotAccepted: The file is packed, and the Manager does not want it.
             BadRequest: The token is one for a URL transfer.
         """
@@ -136,7 +137,10 @@ class Transfers:
             except ValueError:
                 raise errors.BadRequest("Malformed digest") from None
             await self._receive(run, chunks, limits, run.job.total, Stage.UPLOADED, sha256=sha256)
-        return await self._stages.prepare(run)
+        try:
+            return await self._stages.prepare(run)
+        except errors.ScannerUnavailable as refusal:
+            raise Unreported(refusal) from None
 
     async def resume(self, job: Job) -> None:
         """Go on with a job that was taken from the store, from its last finished stage to its end.

@@ -22,7 +22,7 @@ from open_workshop_storage.utils.archives.entry_rules import Entries
 from open_workshop_storage.utils.archives.faults import CorruptData, UnsafeEntry
 from open_workshop_storage.utils.archives.special_files import REPARSE_POINT, refuse_special
 from open_workshop_storage.utils.archives.zip_end_records import find_directory
-from open_workshop_storage.utils.archives.zip_keeping import is_usual, saves_space
+from open_workshop_storage.utils.archives.zip_keeping import OLD_METHODS, is_usual, saves_space
 from open_workshop_storage.utils.archives.zip_local_headers import (
     IN_LARGE_FIELD,
     LOCAL_HEADER,
@@ -60,15 +60,17 @@ class ZipVerdict:
         keep: Whether it can be kept as it is: all methods are usual, at least 1 % is saved, and all readers read the
             same in it.
         sizes_follow: Whether sizes of some entries follow their data (APPNOTE 4.3.9): `7z t` does not compare these.
+        has_new_methods: Whether some entries are in methods that readers of version 4.6 do not know, nor scanners.
     """
 
     entries: list[ZipEntry]
     keep: bool
     sizes_follow: bool
+    has_new_methods: bool
 
 
-def inspect_zip(file: BinaryIO, max_bytes: int, max_entries: int) -> tuple[int, bool, bool]:
-    """Judge a ZIP by its headers; return its unpacked bytes, and `keep` and `sizes_follow` of its verdict. Blocks.
+def inspect_zip(file: BinaryIO, max_bytes: int, max_entries: int) -> tuple[int, bool, bool, bool]:
+    """Judge a ZIP by its headers; return its unpacked bytes, and what its verdict says besides entries. Blocks.
 
     Args:
         max_bytes, max_entries: As for `Entries`.
@@ -81,7 +83,7 @@ def inspect_zip(file: BinaryIO, max_bytes: int, max_entries: int) -> tuple[int, 
     verdict = judge_zip(file, entries)
     if not verdict.keep:
         entries.require_short_names()
-    return entries.unpacked_bytes, verdict.keep, verdict.sizes_follow
+    return entries.unpacked_bytes, verdict.keep, verdict.sizes_follow, verdict.has_new_methods
 
 
 def judge_zip(file: BinaryIO, entries: Entries) -> ZipVerdict:
@@ -107,7 +109,8 @@ def judge_zip(file: BinaryIO, entries: Entries) -> ZipVerdict:
     packed_bytes = sum(header.packed_bytes for header in headers)
     saves = saves_space(packed_bytes, entries.unpacked_bytes)
     keep = directory.is_plain and is_tight and saves and all(is_usual(entry.header, entry.is_folder) for entry in found)
-    return ZipVerdict(found, keep, any(header.flags & SIZES_FOLLOW for header in headers))
+    sizes_follow = any(header.flags & SIZES_FOLLOW for header in headers)
+    return ZipVerdict(found, keep, sizes_follow, any(header.method not in OLD_METHODS for header in headers))
 
 
 def _judge_entry(header: CentralHeader, entries: Entries, code_page: str) -> ZipEntry:

@@ -14,7 +14,7 @@ from open_workshop_storage.utils.archives.zip_local_headers import SIZES_FOLLOW,
 
 _USUAL_METHODS = frozenset({STORED, 8, 9, 12, 14, 93, 98})
 """Stored, Deflate, Deflate64, BZip2, LZMA, Zstandard and PPMd."""
-_OLD_METHODS, _OLD_VERSION, _NEW_VERSION = frozenset({STORED, 8, 9, 12}), 46, 63
+OLD_METHODS, _OLD_VERSION, _NEW_VERSION = frozenset({STORED, 8, 9, 12}), 46, 63
 """The methods that a reader of version 4.6 knows, and the first version with all the others."""
 _USUAL_FLAGS = 0x0006 | SIZES_FOLLOW | UTF8
 """The first are options of methods; readers differ in whether they mind others (APPNOTE 4.4.4)."""
@@ -34,7 +34,7 @@ def is_usual(header: CentralHeader, is_folder: bool) -> bool:
         header.method in _USUAL_METHODS
         and header.is_sound
         # Some readers leave out what they take to be too new for them, or written in a way that they do not know.
-        and header.needed <= (_OLD_VERSION if header.method in _OLD_METHODS else _NEW_VERSION)
+        and header.needed <= (_OLD_VERSION if header.method in OLD_METHODS else _NEW_VERSION)
         and not header.flags & ~_USUAL_FLAGS
         and not header.attributes >> 16 & _ODD_MODES
         and not stat.S_ISFIFO(header.attributes >> 16)
