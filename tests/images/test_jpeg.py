@@ -66,9 +66,10 @@ def test_a_picture_that_lost_a_few_last_bytes_is_shown(options: dict[str, Any], 
 @pytest.mark.parametrize(
     ("size", "units", "shown"),
     [
-        ((160, 160), 1, True),
-        ((160, 160), 17, True),
-        ((160, 160), 18, False),
+        ((160, 80), 1, True),
+        ((160, 80), 10, True),
+        ((160, 80), 11, False),
+        ((160, 160), 20, False),
         ((160, 160), 21, False),
         ((160, 640), 19, True),
         ((160, 640), 20, False),
@@ -86,6 +87,43 @@ def test_less_than_the_last_row_and_a_twentieth_of_a_picture_may_be_missing(
     else:
         with pytest.raises(NotAnImageError):
             normalised(cut)
+
+
+PLAIN = Image.new("RGB", (320, 240), "orange")
+BANNER = Image.new("RGB", (320, 240), "orange")
+BANNER.paste(Image.effect_noise((320, 48), 60), (0, 0))
+GRADIENT = Image.linear_gradient("L").resize((320, 240)).convert("RGB")
+
+
+@pytest.mark.parametrize("lost", [2, 4, 5, 6, 8, 12, 16, 20, 30])
+@pytest.mark.parametrize("padding", [b"", bytes(5000)], ids=["", "zeros"])
+def test_the_last_bit_may_be_missing_where_a_picture_is_plain(
+    lost: int, padding: bytes, normalised: Normalised
+) -> None:
+    whole = saved(PLAIN, "JPEG", progressive=True, subsampling=0)
+    shown = normalised(whole[:-lost] + padding)
+    assert shown.tobytes() == normalised(whole).tobytes()
+
+
+@pytest.mark.parametrize("lost", [4, 5, 6, 8])
+def test_only_where_it_has_detail_a_picture_lacks_its_last_bit(lost: int, normalised: Normalised) -> None:
+    whole = saved(BANNER, "JPEG", progressive=True, subsampling=0)
+    assert normalised(whole[:-lost]).size == BANNER.size
+
+
+@pytest.mark.parametrize("image", [GRADIENT, BANNER.resize((320, 640))], ids=["gradient", "half a banner"])
+@pytest.mark.parametrize("left", [0, 10, 20, 60])
+def test_a_picture_with_detail_needs_its_last_bit(image: Image.Image, left: int, normalised: Normalised) -> None:
+    whole = saved(image, "JPEG", progressive=True, subsampling=0)
+    with pytest.raises(NotAnImageError):
+        normalised(whole[: whole.rindex(b"\xff\xda") + left])
+
+
+def test_no_other_bits_may_be_missing(normalised: Normalised) -> None:
+    whole = saved(PLAIN, "JPEG", progressive=True)
+    scan = whole.rindex(b"\xff\xda", 0, whole.rindex(b"\xff\xda"))
+    with pytest.raises(NotAnImageError):
+        normalised(whole[:scan])
 
 
 @pytest.mark.parametrize("rows", range(8, 16))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import reduce
 from io import BytesIO
 from typing import BinaryIO
 
@@ -25,7 +25,9 @@ MAX_SCANS = 100
 """Of a JPEG; each takes as long as all of a simple picture, and a few bytes."""
 
 _MOST_MISSING = 1 / 20
-"""Of a JPEG's pixels, all in its last row of units, which must have begun; else it counts as cut in the middle."""
+"""Of a JPEG's pixels; else it counts as cut in the middle."""
+_TILE_SIDE = 16
+"""Two blocks of coefficients: of a gradient, each may have one colour until its last bit has come."""
 _SMOOTHED_ROWS = 1
 """How far decoders look from a unit into the next one for the colours between two samples."""
 _ROWS_AT_ONCE = 64
@@ -101,42 +103,56 @@ def _differs(image: Image.Image, colour: list[int]) -> Image.Image:
 
 
 def _with_end(file: BinaryIO) -> BinaryIO:
-    """Return a JPEG with an end marker, if no more is missing than that and the end of the last row of units."""
-    content = file.read()
+    """Return a JPEG with an end marker, if hardly more is missing than that.
+
+    The end of the last row of units may be missing, and the last bit of coefficients where the picture is plain.
+    """
+    # Programs that set aside space for a file fill it with zeros.
+    content = file.read().rstrip(b"\0")
     file.seek(0)
     layout = jpeg.layout_of(content)
     if layout.scans > MAX_SCANS:
         raise ImageTooLargeError
     if layout.ends:
         return file
-    if not layout.all_scans:
+    if not (layout.all_scans or layout.lacks_one_bit):
         raise NotAnImageError
-    first, *others = jpeg.endings(content)
-    above, last_row, pixels = _digest_and_last_row(first, layout.unit_height)
+    first, *others = jpeg.endings(content[: layout.end])
+    image = _loaded(first)
+    last_row = max(0, (image.height - 1) // layout.unit_height * layout.unit_height - _SMOOTHED_ROWS)
+    left, top = image.width, image.height
     for other in others:
-        other_above, other_row, _ = _digest_and_last_row(other, layout.unit_height)
-        end = _end_of_same(last_row, other_row)
-        missing = (last_row.width - end) * last_row.height
-        if other_above != above or not end or missing > pixels * _MOST_MISSING:
+        # Where they differ is what is missing.
+        different = ImageChops.difference(image, _loaded(other)).getbbox()
+        if different is not None:
+            left, top = min(left, different[0]), min(top, different[1])
+    missing = (image.width - left) * (image.height - top)
+    if top < last_row or not left or not layout.all_scans:
+        if not layout.lacks_one_bit or (missing and not layout.all_scans):
             raise NotAnImageError
+        missing = _detailed_pixels(image, top if layout.all_scans else 0)
+    if missing > image.width * image.height * _MOST_MISSING:
+        raise NotAnImageError
     return BytesIO(first)
 
 
-def _digest_and_last_row(content: bytes, unit_height: int) -> tuple[bytes, Image.Image, int]:
-    """Decode a JPEG; return a digest of all above its last row of units, that row, and the number of all its pixels."""
+def _loaded(content: bytes) -> Image.Image:
     image = _opened_plainly(BytesIO(content))
     image.load()
-    bottom = max(0, (image.height - 1) // unit_height * unit_height - _SMOOTHED_ROWS)
-    digest = hashlib.blake2b()
-    for top in range(0, bottom, _ROWS_AT_ONCE):
-        digest.update(image.crop((0, top, image.width, min(top + _ROWS_AT_ONCE, bottom))).tobytes())
-    return digest.digest(), image.crop((0, bottom, *image.size)), image.width * image.height
+    return image
 
 
-def _end_of_same(image: Image.Image, other: Image.Image) -> int:
-    """Return how many columns of two images are the same, from the left."""
-    different = ImageChops.difference(image, other).getbbox()
-    return image.width if different is None else different[0]
+def _detailed_pixels(image: Image.Image, top: int) -> int:
+    """Return how many pixels, from a row on, have not the colour of all their tile."""
+    count = 0
+    for start in range(top // _TILE_SIDE * _TILE_SIDE, image.height, _ROWS_AT_ONCE):
+        rows = image.crop((0, start, image.width, min(start + _ROWS_AT_ONCE, image.height)))
+        means = rows.reduce(_TILE_SIDE)
+        size = (means.width * _TILE_SIDE, means.height * _TILE_SIDE)
+        plain = means.resize(size, Image.Resampling.NEAREST).crop((0, 0, *rows.size))
+        distance = reduce(ImageChops.lighter, ImageChops.difference(rows, plain).split())
+        count += sum(distance.crop((0, max(0, top - start), *rows.size)).histogram()[1:])
+    return count
 
 
 @contextmanager

@@ -16,6 +16,7 @@ _END_OF_IMAGE, _START_OF_SCAN = 0xD9, 0xDA
 _WITHOUT_LENGTH = frozenset({0x01, 0xD8})
 _STARTS_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _LAST_COEFFICIENT = 63
+_ALL_BITS = 16
 _BLOCK_SIDE = 8
 
 
@@ -27,58 +28,71 @@ class Layout:
         scans: How often its coefficients are gone through; progressive ones usually have about 10 scans.
         ends: Whether it has an end marker.
         all_scans: Whether there is a last scan for each coefficient of each component, be it complete or not.
+        lacks_one_bit: Whether all scans are there and complete but one, which adds one bit to coefficients that the
+            scans before it have told.
         unit_height: How many rows of pixels are coded together.
+        end: How many bytes are whole; behind them is the beginning of a marker or its parameters.
     """
 
     scans: int
     ends: bool
     all_scans: bool
+    lacks_one_bit: bool
     unit_height: int
+    end: int
 
 
 def layout_of(content: bytes | mmap.mmap) -> Layout:
     """Read the markers of a JPEG, as far as they go."""
-    scans = 0
-    unit_height = _BLOCK_SIDE
-    missing: set[tuple[int, int]] = set()
-    for marker, segment in _segments(content):
-        if marker == _END_OF_IMAGE:
-            return Layout(scans, True, not missing, unit_height)
-        if marker in _STARTS_OF_FRAME:
-            components = segment[6::3]
+    scans, ends, refines = 0, False, False
+    unit_height, end = _BLOCK_SIDE, len(content)
+    # How many bits of the first and the last coefficient of each component no scan has told.
+    missing: dict[tuple[int, int], int] = {}
+    for marker, start, segment in _segments(content):
+        if segment is None:
+            end = start
+        elif marker == _END_OF_IMAGE:
+            ends = True
+            break
+        elif marker in _STARTS_OF_FRAME:
             unit_height = _BLOCK_SIDE * max((factors & 0x0F for factors in segment[7::3]), default=1)
-            missing = {(component, coefficient) for component in components for coefficient in (0, _LAST_COEFFICIENT)}
+            missing = {
+                (component, number): _ALL_BITS for component in segment[6::3] for number in (0, _LAST_COEFFICIENT)
+            }
         elif marker == _START_OF_SCAN:
             scans += 1
             *components_and_tables, first, last, bits = segment or b"\0\0\0\0"
-            if bits & 0x0F == 0:
-                components = bytes(components_and_tables[1::2])
-                missing -= {(component, coefficient) for component in components for coefficient in (first, last)}
-    return Layout(scans, False, scans > 0 and not missing, unit_height)
+            refines = bits >> 4 > 0
+            told = ((component, number) for component in components_and_tables[1::2] for number in {first, last})
+            missing |= {coefficient: bits & 0x0F for coefficient in told if coefficient in missing}
+    all_scans = scans > 0 and not any(missing.values())
+    lacking = {component if number else None for (component, number), bits in missing.items() if bits}
+    is_one_scan = len(lacking) == 1 and max(missing.values()) == 1
+    return Layout(scans, ends, all_scans, refines if all_scans else is_one_scan, unit_height, end)
 
 
-def _segments(content: bytes | mmap.mmap) -> Iterator[tuple[int, bytes]]:
-    """Yield each marker with its parameters, without their length."""
+def _segments(content: bytes | mmap.mmap) -> Iterator[tuple[int, int, bytes | None]]:
+    """Yield each marker with its position and its parameters, without their length; `None` if they are cut off."""
     position = len(MAGIC)
     while match := _MARKER.search(content, position):
         marker, position = match[1][0], match.end()
         if marker == _END_OF_IMAGE:
-            yield marker, b""
+            yield marker, match.start(), b""
         elif marker not in _WITHOUT_LENGTH:
             length = int.from_bytes(content[position : position + 2], "big")
-            yield marker, content[position + 2 : position + length]
+            is_whole = position + max(length, 2) <= len(content)
+            yield marker, match.start(), content[position + 2 : position + length] if is_whole else None
             position += length
 
 
 def endings(content: bytes) -> Iterator[bytes]:
-    """Yield a JPEG without an end marker with several ends.
+    """Yield a JPEG without an end marker, and without zeros at its end, with several ends.
 
     If its last scan is complete, decoders skip what stands before the end marker, and all give the same picture. Else
     they take noise for coefficients, and the pictures differ from where the scan was cut; noise behind restart markers
     finds one that was cut at one of these. What is missing is blank in the first.
     """
-    # Programs that set aside space for a file fill it with zeros. One may belong to a stuffed byte.
-    content = content.rstrip(b"\0")
+    # A zero at the end may have been taken for padding, and belong to a stuffed byte.
     content += b"\0" * content.endswith(b"\xff")
     yield content + END
     # A decoder that waits for one of the two markers before the first takes what it waits for as lost.
