@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 
@@ -96,6 +97,23 @@ async def test_files_of_the_manager_are_put_and_deleted(hosts: Hosts, http: http
     for status in (200, 404):
         assert (await http.request("DELETE", url, data=form)).status_code == status
     assert (await downloaded(http, hosts, "resource/a/b.bin")).status_code == 404
+
+
+async def test_what_is_in_a_zip_is_told_and_given_out_from_the_bucket(hosts: Hosts, http: httpx.AsyncClient) -> None:
+    ticket = hosts.services(0).ticket()
+    files = {**SMALL_MOD, "large.bin": secrets.token_bytes(700_000), "text.txt": b"some text, " * 100_000}
+    assert (await upload(http, hosts.loaders[0].url, ticket.token, zip_of(files))).status_code == 200
+    url = f"{hosts.distributor.url}/contents/{ticket.path}"
+    listing = await http.get(url, headers={"cookie": COOKIE})
+    assert listing.status_code == 200, listing.text
+    assert {entry["name"]: entry["bytes"] for entry in listing.json()["entries"]} == {
+        name: len(content) for name, content in files.items()
+    }
+    for name, content in files.items():
+        for coding in ("gzip", "identity"):
+            headers = {"cookie": COOKIE, "accept-encoding": coding}
+            answer = await http.get(url, params={"entry": name}, headers=headers)
+            assert (answer.status_code, answer.content) == (200, content)
 
 
 async def repack(http: httpx.AsyncClient, hosts: Hosts, ticket: Ticket, host: int) -> httpx.Response:

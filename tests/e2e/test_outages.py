@@ -14,10 +14,12 @@ import httpx
 import pytest
 from websockets.asyncio.client import connect
 
+from open_workshop_storage.utils.auth.s3_signatures import signed_url
 from tests.conftest import ServiceStarter
 from tests.support.archives import SMALL_MOD, zip_of
 from tests.support.client import upload, watching
 from tests.support.manager import Answer
+from tests.support.object_store import running_object_store, settings_of
 from tests.support.restarts import RestartableRedis
 from tests.support.services import Services
 
@@ -101,6 +103,25 @@ async def test_calls_that_need_the_storage_root_wait_for_it_and_do_not_make_it(
     await asyncio.to_thread(services.manager.move, packed.job_id, "resource", "a.zip")
     assert (await upload(http, services.loader, sent.token, MOD)).status_code == 200
     assert [callback.claims["status"] for callback in services.manager.callbacks(sent.job_id)] == ["success"]
+
+
+async def test_an_object_store_that_dies_breaks_downloads_off_and_puts_others_off(
+    tmp_path: Path, start_services: ServiceStarter, http: httpx.AsyncClient
+) -> None:
+    size = 100_000_000
+    with running_object_store(tmp_path) as store:
+        bucket = store.bucket()
+        url = signed_url(bucket.key, "PUT", bucket.url("resource/x"), 60)
+        (await http.put(url, content=bytes(size))).raise_for_status()
+        distributor = start_services(apps=["distributor"], **settings_of(bucket)).servers["distributor"]
+        reader, writer = await asyncio.open_connection("127.0.0.1", distributor.port)
+        writer.write(b"GET /download/resource/x HTTP/1.1\r\nHost: storage\r\n\r\n")
+        assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+    assert len(await reader.read()) < size
+    writer.close()
+    answer = await http.get(f"{distributor.url}/download/resource/x")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert "broken off" in distributor.output() and "Traceback" not in distributor.output()
 
 
 @pytest.fixture

@@ -8,9 +8,11 @@ import pytest
 
 from open_workshop_storage.services.operations.doctor import examine
 from open_workshop_storage.services.operations.findings import Finding, Verdict, clock_findings, reason_of
+from open_workshop_storage.services.storage.bucket_requests import Credentials
 from tests.archives import fake_seven_zip
 from tests.support.configs import Secrets
 from tests.support.in_process import make_settings
+from tests.support.object_store import settings_of
 
 pytestmark = pytest.mark.anyio
 
@@ -55,6 +57,14 @@ async def test_a_7z_that_lists_rars_and_cannot_unpack_them_is_named(
     fake_seven_zip.install(tmp_path, f"cat <<END\n{_FORMATS_OF_SEVEN_ZIP}\nCodecs:\n{codecs}\nEND", monkeypatch)
     seven_zip = (await findings(tmp_path))["7z"]
     assert seven_zip.verdict is verdict and text in seven_zip.text
+
+
+async def test_a_bucket_is_named_whether_it_is_sound_or_not(tmp_path: Path, bucket: Credentials) -> None:
+    sound = {name.lower(): value for name, value in settings_of(bucket).items()}
+    found = (await findings(tmp_path, **sound))["S3_BUCKET"]
+    assert found.verdict is Verdict.OK and bucket.bucket in found.text
+    found = (await findings(tmp_path, **{**sound, "s3_secret_access_key": "wrong"}))["S3_BUCKET"]
+    assert found.verdict is Verdict.FAULT and "S3_ENDPOINT_URL" in found.text
 
 
 @pytest.mark.parametrize(("ahead_seconds", "text"), [(9.9, ""), (-3600, "its clock is -3600 s off this one")])

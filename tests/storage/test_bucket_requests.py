@@ -15,8 +15,8 @@ import pytest
 
 from open_workshop_storage.core.errors import FileMissing, ServiceUnavailable
 from open_workshop_storage.services.storage import bucket_requests
-from open_workshop_storage.services.storage.bucket import Bucket, StoredObject
-from open_workshop_storage.services.storage.bucket_requests import Credentials, Replaced
+from open_workshop_storage.services.storage.bucket import Bucket
+from open_workshop_storage.services.storage.bucket_requests import Credentials, Replaced, StoredObject
 from open_workshop_storage.services.storage.files import Facts
 from open_workshop_storage.utils.auth.s3_signatures import signed_url
 from tests.support.origins import Request, reply, running_origin
@@ -93,6 +93,35 @@ async def test_uploads_that_were_not_completed_are_ended_after_their_time(
     assert uploads_of(bucket, prefix) == 1
     await opened.abort_uploads(prefix, now + timedelta(hours=1))
     assert uploads_of(bucket, prefix) == 0
+
+
+async def test_a_listing_is_read_to_its_last_page(bucket: Credentials) -> None:
+    begun = "<Initiated>2026-01-02T03:04:05.678Z</Initiated>"
+    pages = [
+        f"<Upload><Key>a</Key><UploadId>1</UploadId>{begun}</Upload><IsTruncated>true</IsTruncated>"
+        "<NextKeyMarker>a&amp;b</NextKeyMarker><NextUploadIdMarker>1</NextUploadIdMarker>",
+        f"<Upload><Key>b</Key><UploadId>2</UploadId>{begun}</Upload><IsTruncated>false</IsTruncated>",
+    ]
+
+    async def serve(request: Request, writer: asyncio.StreamWriter) -> bytes:
+        if "prefix=" not in request.target:
+            return reply(204)
+        page = pages["key-marker=a%26b" in request.target and "upload-id-marker=1" in request.target]
+        return reply(200, body=f"<ListMultipartUploadsResult>{page}</ListMultipartUploadsResult>".encode())
+
+    async with running_origin(serve) as store, aclosing(Bucket(bucket._replace(endpoint=store.url))) as paged:
+        await paged.abort_uploads("", datetime.now(timezone.utc))
+    ended = [request.target for request in store.requests if "prefix=" not in request.target]
+    assert ["uploadId=1" in target or "uploadId=2" in target for target in ended] == [True, True]
+
+
+async def test_a_listing_whose_pages_lead_nowhere_ends(bucket: Credentials) -> None:
+    page = b"<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>"
+    async with (
+        running_origin(reply(200, body=page)) as store,
+        aclosing(Bucket(bucket._replace(endpoint=store.url))) as endless,
+    ):
+        assert [found async for found in endless.list("archive")] == []
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ async def test_a_file_is_found_under_its_name(files: Files, source: Path) -> Non
     file = await files.find("resource", "a/x.webp")
     assert name == file.name == "resource/a/x.webp"
     assert (file.storage_type, file.size, file.mod_id) == (StorageType.RESOURCE, len(CONTENT), None)
-    assert await files.size(name) == len(CONTENT)
+    assert await files.size_and_facts(name) == (len(CONTENT), None)
     assert await content_of(files, "resource", "a/x.webp") == CONTENT
 
 
@@ -173,6 +173,7 @@ async def test_facts_are_kept_with_one_version_of_a_file(files: Files, source: P
         source.write_bytes(CONTENT)
         await files.put(source, name, facts)
         assert await files.facts(await files.find("archive", "x.zip")) == facts
+        assert await files.size_and_facts(name) == (len(CONTENT), facts)
     old = await files.find("archive", "x.zip")
     await put(files, source, "archive", "x.zip", b"other")
     # What is told of the old version is of that one.
@@ -225,7 +226,7 @@ async def test_what_went_away_cannot_be_opened(files: Files, source: Path) -> No
         async with files.open(file):
             pass
     with pytest.raises(FileMissing):
-        await files.size(name)
+        await files.size_and_facts(name)
 
 
 async def test_other_programs_can_read_a_file(files: Files, source: Path) -> None:

@@ -126,7 +126,7 @@ async def test_a_type_may_live_on_another_disk_and_move_there_at_any_time(
     (root / "avatar").rename(tmp_path / "disk" / "avatar")
     (root / "avatar").symlink_to(tmp_path / "disk" / "avatar")
     assert await storage.find("avatar", "1.webp") == before
-    assert await storage.size("avatar/1.webp") == len(CONTENT)
+    assert await storage.size_and_facts("avatar/1.webp") == (len(CONTENT), None)
     async with storage.local_copy(before) as path:
         assert path == (tmp_path / "disk" / "avatar" / "1.webp").resolve()
 

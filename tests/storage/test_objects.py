@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import secrets
 from collections.abc import AsyncIterator
@@ -9,9 +10,10 @@ from contextlib import aclosing
 from pathlib import Path
 from zipfile import ZipFile
 
+import httpx
 import pytest
 
-from open_workshop_storage.core.errors import BadRequest, FileMissing, ServiceUnavailable
+from open_workshop_storage.core.errors import BadRequest, FileMissing, ServiceUnavailable, StoreRefuses
 from open_workshop_storage.services.downloads.unpacked_sizes import UnpackedSizes
 from open_workshop_storage.services.storage.bucket import Bucket
 from open_workshop_storage.services.storage.bucket_requests import Credentials
@@ -19,7 +21,8 @@ from open_workshop_storage.services.storage.files import Facts
 from open_workshop_storage.services.storage.object_staging import ObjectStaging
 from open_workshop_storage.services.storage.objects import ObjectFiles
 from open_workshop_storage.services.storage.workspaces import Workspaces
-from tests.support.origins import reply, running_origin
+from open_workshop_storage.utils.auth.s3_signatures import signed_url
+from tests.support.origins import Request, reply, running_origin
 from tests.support.servers import free_port
 
 pytestmark = pytest.mark.anyio
@@ -61,7 +64,7 @@ async def test_keys_begin_with_the_prefix_and_are_told_apart_by_it(
     files: ObjectFiles, opened: Bucket, prefix: str, tmp_path: Path
 ) -> None:
     await put(files, tmp_path, "resource/a")
-    assert [found.key async for found in opened.list(prefix)] == [f"{prefix}resource/a"]
+    assert [found.key async for found in opened.list(prefix[:-1])] == [f"{prefix}resource/a"]
     assert [file async for file in ObjectFiles(opened, "").every_file()] == []
 
 
@@ -133,10 +136,60 @@ async def test_a_store_that_is_away_or_has_no_such_bucket_is_told_from_a_file_th
                 await files.find_all([("resource", "x")])
             with pytest.raises(ServiceUnavailable):
                 [file async for file in files.every_file()]
+            with pytest.raises(ServiceUnavailable):
+                await files.remove_leftovers(0)
             assert not await files.is_available(for_writing=False)
             (complaint,) = await files.complaints()
             assert complaint.is_fault
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_store_that_refuses_a_file_is_told_from_one_that_is_away(bucket: Credentials, tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(CONTENT)
+
+    async def put_to(credentials: Credentials) -> None:
+        async with aclosing(Bucket(credentials)) as opened:
+            await opened.put(tmp_path / "source", "resource/x", None)
+
+    async with running_origin(reply(404, body=b"<Error><Code>NoSuchBucket</Code></Error>")) as other_store:
+        for refusing in (
+            bucket._replace(key=bucket.key._replace(secret_access_key="wrong")),
+            bucket._replace(endpoint=other_store.url),
+        ):
+            with pytest.raises(StoreRefuses):
+                await put_to(refusing)
+    with pytest.raises(ServiceUnavailable) as away:
+        await put_to(bucket._replace(endpoint=f"http://127.0.0.1:{free_port()}"))
+    assert not isinstance(away.value, StoreRefuses)
+
+
+async def test_keys_that_no_request_can_name_are_passed_over(bucket: Credentials) -> None:
+    keys = ["archive//x", "archive/mods/7//main.zip", "archive/a/../b", "archive/mods/7/main.zip", "archive/"]
+    contents = "".join(
+        f"<Contents><Key>{key}</Key><LastModified>2026-01-02T03:04:05.678Z</LastModified><Size>5</Size>"
+        "<ETag>&quot;5e&quot;</ETag></Contents>"
+        for key in keys
+    )
+    answer = f"<ListBucketResult><IsTruncated>false</IsTruncated>{contents}</ListBucketResult>"
+
+    async def serve(request: Request, writer: asyncio.StreamWriter) -> bytes:
+        return reply(200, body=answer.encode() if "archive" in request.target else b"<ListBucketResult/>")
+
+    async with (
+        running_origin(serve) as store,
+        aclosing(Bucket(bucket._replace(endpoint=store.url))) as told,
+    ):
+        (file,) = [file async for file in ObjectFiles(told, "").every_file()]
+    assert (file.name, file.size, file.version) == ("archive/mods/7/main.zip", 5, ("5e",))
+
+
+async def test_only_uploads_to_keys_of_ours_are_ended(opened: Bucket, bucket: Credentials) -> None:
+    theirs, ours = f"other/{secrets.token_hex(8)}", f"archive/{secrets.token_hex(8)}"
+    for key in (theirs, ours):
+        httpx.post(signed_url(bucket.key, "POST", bucket.url(key), 60, {"uploads": ""})).raise_for_status()
+    await ObjectFiles(opened, "").remove_leftovers(-3600)
+    url = signed_url(bucket.key, "GET", bucket.url(), 60, {"uploads": ""})
+    assert theirs in httpx.get(url).text and ours not in httpx.get(url).text
 
 
 async def test_what_a_doctor_that_was_broken_off_leaves_is_cleaned_up(
@@ -152,9 +205,9 @@ async def test_what_a_doctor_that_was_broken_off_leaves_is_cleaned_up(
     staging = ObjectStaging(opened, prefix, Workspaces(tmp_path), "home")
     (left,) = await staging.idle(-60)
     await staging.discard(left)
-    assert [found.key async for found in opened.list(prefix)] == []
+    assert [found.key async for found in opened.list(prefix[:-1])] == []
 
 
 async def test_the_doctor_leaves_nothing(files: ObjectFiles, opened: Bucket, prefix: str) -> None:
     assert await files.complaints() == []
-    assert [found.key async for found in opened.list(prefix)] == []
+    assert [found.key async for found in opened.list(prefix[:-1])] == []

@@ -21,8 +21,9 @@ from open_workshop_storage.core.errors import (
 )
 from open_workshop_storage.core.job import Inner, Job, Stage
 from open_workshop_storage.core.store import JobStore
+from open_workshop_storage.services.storage.files import Facts
 from tests.support.archives import SMALL_MOD, entries_of, zip_of
-from tests.support.jobs import job_in, new_job
+from tests.support.jobs import SHA256, job_in, new_job
 from tests.support.transfers import Bench, bench, eventually
 
 pytestmark = pytest.mark.anyio
@@ -129,13 +130,14 @@ async def test_a_move_that_a_dead_worker_began_is_carried_out_or_found_to_have_b
         assert (tmp_path / FINAL).read_bytes() == MOD
 
 
-async def test_another_file_in_the_place_is_not_taken_for_a_moved_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("another", [b"another", b"x" * len(MOD)])
+async def test_another_file_in_the_place_is_not_taken_for_a_moved_one(tmp_path: Path, another: bytes) -> None:
     async with bench(tmp_path) as parts:
         job = await packed(parts)
         moving = await parts.store.save(job.changed(MoveBegun(FINAL, "me")), None)
-        (parts.workspaces.folder(job.job_id) / "run" / "source").unlink()
-        (tmp_path / FINAL).parent.mkdir(parents=True)
-        (tmp_path / FINAL).write_bytes(b"another")
+        source = parts.workspaces.folder(job.job_id) / "run" / "source"
+        source.write_bytes(another)
+        await parts.files.put(source, FINAL, Facts(9, SHA256))
         await parts.transfers.resume(moving)
         assert (await parts.job(job.job_id)).state is Stage.PACKED
 

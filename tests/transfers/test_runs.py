@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,15 @@ from open_workshop_storage.core.errors import (
     RepackFailed,
     ServiceUnavailable,
     StorageError,
+    StoreRefuses,
     UploadFailed,
 )
 from open_workshop_storage.core.job import Job, Stage
 from open_workshop_storage.core.store import StaleJobError
+from open_workshop_storage.services.storage.bucket import Bucket
+from open_workshop_storage.services.storage.bucket_requests import Credentials
 from open_workshop_storage.services.storage.files import Facts
+from open_workshop_storage.services.storage.object_staging import ObjectStaging
 from open_workshop_storage.services.storage.staging import WorkspaceStaging
 from open_workshop_storage.services.transfers import runs
 from open_workshop_storage.services.transfers.job_run import JobRun
@@ -220,3 +225,15 @@ async def test_what_is_packed_waits_for_the_store_that_it_goes_to(
         job = await parts.runs.attempt(run, packs())
         assert (job.stage, staging.times) == (Stage.PACKED, 0)
         assert staging.staged == (job.job_id, "me/packed.zip", Facts(9, SHA256))
+
+
+async def test_an_attempt_ends_if_the_store_refuses_what_is_packed(tmp_path: Path, bucket: Credentials) -> None:
+    wrong = bucket._replace(key=bucket.key._replace(secret_access_key="wrong"))
+    async with bench(tmp_path) as parts, aclosing(Bucket(wrong)) as refusing:
+        run = await held(parts, job_in(Stage.REPACKING))
+        (run.folder / "packed.zip").write_bytes(b"zip")
+        parts.runs._staging = ObjectStaging(refusing, "", parts.workspaces, "home")
+        with pytest.raises(StoreRefuses):
+            await parts.runs.attempt(run, packs())
+        job = await parts.job(run.job.job_id)
+        assert (job.stage, job.reason) == (Stage.ERROR, "exception")

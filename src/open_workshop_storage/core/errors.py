@@ -189,6 +189,10 @@ class ServiceUnavailable(StorageError, status=503, message="Service unavailable"
     """Redis, the storage root or another part that the call needs is unavailable."""
 
 
+class StoreRefuses(ServiceUnavailable):
+    """The object store permits a request not to this key, or has no such bucket; to wait for it is of no use."""
+
+
 class NewerRecord(ServiceUnavailable):
     """A newer version of this program wrote the job's record; its workers answer for it."""
 

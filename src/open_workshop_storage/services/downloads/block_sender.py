@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import time
 from collections.abc import Sequence
 from typing import Protocol
@@ -12,6 +13,8 @@ from starlette.types import Message, Receive, Send
 
 from open_workshop_storage.services.downloads.plan import Piece
 from open_workshop_storage.utils.processes.granian import WAITING_BLOCKS, WRITER_BYTES
+
+_logger = logging.getLogger(__name__)
 
 # Small blocks cost several times as much per byte.
 _LEAST_BLOCK_BYTES = 8 * 1024
@@ -47,14 +50,20 @@ class BlockSender:
         self._budget = _Budget(block_bytes)
 
     async def send(self, file: Source, pieces: Sequence[Piece], receive: Receive, send: Send) -> None:
-        """Send the body of an answer whose head has been sent; returns early if the client leaves.
+        """Send the body of an answer whose head has been sent.
+
+        Returns early if the client leaves, and if the file cannot be read or became shorter while it was sent: the
+        server then breaks the connection off, since the body is not as long as its head says.
 
         Args:
             file: The open file whose bytes the ranges among the pieces are.
-
-        Raises:
-            OSError: The file cannot be read, or became shorter while it was sent.
         """
+        try:
+            await self._send(file, pieces, receive, send)
+        except OSError as error:
+            _logger.warning("an answer is broken off: %s", error)
+
+    async def _send(self, file: Source, pieces: Sequence[Piece], receive: Receive, send: Send) -> None:
         if sum(map(len, pieces)) <= _MOST_JOINED_BYTES and len(pieces) <= _MOST_JOINED_PIECES:
             body = await _joined(file, pieces)
             if body is not None:

@@ -86,7 +86,7 @@ class Downloads:
             ServiceUnavailable: The storage root is missing.
             AccessDenied: The file is protected, and not for this client.
             StorageError: It is protected, and the access service gives no decision.
-            OSError: It cannot be read, or became shorter while it was sent; the server then breaks the connection off.
+            OSError: It cannot be opened.
         """
         requested = _requested(scope)
         cookies = requested.pop(_COOKIE, "")

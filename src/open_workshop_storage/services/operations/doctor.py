@@ -78,6 +78,8 @@ async def _storage(settings: Settings) -> list[Finding]:
         complaints = await files.complaints()
     subject = "S3_BUCKET" if settings.s3_bucket else "MAIN_DIR"
     findings = [(fault if is_fault else warning)(subject, text) for is_fault, text in complaints]
+    if settings.s3_bucket and not findings:
+        findings.append(ok(subject, f"{settings.s3_bucket}, where objects can be written, copied and deleted"))
     try:
         free = _size(await workspaces.free_bytes())
     except OSError:
@@ -85,7 +87,9 @@ async def _storage(settings: Settings) -> list[Finding]:
     if not await workspaces.has_space():
         text = f"{free} free, less than STORAGE_RESERVE_BYTES; transfers are refused: make room, or lower it"
         findings.append(fault("disk", text))
-    return findings or [ok("storage", f"{settings.main_dir}, {free} free")]
+    elif not complaints:
+        findings.append(ok("storage", f"{settings.main_dir}, {free} free"))
+    return findings
 
 
 async def _seven_zip(settings: Settings) -> list[Finding]:

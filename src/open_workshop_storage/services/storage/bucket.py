@@ -1,6 +1,6 @@
 """A bucket of an S3-compatible store: what is done to objects there, with errors of ours.
 
-Objects are read, written and listed through `obstore`; `services/storage/bucket_requests.py` has what that cannot do.
+Objects are read and written through `obstore`; `services/storage/bucket_requests.py` has what that cannot do.
 """
 
 from __future__ import annotations
@@ -13,23 +13,22 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING
 
 import obstore
-from obstore.exceptions import BaseError, PreconditionError
+from obstore.exceptions import BaseError, PermissionDeniedError, PreconditionError, UnauthenticatedError
 from obstore.store import S3Store
 
-from open_workshop_storage.core.errors import FileMissing, ServiceUnavailable
-from open_workshop_storage.services.storage.bucket_requests import BucketRequests, Credentials, Replaced
+from open_workshop_storage.core.errors import FileMissing, ServiceUnavailable, StoreRefuses
+from open_workshop_storage.services.storage.bucket_requests import BucketRequests, Credentials, Replaced, StoredObject
 from open_workshop_storage.services.storage.files import Facts
 from open_workshop_storage.utils.http.media_types import media_type
 
 if TYPE_CHECKING:
-    from obstore import GetOptions, GetResult, ObjectMeta
+    from obstore import GetOptions, GetResult
 
 _logger = logging.getLogger(__name__)
 
-_LISTED_AT_ONCE = 1000
 _PART_BYTES = 8 * 1024 * 1024
 _MOST_PARTS = 9000
 _PARTS_AT_ONCE = 4
@@ -38,23 +37,6 @@ _HEAD_BYTES = 64 * 1024
 _TAIL_BYTES = 16 * 1024 * 1024
 _REMEMBERED_SECONDS = 1.0
 _UNPACKED_BYTES, _SHA256 = "unpacked-bytes", "sha256"
-
-
-class StoredObject(NamedTuple):
-    """An object as it was when it was looked up.
-
-    Attributes:
-        size: Bytes.
-        modified: Time of its last change; stores tell whole seconds.
-        etag: Names this version of it, with its quotes.
-        facts: What is kept with it; None if nothing is, or where that was not asked for.
-    """
-
-    key: str
-    size: int
-    modified: datetime
-    etag: str
-    facts: Facts | None = None
 
 
 class Bucket:
@@ -162,18 +144,23 @@ class Bucket:
 
         Raises:
             FileMissing: There is no such file.
+            StoreRefuses: The store does not take it.
             ServiceUnavailable: The store is away.
         """
         with _our_errors():
             size = (await asyncio.to_thread(source.stat)).st_size
-            await obstore.put_async(
-                self._store,
-                key,
-                source,
-                attributes={"Content-Type": media_type(key), **_metadata(facts)},
-                chunk_size=max(_PART_BYTES, size // _MOST_PARTS),
-                max_concurrency=_PARTS_AT_ONCE,
-            )
+            try:
+                await obstore.put_async(
+                    self._store,
+                    key,
+                    source,
+                    attributes={"Content-Type": media_type(key), **_metadata(facts)},
+                    chunk_size=max(_PART_BYTES, size // _MOST_PARTS),
+                    max_concurrency=_PARTS_AT_ONCE,
+                )
+            except FileNotFoundError:
+                # It is the bucket that is missing.
+                raise StoreRefuses from None
             return size
 
     async def copy(self, source: StoredObject, key: str, facts: Facts | None) -> None:
@@ -197,21 +184,17 @@ class Bucket:
         with _our_errors():
             await obstore.delete_async(self._store, keys)
 
-    async def list(self, prefix: str) -> AsyncIterator[StoredObject]:
-        """Yield all objects below a prefix, in no order; without what is kept with them.
+    async def list(self, folder: str) -> AsyncIterator[StoredObject]:
+        """Yield all objects whose keys begin with this and a slash; without what is kept with them.
 
         Raises:
             ServiceUnavailable: The store is away, or has no such bucket.
         """
-        if not await self.is_available():
-            raise ServiceUnavailable
-        with _our_errors():
-            async for some in obstore.list(self._store, prefix, chunk_size=_LISTED_AT_ONCE):
-                for meta in some:
-                    yield _object(meta)
+        async for listed in self._requests.list(f"{folder}/"):
+            yield listed
 
     async def abort_uploads(self, prefix: str, before: datetime) -> None:
-        """End what was begun to be written below a prefix before a time, and is not complete.
+        """End what was begun to be written before a time, to keys that begin with this, and is not complete.
 
         Raises:
             ServiceUnavailable: The store is away.
@@ -230,7 +213,8 @@ def _our_errors() -> Iterator[None]:
     except BaseError as error:
         # The first line tells what was done and why it failed; others repeat it in more detail.
         _logger.warning("object store: %s", str(error).partition("\n")[0])
-        raise ServiceUnavailable from None
+        is_refused = isinstance(error, (PermissionDeniedError, UnauthenticatedError))
+        raise (StoreRefuses if is_refused else ServiceUnavailable) from None
 
 
 def _temporary_file(folder: Path | None) -> IO[bytes]:
@@ -244,11 +228,9 @@ def found_by(result: GetResult) -> StoredObject:
     attributes = result.attributes
     unpacked_bytes = attributes.get(_UNPACKED_BYTES, "")
     facts = Facts(int(unpacked_bytes) if unpacked_bytes.isdecimal() else None, attributes.get(_SHA256))
-    return _object(result.meta)._replace(facts=None if facts == Facts() else facts)
-
-
-def _object(meta: ObjectMeta) -> StoredObject:
-    return StoredObject(meta["path"], meta["size"], meta["last_modified"], meta["e_tag"] or "")
+    known = None if facts == Facts() else facts
+    meta = result.meta
+    return StoredObject(meta["path"], meta["size"], meta["last_modified"], meta["e_tag"] or "", known)
 
 
 def _metadata(facts: Facts | None) -> Mapping[str, str]:

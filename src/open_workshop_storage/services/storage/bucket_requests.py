@@ -1,4 +1,7 @@
-"""Requests to an S3-compatible store that `obstore` does not make: copies with other metadata, stray uploads.
+"""Requests to an S3-compatible store in place of `obstore`.
+
+That makes no copies with other metadata, knows nothing of uploads in parts, and lists nothing as soon as there is a key
+with an empty segment.
 
 Rules: AWS, "Amazon S3 API Reference".
 """
@@ -7,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 from http import HTTPStatus
@@ -16,17 +19,21 @@ from xml.etree import ElementTree
 
 import httpx
 
-from open_workshop_storage.core.errors import FileMissing, ServiceUnavailable
+from open_workshop_storage.core.errors import FileMissing, ServiceUnavailable, StoreRefuses
+from open_workshop_storage.services.storage.files import Facts
 from open_workshop_storage.utils.auth.s3_signatures import S3Key, encoded_path, signed_url
 
 _logger = logging.getLogger(__name__)
 
 _SECONDS = 60
 _QUICK_SECONDS = 10.0
+_LISTING_SECONDS = 60.0
 # A store copies a large object while its client waits.
 _COPY_SECONDS = 300.0
 _COPIED_AT_ONCE = 1024**3
 _COPIES_AT_ONCE = 4
+# What is missing where no object was named is the bucket.
+_REFUSALS = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND}
 
 
 class Replaced(Exception):
@@ -50,6 +57,23 @@ class Credentials(NamedTuple):
         return self.endpoint + encoded_path(path)
 
 
+class StoredObject(NamedTuple):
+    """An object as it was when it was looked up.
+
+    Attributes:
+        size: Bytes.
+        modified: Time of its last change; stores tell whole seconds.
+        etag: Names this version of it, with its quotes.
+        facts: What is kept with it; None if nothing is, or where that was not asked for.
+    """
+
+    key: str
+    size: int
+    modified: datetime
+    etag: str
+    facts: Facts | None = None
+
+
 class BucketRequests:
     """Signed requests to one bucket."""
 
@@ -64,9 +88,24 @@ class BucketRequests:
     async def is_available(self) -> bool:
         """Return whether the store answers and has the bucket."""
         try:
-            return (await self._send("HEAD", "")).is_success
+            await self._answered("HEAD", "")
         except ServiceUnavailable:
             return False
+        return True
+
+    async def list(self, prefix: str) -> AsyncIterator[StoredObject]:
+        """Yield all objects whose keys begin with this; without what is kept with them.
+
+        Raises:
+            ServiceUnavailable: The store is away, or refuses.
+        """
+        query = {"list-type": "2", "prefix": prefix}
+        async for page in self._pages(query, {"continuation-token": "NextContinuationToken"}):
+            for found in page.iterfind("{*}Contents"):
+                key, size, modified, etag = (
+                    found.findtext(f"{{*}}{name}", "") for name in ("Key", "Size", "LastModified", "ETag")
+                )
+                yield StoredObject(key, int(size), datetime.fromisoformat(modified), etag)
 
     async def copy(self, source: str, etag: str, size: int, target: str, headers: Mapping[str, str]) -> None:
         """Have the store copy one version of an object.
@@ -118,19 +157,37 @@ class BucketRequests:
             raise
 
     async def abort_uploads(self, prefix: str, before: datetime) -> None:
-        """End uploads in parts that were begun before a time and not completed.
+        """End uploads in parts, to keys that begin with this, that were begun before a time and not completed.
 
         Raises:
             ServiceUnavailable: The store is away, or refuses.
         """
-        listed = _parsed(await self._answered("GET", "", {"uploads": "", "prefix": prefix}))
-        for upload in listed.iterfind("{*}Upload"):
-            begun = datetime.fromisoformat(upload.findtext("{*}Initiated", ""))
-            if begun < before:
-                await self._abort(upload.findtext("{*}Key", ""), upload.findtext("{*}UploadId", ""))
+        markers = {"key-marker": "NextKeyMarker", "upload-id-marker": "NextUploadIdMarker"}
+        async for page in self._pages({"uploads": "", "prefix": prefix}, markers):
+            for upload in page.iterfind("{*}Upload"):
+                begun = datetime.fromisoformat(upload.findtext("{*}Initiated", ""))
+                if begun < before:
+                    await self._abort(upload.findtext("{*}Key", ""), upload.findtext("{*}UploadId", ""))
 
     async def _abort(self, key: str, upload: str) -> None:
-        await self._send("DELETE", key, {"uploadId": upload})
+        with suppress(FileMissing):
+            await self._answered("DELETE", key, {"uploadId": upload})
+
+    async def _pages(self, query: Mapping[str, str], markers: Mapping[str, str]) -> AsyncIterator[ElementTree.Element]:
+        """Yield the pages of a listing.
+
+        Args:
+            markers: The names of the parameters that tell where the next page begins, each with that of the element
+                which has the value.
+        """
+        start: dict[str, str] = {}
+        while True:
+            page = _parsed(await self._answered("GET", "", {**query, **start}, seconds=_LISTING_SECONDS))
+            yield page
+            following = {name: page.findtext(f"{{*}}{element}", "") for name, element in markers.items()}
+            if page.findtext("{*}IsTruncated") != "true" or following == start:
+                return
+            start = following
 
     async def _answered(
         self,
@@ -141,32 +198,21 @@ class BucketRequests:
         seconds: float = _QUICK_SECONDS,
         body: bytes = b"",
     ) -> bytes:
-        answer = await self._send(method, key, query, headers, seconds, body)
+        where = self._credentials
+        url = signed_url(where.key, method, where.url(key), _SECONDS, query, headers)
+        try:
+            answer = await self._http.request(method, url, headers=headers, content=body, timeout=seconds)
+        except httpx.HTTPError as error:
+            _logger.warning("object store: %s fails with %s", method, type(error).__name__)
+            raise ServiceUnavailable from None
         if answer.is_success:
             return answer.content
-        if answer.status_code == HTTPStatus.NOT_FOUND:
+        if answer.status_code == HTTPStatus.NOT_FOUND and key:
             raise FileMissing
         if answer.status_code == HTTPStatus.PRECONDITION_FAILED:
             raise Replaced
         _logger.warning("object store: %s is answered %d", method, answer.status_code)
-        raise ServiceUnavailable
-
-    async def _send(
-        self,
-        method: str,
-        key: str,
-        query: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] | None = None,
-        seconds: float = _QUICK_SECONDS,
-        body: bytes = b"",
-    ) -> httpx.Response:
-        where = self._credentials
-        url = signed_url(where.key, method, where.url(key), _SECONDS, query, headers)
-        try:
-            return await self._http.request(method, url, headers=headers, content=body, timeout=seconds)
-        except httpx.HTTPError as error:
-            _logger.warning("object store: %s fails with %s", method, type(error).__name__)
-            raise ServiceUnavailable from None
+        raise StoreRefuses if answer.status_code in _REFUSALS else ServiceUnavailable
 
 
 def _completion(etags: Mapping[int, str]) -> bytes:

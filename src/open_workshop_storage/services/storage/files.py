@@ -203,8 +203,8 @@ class Files(Protocol):
             ServiceUnavailable: The store is away.
         """
 
-    async def size(self, name: str) -> int:
-        """Return the size in bytes of the file of a name.
+    async def size_and_facts(self, name: str) -> tuple[int, Facts | None]:
+        """Return the size in bytes of the file of a name, and what was kept with this version of it, as `facts` does.
 
         Raises:
             FileMissing: There is none.

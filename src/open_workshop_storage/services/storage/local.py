@@ -114,12 +114,14 @@ class LocalFiles:
                 for file in some:
                     yield file
 
-    async def size(self, name: str) -> int:
-        """Return the size of a file in bytes; raises as `Files.size`."""
+    async def size_and_facts(self, name: str) -> tuple[int, Facts | None]:
+        """Return the size of a file in bytes and its facts; raises as `Files.size_and_facts`."""
+        path = self._path(name)
         try:
-            return (await asyncio.to_thread(os.stat, self._path(name))).st_size
+            status = await asyncio.to_thread(os.stat, path)
         except OSError:
             raise errors.FileMissing from None
+        return status.st_size, kept_facts(path, version_of(status))
 
     async def put(self, source: Path, name: str, facts: Facts | None = None) -> int:
         """Rename a file to its place, or copy it there from another file system; raises as `Files.put`."""

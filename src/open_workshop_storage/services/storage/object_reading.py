@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from obstore.exceptions import BaseError
 
 from open_workshop_storage.core.errors import StorageError
-from open_workshop_storage.services.storage.bucket import Bucket, StoredObject, found_by
-from open_workshop_storage.services.storage.bucket_requests import Replaced
+from open_workshop_storage.services.storage.bucket import Bucket, found_by
+from open_workshop_storage.services.storage.bucket_requests import Replaced, StoredObject
 from open_workshop_storage.services.storage.files import MOST_READ_BYTES, StoredFile
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from cachetools import LRUCache
 
 from open_workshop_storage.core import errors
 from open_workshop_storage.core.storage_types import StorageType
-from open_workshop_storage.services.storage.bucket import Bucket, StoredObject
-from open_workshop_storage.services.storage.bucket_requests import Replaced
+from open_workshop_storage.services.storage.bucket import Bucket
+from open_workshop_storage.services.storage.bucket_requests import Replaced, StoredObject
 from open_workshop_storage.services.storage.files import Address, Complaint, Facts, StoredFile, mod_of
 from open_workshop_storage.services.storage.object_checks import complaints_about
 from open_workshop_storage.services.storage.object_reading import BLOCK_BYTES, OpenedObject
@@ -114,9 +114,10 @@ class ObjectFiles:
                     # Put there by another program, under a name that cannot be asked for.
                     continue
 
-    async def size(self, name: str) -> int:
-        """Return the size of an object in bytes; raises as `Files.size`."""
-        return (await self._bucket.find(self._key(name))).size
+    async def size_and_facts(self, name: str) -> tuple[int, Facts | None]:
+        """Return the size of an object in bytes and its facts; raises as `Files.size_and_facts`."""
+        found = await self._bucket.find(self._key(name))
+        return found.size, found.facts
 
     async def put(self, source: Path, name: str, facts: Facts | None = None) -> int:
         """Write a file to an object, in parts if it is large; raises as `Files.put`."""
@@ -126,7 +127,7 @@ class ObjectFiles:
 
     async def delete(self, name: str) -> None:
         """Remove an object; raises as `Files.delete`."""
-        await self.size(name)
+        await self._bucket.find(self._key(name))
         await self._bucket.delete(self._key(name))
 
     async def is_available(self, *, for_writing: bool) -> bool:
@@ -139,9 +140,10 @@ class ObjectFiles:
 
     async def remove_leftovers(self, older_than_seconds: float) -> None:
         """End uploads in parts that a dead process left incomplete."""
-        await self._bucket.abort_uploads(
-            self._prefix, datetime.now(timezone.utc) - timedelta(seconds=older_than_seconds)
-        )
+        before = datetime.now(timezone.utc) - timedelta(seconds=older_than_seconds)
+        for folder in (TEMP, *StorageType):
+            # Other programs may keep theirs beside these.
+            await self._bucket.abort_uploads(self._key(f"{folder}/"), before)
 
     def _name(self, storage_type: str, path: str, allowed: Collection[StorageType] = _ALL_TYPES) -> str:
         if storage_type not in allowed:

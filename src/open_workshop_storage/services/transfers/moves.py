@@ -144,10 +144,11 @@ class Moves:
         """
         assert job.move_to is not None
         try:
-            size = await self._files.size(job.move_to)
+            size, facts = await self._files.size_and_facts(job.move_to)
         except errors.FileMissing:
             raise errors.PackedMissing from None
-        if size != job.packed_bytes:
+        # A disk without extended attributes keeps no facts.
+        if size != job.packed_bytes or facts not in (None, facts_of(job, job)):
             raise errors.PackedMissing
         return size
 

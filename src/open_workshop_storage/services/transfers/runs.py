@@ -175,10 +175,16 @@ class Runs:
         return await self._end(run, outcome)
 
     async def _stage(self, job: Job, packed: Packed) -> None:
-        """Let any host move the packed file, as soon as the store that it goes to is there."""
+        """Let any host move the packed file, as soon as the store that it goes to is there.
+
+        Raises:
+            StoreRefuses: It is there, and does not take the file.
+        """
         while True:
             try:
                 return await self._staging.stage(job.job_id, packed.packed_file, facts_of(job, packed))
+            except errors.StoreRefuses:
+                raise
             except errors.ServiceUnavailable:
                 await asyncio.sleep(_STORE_SECONDS)
 
