@@ -2,14 +2,14 @@
 
 from starlette.middleware import Middleware
 
-from open_workshop_storage.api.routes import console, files, progress, resumable, transfers
+from open_workshop_storage.api.routes import console, files, progress, progress_events, resumable, transfers
 from open_workshop_storage.api.tus import TusProtocol
 from open_workshop_storage.service_factory import Service, create_app
 
 PREFIX = "/loader"
-ROUTERS = (files.router, transfers.router, resumable.router, console.router)
+ROUTERS = (files.router, transfers.router, resumable.router, progress_events.router, console.router)
 PROTOCOLS = (Middleware(TusProtocol),)
-SHORTCUTS = (Middleware(progress.ProgressEndpoint),)
+SHORTCUTS = (Middleware(progress.ProgressEndpoint), Middleware(progress_events.EventsEndpoint))
 
 app = create_app(
     Service(

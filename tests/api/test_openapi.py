@@ -45,6 +45,7 @@ ROUTES = {
         "HEAD /transfer/tus/{job_id}",
         "PATCH /transfer/tus/{job_id}",
         "DELETE /transfer/tus/{job_id}",
+        "GET /transfer/events/{job_id}",
         "GET /loader/status",
     },
 }

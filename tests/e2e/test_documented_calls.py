@@ -83,6 +83,8 @@ async def test_each_operation_works_as_it_is_described(services: Services, http:
     ticket = services.ticket()
     services.manager.script(ticket.job_id, Answer(move=False))
     await call("upload_transfer", token=ticket.token, filename="mod.zip", body=zip_of(SMALL_MOD))
+    watched = await call("watch_transfer", token=ticket.token, job_id=ticket.job_id)
+    assert '"event":"complete"' in watched.text
     manage = {"token": secrets.storage_manage_token, "job_id": ticket.job_id}
     await call("repack_transfer", **manage)
     await call("move_transfer", **manage, type="archive", path=f"mods/{ticket.mod_id}/main.zip")

@@ -19,6 +19,7 @@ from tests.e2e.test_hostile_http import DOUBTFUL_FRAMINGS
 from tests.e2e.under_way import eventually
 from tests.support.archives import SMALL_MOD, entries_of, seven_zip_of, zip_of
 from tests.support.client import PATIENCE_SECONDS, InterruptedBody, statuses, upload, watching
+from tests.support.event_streams import streaming
 from tests.support.nginx import PREFIX, nginx_site, site_for
 from tests.support.origins import reply, running_origin
 from tests.support.servers import HOST, free_port
@@ -81,6 +82,19 @@ async def test_a_browser_uploads_and_watches_while_the_manager_moves(site: Site,
     assert answer.headers["access-control-allow-origin"] == "*"
     assert messages[-1]["event"] == "complete" and watcher.close_code == 1000
     assert entries_of(await download(http, site, ticket.path)) == SMALL_MOD
+
+
+async def test_events_come_through_as_they_are_told(site: Site, http: httpx.AsyncClient) -> None:
+    ticket, body = site.services.ticket(), InterruptedBody(zip_of(SMALL_MOD))
+    async with asyncio.TaskGroup() as tasks, streaming(http, site.url, ticket.job_id, ticket.token) as stream:
+        first = await stream.next()
+        assert first is not None and first.message["stage"] == "pending"
+        tasks.create_task(upload(http, site.url, ticket.token, aiter(body)))
+        second = await stream.next()
+        # The upload waits until this has come.
+        assert second is not None and second.message["stage"] == "uploading"
+        body.go_on.set()
+        assert (await stream.rest())[-1].message["event"] == "complete"
 
 
 async def test_a_resumable_upload_comes_through_as_it_is_sent(site: Site, http: httpx.AsyncClient) -> None:

@@ -73,6 +73,16 @@ async def test_a_saved_job_is_read_back_as_it_was(store: JobStore) -> None:
     assert saved.version == 1
 
 
+async def test_the_version_at_which_an_attempt_ends_is_kept_and_later_changes_leave_it(store: JobStore) -> None:
+    uploading = await store.save(new_job(owner="me", stage=Stage.UPLOADING), EventKind.STAGE)
+    assert uploading.end_version is None
+    packed = await store.save(altered(uploading, stage=Stage.PACKED, owner=None), EventKind.COMPLETE)
+    assert packed.end_version == packed.version == 2
+    moved = await store.save(altered(packed, moved_bytes=1), None)
+    assert (moved.version, moved.end_version) == (3, 2)
+    assert await store.get(moved.job_id) == moved
+
+
 async def test_a_job_that_was_not_saved_is_none(store: JobStore) -> None:
     assert await store.get("no-such-job") is None
 

@@ -116,6 +116,7 @@ class Job(BaseModel):
         home: The host whose workers may take the job first, since others do not see its files; `None` if all do.
         lost_owners: How often a lease ran out while this job was held.
         lost_receivers: The same when the whole file had come for the first time; `None` before that.
+        end_version: The version at which this attempt ended; later ones tell its clients nothing new.
         kept_since: When the store began to keep what it holds now; the store's own clock, milliseconds.
         traceparent: The trace that all work on the job belongs to (W3C Trace Context), `None` without telemetry.
         created_at: Unix time, seconds.
@@ -155,6 +156,7 @@ class Job(BaseModel):
     home: str | None = None
     lost_owners: int = 0
     lost_receivers: int | None = None
+    end_version: int | None = None
     kept_since: int = 0
     traceparent: str | None = None
     created_at: float = Field(default_factory=time.time)
@@ -218,6 +220,15 @@ class Job(BaseModel):
         job = self.model_copy(update=values)
         check_step(self.state, job.state)
         return job
+
+    def as_saved(self, *, ends: bool) -> Job:
+        """Return the record as a store keeps it, with the next version.
+
+        Args:
+            ends: Whether the attempt ends with it.
+        """
+        version = self.version + 1
+        return self.model_copy(update={"version": version, **({"end_version": version} if ends else {})})
 
 
 def check_step(before: State | None, after: State) -> None:

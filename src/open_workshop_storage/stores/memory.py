@@ -52,7 +52,7 @@ class MemoryJobStore:
         self._check(job)
         if job.version == 0 and self._status_of_forgotten(job.job_id):
             raise StaleJobError
-        job = job.model_copy(update={"version": job.version + 1})
+        job = job.as_saved(ends=event is not None and event.final)
         self._jobs[job.job_id] = job
         self._sort_in(job)
         self._drop_callback(withdrawn or "")

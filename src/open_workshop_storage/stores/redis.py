@@ -114,7 +114,7 @@ class RedisJobStore:
         self, job: Job, event: EventKind | None, callback: Callback | None = None, *, withdrawn: str | None = None
     ) -> Job:
         """Store a changed record, its event and its callback in one script; StaleJobError if it is not the latest."""
-        saved = job.model_copy(update={"version": job.version + 1})
+        saved = job.as_saved(ends=event is not None and event.final)
         keys = self._keys
         if saved.needs_worker:
             in_set = keys.leases

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from open_workshop_storage.api.documents.messages import JobId, Status
+from open_workshop_storage.api.documents.messages import PROGRESS_EXAMPLE, JobId, Status
 from open_workshop_storage.api.documents.openapi import (
     FORM_ERRORS,
     FORM_TOKEN_ERRORS,
@@ -16,6 +16,7 @@ from open_workshop_storage.api.documents.openapi import (
     RouteDocument,
     form_body,
     form_token,
+    header,
     json_example,
     parameter,
     plain_text_responses,
@@ -201,6 +202,32 @@ UPLOAD: RouteDocument = {
             errors.StorageBusy,
             errors.ServiceUnavailable,
         ),
+    },
+}
+EVENTS: RouteDocument = {
+    "summary": "Watch a transfer",
+    "operation_id": "watch_transfer",
+    "response_description": "Messages, until the transfer ends.",
+    "openapi_extra": {
+        "parameters": [
+            parameter("path", "job_id", "The transfer's name.", "job-7f3a9c21", required=True),
+            token_parameter(required=True),
+            parameter("header", "Last-Event-ID", "The last `id` that came; what it tells is not told again.", "17"),
+        ]
+    },
+    "responses": {
+        200: {
+            "content": {
+                "text/event-stream": {
+                    "schema": {"type": "string"},
+                    "example": f"id: 18\ndata: {PROGRESS_EXAMPLE}\n\n",
+                }
+            },
+            "headers": header("Cache-Control", "Each message is told once.", "no-store")
+            | header("X-Accel-Buffering", "For nginx: hand each message on as it comes.", "no"),
+        },
+        204: {"description": "The last message that came was the end; there is nothing more to ask for."},
+        **plain_text_responses(*TRANSFER_TOKEN_ERRORS, errors.ServiceUnavailable),
     },
 }
 REPACK: RouteDocument = {

@@ -285,7 +285,7 @@ class JobRun:
                 await self._store.restore(self.job)
                 return await self._store.save(wanted, event, callback)
             # Only the answer to an earlier try may have been lost.
-            if held == wanted.model_copy(update={"version": wanted.version + 1}):
+            if held == wanted.as_saved(ends=event is not None and event.final):
                 return held
             # So may the answer to an earlier save that was given up; no other run has this one's name.
             if held.owner == self.owner:
