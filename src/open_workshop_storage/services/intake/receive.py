@@ -75,7 +75,9 @@ class ReceiveLimits:
         Raises:
             StorageError: `timed_out`, if it is too late already.
         """
-        seconds = min(self.idle_seconds or math.inf, self._seconds_left(pace))
+        # A wait counts when it has ended, since one that is cut off as idle counts less.
+        left = self._seconds_left(pace)
+        seconds = self.idle_seconds if 0 < self.idle_seconds and left > 0 else left
         if self.total_seconds:
             seconds = min(seconds, self.total_seconds - elapsed)
         if seconds <= 0:
