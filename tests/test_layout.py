@@ -37,6 +37,7 @@ ELSEWHERE = {
     "services/operations/shutdown.py": "e2e/test_shutdown.py",
     "services/transfers/lifetime.py": "e2e/test_shutdown.py",
     "services/transfers/tasks.py": "transfers/test_runs.py",
+    "services/transfers/record_saving.py": "transfers/test_job_run.py",
     "services/transfers/attempts.py": "transfers/test_job_run.py",
     # One suite for both job stores.
     "stores/fanout.py": "stores/test_job_stores.py",

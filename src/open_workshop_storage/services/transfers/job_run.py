@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 from open_workshop_storage.core.callback import Callback, callback_of
 from open_workshop_storage.core.changes import (
@@ -25,29 +26,23 @@ from open_workshop_storage.core.changes import (
     ScannerAway,
     Secured,
 )
-from open_workshop_storage.core.errors import (
-    DigestDiffers,
-    MalwareFound,
-    NewerRecord,
-    ServiceUnavailable,
-    StorageError,
-)
+from open_workshop_storage.core.errors import DigestDiffers, MalwareFound, StorageError
 from open_workshop_storage.core.events import EventKind
 from open_workshop_storage.core.job import Job, Stage
-from open_workshop_storage.core.store import JobStore, StaleJobError
+from open_workshop_storage.core.store import JobStore
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.observability.tracing import StageSpans
 from open_workshop_storage.services.transfers.figures import SUCCESS, Figures
+from open_workshop_storage.services.transfers.record_saving import save_for_sure
 from open_workshop_storage.utils.files.digests import FileDigest
 from open_workshop_storage.utils.files.durable_files import sync
-from open_workshop_storage.utils.processes.task_groups import without_group
+from open_workshop_storage.utils.processes.task_groups import run_beside, without_group
 from open_workshop_storage.utils.processes.threads import run_to_end, run_until_stopped
 
 _logger = logging.getLogger(__name__)
 
 # The 250 ms of the contract, and something for messages that do not all travel at the same speed.
 _PROGRESS_SECONDS = 0.26
-_RETRY_SECONDS = 1.0
 
 
 class JobRun:
@@ -254,7 +249,7 @@ class JobRun:
             try:
                 wanted = self.job.changed(Housed(self._home), self.pace, *progress.values(), *changes, stage=stage)
                 callback = callback_of(wanted) if is_reported and wanted.ended and not self.job.ended else None
-                saved = await self._store_for_sure(wanted, event, callback)
+                saved = await save_for_sure(self._store, self.job, wanted, event, callback)
                 self._figures.received(saved.bytes - self.job.bytes)
                 self.job = saved
             except BaseException:
@@ -264,34 +259,6 @@ class JobRun:
             # Counted from here, no slow save brings two messages closer together than they may be.
             self._last_event = time.monotonic()
 
-    async def _store_for_sure(self, wanted: Job, event: EventKind | None, callback: Callback | None) -> Job:
-        """Save, as often as it takes: work that is under way outlives an absence of Redis."""
-        while True:
-            try:
-                return await self._store_once(wanted, event, callback)
-            except ServiceUnavailable:
-                await asyncio.sleep(_RETRY_SECONDS)
-
-    async def _store_once(self, wanted: Job, event: EventKind | None, callback: Callback | None) -> Job:
-        try:
-            return await self._store.save(wanted, event, callback)
-        except StaleJobError:
-            try:
-                held = await self._store.get(wanted.job_id)
-            except NewerRecord:
-                raise StaleJobError from None
-            if held is None:
-                # Redis has lost its data; this worker still knows the job.
-                await self._store.restore(self.job)
-                return await self._store.save(wanted, event, callback)
-            # Only the answer to an earlier try may have been lost.
-            if held == wanted.as_saved(ends=event is not None and event.final):
-                return held
-            # So may the answer to an earlier save that was given up; no other run has this one's name.
-            if held.owner == self.owner:
-                return await self._store.save(wanted.model_copy(update={"version": held.version}), event, callback)
-            raise
-
     @asynccontextmanager
     async def reporting(self) -> AsyncIterator[None]:
         """Send progress messages while the block runs.
@@ -300,41 +267,10 @@ class JobRun:
             StaleJobError: The lease is lost; the block was cancelled.
             Exception: What `stop` was called with; the block was cancelled.
         """
-        block = asyncio.current_task()
-        assert block is not None
-        cancelling = block.cancelling()
-        reporter = asyncio.create_task(self._report())
-        stopped = False
-
-        def stop_block(reporter: asyncio.Task[None]) -> None:
-            nonlocal stopped
-            if not reporter.cancelled():
-                stopped = True
-                block.cancel()
-
-        def is_stopped_by_reporter() -> bool:
-            return stopped and block.uncancel() <= cancelling
-
-        reporter.add_done_callback(stop_block)
-        try:
+        async with run_beside(self._report()):
             yield
-        except asyncio.CancelledError:
-            if is_stopped_by_reporter():
-                stopped = False
-                reporter.result()
-            raise
-        finally:
-            reporter.remove_done_callback(stop_block)
-            reporter.cancel()
-            try:
-                await asyncio.wait([reporter])
-            except asyncio.CancelledError:
-                # The block had come to its end before it could be stopped.
-                if not is_stopped_by_reporter():
-                    raise
-                reporter.exception()
 
-    async def _report(self) -> None:
+    async def _report(self) -> NoReturn:
         while True:
             await self._news.wait()
             self._news.clear()
