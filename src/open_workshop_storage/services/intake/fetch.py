@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import zlib
 from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -20,7 +19,7 @@ from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.observability.tracing import span
 from open_workshop_storage.services.intake.urls import parse_url, redirected
 from open_workshop_storage.utils.http.dates import retry_after
-from open_workshop_storage.utils.net.content_codings import UnknownCoding, gunzipped, is_gzipped
+from open_workshop_storage.utils.net.content_codings import BrokenCoding, UnknownCoding, codings_in, decoded
 from open_workshop_storage.utils.net.dialing import AddressRefused, JudgedBackend, Resolve, resolve_host
 from open_workshop_storage.utils.net.response_headers import (
     disposition_filename,
@@ -181,12 +180,12 @@ class Fetcher:
     def _whole(self, reply: _Reply) -> FetchResponse:
         if reply.status not in _SUCCESSES and not (reply.status == 206 and is_whole(reply.headers)):
             raise OriginRefused(reply.status)
-        with _failures_translated():
-            is_packed = is_gzipped(reply.headers)
+        codings = codings_in(reply.headers)
         # Size and positions of packed data say nothing about the unpacked bytes.
-        total = None if is_packed else total_size(reply.headers)
-        validator = None if is_packed else strong_validator(reply.headers)
-        body = gunzipped(reply.body) if is_packed else reply.body
+        total = None if codings else total_size(reply.headers)
+        validator = None if codings else strong_validator(reply.headers)
+        with _failures_translated():
+            body = decoded(reply.body, codings)
         if may_be_page(reply.headers):
             body = refusing_pages(body)
         return FetchResponse(total, 0, validator, _filename(reply), self._body(body, total))
@@ -224,17 +223,13 @@ def _failures_translated() -> Iterator[None]:
         raise NotAFile from None
     except UnknownCoding:
         raise DownloadFailed("Unknown content encoding") from None
-    except (OSError, httpcore.ProtocolError, zlib.error) as error:
+    except (OSError, httpcore.ProtocolError, BrokenCoding) as error:
         raise DownloadFailed from error
 
 
 def _continues(reply: _Reply, offset: int, validator: str) -> bool:
-    try:
-        is_packed = is_gzipped(reply.headers)
-    except UnknownCoding:
-        return False
     is_rest = reply.status == 206 and partial_start(reply.headers) == offset
-    return is_rest and not is_packed and is_version(reply.headers, validator)
+    return is_rest and not codings_in(reply.headers) and is_version(reply.headers, validator)
 
 
 def _filename(reply: _Reply) -> str | None:

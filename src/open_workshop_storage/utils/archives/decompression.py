@@ -17,12 +17,13 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
+GZIP_WINDOW_BITS = 16 + zlib.MAX_WBITS
 _BLOCK_BYTES = 256 * 1024
 _MEMORY_BYTES = 1024**3
 _SAMPLE_BYTES = 4 * 1024 * 1024
 
 
-class _Decompressor(Protocol):
+class Decompressor(Protocol):
     """One compressed stream, as `bz2`, `lzma` and `zstd` have it."""
 
     @property
@@ -48,7 +49,7 @@ class Decompressed:
     def __init__(self, file: BinaryIO, kind: Kind) -> None:
         self._file = file
         self._kind = kind
-        self._decompressor: _Decompressor | None = _DECOMPRESSORS[kind]()
+        self._decompressor: Decompressor | None = _DECOMPRESSORS[kind]()
         self._input = b""
 
     def seekable(self) -> bool:
@@ -77,7 +78,7 @@ class Decompressed:
                 return block
         return b""
 
-    def _next_stream(self, rest: bytes) -> _Decompressor | None:
+    def _next_stream(self, rest: bytes) -> Decompressor | None:
         while not (rest := rest.lstrip(b"\0")):
             rest = self._file.read(_BLOCK_BYTES)
             if not rest:
@@ -115,11 +116,15 @@ def holds_tar(file: BinaryIO, kind: str) -> bool:
     return is_tar
 
 
-class _Gzip:
-    """A gzip stream, with the interface of the other decompressors."""
+class ZlibStream:
+    """A gzip or zlib stream, with the interface of the other decompressors.
 
-    def __init__(self) -> None:
-        self._stream = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    Args:
+        window_bits: As for `zlib.decompressobj`.
+    """
+
+    def __init__(self, window_bits: int) -> None:
+        self._stream = zlib.decompressobj(window_bits)
 
     @property
     def eof(self) -> bool:
@@ -137,15 +142,15 @@ class _Gzip:
         return self._stream.decompress(self._stream.unconsumed_tail + data, max_length)
 
 
-_DECOMPRESSORS: dict[Kind, Callable[[], _Decompressor]] = {
-    Kind.GZIP: _Gzip,
+_DECOMPRESSORS: dict[Kind, Callable[[], Decompressor]] = {
+    Kind.GZIP: lambda: ZlibStream(GZIP_WINDOW_BITS),
     Kind.BZIP2: bz2.BZ2Decompressor,
     Kind.XZ: lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MEMORY_BYTES),
     Kind.ZSTD: lambda: zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: 30}),
 }
 
 
-def _decompress(decompressor: _Decompressor, data: bytes, max_length: int) -> bytes:
+def _decompress(decompressor: Decompressor, data: bytes, max_length: int) -> bytes:
     try:
         return decompressor.decompress(data, max_length)
     except lzma.LZMAError as error:
