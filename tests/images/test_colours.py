@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 from PIL import Image
 
@@ -31,6 +33,15 @@ def test_every_kind_of_pixel_becomes_rgb(
     image: Image.Image, image_format: str, expected: tuple[int, ...], normalised: Normalised
 ) -> None:
     assert_colour(normalised(saved(image, image_format)), expected)
+
+
+def test_grey_that_is_multiplied_with_its_transparency_becomes_rgb(normalised: Normalised) -> None:
+    content = saved(Image.new("LA", (9, 9), (60, 153)), "TIFF")
+    # TIFF 6.0, section 18: ExtraSamples, one of them, which tells how it is meant.
+    unassociated = struct.pack("<HHIH", 338, 3, 1, 2)
+    assert unassociated in content
+    associated = content.replace(unassociated, struct.pack("<HHIH", 338, 3, 1, 1))
+    assert_colour(normalised(associated), (100, 100, 100, 153))
 
 
 # What P3's (200, 100, 100) and 55 of linear grey are in sRGB follows from the definitions of both spaces.

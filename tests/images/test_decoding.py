@@ -65,6 +65,9 @@ def png_header(width: int, height: int) -> bytes:
         b"RIFF\x10\0\0\0WEBPVP8 ",
         b"\xff\xd8\xff\xe0" + bytes(50),
         bytes(1000),
+        pytest.param(
+            b"II\x2b\0\x08\0\0\0" + b"\xff" * 7 + b"\x7f", id="a TIFF whose picture is where no file has anything"
+        ),
     ],
 )
 def test_what_is_no_image_is_refused(content: bytes, stored: Stored, tmp_path: Path) -> None:

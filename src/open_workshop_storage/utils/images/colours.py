@@ -34,6 +34,9 @@ def _as(image: Image.Image, mode: str) -> Image.Image:
 
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Return an image with 8 bits a channel; 16-bit grey is the only deeper thing that decoders hand out whole."""
+    if image.mode == "La":
+        # Pillow converts grey that is multiplied with its transparency to nothing else.
+        return image.convert("LA")
     if not image.mode.startswith("I"):
         return image
     deep = image.convert("I")
@@ -67,5 +70,5 @@ def _profiled_mode(mode: str, space: str) -> str | None:
     if space == "CMYK":
         return "CMYK" if mode == "CMYK" else None
     if space == "GRAY":
-        return "L" if mode in ("1", "L", "LA", "La") else None
+        return "L" if mode in ("1", "L", "LA") else None
     return "RGB" if space == "RGB " and mode not in ("CMYK", "LAB") else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ _TILE_SIDE = 16
 _SMOOTHED_ROWS = 1
 """How far decoders look from a unit into the next one for the colours between two samples."""
 _ROWS_AT_ONCE = 64
+_NO_SUCH_POSITION = frozenset({None, errno.EINVAL, errno.EOVERFLOW})
+"""What decoders get that look where no file can have anything, besides errors of their own."""
 
 
 class ImageError(Exception):
@@ -172,7 +175,7 @@ def decoding() -> Iterator[None]:
         raise ImageTooLargeError from error
     except Exception as error:
         # Decoders raise whatever hostile bytes lead them to; only the system's own errors carry a number.
-        if isinstance(error, OSError) and error.errno is not None:
+        if isinstance(error, OSError) and error.errno not in _NO_SUCH_POSITION:
             raise
         raise NotAnImageError from error
 
