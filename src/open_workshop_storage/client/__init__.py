@@ -7,6 +7,7 @@ from open_workshop_storage.client.downloads import Contents, Downloads, Entry
 from open_workshop_storage.client.errors import InvalidToken, StorageError
 from open_workshop_storage.client.storage import Moved, Repacked, Storage
 from open_workshop_storage.client.tokens import Callback, TransferClaims, sign_transfer_token, verify_callback
+from open_workshop_storage.client.transfers import Progress, Transfer
 
 __all__ = [
     "Callback",
@@ -15,9 +16,11 @@ __all__ = [
     "Entry",
     "InvalidToken",
     "Moved",
+    "Progress",
     "Repacked",
     "Storage",
     "StorageError",
+    "Transfer",
     "TransferClaims",
     "sign_transfer_token",
     "verify_callback",
