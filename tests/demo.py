@@ -28,9 +28,8 @@ from typing import NoReturn
 
 import httpx
 
-from open_workshop_storage.client import Moved
+from open_workshop_storage.client import Downloads, Moved, Progress, StorageError, Transfer
 from open_workshop_storage.core.settings import Settings, SettingsError, load_settings
-from tests.support.client import Message, watching
 from tests.support.configs import Secrets, cheap_hash
 from tests.support.contents import ITSELF, contents_of
 from tests.support.manager import StandIn, stand_in
@@ -45,7 +44,6 @@ MOD_ID = 999_999_999
 """No mod of a real workshop, in case the configuration is that of one."""
 SOURCE_BYTES = 50_000_000
 BATCH_BYTES = 60_000_000
-BLOCK_BYTES = 1 << 20
 LOG_LINES_SHOWN = 20
 BAR_OF_STAGE = {"uploading": "Upload", "uploaded": "Upload", "extracting": "Extraction", "repacking": "Repacking"}
 
@@ -74,7 +72,7 @@ def main() -> int:
     except KeyboardInterrupt:
         print("\nStopped.")
         return 0
-    except (DemoFailed, SettingsError, StartFailed) as failure:
+    except (DemoFailed, SettingsError, StartFailed, StorageError) as failure:
         print(f"\nThe demo failed: {failure}", file=sys.stderr)
         return 1
     finally:
@@ -115,12 +113,11 @@ def run(file: Path | None, folder: Path, *, in_bucket: bool) -> NoReturn:
         with host(folder, "distributor") if in_bucket else nullcontext():
             distributor = stack.enter_context(service("distributor", DISTRIBUTOR_PORT, folder))
         path = transfer(source, loader, manager)
-        url = f"{distributor.url}/download/{path}"
-        verify(source, download(url, folder))
+        verify(source, asyncio.run(download(distributor.url, path, folder)))
         print(
             "\nAll done.\n"
             f"   The file      {f'{settings.s3_bucket}/{path}' if in_bucket else settings.main_dir / path}\n"
-            f"   Download it   {url}\n"
+            f"   Download it   {distributor.url}/download/{path}\n"
             f"   Swagger UI    {distributor.url}/distributor/\n"
             f"                 {loader.url}/loader/\n"
             "\nServing until Ctrl-C."
@@ -260,7 +257,7 @@ def service(name: str, usual_port: int, folder: Path) -> Iterator[Server]:
         print(f"   {name:<11} {server.url}")
         try:
             yield server
-        except DemoFailed:
+        except (DemoFailed, StorageError):
             last_lines = server.output().splitlines()[-LOG_LINES_SHOWN:]
             print(f"\nLast lines of the {name}'s log:", *last_lines, sep="\n   ", file=sys.stderr)
             raise
@@ -270,14 +267,13 @@ def transfer(source: Path, loader: Server, manager: StandIn) -> str:
     """Send a file through, and return where the Manager had it moved to, relative to the storage root.
 
     Raises:
-        DemoFailed: The upload was refused, or the Manager did not get to move the file.
+        StorageError: The upload was refused.
+        DemoFailed: The Manager did not get to move the file.
     """
     job_id = f"demo-{time.time_ns()}"
     print(f"\n4. Transfer {job_id}")
     token = manager.transfer_token(job_id, mod_id=MOD_ID, max_bytes=0)
-    answer = asyncio.run(upload_and_watch(source, loader.url, job_id, token))
-    if answer.status_code != 200:
-        raise DemoFailed(f"the upload is answered {answer.status_code}: {answer.text}")
+    asyncio.run(upload_and_watch(source, loader.url, token))
     callback = manager.wait_for_callbacks(job_id)[0]
     if not isinstance(callback.move, Moved):
         raise DemoFailed(f"the Manager's move is answered {callback.move}")
@@ -287,68 +283,55 @@ def transfer(source: Path, loader: Server, manager: StandIn) -> str:
     return callback.move.final_path
 
 
-async def upload_and_watch(source: Path, loader_url: str, job_id: str, token: str) -> httpx.Response:
-    """Upload as a browser does, with the progress socket open beside it."""
-    size = source.stat().st_size
-    async with (
-        httpx.AsyncClient(timeout=None) as http,
-        watching(loader_url, job_id, token) as watcher,
-        asyncio.TaskGroup() as tasks,
-    ):
-        drawing = tasks.create_task(draw(watcher.rest()))
-        answer = await http.post(
-            f"{loader_url}/transfer/upload",
-            params={"token": token, "filename": source.name},
-            headers={"Content-Length": str(size)},
-            content=blocks_of(source),
-        )
-        if answer.status_code != 200:
+async def upload_and_watch(source: Path, loader_url: str, token: str) -> None:
+    """Upload a file, and show beside it what becomes of it.
+
+    Raises:
+        StorageError: It is refused.
+    """
+    async with httpx.AsyncClient() as http:
+        transfer = Transfer(http, loader_url, token)
+        drawing = asyncio.create_task(draw(transfer.follow()))
+        try:
+            await transfer.upload(source)
+            await drawing
+        finally:
             drawing.cancel()
-    return answer
 
 
-async def blocks_of(path: Path) -> AsyncIterator[bytes]:
-    """Yield a file's content in blocks."""
-    with path.open("rb") as file:
-        while block := await asyncio.to_thread(file.read, BLOCK_BYTES):
-            yield block
-
-
-async def draw(messages: AsyncIterator[Message]) -> None:
-    """Draw progress bars from what a progress socket says."""
+async def draw(following: AsyncIterator[Progress]) -> None:
+    """Draw progress bars of a transfer that is followed."""
     lines = ProgressLines(sys.stdout)
     drawn = set()
-    async for message in messages:
-        if message["event"] == "complete":
+    async for progress in following:
+        if progress.event == "complete":
             lines.finish()
             if "Repacking" not in drawn:
                 print("   Nothing to extract or repack: a sound ZIP is kept as it is")
-        elif message["event"] == "error":
+        elif progress.event == "error":
             lines.leave()
-        elif bar := BAR_OF_STAGE.get(message["stage"]):
+        elif bar := BAR_OF_STAGE.get(progress.stage):
             drawn.add(bar)
             if bar == "Upload":
-                done, total = message["bytes"], message["total"]
-                lines.show(bar, done / total if total else 0, f"{readable(done)} of {readable(total)}")
+                done, total = progress.bytes, progress.total
+                lines.show(bar, done / total if total else 0, f"{readable(done)} of {readable(total or 0)}")
             else:
-                lines.show(bar, (message["percent"] or 0) / 100)
+                lines.show(bar, (progress.percent or 0) / 100)
 
 
-def download(url: str, folder: Path) -> Path:
+async def download(distributor_url: str, path: str, folder: Path) -> Path:
     """Download the result as a browser with cookies does.
 
     Raises:
-        DemoFailed: The distributor refuses it.
+        StorageError: It is refused.
     """
     print("\n5. Download")
     result = folder / "downloaded.zip"
-    cookies = {"accessToken": "demo", "refreshToken": "demo"}
-    with result.open("wb") as file, httpx.stream("GET", url, cookies=cookies, timeout=60) as answer:
-        if answer.status_code != 200:
-            raise DemoFailed(f"the download is answered {answer.status_code}: {answer.read().decode()}")
-        for block in answer.iter_bytes(BLOCK_BYTES):
-            file.write(block)
+    async with httpx.AsyncClient() as http:
+        downloads = Downloads(http, distributor_url, {"accessToken": "demo", "refreshToken": "demo"})
+        digest = await downloads.save(path, result)
     print(f"   {readable(result.stat().st_size)} of a protected archive, which the Access service allowed")
+    print(f"   Its SHA-256 is as announced: {digest}")
     return result
 
 

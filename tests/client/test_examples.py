@@ -15,7 +15,7 @@ import pytest
 
 from open_workshop_storage.client import Downloads
 from tests.conftest import ServiceStarter
-from tests.support.archives import SMALL_MOD, zip_of
+from tests.support.archives import SMALL_MOD, entries_of, seven_zip_of, zip_of
 from tests.support.client import PATIENCE_SECONDS
 from tests.support.servers import HOST, PROJECT, clean_environment, free_port, running
 from tests.support.services import Services
@@ -82,17 +82,27 @@ def test_the_example_manager_is_small() -> None:
     assert len(MANAGER.read_text().splitlines()) <= 80
 
 
-def example() -> dict[str, Any]:
-    """Return what the example that updates a mod defines."""
-    section = DOCUMENT.split("\n## Updating a mod\n")[1]
+def example(heading: str) -> dict[str, Any]:
+    """Return what the example below a heading defines."""
+    section = DOCUMENT.split(f"\n## {heading}\n")[1].partition("\n## ")[0]
     (code,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     defined: dict[str, Any] = {}
     exec(code, defined)
     return defined
 
 
+async def test_the_example_that_sends_a_file_prints_how_far_it_is(
+    services: Services, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ticket, file = services.ticket(), tmp_path / "mod.7z"
+    file.write_bytes(seven_zip_of(SMALL_MOD))
+    await example("Sending a file")["send"](file, services.loader, ticket.token)
+    assert capsys.readouterr().out.splitlines()[-1] == f"packed {file.stat().st_size} None"
+    assert entries_of((services.main_dir / ticket.path).read_bytes()) == SMALL_MOD
+
+
 async def test_the_example_that_updates_a_mod_fetches_only_what_has_changed(services: Services, tmp_path: Path) -> None:
-    update, asked = example()["update"], list[str]()
+    update, asked = example("Updating a mod")["update"], list[str]()
     archive = f"archive/{secrets.token_hex(8)}.zip"
 
     async def note(request: httpx.Request) -> None:

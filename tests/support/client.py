@@ -45,18 +45,12 @@ class Watcher:
             if wanted.items() <= message.items():
                 return message
 
-    async def rest(self) -> AsyncIterator[Message]:
-        """Yield each further message until the server closes, however long that takes."""
-        async for text in self.connection:
-            self.messages.append(json.loads(text))
-            yield self.messages[-1]
-        self.close_code = self.connection.close_code
-
     async def finish(self) -> list[Message]:
         """Read until the server closes, and return all messages."""
         async with asyncio.timeout(PATIENCE_SECONDS):
-            async for _ in self.rest():
-                pass
+            async for text in self.connection:
+                self.messages.append(json.loads(text))
+        self.close_code = self.connection.close_code
         return self.messages
 
 
