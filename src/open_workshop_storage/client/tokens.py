@@ -70,6 +70,7 @@ class Callback:
     Attributes:
         jti: Names this end: the same each time it is sent.
         reason: Why it failed (docs/API.md, "Reasons"); `None` after a success.
+        malware: What the scanner found, if that is why.
         bytes: Received bytes.
         total: Expected bytes; `None` if unknown.
         packed_bytes: Size of the packed file in bytes; `None` if it never got so far, as the next two.
@@ -82,6 +83,7 @@ class Callback:
     job_id: str
     status: Literal["success", "error"]
     reason: str | None
+    malware: str | None
     transfer_kind: Literal["archive", "img"]
     packed_format: Literal["zip", "webp"]
     bytes: int
