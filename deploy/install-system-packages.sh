@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that a checkout needs and the machine lacks: what makes virtual environments, 7z,
-# Redis, nginx and curl for the tests (as programs only: no service is left running), and on a new Python a compiler.
-# Says nothing when nothing is missing.
+# Redis, nginx, curl and ClamAV for the tests (as programs only: no service is left running), and on a new Python a
+# compiler. Says nothing when nothing is missing. ClamAV is left out where it cannot be installed.
 #
 #   deploy/install-system-packages.sh PYTHON [PROGRAM]...
 #
@@ -34,37 +34,53 @@ shift
 for program in "$@"; do
     command -v "$program" >/dev/null || packages="$packages $program"
 done
-[ -n "$packages" ] || exit 0
+# Without it the tests of malware scanning are skipped.
+optional=
+[ -x /usr/sbin/clamd ] || command -v clamd >/dev/null || optional=clamav-daemon
+[ -n "$packages$optional" ] || exit 0
 
-command -v apt-get >/dev/null || fail "Missing, by the names of their Debian packages:$packages"
+command -v apt-get >/dev/null || [ -z "$packages" ] || fail "Missing, by the names of their Debian packages:$packages"
 if [ "$(id -u)" -eq 0 ]; then
     as_root="env"
 elif sudo -n true 2>/dev/null; then
     as_root="sudo -n env"
+elif [ -z "$packages" ]; then
+    exit 0
 else
     fail "Debian packages are missing. As root: apt-get update && apt-get install --no-install-recommends$packages"
 fi
 
 # Debian starts a service as soon as it is installed, unless this file objects.
 policy=/usr/sbin/policy-rc.d
-case $packages in
-*redis-server* | *nginx-light*)
+case $packages$optional in
+*redis-server* | *nginx-light* | *clamav-daemon*)
     if [ ! -e "$policy" ]; then
         trap '$as_root rm -f "$policy"' EXIT
         trap 'exit 1' HUP INT TERM
         # shellcheck disable=SC2016
-        printf '#!/bin/sh\ncase $1 in redis-server* | nginx*) exit 101 ;; esac\n' | $as_root tee "$policy" >/dev/null
+        printf '#!/bin/sh\ncase $1 in redis-server* | nginx* | clamav*) exit 101 ;; esac\n' | $as_root tee "$policy" >/dev/null
         $as_root chmod 755 "$policy"
     fi
     ;;
 esac
 
-echo "Installing Debian packages:$packages"
+echo "Installing Debian packages:$packages $optional"
 # A stale index of some other registry is no reason to stop; the installation shows whether all is there.
 $as_root apt-get update -qq || true
+install_packages() {
+    $as_root DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends \
+        -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0 "$@" >/dev/null
+}
 # shellcheck disable=SC2086
-$as_root DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends \
-    -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0 $packages >/dev/null
+[ -z "$packages" ] || install_packages $packages
+if [ -n "$optional" ]; then
+    if install_packages "$optional"; then
+        $as_root update-rc.d clamav-daemon disable >/dev/null
+        $as_root update-rc.d clamav-freshclam disable >/dev/null
+    else
+        echo "$optional cannot be installed: the tests of malware scanning are skipped."
+    fi
+fi
 case $packages in
 *redis-server*) $as_root update-rc.d redis-server disable >/dev/null ;;
 esac

@@ -95,7 +95,7 @@ def bucket(object_store: ObjectStore) -> Credentials:
 def clamd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clamd]:
     """A malware scanner of our own; a test that ends it starts it again."""
     if PROGRAM is None:
-        pytest.skip("clamd is not installed (Debian's package clamav-daemon)")
+        pytest.skip("clamd is not installed: Debian's package clamav-daemon")
     with running_clamd(tmp_path_factory.mktemp("clamd")) as running:
         yield running
 

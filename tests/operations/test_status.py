@@ -50,6 +50,7 @@ def status(tmp_path: Path) -> Any:
     [
         (new_job(origin="url"), "waits", "for a worker"),
         (job_in(Stage.EXTRACTING), "runs", ""),
+        (job_in(Stage.REPACKING).model_copy(update={"scanner_away_since": NOW}), "waits", "for the scanner"),
         (job_in(Inner.PAUSED), "paused", "waits for the rest of the upload"),
         (job_in(Stage.PACKED), "packed", "waits for the Manager to move it"),
         (job_in(Inner.MOVING), "runs", "moves to archive/mods/7/main.zip"),

@@ -23,6 +23,7 @@ from open_workshop_storage.services.operations.findings import (
     warning,
 )
 from open_workshop_storage.services.operations.redis_checks import examine_redis
+from open_workshop_storage.services.operations.scanner_checks import examine_scanner
 from open_workshop_storage.services.storage.opening import open_files
 from open_workshop_storage.services.storage.workspaces import Workspaces
 from open_workshop_storage.utils.archives.faults import ArchiveFault
@@ -43,7 +44,10 @@ _FORMAT = re.compile(r" *\d+ +[A-Z.]{4}[A-Za-z0-9.+_ ]*? {2,}(\w+) ")
 
 
 async def examine(settings: Settings) -> AsyncIterator[Finding]:
-    """Check everything, and yield findings as they come. It changes nothing but a key in Redis that expires."""
+    """Check everything, and yield findings as they come.
+
+    It changes nothing but a key in Redis that expires, and a file for the scanner that is gone at once.
+    """
     for subject, text in environment_warnings():
         yield warning(subject, text)
     checks: list[Callable[[Settings], Awaitable[list[Finding]]]] = [
@@ -52,6 +56,7 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
         _seven_zip,
         _confinement,
         examine_redis,
+        examine_scanner,
         _neighbours,
         _limits,
         _servers,

@@ -211,7 +211,9 @@ def _state(job: Job, queue: str | None) -> tuple[State, str]:
         return "paused", "waits for the rest of the upload"
     if job.owner is None:
         return "waits", "for a worker"
-    return ("waits", f"for a {queue} slot") if queue else ("runs", "")
+    if queue:
+        return "waits", f"for a {queue} slot"
+    return ("waits", "for the scanner") if job.scanner_away_since is not None else ("runs", "")
 
 
 def _callback(callback: Callback, due: float, now: float) -> CallbackStatus:

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import BinaryIO, NamedTuple
+from typing import IO, NamedTuple
 
 from open_workshop_storage.utils.processes.threads import run_to_end
 
@@ -100,7 +100,7 @@ class NotJudged:
 Verdict = Clean | Malware | NotJudged
 
 
-async def scan(address: ClamdAddress, file: BinaryIO, seconds: float) -> Verdict:
+async def scan(address: ClamdAddress, file: IO[bytes], seconds: float) -> Verdict:
     """Have a file judged.
 
     Args:
@@ -178,7 +178,7 @@ async def _connect(host: str, port: int) -> socket.socket:
     raise failure
 
 
-async def _hand_over(connection: socket.socket, file: BinaryIO, is_local: bool) -> None:
+async def _hand_over(connection: socket.socket, file: IO[bytes], is_local: bool) -> None:
     if is_local:
         # The second buffer is the byte that has to come with the descriptor.
         socket.send_fds(connection, [b"zFILDES\0", b"\0"], [file.fileno()])

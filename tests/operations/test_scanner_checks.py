@@ -1,0 +1,80 @@
+"""What the doctor says of the malware scanner."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from open_workshop_storage.services.operations import scanner_checks
+from open_workshop_storage.services.operations.findings import Verdict
+from open_workshop_storage.services.operations.scanner_checks import examine_scanner
+from tests.support.clamd import Clamd, running_clamd
+from tests.support.configs import Secrets
+from tests.support.in_process import make_settings
+
+pytestmark = pytest.mark.anyio
+
+MEBIBYTE = 1024**2
+
+
+async def findings(root: Path, address: str, **changes: object) -> list[tuple[Verdict, str]]:
+    settings = make_settings(root, Secrets(), clamd_address=address, **changes)
+    return [(verdict, text) for verdict, _, text in await examine_scanner(settings)]
+
+
+def those(verdict: Verdict, found: list[tuple[Verdict, str]]) -> str:
+    return "\n".join(text for each, text in found if each is verdict)
+
+
+async def test_without_a_scanner_that_is_told(tmp_path: Path) -> None:
+    assert "nothing is scanned" in those(Verdict.OK, await findings(tmp_path, ""))
+
+
+async def test_one_that_does_not_answer_is_a_fault(tmp_path: Path) -> None:
+    assert "no answer" in those(Verdict.FAULT, await findings(tmp_path, f"unix:{tmp_path}/nothing"))
+
+
+async def test_one_that_tells_what_is_over_its_limits_is_well_and_leaves_no_file(clamd: Clamd, tmp_path: Path) -> None:
+    for address in (clamd.local, clamd.tcp):
+        found = await findings(tmp_path, address)
+        assert those(Verdict.FAULT, found) == ""
+        assert "none of ClamAV's own signatures" in those(Verdict.WARNING, found)
+        assert "its configuration is not on this host" in those(Verdict.OK, found)
+    assert not list(tmp_path.glob(".doctor-*"))
+
+
+async def test_one_that_calls_clean_what_is_over_its_limits_is_a_fault_wherever_it_runs(
+    clamd: Clamd, tmp_path: Path
+) -> None:
+    with running_clamd(tmp_path, "AlertExceedsMax no") as silent:
+        for address in (silent.local, silent.tcp):
+            assert "set AlertExceedsMax" in those(Verdict.FAULT, await findings(tmp_path / "root", address))
+
+
+async def test_limits_below_those_of_the_settings_are_named_with_what_mends_them(
+    clamd: Clamd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scanner_checks, "CONFIGS", (tmp_path / "nothing", clamd.config))
+    enough = {"transfer_max_bytes": 4 * MEBIBYTE, "transfer_max_unpacked_bytes": 9, "transfer_max_entries": 10_000}
+    for address in (clamd.local, clamd.tcp):
+        assert "Max" not in those(Verdict.WARNING, await findings(tmp_path, address, **enough))
+    found = await findings(tmp_path, clamd.local)
+    assert those(Verdict.WARNING, found).splitlines()[1:] == [
+        "MaxFileSize is 4194304, and what is over it is refused; raise it, up to 2000M",
+        "MaxScanSize is 400M, and what is over it is refused; raise it, up to 4000M",
+        "MaxFiles is 10000, and what is over it is refused; raise it, up to 200000",
+    ]
+    assert "more than 2 GB" in those(Verdict.OK, found)
+    warned = those(Verdict.WARNING, await findings(tmp_path, clamd.tcp, scan_failure="pass"))
+    assert "StreamMaxLength is 4194304, and what is over it is passed unread; raise it, up to 2000M" in warned
+
+
+@pytest.mark.parametrize(
+    ("days", "verdict", "text"), [(0, Verdict.OK, "signatures of"), (9, Verdict.WARNING, "9 days old")]
+)
+async def test_old_signatures_are_named(days: int, verdict: Verdict, text: str) -> None:
+    made = datetime.now(UTC) - timedelta(days=days, hours=1)
+    (found,) = scanner_checks._signature_findings(f"ClamAV 1.4.3/27800/{made:%a %b %d %H:%M:%S %Y}")
+    assert found.verdict is verdict and text in found.text
