@@ -63,6 +63,7 @@ def test_the_installed_package_has_its_name_version_and_all_modules(installed: P
     text = metadata.read_text()
     assert f"\nName: open-workshop-storage\nVersion: {__version__}\n" in text
     assert "\nRequires-Python: >=3.11\n" in text
+    assert (installed / "open_workshop_storage" / "py.typed").exists()
     modules = {path.relative_to(PROJECT / "src") for path in (PROJECT / "src").rglob("*.py")}
     assert modules == {path.relative_to(installed) for path in (installed / "open_workshop_storage").rglob("*.py")}
 
