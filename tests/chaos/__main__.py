@@ -9,6 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.chaos.hosts import MOVES, run_hosts
 from tests.chaos.plan import FAILOVERS, LONG, SHORT, make_plan
 from tests.chaos.run import PromiseBroken, run
 
@@ -19,13 +20,17 @@ def main() -> int:
     arguments.add_argument("--seed", type=int, default=random.randrange(10**6), help="of an earlier run, to repeat it")
     sizes = arguments.add_mutually_exclusive_group()
     sizes.add_argument("--short", dest="size", action="store_const", const=SHORT, help="as in the test suite")
+    sizes.add_argument("--hosts", type=int, nargs="?", const=MOVES, help="moves into an object store by two hosts")
     sizes.add_argument("--failovers", dest="size", action="store_const", const=FAILOVERS, help="of Redis, by sentinels")
     chosen = arguments.parse_args()
     plan = make_plan(chosen.seed, chosen.size or LONG)
-    print(f"Seed {plan.seed}: {len(plan.transfers)} transfers, {len(plan.faults)} faults", flush=True)
     with tempfile.TemporaryDirectory(prefix="open-workshop-chaos-") as folder:
         try:
-            print(asyncio.run(run(plan, Path(folder))))
+            if chosen.hosts:
+                print(asyncio.run(run_hosts(chosen.seed, chosen.hosts, Path(folder))))
+            else:
+                print(f"Seed {plan.seed}: {len(plan.transfers)} transfers, {len(plan.faults)} faults", flush=True)
+                print(asyncio.run(run(plan, Path(folder))))
         except PromiseBroken as broken:
             print(broken)
             return 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ class Hosts:
     Attributes:
         loaders: By the host's number.
         folders: Their storage roots.
+        start: Starts what runs on a host of this number, at a port.
     """
 
     manager: StandIn
@@ -30,6 +31,11 @@ class Hosts:
     loaders: list[Server]
     folders: list[Path]
     distributor: Server
+    start: Callable[[int, int], Server]
+
+    def restart(self, host: int) -> None:
+        """Start the loader of a host again, whose processes have been killed."""
+        self.loaders[host] = self.start(host, self.loaders[host].port)
 
     def services(self, host: int) -> Services:
         """Return the services as a client sees them whose requests this host's loader gets."""
@@ -39,9 +45,13 @@ class Hosts:
 
 @contextmanager
 def running_hosts(
-    folder: Path, redis_url: str, bucket: Credentials, loaders: int = 2, **settings: object
+    folder: Path, redis_url: str, bucket: Credentials, loaders: int = 2, workers: int = 1, **settings: object
 ) -> Iterator[Hosts]:
-    """Run hosts and a stand-in Manager, which calls the last host's loader, until the block ends."""
+    """Run hosts and a stand-in Manager, which calls the last host's loader, until the block ends.
+
+    Args:
+        workers: Of each loader.
+    """
     shared = Secrets()
     with ExitStack() as stack:
         manager = stack.enter_context(stand_in(shared))
@@ -57,11 +67,15 @@ def running_hosts(
         }
         config = write_config(folder, usual | settings)
         folders = [folder / f"host{number}" for number in range(loaders + 1)]
-        servers = []
-        for number, main_dir in enumerate(folders):
-            main_dir.mkdir()
+
+        def start(number: int, port: int = 0) -> Server:
+            main_dir = folders[number]
             variables = clean_environment() | {"OW_CONFIG": str(config), "MAIN_DIR": str(main_dir)}
-            app = "loader" if number < loaders else "distributor"
-            servers.append(stack.enter_context(granian(app, main_dir, variables)))
+            app, count = ("loader", workers) if number < loaders else ("distributor", 1)
+            return stack.enter_context(granian(app, main_dir, variables, workers=count, port=port))
+
+        for main_dir in folders:
+            main_dir.mkdir()
+        servers = [start(number) for number in range(loaders + 1)]
         manager.loader_url = servers[loaders - 1].url
-        yield Hosts(manager, shared, servers[:loaders], folders[:loaders], servers[loaders])
+        yield Hosts(manager, shared, servers[:loaders], folders[:loaders], servers[loaders], start)
