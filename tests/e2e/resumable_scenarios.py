@@ -29,13 +29,11 @@ class Outcome:
     """What became of the uploads.
 
     Attributes:
-        sent_again: Bytes that were sent again after each cut.
         heads: How long each question for the offset took, in seconds, of those that a live worker answered.
         cuts: How many requests were cut.
         faults: What was done to workers.
     """
 
-    sent_again: list[int] = field(default_factory=list)
     heads: list[float] = field(default_factory=list)
     cuts: int = 0
     faults: list[str] = field(default_factory=list)
@@ -99,20 +97,18 @@ async def _upload(
     offset = 0
     for _ in range(cuts):
         until = offset + chance.randrange(1, max(2, (len(content) - offset) // 2))
-        told = [offset]
-        cut = asyncio.create_task(tus.patch(offset, _part(content, offset, until, told)))
+        cut = asyncio.create_task(tus.patch(offset, _part(content, offset, until)))
         await asyncio.wait((cut,), timeout=chance.uniform(0.02, 1.0))
         cut.cancel()
         with suppress(asyncio.CancelledError, httpx.HTTPError):
             await cut
         outcome.cuts += 1
-        offset = await _offset(tus, outcome)
-        outcome.sent_again.append(max(0, told[0] - offset))
+        offset = await _offset(tus, outcome, offset)
     while offset < len(content):
         with suppress(httpx.HTTPError):
             answer = await tus.patch(offset, content[offset:])
             assert answer.status_code in (204, 404, 409, 423, 500, 503), answer.text
-        offset = await _offset(tus, outcome)
+        offset = await _offset(tus, outcome, offset)
     callbacks: list[Callback] = []
     # A worker may die while the Manager has it move the file; the Manager then hears of the same end again.
     while not any(isinstance(callback.move, Moved) for callback in callbacks):
@@ -122,15 +118,15 @@ async def _upload(
     assert await asyncio.to_thread((services.main_dir / ticket.path).read_bytes) == content
 
 
-async def _part(content: bytes, start: int, stop: int, told: list[int]) -> AsyncIterator[bytes]:
+async def _part(content: bytes, start: int, stop: int) -> AsyncIterator[bytes]:
     for position in range(start, stop, _CHUNK_BYTES):
         yield content[position : min(position + _CHUNK_BYTES, stop)]
-        told[0] = min(position + _CHUNK_BYTES, stop)
     # A silent cut: the client is gone, and the connection does not know.
     await asyncio.Event().wait()
 
 
-async def _offset(tus: TusUpload, outcome: Outcome) -> int:
+async def _offset(tus: TusUpload, outcome: Outcome, told: int) -> int:
+    """Return where to go on: never before the offset that was told last."""
     while True:
         began = time.monotonic()
         # A worker that sleeps answers nothing; the next question may go to another one.
@@ -139,7 +135,9 @@ async def _offset(tus: TusUpload, outcome: Outcome) -> int:
                 answer = await tus.http.head(tus.url, params={"token": tus.token})
             if answer.status_code == 200:
                 outcome.heads.append(time.monotonic() - began)
-                return int(answer.headers["upload-offset"])
+                offset = int(answer.headers["upload-offset"])
+                assert offset >= told, (offset, told)
+                return offset
             assert answer.status_code in (500, 503), answer.status_code
         await asyncio.sleep(0.2)
 
