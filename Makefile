@@ -40,8 +40,9 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest $(PARALLEL)
 
+# Without schemathesis, whose plugin takes longer to load than most files of tests to run, and which only tests/fuzz uses.
 test-fast: setup
-	$(BIN)/python -m pytest $(PARALLEL) -p tests.support.fast
+	$(BIN)/python -m pytest $(PARALLEL) -p no:schemathesis -p tests.support.fast
 
 # Apart from the others, because it needs a browser of 300 MB.
 test-browser: setup

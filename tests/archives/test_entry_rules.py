@@ -36,11 +36,11 @@ def test_a_name_that_stays_passes(name: str) -> None:
     assert all(split_name(name))
 
 
-def test_names_of_a_hundred_thousand_entries_are_kept_apart() -> None:
+def test_names_of_many_entries_are_kept_apart() -> None:
     entries = Entries(0, 0)
-    for number in range(100_000):
+    for number in range(20_000):
         entries.add(f"folder {number % 100}/file {number}", 1, folder=False)
-    assert entries.unpacked_bytes == 100_000
+    assert entries.unpacked_bytes == 20_000
     with pytest.raises(UnsafeEntry):
         entries.add("folder 7/file 7", 1, folder=False)
 

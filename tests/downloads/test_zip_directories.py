@@ -144,7 +144,7 @@ async def test_a_directory_that_would_take_more_than_the_memory_is_refused(
 async def test_what_is_remembered_is_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zip_directories, "MOST_CONTENTS_BYTES", 200_000)
     directories = ZipDirectories()
-    for number in range(20):
+    for number in range(6):
         content = zip_of({f"{number}-{entry}": b"" for entry in range(500)})
         async with store.opened(content, f"{number}.zip") as opened:
             await directories.of(opened)

@@ -88,7 +88,7 @@ _SPECS = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(specs=_SPECS, size=st.integers(1, 50))
 def test_parts_cover_what_was_asked_for_and_nothing_twice(specs: list[tuple[int, int, str]], size: int) -> None:
     texts, wanted = [], set()
