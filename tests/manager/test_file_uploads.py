@@ -34,6 +34,7 @@ from open_workshop_storage.services.storage.workspaces import Workspaces
 from tests.support.clamd import MARKER, Clamd
 from tests.support.configs import Secrets
 from tests.support.in_process import make_settings
+from tests.support.transfers import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -190,3 +191,17 @@ async def test_unfinished_forms_without_tokens_take_no_thread_and_no_file(tmp_pa
     for task in waiting:
         task.cancel()
     await asyncio.wait(waiting)
+
+
+async def test_no_thread_waits_for_the_rest_of_a_large_file(tmp_path: Path, images: Images) -> None:
+    receiver = uploads(tmp_path, images)
+    begun = [asyncio.Event() for _ in range(10)]
+    waiting = [asyncio.create_task(receiver.store(BOUNDARY, unfinished(event, 600_000), None)) for event in begun]
+    for event in begun:
+        await event.wait()
+    await eventually(lambda: len([*tmp_path.glob("temp/*/file")]) == len(begun))
+    await eventually(lambda: not any("receive" in thread.name for thread in threading.enumerate()))
+    for task in waiting:
+        task.cancel()
+    await asyncio.wait(waiting)
+    assert not any((tmp_path / "temp").iterdir())

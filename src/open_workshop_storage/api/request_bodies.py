@@ -21,14 +21,15 @@ from open_workshop_storage.utils.http.forms import (
 
 # Each message of the server costs up to 75 µs, whatever its size.
 _FREE_MESSAGES = 4096
-_MIN_AVERAGE_BYTES = 64
+_MIN_AVERAGE_BYTES = 512
+"""Less than a TCP segment of the least usual size brings (RFC 9293, section 3.7.1), without its options."""
 
 
 async def body_chunks(request: Request) -> AsyncIterator[bytes]:
     """Yield the body as it comes.
 
     Raises:
-        TooManyPieces: It comes in many pieces, of less than 64 bytes on average.
+        TooManyPieces: It comes in many pieces, of less than 512 bytes on average.
         ClientGone: The client left before the body's end.
     """
     messages = size = 0
@@ -49,7 +50,7 @@ async def raw_body(request: Request) -> AsyncIterator[bytes]:
 
     Raises:
         RawBodyExpected: It is a multipart form.
-        TooManyPieces: It comes in many pieces, of less than 64 bytes on average.
+        TooManyPieces: It comes in many pieces, of less than 512 bytes on average.
         ClientGone: The client left before the body's end.
     """
     head: bytes | None = b""

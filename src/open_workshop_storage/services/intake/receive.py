@@ -7,7 +7,7 @@ import math
 import os
 from asyncio import wrap_future
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -191,10 +191,10 @@ async def receive(
 
 
 class _Writer:
-    """Writes a file in a thread of its own, one step after the other, also when a waiting caller is cancelled.
+    """Writes a file in threads of its own, one step after the other, also when a waiting caller is cancelled.
 
-    A slow or blocked disk therefore occupies no thread of a shared pool. There is neither a thread nor a file before
-    the first block is complete.
+    A slow or blocked disk therefore occupies no thread of a shared pool. There is a thread only while a step runs, and
+    no file before the first block is complete.
     """
 
     def __init__(
@@ -213,16 +213,18 @@ class _Writer:
         self._on_start = on_start
         self._durably = durably
         self._digest = digest
-        self._thread = ThreadPoolExecutor(1, "receive")
         self._descriptor = -1
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         self._writing: Future[None] | None = None
-        self._is_open = False
+        self._last_step: Future[None] | None = None
 
     def _submit(self, work: Callable[[T], None], argument: T) -> Future[None]:
-        self._is_open = True
-        return self._thread.submit(work, argument)
+        thread = ThreadPoolExecutor(1, "receive")
+        self._last_step = thread.submit(work, argument)
+        # A sender may take its time for the next block; a thread is made in a small part of the time that one takes.
+        thread.shutdown(wait=False)
+        return self._last_step
 
     async def require_space(self, missing: int) -> None:
         """Open the file, and make sure that the disk has room for so many bytes; they are not set aside."""
@@ -275,7 +277,7 @@ class _Writer:
         """Write the rest, and close the file."""
         await self._written()
         await wrap_future(self._submit(self._write_rest, self._waiting))
-        self._is_open = False
+        self._last_step = None
 
     def _write_rest(self, chunks: list[bytes]) -> None:
         self._write(chunks)
@@ -287,9 +289,12 @@ class _Writer:
 
     async def close(self) -> None:
         """Wait for the step that runs, and close the file, unless all is done."""
-        if self._is_open:
-            await finished(wrap_future(self._thread.submit(self._close)))
-        self._thread.shutdown(wait=False)
+        if self._last_step is not None:
+            await finished(wrap_future(self._submit(self._close_after, self._last_step)))
+
+    def _close_after(self, last_step: Future[None]) -> None:
+        wait([last_step])
+        self._close()
 
     def _close(self) -> None:
         if self._descriptor >= 0:
