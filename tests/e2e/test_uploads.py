@@ -336,6 +336,8 @@ async def test_a_form_and_less_than_was_announced_are_refused_and_reported(
     for body, size, text in (
         (form, "", "Send the file as the raw body"),
         (cut_short, "1000000", "Upload interrupted"),
+        ({"content": bytes(600_000)}, "1000000", "Upload interrupted"),
+        ({"content": in_chunks(bytes(600_000)), "headers": {"X-File-Size": "1000000"}}, "600000", "Upload interrupted"),
     ):
         ticket = services.ticket()
         params = {"token": ticket.token, "filename": "mod.zip", "size": size}

@@ -71,7 +71,8 @@ async def upload(request: Request, runtime: RuntimeDep, bearer: Bearer = None) -
     claims = read_claims(token_of(request, bearer), runtime)
     name = query.get("filename") or _header_name(headers.get("x-file-name", "")) or claims.filename or ""
     hints = (headers.get("content-length"), query.get("size"), headers.get("x-file-size"), headers.get("x-upload-size"))
-    announced = next((int(hint) for hint in hints if hint and re.fullmatch("[0-9]{1,18}", hint)), None)
+    # A proxy that cuts a body may tell the length of what is left.
+    announced = max((int(hint) for hint in hints if hint and re.fullmatch("[0-9]{1,18}", hint)), default=None)
     digests = [*headers.getlist("repr-digest"), *headers.getlist("content-digest")]
     await runtime.readiness.require("storage", "7z")
     with runtime.lifetime.attending():
