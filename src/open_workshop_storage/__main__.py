@@ -1,4 +1,4 @@
-"""Commands for operators: `open-workshop-storage doctor`, `… status`, `… jobs`, `… digests` and `… verify`.
+"""Commands for operators: `open-workshop-storage doctor`, `… status`, `… jobs`, `… digests`, `… verify` and `… scan`.
 
 The exit status is 0, or 1 if something does not work.
 """
@@ -21,6 +21,7 @@ from open_workshop_storage.services.operations.findings import Finding, Verdict,
 from open_workshop_storage.services.operations.integrity import find_changed, give_digests
 from open_workshop_storage.services.operations.status import MOST_JOBS, Status, status_of, storage_status
 from open_workshop_storage.services.operations.status_text import jobs_text, status_text
+from open_workshop_storage.services.operations.store_scan import scan_store
 from open_workshop_storage.services.storage.opening import open_files
 from open_workshop_storage.services.storage.workspaces import Workspaces
 from open_workshop_storage.stores.job_store import job_store
@@ -45,6 +46,12 @@ async def verify(settings: Settings) -> int:
     """Read every stored file that has a digest, and print those that changed; return the exit status."""
     async with open_files(settings) as files:
         return await _report(find_changed(files))
+
+
+async def scan(settings: Settings) -> int:
+    """Have every stored file scanned for malware, and print what is not clean; return the exit status."""
+    async with open_files(settings) as files:
+        return await _report(scan_store(settings, files))
 
 
 async def _report(findings: AsyncIterator[Finding]) -> int:
@@ -111,6 +118,7 @@ COMMANDS: dict[str, tuple[Callable[..., Coroutine[Any, Any, int]], str]] = {
     "doctor": (doctor, "check the configuration against reality"),
     "digests": (digests, "give a digest to every stored file that has none"),
     "verify": (verify, "read the store, and name every file that is not what it was"),
+    "scan": (scan, "have the store scanned for malware, and name every file that is not clean"),
     "status": (status, "show what runs, waits and failed, which callbacks are pending, and what workers there are"),
     "jobs": (jobs, "show what runs, waits and failed, and why"),
 }

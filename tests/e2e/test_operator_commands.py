@@ -1,4 +1,4 @@
-"""`open-workshop-storage doctor`, `status`, `digests` and `verify`, beside running services."""
+"""`open-workshop-storage doctor`, `status`, `digests`, `verify` and `scan`, beside running services."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ import redis
 from tests.conftest import ServiceStarter
 from tests.e2e.under_way import PACKED_LARGE, Transfers, eventually
 from tests.support.archives import SMALL_MOD, zip_of
+from tests.support.clamd import MARKER, NAME, Clamd
 from tests.support.client import PATIENCE_SECONDS, upload
 from tests.support.configs import Secrets, write_config
 from tests.support.manager import Answer
@@ -190,7 +191,7 @@ def test_the_doctor_tells_why_a_redis_that_answers_will_not_do(tmp_path: Path) -
         assert (told.returncode, told.stdout) == (1, "") and "Redis cannot be asked" in told.stderr
 
 
-@pytest.mark.parametrize("command", ["doctor", "status", "digests", "verify"])
+@pytest.mark.parametrize("command", ["doctor", "status", "digests", "verify", "scan"])
 def test_faulty_settings_are_named(command: str, tmp_path: Path) -> None:
     result = run(command, write_config(tmp_path, {"MAIN_DIR": ""}))
     assert (result.returncode, result.stdout) == (1, "")
@@ -225,6 +226,21 @@ def test_the_store_is_given_digests_and_a_file_that_changed_is_named(store: Path
     (tmp_path / "storage").rename(tmp_path / "away")
     told = run("verify", store)
     assert (told.returncode, told.stdout) == (1, "") and "storage root is missing" in told.stderr
+
+
+def test_the_store_is_scanned_and_a_file_with_malware_is_named(store: Path, clamd: Clamd, tmp_path: Path) -> None:
+    assert "CLAMD_ADDRESS is empty" in run("scan", store).stdout
+    with store.open("a") as config:
+        config.write(f"CLAMD_ADDRESS = {clamd.local!r}\n")
+    told = run("scan", store)
+    assert (told.returncode, told.stdout, told.stderr) == (0, "ok       scan: 2 clean, 0 infected, 0 not judged\n", "")
+    (tmp_path / "storage" / "resource" / "b").write_bytes(MARKER)
+    told = run("scan", store)
+    assert told.returncode == 1
+    assert told.stdout.splitlines() == [
+        f"FAULT    resource/b: malware: {NAME}",
+        "ok       scan: 1 clean, 1 infected, 0 not judged",
+    ]
 
 
 def test_a_terminal_is_shown_how_far_it_is(store: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from tests.support.processes import kill, send_signal
+from tests.support.processes import send_signal
 from tests.support.servers import HOST, Server, clean_environment, free_port, running
 
 MARKER = b"OPEN-WORKSHOP-STORAGE-HARMLESS-MARKER"
@@ -71,7 +71,8 @@ class Clamd:
 
     def kill(self) -> None:
         """Kill it, and leave its socket behind."""
-        kill([self._server.process.pid])
+        self._server.process.kill()
+        self._server.process.wait()
 
     @contextmanager
     def frozen(self) -> Iterator[None]:

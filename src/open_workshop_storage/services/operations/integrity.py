@@ -31,7 +31,7 @@ async def give_digests(files: Files) -> AsyncIterator[Finding]:
         ServiceUnavailable: The store is away.
     """
     counted: Counter[str] = Counter()
-    async for file, advance in _every_file(files):
+    async for file, advance in every_file(files):
         facts = await files.facts(file) or Facts()
         if facts.sha256 is not None:
             counted["had"] += 1
@@ -43,12 +43,14 @@ async def give_digests(files: Files) -> AsyncIterator[Finding]:
         except FileMissing:
             continue
         except OSError as error:
-            yield fault(_shown(file), f"cannot be read: {reason_of(error)}")
+            yield fault(shown(file.name), f"cannot be read: {reason_of(error)}")
             continue
         if is_kept:
             counted["given"] += 1
         else:
-            yield fault(_shown(file), "got no digest: it was changed meanwhile, or the file system keeps no attributes")
+            yield fault(
+                shown(file.name), "got no digest: it was changed meanwhile, or the file system keeps no attributes"
+            )
     yield ok("digests", f"{counted['given']} given, {counted['had']} known before")
 
 
@@ -62,7 +64,7 @@ async def find_changed(files: Files) -> AsyncIterator[Finding]:
         ServiceUnavailable: The store is away.
     """
     counted: Counter[str] = Counter()
-    async for file, advance in _every_file(files):
+    async for file, advance in every_file(files):
         facts = await files.facts(file, even_if_edited=True)
         if facts is None or facts.sha256 is None:
             counted["unknown"] += 1
@@ -75,16 +77,17 @@ async def find_changed(files: Files) -> AsyncIterator[Finding]:
         except FileMissing:
             continue
         except OSError as error:
-            yield fault(_shown(file), f"cannot be read: {reason_of(error)}")
+            yield fault(shown(file.name), f"cannot be read: {reason_of(error)}")
             continue
         if facts is not None and facts.sha256 == sha256:
             counted["sound"] += 1
         elif read == file:
-            yield fault(_shown(file), "is not what it was")
+            yield fault(shown(file.name), "is not what it was")
     yield ok("digests", f"{counted['sound']} as they were, {counted['unknown']} without a digest")
 
 
-async def _every_file(files: Files) -> AsyncIterator[tuple[StoredFile, Advance]]:
+async def every_file(files: Files) -> AsyncIterator[tuple[StoredFile, Advance]]:
+    """Yield every stored file with what moves the bar on, which is told all of the file's bytes."""
     total = 0
     async for file in files.every_file():
         total += file.size
@@ -106,5 +109,6 @@ async def _sha256_of(files: Files, file: StoredFile, advance: Advance) -> tuple[
     return opened.file, digest.hexdigest()
 
 
-def _shown(file: StoredFile) -> str:
-    return file.name if file.name.isprintable() else repr(file.name)
+def shown(name: str) -> str:
+    """Return a file's name as it is printed."""
+    return name if name.isprintable() else repr(name)
