@@ -48,6 +48,14 @@ async def test_a_form_is_no_raw_body_whatever_its_type_says(before: bytes, conte
             pass
 
 
+@pytest.mark.parametrize("cut", [1, 10, 1000])
+async def test_a_form_with_text_before_its_first_part_is_no_raw_body(cut: int) -> None:
+    form = b'This is a form.\r\n--b\r\nContent-Disposition: form-data; name="file"\r\n\r\nPK\r\n--b--\r\n'
+    with pytest.raises(RawBodyExpected):
+        async for _ in raw_body(request_of([form[:cut], form[cut:]], content_type="multipart/form-data; boundary=b")):
+            pass
+
+
 @pytest.mark.parametrize("content_type", ["application/zip", "multipart/form-data", "multipart/form-data; boundary=b"])
 async def test_a_file_is_a_raw_body_whatever_its_type_says(content_type: str) -> None:
     for pieces in ([b"PK\x03\x04", b"--b\r\n"], [b"-", b"- Lua\r\nprint(1)"], [b"--b\r\n"] * 1000, [b" "], []):

@@ -16,6 +16,7 @@ from open_workshop_storage.utils.http.forms import (
     MAX_BYTES_BESIDES_FILE,
     FormError,
     begins_multipart_form,
+    multipart_boundary,
     read_form,
 )
 
@@ -53,11 +54,15 @@ async def raw_body(request: Request) -> AsyncIterator[bytes]:
         TooManyPieces: It comes in many pieces, of less than 512 bytes on average.
         ClientGone: The client left before the body's end.
     """
+    try:
+        boundary = multipart_boundary(request.headers.get("content-type", ""))
+    except FormError:
+        boundary = None
     head: bytes | None = b""
     async for chunk in body_chunks(request):
         if head is not None:
             chunk = head + chunk
-            is_form = begins_multipart_form(chunk)
+            is_form = begins_multipart_form(chunk, boundary)
             if is_form:
                 raise RawBodyExpected
             head = chunk if is_form is None else None

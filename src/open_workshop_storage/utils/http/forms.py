@@ -17,9 +17,8 @@ MAX_BYTES_BESIDES_FILE = 64 * 1024
 """What a form may have in all, apart from its file."""
 
 # Whichever of its headers a client puts first.
-_MULTIPART_START = re.compile(
-    rb"\s*--[^\r\n]+\r?\n(?:[^\r\n]+\r?\n)*?Content-Disposition:[ \t]*form-data", re.IGNORECASE
-)
+_FIRST_PART = rb"\r?\n(?:[^\r\n]+\r?\n)*?Content-Disposition:[ \t]*form-data"
+_MULTIPART_START = re.compile(rb"\s*--[^\r\n]+" + _FIRST_PART, re.IGNORECASE)
 _MAX_START_BYTES = 1024
 _MAX_FIELDS = 32
 _MAX_FIELD_BYTES = 16 * 1024
@@ -152,10 +151,19 @@ class MultipartReader:
         self.complete = True
 
 
-def begins_multipart_form(head: bytes) -> bool | None:
-    """Return whether a body is a multipart form, whatever its type says; `None` if these first bytes do not tell."""
+def begins_multipart_form(head: bytes, boundary: bytes | None = None) -> bool | None:
+    """Return whether a body is a multipart form, whatever its type says; `None` if these first bytes do not tell.
+
+    Args:
+        boundary: As its type says it; text may then stand before the first part (RFC 2046, section 5.1.1).
+    """
     if _MULTIPART_START.match(head, 0, _MAX_START_BYTES):
         return True
+    if boundary is not None:
+        start = re.compile(b"\n--" + re.escape(boundary) + _FIRST_PART, re.IGNORECASE)
+        if start.search(head, 0, _MAX_START_BYTES):
+            return True
+        return None if len(head) < _MAX_START_BYTES else False
     return None if len(head) < _MAX_START_BYTES and head.lstrip()[:2] in (b"", b"-", b"--") else False
 
 
