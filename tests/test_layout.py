@@ -21,6 +21,7 @@ ELSEWHERE = {
     "api/routes/files.py": "api/test_files.py",
     "api/routes/health.py": "e2e/test_service_surface.py",
     "api/progress_watch.py": "api/test_progress.py",
+    "api/routes/metrics.py": "e2e/test_metrics.py",
     "api/routes/progress.py": "e2e/test_progress.py",
     "api/routes/progress_events.py": "e2e/test_progress_events.py",
     "api/routes/resumable.py": "e2e/test_resumable_uploads.py",
@@ -31,6 +32,7 @@ ELSEWHERE = {
     "services/runtime.py": "e2e/test_start.py",
     # Needs a running service, its signals and its connections.
     "observability/exporters.py": "e2e/test_telemetry.py",
+    "observability/metrics_folder.py": "observability/test_prometheus.py",
     "observability/telemetry.py": "e2e/test_telemetry.py",
     "services/operations/findings.py": "operations/test_doctor.py",
     "services/operations/gauges.py": "e2e/test_telemetry.py",
