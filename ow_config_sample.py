@@ -192,7 +192,8 @@ BLURHASH_CACHE_TTL_SECONDS = 604800
 
 # ---- Operators ----
 
-# Whether the loader has a status for operators, at /loader/status. It takes the token of storage_manage_token.
+# Whether the loader has a page for uploads and operators, /loader/console, and the status that it shows,
+# /loader/status, which takes the token of storage_manage_token.
 CONSOLE_ENABLED = False
 
 # ---- Logs and telemetry ----

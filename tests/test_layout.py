@@ -16,6 +16,7 @@ ELSEWHERE = {
     "api/documents/openapi.py": "api/test_openapi.py",
     "api/routes/blurhashes.py": "images/test_blurhashes.py",
     "api/routes/console.py": "e2e/test_console.py",
+    "api/routes/console_page.py": "api/test_console_page.py",
     "api/routes/downloads.py": "downloads/test_downloads.py",
     "api/shortcuts.py": "downloads/test_downloads.py",
     "api/routes/files.py": "api/test_files.py",

@@ -87,3 +87,10 @@ export function follow(options: Transfer): AsyncGenerator<Message, void, void>;
  * @throws {TransferError} There is none, or it is whole already.
  */
 export function cancel(options: Pick<Transfer, "url" | "token">): Promise<void>;
+
+/**
+ * Returns what a transfer token says (docs/API.md, "Transfer tokens"), without judging whether it is right.
+ *
+ * @throws {TransferError} It is no transfer token.
+ */
+export function claimsOf(token: string): { job_id: string; [claim: string]: unknown };

@@ -64,11 +64,22 @@ export async function cancel({ url, token } = {}) {
   forget(job.place);
 }
 
+/** Returns what a transfer token says, without judging it; see storage-client.d.ts. */
+export function claimsOf(token) {
+  try {
+    const claims = JSON.parse(textOf(token.split(".")[1]));
+    if (typeof claims.job_id === "string") return claims;
+  } catch {
+    // Said below.
+  }
+  throw new TransferError("This is no transfer token");
+}
+
 /** The job that a token names, at one loader. */
 class Job {
   constructor(url, token) {
     this.token = token;
-    this.id = idOf(token);
+    this.id = encodeURIComponent(claimsOf(token).job_id);
     this.base = String(new URL(url, globalThis.location?.href)).replace(/\/+$/, "");
     this.place = `open-workshop-storage:${this.base}:${this.id}`;
   }
@@ -347,16 +358,6 @@ function offsetOf(answer) {
   // An answer of something between, such as a page to log in to a network.
   if (!/^\d+$/.test(offset ?? "")) throw new TransferError("The answer is not the service's", 502);
   return Number(offset);
-}
-
-function idOf(token) {
-  try {
-    const id = JSON.parse(textOf(token.split(".")[1])).job_id;
-    if (typeof id === "string") return encodeURIComponent(id);
-  } catch {
-    // Said below.
-  }
-  throw new TransferError("This is no transfer token");
 }
 
 function textOf(base64url) {

@@ -78,6 +78,7 @@ test("a refusal carries the service's words", async () => {
 test("a token that is not right is refused", async () => {
   const refused = { name: "TransferError", message: "Access denied", status: 403 };
   await assert.rejects(upload(file, { url: loader, token: tokens.expired }), refused);
+  await assert.rejects(follow({ url: loader, token: tokens.expired }).next(), refused);
   await assert.rejects(upload(file, { url: loader, token: "abc" }), new TransferError("This is no transfer token"));
 });
 

@@ -46,7 +46,6 @@ async def test_the_client_in_node(services: Services, tmp_path: Path) -> None:
         }
         process = await asyncio.create_subprocess_exec(
             "node",
-            "--experimental-websocket",
             "--test",
             str(TESTS),
             env={**os.environ, "SCENE": json.dumps(scene)},

@@ -66,6 +66,12 @@ def test_the_installed_package_has_its_name_version_and_all_modules(installed: P
     assert (installed / "open_workshop_storage" / "py.typed").exists()
     modules = {path.relative_to(PROJECT / "src") for path in (PROJECT / "src").rglob("*.py")}
     assert modules == {path.relative_to(installed) for path in (installed / "open_workshop_storage").rglob("*.py")}
+    console = {
+        path.name: path.read_bytes() for path in (PROJECT / "src" / "open_workshop_storage" / "console").iterdir()
+    }
+    assert console == {
+        path.name: path.read_bytes() for path in (installed / "open_workshop_storage" / "console").iterdir()
+    }
 
 
 def test_the_command_reads_the_configuration_of_the_current_folder(installed: Path, tmp_path: Path) -> None:

@@ -34,10 +34,16 @@ class Proxy:
         self.passed_bytes: list[int] = []
         self._target = target
         self._plan: deque[tuple[Fault, int]] = deque()
+        self._open: set[asyncio.StreamWriter] = set()
 
     def plan(self, fault: Fault, after_bytes: int) -> None:
         """Let a connection fail once it has passed on so many bytes of its client; each plan is for one connection."""
         self._plan.append((fault, after_bytes))
+
+    def reset_all(self) -> None:
+        """Reset all connections that are open now."""
+        for writer in self._open:
+            writer.transport.abort()
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
@@ -45,6 +51,7 @@ class Proxy:
         number = len(self.passed_bytes)
         self.passed_bytes.append(0)
         there, back = await asyncio.open_connection("127.0.0.1", self._target)
+        self._open |= {writer, back}
         answers = asyncio.create_task(_pass_on(there, writer))
         try:
             while block := await reader.read(min(_BLOCK_BYTES, left) if fault else _BLOCK_BYTES):
@@ -69,6 +76,7 @@ class Proxy:
         finally:
             answers.cancel()
             for stream in (writer, back):
+                self._open.discard(stream)
                 stream.close()
                 with suppress(ConnectionError):
                     await stream.wait_closed()
