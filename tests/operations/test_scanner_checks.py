@@ -57,12 +57,17 @@ async def test_limits_below_those_of_the_settings_are_named_with_what_mends_them
     clamd: Clamd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scanner_checks, "CONFIGS", (tmp_path / "nothing", clamd.config))
-    enough = {"transfer_max_bytes": 4 * MEBIBYTE, "transfer_max_unpacked_bytes": 9, "transfer_max_entries": 10_000}
+    enough = {
+        "transfer_max_bytes": 4 * MEBIBYTE,
+        "transfer_max_unpacked_bytes": 4 * MEBIBYTE,
+        "transfer_max_entries": 10_000,
+    }
     for address in (clamd.local, clamd.tcp):
         assert "Max" not in those(Verdict.WARNING, await findings(tmp_path, address, **enough))
     found = await findings(tmp_path, clamd.local)
     assert those(Verdict.WARNING, found).splitlines()[1:] == [
-        "MaxFileSize is 4194304, and what is over it is refused; raise it, up to 2000M",
+        "MaxFileSize is 4194304, and what is over it is refused, but within archives only its beginning is read; "
+        "raise it, up to 2000M",
         "MaxScanSize is 400M, and what is over it is refused; raise it, up to 4000M",
         "MaxFiles is 10000, and what is over it is refused; raise it, up to 200000",
     ]

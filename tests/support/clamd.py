@@ -57,8 +57,10 @@ class Clamd:
         self.config.write_text("\n".join([*kept, *lines, ""]))
 
     def start(self) -> None:
-        """Start it, and return when it answers."""
+        """Start it unless it runs, and return when it answers."""
         assert PROGRAM is not None
+        if self._answers():
+            return
         command = [PROGRAM, "--config-file", str(self.config)]
         server = running("clamd", command, self._folder, clean_environment(), self._port, self._answers)
         self._server = self._stack.enter_context(server)

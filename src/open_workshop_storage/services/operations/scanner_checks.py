@@ -119,12 +119,13 @@ def _nested() -> bytes:
 def _limit_findings(settings: Settings, address: ClamdAddress) -> Iterator[Finding]:
     """Compare its limits with what the settings let in."""
     wanted = {
-        "MaxFileSize": min(settings.transfer_max_bytes or _MOST_FILE, _MOST_FILE),
+        # It holds for each file in an archive, too.
+        "MaxFileSize": min(settings.transfer_max_unpacked_bytes or _MOST_FILE, _MOST_FILE),
         "MaxScanSize": min(settings.transfer_max_unpacked_bytes or _MOST_SCANNED, _MOST_SCANNED),
         "MaxFiles": settings.transfer_max_entries or 200_000,
     }
     if not address.is_local:
-        wanted["StreamMaxLength"] = wanted["MaxFileSize"]
+        wanted["StreamMaxLength"] = min(settings.transfer_max_bytes or _MOST_FILE, _MOST_FILE)
     options = _options_of(address)
     if options is None:
         names = ", ".join(wanted)
@@ -135,7 +136,9 @@ def _limit_findings(settings: Settings, address: ClamdAddress) -> Iterator[Findi
         told = options.get(name, _DEFAULTS[name])
         if 0 < _number(told) < needed:
             enough = needed if name == "MaxFiles" else f"{-(-needed // _MEBIBYTE)}M"
-            yield warning(_SUBJECT, f"{name} is {told}, and what is over it is {fate}; raise it, up to {enough}")
+            within = ", but within archives only its beginning is read" if name == "MaxFileSize" else ""
+            text = f"{name} is {told}, and what is over it is {fate}{within}; raise it, up to {enough}"
+            yield warning(_SUBJECT, text)
     if not 0 < settings.transfer_max_bytes <= MOST_BYTES:
         yield ok(_SUBJECT, f"files of more than 2 GB cannot be judged by ClamAV, and are {fate}")
 
