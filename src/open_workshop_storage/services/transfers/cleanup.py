@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from dataclasses import dataclass
 
 from open_workshop_storage.core.callback import callback_of
 from open_workshop_storage.core.errors import NewerRecord, ServiceUnavailable, UploadTimedOut
@@ -24,24 +25,16 @@ _AT_ONCE = 100
 _WORKSPACES_AT_ONCE = 1000
 
 
+@dataclass(eq=False)
 class Cleanup:
     """Cleans up again and again; several at once do each other no harm."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        store: JobStore,
-        files: Files,
-        staging: Staging,
-        workspaces: Workspaces,
-        runs: Runs,
-    ) -> None:
-        self._settings = settings
-        self._store = store
-        self._runs = runs
-        self._files = files
-        self._staging = staging
-        self._workspaces = workspaces
+    _settings: Settings
+    _store: JobStore
+    _files: Files
+    _staging: Staging
+    _workspaces: Workspaces
+    _runs: Runs
 
     async def run(self) -> None:
         """Clean up every `CLEANUP_INTERVAL_SECONDS` until cancelled."""

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from open_workshop_storage.core import errors
@@ -30,28 +31,18 @@ _logger = logging.getLogger(__name__)
 _WAIT_SECONDS = 0.1
 
 
+@dataclass(eq=False)
 class Moves:
     """Moves and repacks packed files."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        store: JobStore,
-        files: Files,
-        staging: Staging,
-        workspaces: Workspaces,
-        runs: Runs,
-        stages: Stages,
-        tasks: Tasks,
-    ) -> None:
-        self._wait_seconds = settings.transfer_move_wait_seconds
-        self._store = store
-        self._files = files
-        self._staging = staging
-        self._workspaces = workspaces
-        self._runs = runs
-        self._stages = stages
-        self._tasks = tasks
+    _settings: Settings
+    _store: JobStore
+    _files: Files
+    _staging: Staging
+    _workspaces: Workspaces
+    _runs: Runs
+    _stages: Stages
+    _tasks: Tasks
 
     async def move(self, job_id: str, storage_type: str, path: str) -> Job:
         """Move a job's packed file to its permanent place and end the job; return it with its receipt.
@@ -67,7 +58,7 @@ class Moves:
             ServiceUnavailable: Redis or the storage root has been away for `TRANSFER_MOVE_WAIT_SECONDS`.
         """
         # The Manager does not ask twice.
-        give_up = time.monotonic() + self._wait_seconds
+        give_up = time.monotonic() + self._settings.transfer_move_wait_seconds
         while True:
             try:
                 return await self._move(job_id, storage_type, path)
