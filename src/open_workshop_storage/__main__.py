@@ -1,4 +1,4 @@
-"""Commands for operators: `open-workshop-storage doctor`, `… status`, `… jobs`, `… digests`, `… verify` and `… scan`.
+"""Commands for operators: `open-workshop-storage doctor`, `… status`, `… jobs` and others.
 
 The exit status is 0, or 1 if something does not work.
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from open_workshop_storage.core.errors import ServiceUnavailable
+from open_workshop_storage.core.errors import CallbackMissing, ServiceUnavailable, StorageError
 from open_workshop_storage.core.settings import Settings, SettingsError, load_settings
 from open_workshop_storage.core.store import JobStore
 from open_workshop_storage.services.operations.doctor import examine
@@ -24,6 +24,7 @@ from open_workshop_storage.services.operations.status_text import jobs_text, sta
 from open_workshop_storage.services.operations.store_scan import scan_store
 from open_workshop_storage.services.storage.opening import open_files
 from open_workshop_storage.services.storage.workspaces import Workspaces
+from open_workshop_storage.services.transfers.cancelling import cancel_transfer
 from open_workshop_storage.stores.job_store import job_store
 from open_workshop_storage.stores.redis_client import redis_client
 
@@ -70,10 +71,9 @@ async def _report(findings: AsyncIterator[Finding]) -> int:
 async def status(settings: Settings, as_json: bool) -> int:
     """Print what all loaders do; return the exit status."""
 
-    async def tell(store: JobStore) -> int:
+    async def tell(store: JobStore) -> None:
         now = await _read_status(settings, store)
         print(now.model_dump_json(indent=2) if as_json else status_text(now))
-        return 0
 
     return await _with_store(settings, tell)
 
@@ -81,11 +81,32 @@ async def status(settings: Settings, as_json: bool) -> int:
 async def jobs(settings: Settings) -> int:
     """Print the jobs of all loaders; return the exit status."""
 
-    async def tell(store: JobStore) -> int:
+    async def tell(store: JobStore) -> None:
         print(jobs_text(await _read_status(settings, store)))
-        return 0
 
     return await _with_store(settings, tell)
+
+
+async def redeliver(settings: Settings, jti: str) -> int:
+    """Have a callback delivered now; return the exit status."""
+
+    async def hurry(store: JobStore) -> None:
+        due_seconds = await store.hurry_callback(jti)
+        if due_seconds is None:
+            raise CallbackMissing
+        print(f"A loader delivers it {f'in {due_seconds:.0f} s' if due_seconds else 'now'}; its log tells more")
+
+    return await _with_store(settings, hurry)
+
+
+async def cancel(settings: Settings, job: str) -> int:
+    """End a transfer; return the exit status."""
+
+    async def end(store: JobStore) -> None:
+        await cancel_transfer(store, job)
+        print("Cancelled; its client and the Manager are told")
+
+    return await _with_store(settings, end)
 
 
 async def _read_status(settings: Settings, store: JobStore) -> Status:
@@ -95,23 +116,25 @@ async def _read_status(settings: Settings, store: JobStore) -> Status:
     return status_of(await store.overview(MOST_JOBS), settings, storage)
 
 
-async def _with_store(settings: Settings, work: Callable[[JobStore], Awaitable[int]]) -> int:
+async def _with_store(settings: Settings, work: Callable[[JobStore], Awaitable[None]]) -> int:
     """Do something with the store of all loaders, if this process can reach it; return the exit status."""
     if not settings.redis_url:
         print("REDIS_URL is empty: transfers are known to the loader's process only", file=sys.stderr)
         return 1
     redis = redis_client(settings.redis_url)
     try:
-        return await work(job_store(settings, redis))
+        await work(job_store(settings, redis))
     except ServiceUnavailable as error:
-        print(f"Redis cannot be asked ({_cause_of(error)}); the doctor says what to do", file=sys.stderr)
+        cause = error.__cause__
+        what = f"Redis cannot be asked ({reason_of(cause)})" if isinstance(cause, Exception) else "No loader answers"
+        print(f"{what}; the doctor says what to do", file=sys.stderr)
+        return 1
+    except StorageError as error:
+        print(error.message, file=sys.stderr)
         return 1
     finally:
         await redis.aclose()
-
-
-def _cause_of(error: ServiceUnavailable) -> str:
-    return reason_of(error.__cause__) if isinstance(error.__cause__, Exception) else error.message
+    return 0
 
 
 COMMANDS: dict[str, tuple[Callable[..., Coroutine[Any, Any, int]], str]] = {
@@ -121,6 +144,8 @@ COMMANDS: dict[str, tuple[Callable[..., Coroutine[Any, Any, int]], str]] = {
     "scan": (scan, "have the store scanned for malware, and name every file that is not clean"),
     "status": (status, "show what runs, waits and failed, which callbacks are pending, and what workers there are"),
     "jobs": (jobs, "show what runs, waits and failed, and why"),
+    "redeliver": (redeliver, "deliver a callback that waits now"),
+    "cancel": (cancel, "end a transfer that has not ended"),
 }
 
 
@@ -133,6 +158,8 @@ def main() -> int:
         for name, (_, description) in COMMANDS.items()
     }
     parsers["status"].add_argument("--json", action="store_true", dest="as_json", help="as GET /loader/status has it")
+    parsers["redeliver"].add_argument("jti", help="the callback's name, as status shows it")
+    parsers["cancel"].add_argument("job", help="the transfer's name")
     arguments = vars(parser.parse_args())
     command, _ = COMMANDS[arguments.pop("command")]
     try:

@@ -47,6 +47,8 @@ ROUTES = {
         "DELETE /transfer/tus/{job_id}",
         "GET /transfer/events/{job_id}",
         "GET /loader/status",
+        "POST /loader/callbacks/{jti}/deliver",
+        "POST /loader/jobs/{job_id}/cancel",
     },
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,14 @@ import httpx
 import pytest
 
 from tests.conftest import ServiceStarter
-from tests.e2e.under_way import PACKED_LARGE, Transfers
+from tests.e2e.under_way import PACKED_LARGE, Records, Transfers, eventually, reported
 from tests.support.archives import SMALL_MOD, zip_of
-from tests.support.client import PATIENCE_SECONDS, upload, watching
+from tests.support.client import PATIENCE_SECONDS, InterruptedBody, upload, watching
 from tests.support.manager import Answer
+from tests.support.processes import send_signal
 from tests.support.services import REDIS_WORKERS, Services, another_host
+from tests.support.seven_zip_gate import SevenZipGate
+from tests.support.tus import TusUpload
 
 pytestmark = pytest.mark.anyio
 
@@ -143,3 +147,105 @@ async def test_while_redis_is_away_the_status_says_so(start_services: ServiceSta
     services = start_services("redis://127.0.0.1:9", apps=["loader"])
     answer = await http.get(f"{services.loader}/loader/status", headers=bearer(services))
     assert (answer.status_code, answer.text) == (503, "Service unavailable") and "retry-after" in answer.headers
+
+
+async def cancel(services: Services, http: httpx.AsyncClient, job_id: str) -> tuple[int, str]:
+    """Cancel a transfer as an operator does; return status and text of the answer."""
+    url = f"{services.loader}/loader/jobs/{job_id}/cancel"
+    answer = await http.post(url, headers=bearer(services), timeout=PATIENCE_SECONDS)
+    return answer.status_code, answer.text
+
+
+async def test_a_transfer_is_cancelled_from_any_worker_on_any_host(
+    start_services: ServiceStarter, redis_url: str, http: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    gate = SevenZipGate(tmp_path / "gate")
+    services = start_services(redis_url, apps=["loader"], environment=gate.environment)
+    (tmp_path / "other").mkdir()
+    with another_host(services, tmp_path / "other", gate.environment) as other:
+        there = services.through(other)
+        async with AsyncExitStack() as stack:
+            transfers = Transfers(services, http, stack)
+            gate.hold("a")
+            packed = transfers.upload(b"any other file")
+            body = InterruptedBody(zip_of(SMALL_MOD))
+            uploaded = transfers.upload(aiter(body))
+            fetched = await transfers.fetch(PACKED_LARGE, whole=False)
+            paused = TusUpload(http, services.loader, (ticket := services.ticket()).token, ticket.job_id)
+            await paused.create(9, b"some")
+            await eventually(lambda: gate.held("a"))
+            records = Records(services, redis_url)
+            await records.until(uploaded.ticket, stage="uploading")
+            cancelled = [packed.ticket, uploaded.ticket, fetched.ticket, ticket]
+            for each in cancelled:
+                status, text = await cancel(there, http, each.job_id)
+                assert (status, "Transfer cancelled" in text) == (200, True), text
+            # This client reads no answer before it has sent its whole body.
+            body.go_on.set()
+            for sent in (packed, uploaded):
+                answer = await sent.answer
+                assert (answer.status_code, answer.text) == (400, "Transfer cancelled")
+            assert (await paused.head()).status_code == 410
+            assert not gate.held("a")
+        for each in cancelled:
+            (callback,) = await reported(services, each)
+            assert (callback.claims["status"], callback.claims["reason"]) == ("error", "exception")
+            async with watching(there.loader, each.job_id, each.token) as watcher:
+                (message,) = await watcher.finish()
+            assert (message["event"], message["message"]) == ("error", "Transfer cancelled")
+            assert await cancel(services, http, each.job_id) == (409, "Transfer already ended")
+        # What was cancelled may be sent again, if the Manager has it so.
+        gate.release()
+        services.manager.is_final = False
+        assert (await upload(http, services.loader, packed.ticket.token, b"any other file")).status_code == 200
+        assert await cancel(services, http, "job-of-nobody") == (404, "Job not found")
+
+
+async def test_the_transfer_of_a_dead_worker_is_cancelled_by_the_one_that_takes_it_over(
+    start_services: ServiceStarter, redis_url: str, http: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    gate = SevenZipGate(tmp_path / "gate")
+    services = start_services(redis_url, apps=["loader"], environment=gate.environment)
+    # It does not end before it is cancelled.
+    gate.hold("t")
+    async with AsyncExitStack() as stack:
+        fetched = await Transfers(services, http, stack).fetch(PACKED_LARGE, whole=False)
+
+        def is_told(told: dict[str, Any]) -> bool:
+            return any(job["worker"] for job in told["jobs"])
+
+        told = await status_until(services, http, is_told)
+        (holder,) = (worker["process"] for worker in told["workers"] if worker["jobs"])
+        send_signal([holder], signal.SIGKILL)
+        status, text = await cancel(services, http, fetched.ticket.job_id)
+        assert (status, "Transfer cancelled" in text) == (200, True), text
+    (callback,) = await reported(services, fetched.ticket)
+    assert callback.claims["reason"] == "exception"
+
+
+async def test_a_callback_is_delivered_now(services: Services, http: httpx.AsyncClient) -> None:
+    ticket = services.ticket()
+    services.manager.script(ticket.job_id, Answer(status=503, headers={"Retry-After": "600"}, move=False))
+    assert (await upload(http, services.loader, ticket.token, zip_of(SMALL_MOD))).status_code == 200
+    (callback,) = (
+        callback
+        for callback in (await status_until(services, http, lambda told: told["callbacks"]))["callbacks"]
+        if callback["job_id"] == ticket.job_id
+    )
+    assert callback["attempts"] == 1 and 400 < callback["due_seconds"] <= 600
+    url = f"{services.loader}/loader/callbacks/{callback['jti']}/deliver"
+    assert (await http.post(url)).status_code == 401
+    answer = await http.post(url, headers=bearer(services))
+    assert (answer.status_code, answer.json()) == (202, {"jti": callback["jti"], "due_seconds": 0})
+    assert len(await asyncio.to_thread(services.manager.wait_for_callbacks, ticket.job_id, 2)) == 2
+    await status_until(services, http, lambda told: callback["jti"] not in {each["jti"] for each in told["callbacks"]})
+    answer = await http.post(url, headers=bearer(services))
+    assert (answer.status_code, answer.text) == (404, "Callback not found")
+
+
+async def test_nothing_is_done_for_those_who_are_no_operators(services: Services, http: httpx.AsyncClient) -> None:
+    for path in ("callbacks/any/deliver", "jobs/job-12345678/cancel"):
+        url = f"{services.loader}/loader/{path}"
+        assert (await http.post(url)).status_code == 401
+        assert (await http.post(url, headers={"Authorization": "Bearer wrong"})).status_code == 403
+        assert (await http.post(url, params={"token": services.secrets.storage_manage_token})).status_code == 401

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.support.archives import SMALL_MOD, zip_of
+from tests.support.client import upload
 from tests.support.documents import Operation, operations
 from tests.support.manager import Answer
 from tests.support.services import Services
@@ -73,12 +74,12 @@ async def test_each_operation_works_as_it_is_described(services: Services, http:
         await call(name, token=services.ticket(download_url="http://192.0.2.1/mod.zip").token)
 
     resumable = services.ticket()
-    upload = {"token": resumable.token, "Tus-Resumable": "1.0.0"}
-    piece = upload | {"job_id": resumable.job_id, "body": b"some", "Upload-Offset": "0"}
-    await call("create_resumable_upload", **upload, **{"Upload-Length": "9"}, body=b"")
+    tus = {"token": resumable.token, "Tus-Resumable": "1.0.0"}
+    piece = tus | {"job_id": resumable.job_id, "body": b"some", "Upload-Offset": "0"}
+    await call("create_resumable_upload", **tus, **{"Upload-Length": "9"}, body=b"")
     await call("continue_resumable_upload", **piece)
     await call("find_resumable_upload", token=resumable.token, job_id=resumable.job_id)
-    await call("cancel_resumable_upload", **upload, job_id=resumable.job_id)
+    await call("cancel_resumable_upload", **tus, job_id=resumable.job_id)
 
     ticket = services.ticket()
     services.manager.script(ticket.job_id, Answer(move=False))
@@ -98,6 +99,17 @@ async def test_each_operation_works_as_it_is_described(services: Services, http:
 
     told = (await call("status", bearer=secrets.storage_manage_token)).json()
     assert ticket.job_id in {job["job_id"] for job in told["jobs"]}
+    paused, undelivered = services.ticket(), services.ticket()
+    await http.post(
+        f"{services.loader}/transfer/tus/",
+        headers={"Tus-Resumable": "1.0.0", "Upload-Length": "9"},
+        params={"token": paused.token},
+    )
+    await call("cancel_transfer", bearer=secrets.storage_manage_token, job_id=paused.job_id)
+    services.manager.script(undelivered.job_id, Answer(status=503, headers={"Retry-After": "600"}, move=False))
+    await upload(http, services.loader, undelivered.token, zip_of(SMALL_MOD))
+    jti = services.manager.wait_for_callbacks(undelivered.job_id)[0].claims["jti"]
+    await call("deliver_callback", bearer=secrets.storage_manage_token, jti=jti)
 
     assert not visitor.left
 

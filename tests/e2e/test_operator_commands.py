@@ -1,8 +1,9 @@
-"""`open-workshop-storage doctor`, `status`, `digests`, `verify` and `scan`, beside running services."""
+"""The commands of `open-workshop-storage`, beside running services."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import subprocess
@@ -28,14 +29,15 @@ from tests.support.configs import Secrets, write_config
 from tests.support.manager import Answer
 from tests.support.servers import PROJECT, clean_environment, free_port, redis_server
 from tests.support.services import Services
+from tests.support.tus import TusUpload
 
 pytestmark = pytest.mark.anyio
 
 
-def run(command: str, config: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(command: str, config: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     variables = clean_environment() | {"PYTHONPATH": str(PROJECT / "src"), "OW_CONFIG": str(config)} | environment
     return subprocess.run(
-        [sys.executable, "-m", "open_workshop_storage", command],
+        [sys.executable, "-m", "open_workshop_storage", command, *arguments],
         env=variables,
         capture_output=True,
         text=True,
@@ -288,6 +290,37 @@ async def test_status_shows_what_runs_waits_and_failed_and_why_and_which_callbac
     assert "downloading" in lines["runs", running.ticket.job_id]
     assert "for a download slot" in lines["waits", waiting.ticket.job_id]
     assert "upload 0 used, 0 waiting, download 1 used, 1 waiting" in result.stdout
+
+
+async def test_a_transfer_is_cancelled_and_a_callback_delivered_by_command(
+    start_services: ServiceStarter, redis_url: str, http: httpx.AsyncClient
+) -> None:
+    services = start_services(redis_url, apps=["loader"])
+    config = config_of(services)
+    unheard, paused = services.ticket(), services.ticket()
+    services.manager.script(unheard.job_id, Answer(status=503, headers={"Retry-After": "600"}, move=False))
+    await upload(http, services.loader, unheard.token, zip_of(SMALL_MOD))
+    await TusUpload(http, services.loader, paused.token, paused.job_id).create(9)
+
+    told = json.loads((await asyncio.to_thread(run, "status", config, "--json")).stdout)
+    ((jti, job_id),) = ((callback["jti"], callback["job_id"]) for callback in told["callbacks"])
+    assert job_id == unheard.job_id and {job["job_id"] for job in told["jobs"]} == {unheard.job_id, paused.job_id}
+    table = (await asyncio.to_thread(run, "jobs", config)).stdout
+    assert paused.job_id in table and "Slots" not in table
+
+    assert (await asyncio.to_thread(run, "redeliver", config, jti)).returncode == 0
+    assert len(await asyncio.to_thread(services.manager.wait_for_callbacks, unheard.job_id, 2)) == 2
+    assert (await asyncio.to_thread(run, "cancel", config, paused.job_id)).returncode == 0
+    (callback,) = await asyncio.to_thread(services.manager.wait_for_callbacks, paused.job_id)
+    assert callback.claims["reason"] == "exception"
+
+    for command, argument, refusal in (
+        ("redeliver", "no-such-callback", "Callback not found"),
+        ("cancel", paused.job_id, "Transfer already ended"),
+        ("cancel", "job-of-nobody", "Job not found"),
+    ):
+        refused = await asyncio.to_thread(run, command, config, argument)
+        assert (refused.returncode, refused.stdout, refused.stderr) == (1, "", f"{refusal}\n")
 
 
 def test_status_says_where_it_cannot_look(tmp_path: Path, services: Services) -> None:

@@ -18,7 +18,7 @@ from open_workshop_storage.core.events import Event, EventKind
 from open_workshop_storage.core.job import SCHEMA, Job, Stage
 from open_workshop_storage.core.leases import LEASE_SECONDS
 from open_workshop_storage.core.overview import STEP_SECONDS, STEPS, WorkerReport
-from open_workshop_storage.core.store import JobStore, Slot, StaleJobError
+from open_workshop_storage.core.store import Interruption, JobStore, Slot, StaleJobError
 from open_workshop_storage.stores.memory import MemoryJobStore
 from open_workshop_storage.stores.redis import RedisJobStore
 from open_workshop_storage.stores.redis_client import redis_client
@@ -576,6 +576,42 @@ async def test_without_waiting_a_full_slot_is_refused_at_once(store: JobStore) -
 
 async def test_a_limit_of_zero_is_no_limit(store: JobStore) -> None:
     assert all([await store.enter(Slot.UPLOAD, str(number), 0, wait=False) for number in range(20)])
+
+
+async def test_a_callback_is_made_due_now_and_claimed(store: JobStore) -> None:
+    job = new_job(owner="me", stage=Stage.REPACKING)
+    callback = callback_of(job)
+    saved = await store.save(job, None)
+    await store.save(altered(saved, stage=Stage.PACKED, owner=None), EventKind.COMPLETE, callback)
+    await store.retry_callback(callback, 500)
+    assert await store.claim_callbacks(8) == []
+    assert await store.hurry_callback(callback.jti) == 0
+    assert [claimed.jti for claimed in await store.claim_callbacks(8)] == [callback.jti]
+
+
+async def test_a_callback_that_may_be_under_delivery_is_left_to_who_holds_it(store: JobStore) -> None:
+    job = new_job(owner="me", stage=Stage.REPACKING)
+    callback = callback_of(job)
+    saved = await store.save(job, None)
+    await store.save(altered(saved, stage=Stage.PACKED, owner=None), EventKind.COMPLETE, callback)
+    left = await store.hurry_callback(callback.jti)
+    assert left is not None and 0 < left <= LEASE_SECONDS
+    assert await store.claim_callbacks(8) == []
+
+
+async def test_a_callback_that_does_not_wait_is_not_hurried(store: JobStore) -> None:
+    assert await store.hurry_callback("none") is None
+    assert await store.claim_callbacks(8) == []
+
+
+async def test_every_worker_hears_what_is_asked_of_a_job_and_in_which_way(store: JobStore) -> None:
+    heard = asyncio.create_task(store.interrupted())
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        # The subscription may not have begun yet.
+        while not heard.done():
+            await store.interrupt("job-12345678", Interruption.CANCEL)
+            await asyncio.wait([heard], timeout=0.1)
+    assert heard.result() == ("job-12345678", Interruption.CANCEL)
 
 
 def new_report(name: str, sockets: int = 0) -> WorkerReport:

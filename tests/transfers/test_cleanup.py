@@ -168,7 +168,7 @@ async def test_a_paused_upload_that_a_request_has_claimed_is_not_ended(tmp_path:
     async with bench(tmp_path) as parts:
         paused = await parts.store.save(job_in(Inner.PAUSED), None)
         claimed = await parts.store.save(paused.changed(Owned("request")), None)
-        await parts.runs.end_paused(paused, UploadTimedOut())
+        await parts.runs.end_waiting(paused, UploadTimedOut())
         assert await parts.store.get(paused.job_id) == claimed
         assert await parts.store.pending_callbacks() == (0, 0)
 

@@ -161,6 +161,18 @@ class UploadCancelled(StorageError, status=400, message="Upload cancelled"):
     """The client gave the upload up."""
 
 
+class TransferCancelled(StorageError, status=400, message="Transfer cancelled"):
+    """An operator ended the transfer."""
+
+
+class TransferEnded(StorageError, status=409, message="Transfer already ended"):
+    """The transfer has its file, or failed before."""
+
+
+class CallbackMissing(StorageError, status=404, message="Callback not found"):
+    """No callback of that name waits: it is delivered, given up, or never was."""
+
+
 class VersionUnknown(StorageError, status=412, message="Tus version 1.0.0 expected"):
     """The request speaks another version of tus, or does not say which."""
 

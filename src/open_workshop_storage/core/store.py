@@ -34,6 +34,15 @@ class Slot(StrEnum):
     IMAGE = "image"
 
 
+class Interruption(StrEnum):
+    """What the worker that works on a job is asked for."""
+
+    LEAVE = "leave"
+    """To leave the upload that it receives to another request."""
+    CANCEL = "cancel"
+    """To end the attempt; any worker does that to a job that waits."""
+
+
 class JobStore(Protocol):
     """Where jobs live."""
 
@@ -97,11 +106,11 @@ class JobStore(Protocol):
     async def paused(self, seconds: float, limit: int) -> Sequence[Job]:
         """Return paused uploads that have not changed for so many seconds, the oldest first."""
 
-    async def interrupt(self, job_id: str) -> None:
-        """Ask the worker that receives this job's upload to leave it to another request."""
+    async def interrupt(self, job_id: str, interruption: Interruption) -> None:
+        """Ask all workers for this."""
 
-    async def interrupted(self) -> str:
-        """Return the id of the next job that any worker asks to be left."""
+    async def interrupted(self) -> tuple[str, Interruption]:
+        """Return the id of the next job that workers are asked for, and what they are asked for."""
 
     def watch(self, job_id: str) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
         """Follow a job: its state at first, then every later event in order.
@@ -124,6 +133,12 @@ class JobStore(Protocol):
 
     async def settle_callback(self, callback: Callback) -> None:
         """Take a callback out of the outbox."""
+
+    async def hurry_callback(self, jti: str) -> float | None:
+        """Make a callback due now; return the seconds until it is due, `None` if no such callback waits.
+
+        One that is due within `LEASE_SECONDS` stays so, since a worker may be delivering it.
+        """
 
     async def callback_waits(self, jti: str) -> bool:
         """Return whether the outbox holds the report of this name."""

@@ -14,7 +14,7 @@ from open_workshop_storage.core.events import Event, EventKind, event_of, first_
 from open_workshop_storage.core.job import Job
 from open_workshop_storage.core.leases import LEASE_SECONDS
 from open_workshop_storage.core.overview import STEP_SECONDS, STEPS, Overview, SlotQueue, WorkerReport
-from open_workshop_storage.core.store import Slot, StaleJobError
+from open_workshop_storage.core.store import Interruption, Slot, StaleJobError
 from open_workshop_storage.stores.fanout import Fanout
 
 
@@ -30,7 +30,7 @@ class MemoryJobStore:
         self._forgotten: dict[str, tuple[float, str]] = {}
         self._fanout = Fanout()
         self._work = asyncio.Event()
-        self._interrupted: asyncio.Queue[str] = asyncio.Queue()
+        self._interrupted: asyncio.Queue[tuple[str, Interruption]] = asyncio.Queue()
         self._outbox: dict[str, Callback] = {}
         self._due: dict[str, float] = {}
         self._held: dict[Slot, set[str]] = {slot: set() for slot in Slot}
@@ -126,12 +126,12 @@ class MemoryJobStore:
         unchanged = takewhile(lambda job: job.updated_at < before, map(self._jobs.__getitem__, names))
         return list(islice(unchanged, limit))
 
-    async def interrupt(self, job_id: str) -> None:
-        """See `JobStore.interrupt`."""
-        self._interrupted.put_nowait(job_id)
+    async def interrupt(self, job_id: str, interruption: Interruption) -> None:
+        """Ask this process's worker."""
+        self._interrupted.put_nowait((job_id, interruption))
 
-    async def interrupted(self) -> str:
-        """See `JobStore.interrupted`."""
+    async def interrupted(self) -> tuple[str, Interruption]:
+        """Return what the worker is asked for next."""
         return await self._interrupted.get()
 
     @asynccontextmanager
@@ -181,6 +181,15 @@ class MemoryJobStore:
     def _drop_callback(self, jti: str) -> None:
         self._outbox.pop(jti, None)
         self._due.pop(jti, None)
+
+    async def hurry_callback(self, jti: str) -> float | None:
+        """Make a callback due now, unless it may be under delivery; return the seconds until it is due."""
+        if jti not in self._due:
+            return None
+        now = time.monotonic()
+        if self._due[jti] > now + LEASE_SECONDS:
+            self._due[jti] = now
+        return max(self._due[jti] - now, 0)
 
     async def callback_waits(self, jti: str) -> bool:
         """Return whether the outbox holds the report of this name."""

@@ -21,7 +21,7 @@ from open_workshop_storage.core.events import Event, EventKind, event_of, first_
 from open_workshop_storage.core.job import SCHEMA, Job
 from open_workshop_storage.core.leases import LEASE_SECONDS
 from open_workshop_storage.core.overview import REPORT_SECONDS, STEP_SECONDS, STEPS, Overview, WorkerReport
-from open_workshop_storage.core.store import Slot, StaleJobError
+from open_workshop_storage.core.store import Interruption, Slot, StaleJobError
 from open_workshop_storage.observability.tracing import span
 from open_workshop_storage.stores import redis_scripts as scripts
 from open_workshop_storage.stores.fanout import Fanout
@@ -51,8 +51,8 @@ class RedisJobStore:
         self._fanout = Fanout()
         self._work = asyncio.Event()
         self._granted: dict[str, asyncio.Event] = {}
-        self._interrupted: asyncio.Queue[str] = asyncio.Queue()
-        always = [self._keys.work, self._keys.granted, self._keys.interrupted]
+        self._interrupted: asyncio.Queue[tuple[str, Interruption]] = asyncio.Queue()
+        always = [self._keys.work, self._keys.granted, *(self._keys.interrupted + each for each in Interruption)]
         self._channels = RedisChannels(redis, always, self._on_message, self._on_return)
         self._scripts: dict[str, AsyncScript] = {}
 
@@ -86,8 +86,8 @@ class RedisJobStore:
         elif channel == self._keys.granted:
             if payload in self._granted:
                 self._granted[payload].set()
-        elif channel == self._keys.interrupted:
-            self._interrupted.put_nowait(payload)
+        elif channel.startswith(self._keys.interrupted):
+            self._interrupted.put_nowait((payload, Interruption(channel.removeprefix(self._keys.interrupted))))
         else:
             version, kind, text = payload.split(" ", 2)
             event = Event(version=int(version), kind=EventKind(kind), text=text)
@@ -200,12 +200,12 @@ class RedisJobStore:
         )
         return [job for job in map(job_of, answers) if job]
 
-    async def interrupt(self, job_id: str) -> None:
-        """See `JobStore.interrupt`."""
-        await self._ask(self._redis.publish(self._keys.interrupted, job_id))
+    async def interrupt(self, job_id: str, interruption: Interruption) -> None:
+        """Ask all workers on all hosts."""
+        await self._ask(self._redis.publish(self._keys.interrupted + interruption, job_id))
 
-    async def interrupted(self) -> str:
-        """See `JobStore.interrupted`."""
+    async def interrupted(self) -> tuple[str, Interruption]:
+        """Return what workers are asked for next."""
         return await self._interrupted.get()
 
     @asynccontextmanager
@@ -252,6 +252,11 @@ class RedisJobStore:
             pipeline.zrem(self._keys.since, callback.jti)
             with span("redis MULTI", {"db.system.name": "redis", "db.operation.name": "MULTI"}, SpanKind.CLIENT):
                 await self._ask(pipeline.execute())
+
+    async def hurry_callback(self, jti: str) -> float | None:
+        """Make a callback due now, unless it may be under delivery; return the seconds until it is due."""
+        due_in_ms = await self._script(scripts.HURRY, [self._keys.due], jti, _LEASE_MS)
+        return None if due_in_ms is None else due_in_ms / 1000
 
     async def callback_waits(self, jti: str) -> bool:
         """Return whether the outbox holds the report of this name."""

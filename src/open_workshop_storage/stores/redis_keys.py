@@ -22,7 +22,8 @@ class RedisKeys:
         since: Sorted set: since when they have waited.
         events: What the channel of a job's events begins with; its id follows.
         work: Channel: a job waits to be taken.
-        interrupted: Channel: the worker that receives a job's upload is to leave it to another request.
+        interrupted: What the channels begin with on which workers are asked to leave a job or to cancel it; what they
+            are asked for follows.
         granted: Channel: a slot was given to a holder that waited.
         workers: Hash: what workers last reported, by their names.
         told: Sorted set: when they did.
@@ -46,7 +47,7 @@ class RedisKeys:
         self.since = f"{prefix}:outbox:since"
         self.events = f"{prefix}:events:"
         self.work = f"{prefix}:work"
-        self.interrupted = f"{prefix}:interrupted"
+        self.interrupted = f"{prefix}:interrupted:"
         self.granted = f"{prefix}:granted"
         self.workers = f"{prefix}:workers"
         self.told = f"{prefix}:workers:told"

@@ -150,6 +150,19 @@ HOLD = _NOW + """
 return redis.call('ZADD', KEYS[1], 'XX', now + tonumber(ARGV[2]), ARGV[1])
 """
 
+# One that is due sooner than a hold lasts may be held.
+HURRY = _NOW + """
+local due = redis.call('ZSCORE', KEYS[1], ARGV[1])
+if not due then
+    return false
+end
+if due - now > tonumber(ARGV[2]) then
+    redis.call('ZADD', KEYS[1], now, ARGV[1])
+    return 0
+end
+return math.max(due - now, 0)
+"""
+
 RETRY = _NOW + """
 if tonumber(redis.call('HGET', KEYS[4], 'attempt') or 0) > tonumber(ARGV[4]) then
     return 0

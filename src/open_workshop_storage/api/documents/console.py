@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from fastapi import Path
+from pydantic import BaseModel, Field
+
+from open_workshop_storage.api.documents.messages import JobId
 from open_workshop_storage.api.documents.openapi import RouteDocument, header, json_example, plain_text_responses
 from open_workshop_storage.core import errors
 from open_workshop_storage.services.operations.status import (
@@ -15,6 +21,27 @@ from open_workshop_storage.services.operations.status import (
     Totals,
     WorkerStatus,
 )
+
+CallbackName = Annotated[str, Path(description="The callback's `jti`.", examples=["3f0c5a3e9d1b5c0e8a4f6b7c8d9e0f10"])]
+JobName = Annotated[str, Path(description="The transfer's name.", examples=["job-7f3a9c21"])]
+
+
+class CallbackHurried(BaseModel):
+    """A callback that is about to be delivered."""
+
+    jti: str
+    due_seconds: Annotated[
+        float, Field(description="Time until a worker takes it up: 0, or what is left if it was due within 15 s.")
+    ]
+
+
+class JobCancelled(BaseModel):
+    """A transfer that an operator ended."""
+
+    job_id: JobId
+    reason: Annotated[str, Field(description="What the Manager is told.")]
+    message: Annotated[str, Field(description="What its client is told.")]
+
 
 OPERATOR_ERRORS = (errors.NothingHere, errors.TokenMissing, errors.AccessDenied, errors.ServiceUnavailable)
 """What each call of an operator may end in."""
@@ -111,5 +138,23 @@ STATUS: RouteDocument = {
             "headers": header("Cache-Control", "It is true for a moment only.", "no-store"),
         },
         **plain_text_responses(*OPERATOR_ERRORS),
+    },
+}
+DELIVER: RouteDocument = {
+    "summary": "Deliver a callback now",
+    "operation_id": "deliver_callback",
+    "response_description": "A worker delivers it.",
+    "responses": {
+        202: json_example(CallbackHurried(jti="3f0c5a3e9d1b5c0e8a4f6b7c8d9e0f10", due_seconds=0.0)),
+        **plain_text_responses(*OPERATOR_ERRORS, errors.CallbackMissing),
+    },
+}
+CANCEL: RouteDocument = {
+    "summary": "Cancel a transfer",
+    "operation_id": "cancel_transfer",
+    "response_description": "It has ended.",
+    "responses": {
+        200: json_example(JobCancelled(job_id="job-7f3a9c21", reason="exception", message="Transfer cancelled")),
+        **plain_text_responses(*OPERATOR_ERRORS, errors.JobMissing, errors.TransferEnded),
     },
 }

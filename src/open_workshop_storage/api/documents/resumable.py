@@ -64,6 +64,7 @@ _RECEIVING_ERRORS = (
     errors.BadRequest("Upload length differs"),
     errors.BadRequest("More bytes than the upload has"),
     errors.ClientGone,
+    errors.TransferCancelled,
     errors.DigestDiffers,
     errors.EncryptedArchive,
     errors.UnsafeArchive,

@@ -195,6 +195,7 @@ UPLOAD: RouteDocument = {
             *SCAN_ERRORS,
             errors.BadRequest("Token is for a URL transfer"),
             errors.UploadTimedOut,
+            errors.TransferCancelled,
             errors.UploadInProgress,
             errors.UploadFinished,
             errors.UploadNotAccepted,

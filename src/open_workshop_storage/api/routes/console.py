@@ -9,9 +9,11 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from open_workshop_storage.api.dependencies import RuntimeDep
 from open_workshop_storage.api.documents import console
-from open_workshop_storage.core.errors import NothingHere
+from open_workshop_storage.api.documents.console import CallbackHurried, JobCancelled
+from open_workshop_storage.core.errors import CallbackMissing, NothingHere
 from open_workshop_storage.services.manager.form_tokens import FormToken
 from open_workshop_storage.services.operations.status import MOST_JOBS, Status, status_of, storage_status
+from open_workshop_storage.services.transfers.cancelling import cancel_transfer
 
 _Bearer = Annotated[
     HTTPAuthorizationCredentials | None,
@@ -54,3 +56,19 @@ async def status(runtime: RuntimeDep) -> Response:
     storage = await storage_status(runtime.settings, runtime.files, runtime.workspaces)
     text = status_of(now, runtime.settings, storage).model_dump_json()
     return Response(text, headers={"Cache-Control": "no-store"}, media_type="application/json")
+
+
+@router.post("/callbacks/{jti}/deliver", status_code=202, dependencies=[Depends(require_operator)], **console.DELIVER)
+async def deliver(jti: console.CallbackName, runtime: RuntimeDep) -> CallbackHurried:
+    """Have a callback that waits delivered at once, in place of after its pause."""
+    due_seconds = await runtime.store.hurry_callback(jti)
+    if due_seconds is None:
+        raise CallbackMissing
+    return CallbackHurried(jti=jti, due_seconds=due_seconds)
+
+
+@router.post("/jobs/{job_id}/cancel", dependencies=[Depends(require_operator)], **console.CANCEL)
+async def cancel(job_id: console.JobName, runtime: RuntimeDep) -> JobCancelled:
+    """End a transfer that has not ended, wherever it runs or waits; its client and the Manager are told."""
+    job = await cancel_transfer(runtime.store, job_id)
+    return JobCancelled(job_id=job_id, reason=job.reason or "", message=job.message or "")

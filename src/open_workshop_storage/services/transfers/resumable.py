@@ -22,7 +22,7 @@ from open_workshop_storage.core.events import EventKind
 from open_workshop_storage.core.job import Job, Stage
 from open_workshop_storage.core.resumable_state import Part, Resumable
 from open_workshop_storage.core.settings import Settings
-from open_workshop_storage.core.store import JobStore, Slot, StaleJobError
+from open_workshop_storage.core.store import Interruption, JobStore, Slot, StaleJobError
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.services.intake.receive import BLOCK_BYTES, receive, upload_limits
 from open_workshop_storage.services.intake.upload_bodies import Ending, UploadBody, UploadRequest
@@ -166,7 +166,7 @@ class ResumableUploads:
         job = await self.find(job_id)
         if job.stage is not Stage.UPLOADING or job.owner is not None:
             raise errors.UploadFinished
-        await self._runs.end_paused(job, errors.UploadCancelled())
+        await self._runs.end_waiting(job, errors.UploadCancelled())
 
     async def go_on(self, run: JobRun) -> Packed:
         """Go on with an upload whose worker is gone: pack it if all of it is here, else leave it to its next request.
@@ -189,7 +189,7 @@ class ResumableUploads:
             raise errors.ServiceUnavailable
 
     async def _refuse_too_large(self, job: Job) -> NoReturn:
-        await self._runs.end_paused(job, errors.FileTooLarge())
+        await self._runs.end_waiting(job, errors.FileTooLarge())
         raise errors.FileTooLarge
 
     async def _known(self, job_id: str) -> Job:
@@ -212,7 +212,7 @@ class ResumableUploads:
         asked = False
         while job.stage is Stage.UPLOADING and job.owner is not None and not (job.resumable and job.resumable.sealed):
             if not asked:
-                await self._store.interrupt(job.job_id)
+                await self._store.interrupt(job.job_id, Interruption.LEAVE)
                 asked = True
             elif time.monotonic() > deadline:
                 with suppress(StaleJobError):

@@ -13,7 +13,7 @@ from open_workshop_storage.core import errors
 from open_workshop_storage.core.changes import Owned, Packed, Paused, Unwanted
 from open_workshop_storage.core.claims import TransferKind
 from open_workshop_storage.core.job import Job, Stage
-from open_workshop_storage.core.store import JobStore, StaleJobError
+from open_workshop_storage.core.store import Interruption, JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.services.manager.callback_delivery import Callbacks, Outcome
 from open_workshop_storage.services.storage.disk import full_disk_is_no_space
@@ -111,10 +111,24 @@ class Runs:
         return run
 
     async def follow_interruptions(self) -> None:
-        """Leave uploads to other requests when these ask for that, until cancelled."""
+        """Leave uploads to other requests, and end transfers, when that is asked for, until cancelled."""
         while True:
-            if run := self._runs.get(await self._store.interrupted()):
+            job_id, interruption = await self._store.interrupted()
+            run = self._runs.get(job_id)
+            if interruption is Interruption.CANCEL:
+                self._tasks.start(self._cancel(job_id, run))
+            elif run is not None:
                 run.interrupted.set()
+
+    async def _cancel(self, job_id: str, run: JobRun | None) -> None:
+        if run is not None:
+            # What is packed stays so, also while it is packed again or moved.
+            if not run.job.ended:
+                run.stop(errors.TransferCancelled())
+            return
+        job = await self._store.get(job_id)
+        if job is not None and job.owner is None and not job.ended:
+            await self.end_waiting(job, errors.TransferCancelled())
 
     def release(self, run: JobRun) -> None:
         """End a run: its lease is not renewed any more."""
@@ -227,8 +241,8 @@ class Runs:
             await self._store.save(job.changed(Unwanted()), None)
         raise errors.UploadNotAccepted
 
-    async def end_paused(self, job: Job, error: errors.StorageError) -> None:
-        """End a paused upload with an error, unless a request has continued or ended it."""
+    async def end_waiting(self, job: Job, error: errors.StorageError) -> None:
+        """End a job that waits for a request or a worker with an error, unless it has got one meanwhile, or its end."""
         try:
             claimed = await self._store.save(job.changed(Owned(new_owner())), None)
         except StaleJobError:
