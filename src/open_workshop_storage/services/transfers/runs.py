@@ -7,6 +7,7 @@ import logging
 import uuid
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from open_workshop_storage.core import errors
@@ -65,6 +66,7 @@ def new_owner() -> str:
     return uuid.uuid4().hex
 
 
+@dataclass(eq=False)
 class Runs:
     """Holds jobs for this worker, renews their leases and sees each attempt to its end.
 
@@ -72,23 +74,14 @@ class Runs:
         figures: What this worker's transfers add up to.
     """
 
-    def __init__(
-        self,
-        store: JobStore,
-        workspaces: Workspaces,
-        staging: Staging,
-        callbacks: Callbacks,
-        tasks: Tasks,
-        lifetime: Lifetime,
-    ) -> None:
-        self._store = store
-        self._staging = staging
-        self._workspaces = workspaces
-        self._callbacks = callbacks
-        self._tasks = tasks
-        self._lifetime = lifetime
-        self._runs: dict[str, JobRun] = {}
-        self.figures = Figures()
+    _store: JobStore
+    _workspaces: Workspaces
+    _staging: Staging
+    _callbacks: Callbacks
+    _tasks: Tasks
+    _lifetime: Lifetime
+    _runs: dict[str, JobRun] = field(default_factory=dict, init=False)
+    figures: Figures = field(default_factory=Figures, init=False)
 
     @property
     def job_ids(self) -> Sequence[str]:
