@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install
 LOCK := $(BIN)/uv --quiet pip compile --universal --generate-hashes --custom-compile-command "make lock" pyproject.toml
 
-.PHONY: setup setup-runtime system-packages demo test test-fast test-browser coverage chaos fuzz bench lint format type-check lock
+.PHONY: setup setup-runtime system-packages demo screenshots test test-fast test-browser coverage chaos fuzz bench lint format type-check lock
 
 setup: .venv/installed
 
@@ -49,6 +49,10 @@ test-browser: setup
 	@deploy/install-system-packages.sh $(PYTHON) chromium npm
 	npm ci --silent --prefix tests/browser
 	$(BIN)/python -m pytest --override-ini=addopts=-q tests/browser
+
+screenshots: setup
+	@deploy/install-system-packages.sh $(PYTHON) chromium
+	PYTHONPATH=src:. $(BIN)/python -m tests.screenshots
 
 coverage: setup
 	$(BIN)/python -m pytest $(PARALLEL) --cov

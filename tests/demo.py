@@ -4,8 +4,9 @@
     make demo FILE=mod.rar     with a file of yours
     make demo STORAGE=s3       with an object store, and hosts that share nothing but that and Redis
 
-Both services run as they do in production, with their state in memory. Of their surroundings only the Manager and
-the Access service are stand-ins. Ctrl-C ends everything that the demo started.
+Both services run as they do in production, with their state in memory, and an nginx gives them one address. Of their
+surroundings only the Manager and the Access service are stand-ins. At the end the console is there to try.
+Ctrl-C ends everything that the demo started.
 """
 
 from __future__ import annotations
@@ -33,10 +34,12 @@ from open_workshop_storage.core.settings import Settings, SettingsError, load_se
 from tests.support.configs import Secrets, cheap_hash
 from tests.support.contents import ITSELF, contents_of
 from tests.support.manager import StandIn, stand_in
+from tests.support.nginx import nginx_site, site_for
 from tests.support.object_store import running_object_store, settings_of
 from tests.support.processes import descendants, kill
 from tests.support.progress_lines import ProgressLines
 from tests.support.servers import PROJECT, Server, StartFailed, free_port, granian, redis_server
+from tests.support.transfer_links import transfer_links
 
 DISTRIBUTOR_PORT, LOADER_PORT = 8000, 8001
 """Used if nothing else listens there."""
@@ -112,14 +115,22 @@ def run(file: Path | None, folder: Path, *, in_bucket: bool) -> NoReturn:
                 manager.loader_url = stack.enter_context(service("loader", free_port(), folder)).url
         with host(folder, "distributor") if in_bucket else nullcontext():
             distributor = stack.enter_context(service("distributor", DISTRIBUTOR_PORT, folder))
+        addresses = [[f"127.0.0.1:{server.port}"] for server in (distributor, loader)]
+        nginx = stack.enter_context(nginx_site(folder, site_for(settings.main_dir), addresses[0], addresses[1]))
+        print(f"   {'nginx':<11} {nginx.url}")
+        console = f"{nginx.url}/loader/console"
+        links = stack.enter_context(transfer_links(manager, console, MOD_ID))
         path = transfer(source, loader, manager)
         verify(source, asyncio.run(download(distributor.url, path, folder)))
         print(
             "\nAll done.\n"
             f"   The file      {f'{settings.s3_bucket}/{path}' if in_bucket else settings.main_dir / path}\n"
             f"   Download it   {distributor.url}/download/{path}\n"
-            f"   Swagger UI    {distributor.url}/distributor/\n"
-            f"                 {loader.url}/loader/\n"
+            f"   Swagger UI    {nginx.url}/distributor/\n"
+            f"                 {nginx.url}/loader/\n"
+            f"   Console       {console}\n"
+            f"                 {secrets.storage_manage_token} shows all that the loader does\n"
+            f"                 {links} has buttons that make links for files of yours\n"
             "\nServing until Ctrl-C."
         )
         while True:
@@ -153,6 +164,7 @@ def configure(manager_url: str) -> tuple[Settings, Secrets]:
         "MANAGER_TRANSFER_CALLBACK_URL": "",
         "ACCESS_SERVICE_URL": manager_url,
         "REDIS_URL": "",
+        "CONSOLE_ENABLED": "true",
         "storage_manage_token": cheap_hash(manage_token),
     }
     settings = load_settings()

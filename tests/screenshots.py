@@ -23,7 +23,7 @@ from tests.support.services import Services, running_services
 from tests.support.tus import TusUpload
 
 TRANSFERS = 40
-WIDTH = 1000
+WIDTH = 1100
 AWAY = Answer(status=503, move=False)
 
 
@@ -75,7 +75,7 @@ async def show_transfer(browser: Browser, services: Services, address: str, fold
     """Send a file by the page, and show its result."""
     file = folder / "more_grass.7z"
     file.write_bytes(seven_zip_of(mod(Random(2), 9)))
-    page = await browser.new_page(viewport={"width": WIDTH, "height": 1000})
+    page = await browser.new_page(viewport={"width": WIDTH, "height": 900})
     await page.goto(console_of(address, services.ticket(mod_id=4711).token))
     await page.set_input_files("#file", file)
     await text_of(page, "#entries", "descriptor.mod")
@@ -84,7 +84,7 @@ async def show_transfer(browser: Browser, services: Services, address: str, fold
 
 async def show_all(browser: Browser, services: Services, address: str) -> None:
     """Show the operators' view."""
-    page = await browser.new_page(viewport={"width": WIDTH, "height": 1150})
+    page = await browser.new_page(viewport={"width": WIDTH, "height": 1100})
     await page.goto(console_of(address))
     await show_operations(page, services)
     await text_of(page, "#callbacks", "success")

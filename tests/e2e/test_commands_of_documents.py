@@ -118,6 +118,7 @@ NOT_TYPED = {
     "ow cancel JOB": "the same",
     "make setup-runtime": ROOT,
     ".venv/bin/pre-commit install": "changes what git does",
+    "make screenshots": "takes minutes, and writes the pictures anew",
     "make lock": "asks the package index",
     "make lock UPGRADE=--upgrade": "asks the package index",
     "pip install .": "typed by tests/deploy/test_package.py",

@@ -77,6 +77,13 @@ async def test_the_demo_sends_a_file_through_and_serves_it_until_ctrl_c(
         assert entries_of((await http.get(download)).content) == SMALL_MOD
         (stored,) = [word for word in printed.split() if word.startswith(str(tmp_path / "storage"))]
         assert entries_of(Path(stored).read_bytes()) == SMALL_MOD
+        (console,) = [address for address in addresses if address.endswith("/loader/console")]
+        assert "<title>Open Workshop Storage</title>" in (await http.get(console)).text
+        token = printed.partition(console)[2].split()[0]
+        status = await http.get(console.replace("console", "status"), headers={"Authorization": f"Bearer {token}"})
+        assert [job["state"] for job in status.json()["jobs"]] == ["moved"]
+        link = await http.post(addresses[-1], data={"kind": "img"})
+        assert link.status_code == 303 and link.headers["location"].startswith(f"{console}#token=")
         for docs in ("/distributor/", "/loader/"):
             (address,) = [address for address in addresses if address.endswith(docs)]
             assert (await http.get(address)).status_code == 200

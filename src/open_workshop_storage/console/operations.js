@@ -75,7 +75,7 @@ function draw(status) {
 }
 
 function drawTotals({ totals, storage, workers }) {
-  const free = storage.free_bytes === null ? "" : `, ${bytes(storage.free_bytes)} free`;
+  const free = storage.free_bytes === null ? "unknown" : `${bytes(storage.free_bytes)} free`;
   const facts = {
     "Run or wait": totals.unfinished,
     Paused: totals.paused,
@@ -84,7 +84,8 @@ function drawTotals({ totals, storage, workers }) {
     "Oldest callback": totals.callbacks ? duration(totals.oldest_callback_seconds) : "–",
     Sockets: totals.sockets,
     Workers: workers.length,
-    [storage.kind === "bucket" ? "Bucket" : "Disk"]: (storage.available ? "in order" : "out of reach") + free,
+    Disk: free,
+    [storage.kind === "bucket" ? "Bucket" : "Storage root"]: storage.available ? "in order" : "out of reach",
   };
   for (const [name, value] of Object.entries(facts)) {
     const id = `total-${name.toLowerCase().replaceAll(" ", "-")}`;
