@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from asyncio import StreamWriter
 from collections.abc import AsyncIterator
 from contextlib import nullcontext
 from hashlib import sha256
@@ -32,6 +33,7 @@ from open_workshop_storage.core.errors import (
 )
 from open_workshop_storage.core.job import Inner, Stage
 from open_workshop_storage.core.store import Slot
+from open_workshop_storage.services.intake import fetch
 from tests.support.archives import SMALL_MOD, entries_of, seven_zip_of, tar_of, zip_of
 from tests.support.digests import field_of
 from tests.support.images import saved
@@ -79,6 +81,36 @@ async def test_a_transfer_from_a_url_is_fetched_packed_and_reported(tmp_path: Pa
         ended = await parts.job(JOB_ID)
         assert (ended.file_name, ended.owner) == ("mod.tar", None)
         assert len(origin.requests) == len(parts.manager.requests) == 1
+
+
+async def test_an_origin_that_asks_to_come_later_holds_no_slot_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "_LEAST_WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(fetch, "_MAX_RETRIES", 1000)
+    asked_again = asyncio.Event()
+
+    async def busy(request: Request, writer: StreamWriter) -> bytes:
+        if asked_again.is_set():
+            return reply(200, body=MOD)
+        return reply(429, "Retry-After: 0")
+
+    async with (
+        bench(tmp_path, transfer_download_concurrency=1) as parts,
+        running_origin(busy) as throttled,
+        running_origin(reply(200, body=MOD)) as origin,
+    ):
+        for job_id, url in ((JOB_ID, throttled.url), ("job-of-another", origin.url)):
+            await parts.transfers.start(parse_claims({"job_id": job_id, "download_url": f"{url}/mod.zip"}))
+        (waits,), (other,) = await parts.store.take("me", 1), await parts.store.take("another", 1)
+        waiting = asyncio.create_task(parts.transfers.resume(waits))
+        await eventually(lambda: throttled.requests)
+        await parts.transfers.resume(other)
+        assert (await parts.job(other.job_id)).stage is Stage.PACKED
+        assert (await parts.job(JOB_ID)).stage is Stage.DOWNLOADING
+        asked_again.set()
+        await waiting
+        assert (await parts.job(JOB_ID)).stage is Stage.PACKED
 
 
 @pytest.mark.parametrize("first", [b"x", LARGE], ids=["slow", "fast enough"])

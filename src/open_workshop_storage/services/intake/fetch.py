@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from base64 import b64encode
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from urllib.parse import unquote
@@ -39,6 +39,10 @@ _THROTTLED = frozenset({429, 503})
 _MAX_RETRIES = 5
 _LEAST_WAIT_SECONDS = 1.0
 _LONGEST_WAIT_SECONDS = 3600.0
+
+
+Pause = Callable[[float], Awaitable[None]]
+"""Waits for so many seconds before an origin is asked again."""
 
 
 @dataclass(frozen=True)
@@ -95,13 +99,16 @@ class Fetcher:
         self._ssl_context = httpx.create_ssl_context()
 
     @asynccontextmanager
-    async def open(self, url: str, *, offset: int = 0, validator: str | None = None) -> AsyncIterator[FetchResponse]:
+    async def open(
+        self, url: str, *, offset: int = 0, validator: str | None = None, pause: Pause = asyncio.sleep
+    ) -> AsyncIterator[FetchResponse]:
         """Request a file and wait for the beginning of the answer; the connection ends with the context.
 
         Args:
             url: The file's address.
             offset: Bytes of the file that an earlier fetch received. With a validator, only the rest is requested.
             validator: The earlier fetch's validator, so that the rest of another version is not appended.
+            pause: Called where the origin asks to come again later.
 
         Raises:
             BadRequest: The URL is no download URL.
@@ -113,22 +120,22 @@ class Fetcher:
         """
         first = parse_url(url)
         async with AsyncExitStack() as stack:
-            yield await self._response(stack, first, offset, validator)
+            yield await self._response(stack, pause, first, offset, validator)
 
     async def _response(
-        self, stack: AsyncExitStack, url: httpx.URL, offset: int, validator: str | None
+        self, stack: AsyncExitStack, pause: Pause, url: httpx.URL, offset: int, validator: str | None
     ) -> FetchResponse:
         if not offset or validator is None:
-            return self._whole(await self._ask(stack, url, {}))
-        reply = await self._ask(stack, url, {"Range": f"bytes={offset}-", "If-Range": validator})
+            return self._whole(await self._ask(stack, pause, url, {}))
+        reply = await self._ask(stack, pause, url, {"Range": f"bytes={offset}-", "If-Range": validator})
         if _continues(reply, offset, validator):
             return self._rest(reply, offset, validator)
         if reply.status in (206, 416):
             await stack.aclose()
-            reply = await self._ask(stack, url, {})
+            reply = await self._ask(stack, pause, url, {})
         return self._whole(reply)
 
-    async def _ask(self, stack: AsyncExitStack, url: httpx.URL, extra: Mapping[str, str]) -> _Reply:
+    async def _ask(self, stack: AsyncExitStack, pause: Pause, url: httpx.URL, extra: Mapping[str, str]) -> _Reply:
         """Return the answer of an origin that may ask to come again later."""
         seconds_left = min(self._most_seconds, _LONGEST_WAIT_SECONDS)
         for _ in range(_MAX_RETRIES):
@@ -138,7 +145,7 @@ class Fetcher:
             if reply.status not in _THROTTLED or "retry-after" not in reply.headers or seconds_left <= 0:
                 return reply
             await stack.aclose()
-            await asyncio.sleep(wait)
+            await pause(wait)
         return await self._follow(stack, url, extra)
 
     async def _follow(self, stack: AsyncExitStack, url: httpx.URL, extra: Mapping[str, str]) -> _Reply:

@@ -173,14 +173,27 @@ class Transfers:
         claims = run.job.claims
         assert claims.download_url is not None
         limits = fetch_limits(self._settings, max_bytes_of(self._settings, claims))
-        # By the time of the start, since several workers may take jobs up at the same moment.
-        async with self._slots.in_turn(Slot.DOWNLOAD, run.owner, run.job.created_at):
+        async with AsyncExitStack() as slot:
+
+            async def take_slot() -> None:
+                # By the time of the start, since several workers may take jobs up at the same moment.
+                await slot.enter_async_context(self._slots.in_turn(Slot.DOWNLOAD, run.owner, run.job.created_at))
+
+            async def pause(seconds: float) -> None:
+                # Another fetch has the slot meanwhile, or origins could hold all of them.
+                await slot.aclose()
+                await asyncio.sleep(seconds)
+                await take_slot()
+
+            await take_slot()
             kept = await self._keep_partial(run)
             await run.stage(Stage.DOWNLOADING, Resumed(kept, run.job.total if kept else None))
             try:
                 # The time limit holds for connecting and redirects too.
                 async with asyncio.timeout(self._settings.transfer_download_timeout_seconds or None):
-                    fetching = self._fetcher.open(claims.download_url, offset=kept, validator=run.job.validator)
+                    fetching = self._fetcher.open(
+                        claims.download_url, offset=kept, validator=run.job.validator, pause=pause
+                    )
                     async with fetching as response:
                         run.progress(
                             Opened(
