@@ -29,7 +29,7 @@ def row_of(page: Page, table: str, text: str) -> str:
     return f"#{table} tr:has-text('{text}')"
 
 
-async def test_operators_see_what_three_workers_do(
+async def test_operators_see_what_three_workers_do_and_step_in(
     start_services: ServiceStarter, redis_url: str, http: httpx.AsyncClient, open_page: OpenPage, node_modules: Path
 ) -> None:
     services = start_services(redis_url, apps=["loader"])
@@ -63,6 +63,19 @@ async def test_operators_see_what_three_workers_do(
         running.file.go_on.set()
         # The view is of what happens now.
         await text_of(page, row_of(page, "jobs", running.ticket.job_id), "moved")
+        await step_in(page, services, packed.job_id, paused.job_id)
+
+
+async def step_in(page: Page, services: Services, packed: str, paused: str) -> None:
+    """Deliver a callback and cancel an upload, by the keyboard."""
+    services.manager.script(packed)
+    await page.get_by_role("button", name=f"Deliver now: callback of {packed}").press("Enter")
+    await text_of(page, "#operations-said", "is delivered now")
+    await text_of(page, row_of(page, "jobs", packed), "moved")
+    await expect(page.locator("#callbacks tr")).to_have_count(0, timeout=PATIENCE_MS)
+    await page.get_by_role("button", name=f"Cancel {paused}").press("Enter")
+    await text_of(page, "#operations-said", "is cancelled")
+    await text_of(page, row_of(page, "jobs", paused), "failed")
 
 
 async def test_a_wrong_token_shows_nothing_and_the_right_one_is_nowhere_kept(

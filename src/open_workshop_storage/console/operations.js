@@ -35,15 +35,23 @@ export function show(isTrue) {
   if (isShown && token) ask();
 }
 
+/** Sends a request of an operator; returns its answer, or throws its text. */
+async function request(method, path) {
+  const answer = await fetch(`${BASE}/loader/${path}`, {
+    method,
+    headers: { Authorization: `Bearer ${token}` },
+    cache: "no-store",
+  });
+  if (answer.status === 401 || answer.status === 403) token = "";
+  if (!answer.ok) throw new Error(await answer.text());
+  return answer;
+}
+
 async function ask() {
   if (isAsking) return;
   isAsking = true;
   try {
-    const headers = { Authorization: `Bearer ${token}` };
-    const answer = await fetch(`${BASE}/loader/status`, { headers, cache: "no-store" });
-    if (answer.status === 401 || answer.status === 403) token = "";
-    if (!answer.ok) throw new Error(await answer.text());
-    last = await answer.json();
+    last = await (await request("GET", "status")).json();
     say(element("operations-failure"), "");
     draw(last);
   } catch (error) {
@@ -52,6 +60,17 @@ async function ask() {
   isAsking = false;
   element("unlock").hidden = Boolean(token);
   element("overview").hidden = !token || !last;
+}
+
+/** Does what a button stands for, says what came of it, and shows what is so then. */
+async function act(path, done) {
+  try {
+    await request("POST", path);
+    say(element("operations-said"), done);
+  } catch (error) {
+    say(element("operations-said"), error.message);
+  }
+  await ask();
 }
 
 function draw(status) {
@@ -136,7 +155,7 @@ function drawJobs({ jobs, at }) {
   const wanted = document.querySelector("#states input:checked").value;
   const shown = jobs.filter(({ state }) => wanted === "all" || state === wanted);
   element("jobs-empty").hidden = shown.length > 0;
-  fillRows(element("jobs"), shown, ({ job_id: id }) => id, (job) => [
+  fillRows(element("jobs"), shown, ({ job_id: id, state }) => `${id} ${state}`, (job) => [
     job.job_id,
     job.file_name || "–",
     [job.state, job.about].filter(Boolean).join(" "),
@@ -144,6 +163,7 @@ function drawJobs({ jobs, at }) {
     bytes(job.bytes) + (job.total && job.total !== job.bytes ? ` of ${bytes(job.total)}` : ""),
     duration(at - job.changed_at),
     job.host ?? "–",
+    ["runs", "waits", "paused"].includes(job.state) ? cancelButton(job.job_id) : "",
   ]);
 }
 
@@ -155,5 +175,18 @@ function drawCallbacks({ callbacks }) {
     duration(callback.age_seconds),
     String(callback.attempts),
     callback.due_seconds ? `in ${duration(callback.due_seconds)}` : "now",
+    button("Deliver now", `Deliver now: callback of ${callback.job_id}`, () =>
+      act(`callbacks/${callback.jti}/deliver`, `The callback of ${callback.job_id} is delivered now.`),
+    ),
   ]);
+}
+
+function cancelButton(id) {
+  return button("Cancel", `Cancel ${id}`, () => act(`jobs/${id}/cancel`, `${id} is cancelled.`));
+}
+
+function button(text, label, action) {
+  const made = make("button", { type: "button", textContent: text, ariaLabel: label });
+  made.addEventListener("click", action);
+  return made;
 }
