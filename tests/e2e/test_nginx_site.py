@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import random
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -82,6 +83,29 @@ async def test_a_browser_uploads_and_watches_while_the_manager_moves(site: Site,
     assert answer.headers["access-control-allow-origin"] == "*"
     assert messages[-1]["event"] == "complete" and watcher.close_code == 1000
     assert entries_of(await download(http, site, ticket.path)) == SMALL_MOD
+
+
+async def test_browsers_upload_and_are_refused_over_http_2(site: Site) -> None:
+    async def sent(token: str, content: bytes) -> list[str]:
+        """Return version, status and text of the answer to an upload."""
+        command = ["curl", "--http2", "--insecure", "--silent", "--data-binary", "@-", "--write-out"]
+        command += ["\n%{http_version}\n%{http_code}", "--header", "Content-Type: application/octet-stream"]
+        curl = await asyncio.create_subprocess_exec(
+            *command,
+            f"{site.tls_url}/transfer/upload?token={token}&filename=mod.zip",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        printed, _ = await curl.communicate(content)
+        text, version, status = printed.decode().rsplit("\n", 2)
+        return [version, status, text]
+
+    ticket, large = site.services.ticket(), site.services.ticket(max_bytes=10_000_000)
+    content = {"mod/noise.bin": random.Random(8).randbytes(3_000_000)}
+    version, status, _ = await sent(ticket.token, zip_of(content, 0))
+    assert (version, status) == ("2", "200")
+    assert entries_of((site.services.main_dir / ticket.path).read_bytes()) == content
+    assert await sent(large.token, bytes(20_000_000)) == ["2", "413", "File too large"]
 
 
 async def test_events_come_through_as_they_are_told(site: Site, http: httpx.AsyncClient) -> None:

@@ -83,8 +83,8 @@ def nginx_site(
             **({_KEEPALIVE: ""} if len(distributors) > 1 else {}),
             "server 127.0.0.1:8001;": _servers(loaders),
             "    listen 80;\n    listen [::]:80;\n": f"    listen {HOST}:{redirect_port or free_port()};\n",
-            "    listen 443 ssl;\n    listen [::]:443 ssl;\n": (
-                f"    listen {HOST}:{tls_port or free_port()} ssl;\n    listen {HOST}:{port};\n"
+            "    listen 443 ssl http2;\n    listen [::]:443 ssl http2;\n": (
+                f"    listen {HOST}:{tls_port or free_port()} ssl http2;\n    listen {HOST}:{port};\n"
             ),
             "/etc/letsencrypt/live/storage.example.org/fullchain.pem": str(CERTIFICATE),
             "/etc/letsencrypt/live/storage.example.org/privkey.pem": str(CERTIFICATE),
