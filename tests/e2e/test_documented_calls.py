@@ -11,6 +11,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from tests.conftest import ServiceStarter
 from tests.support.archives import SMALL_MOD, zip_of
 from tests.support.client import upload
 from tests.support.documents import Operation, operations
@@ -20,6 +21,8 @@ from tests.support.services import Services
 pytestmark = pytest.mark.anyio
 
 PREFIXES = {"loader": "/loader", "distributor": "/distributor"}
+METRICS = {"loader_metrics", "distributor_metrics"}
+"""What is there only with `METRICS_ENABLED`."""
 
 
 class Visitor:
@@ -111,7 +114,17 @@ async def test_each_operation_works_as_it_is_described(services: Services, http:
     jti = services.manager.wait_for_callbacks(undelivered.job_id)[0].claims["jti"]
     await call("deliver_callback", bearer=secrets.storage_manage_token, jti=jti)
 
-    assert not visitor.left
+    assert visitor.left.keys() == METRICS
+
+
+async def test_metrics_are_answered_as_they_are_described(
+    start_services: ServiceStarter, http: httpx.AsyncClient
+) -> None:
+    services, visitor = start_services(METRICS_ENABLED=True), Visitor(http)
+    for name, prefix in PREFIXES.items():
+        await visitor.open(services.servers[name].url, prefix)
+    for name in METRICS:
+        await visitor.call(name)
 
 
 async def test_what_else_a_file_of_an_archive_may_be_answered_is_described_too(

@@ -79,8 +79,9 @@ class Operation:
             assert answer.content == b"", told
             return
         media_type = answer.headers["content-type"].partition(";")[0]
-        assert media_type in described["content"], told
-        schema = described["content"][media_type]["schema"]
+        contents = {name.partition(";")[0]: content for name, content in described["content"].items()}
+        assert media_type in contents, told
+        schema = contents[media_type]["schema"]
         if media_type == "application/json" and schema.get("format") != "binary":
             self.validate(answer.json(), schema)
         elif answer.is_error:

@@ -52,7 +52,7 @@ class QueryTooLarge(StorageError, status=414, message="Query too large"):
 
 
 class NothingHere(StorageError, status=404, message="Not Found"):
-    """The settings leave this address out, as if there were none."""
+    """There is nothing at this address, or the setting that enables it is not set."""
 
 
 # Tokens and access
@@ -96,10 +96,6 @@ class InvalidType(StorageError, status=400, message="Invalid type"):
 
 class PathOutsideStorage(StorageError, status=423, message="Access denied"):
     """A path that leaves the folder of its type."""
-
-
-class NotEnabled(StorageError, status=404, message="Not Found"):
-    """The setting that enables it is not set."""
 
 
 class FileMissing(StorageError, status=404, message="File not found"):

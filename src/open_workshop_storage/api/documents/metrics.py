@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from open_workshop_storage.api.documents.openapi import RouteDocument, plain_text_responses
-from open_workshop_storage.core.errors import NotEnabled
+from open_workshop_storage.core.errors import NothingHere
 
 MEDIA_TYPE = "text/plain; version=1.0.0; charset=utf-8"
 """Of Prometheus' text format."""
@@ -15,6 +15,6 @@ METRICS: RouteDocument = {
     "response_description": "Counters, histograms and levels of all workers of this service on this host.",
     "responses": {
         200: {"content": {MEDIA_TYPE: {"schema": {"type": "string"}, "example": _EXAMPLE}}},
-        **plain_text_responses(NotEnabled),
+        **plain_text_responses(NothingHere),
     },
 }
