@@ -16,7 +16,7 @@ from tests.e2e.under_way import PACKED_LARGE, Records, Transfers, eventually, re
 from tests.support.archives import SMALL_MOD, zip_of
 from tests.support.client import PATIENCE_SECONDS, InterruptedBody, upload, watching
 from tests.support.manager import Answer
-from tests.support.processes import send_signal
+from tests.support.processes import is_running, send_signal
 from tests.support.services import REDIS_WORKERS, Services, another_host
 from tests.support.seven_zip_gate import SevenZipGate
 from tests.support.tus import TusUpload
@@ -217,7 +217,10 @@ async def test_the_transfer_of_a_dead_worker_is_cancelled_by_the_one_that_takes_
         told = await status_until(services, http, is_told)
         (holder,) = (worker["process"] for worker in told["workers"] if worker["jobs"])
         send_signal([holder], signal.SIGKILL)
-        status, text = await cancel(services, http, fetched.ticket.job_id)
+        await eventually(lambda: not is_running(holder))
+        # The other client may hold a connection to that worker.
+        async with httpx.AsyncClient(verify=False) as another:
+            status, text = await cancel(services, another, fetched.ticket.job_id)
         assert (status, "Transfer cancelled" in text) == (200, True), text
     (callback,) = await reported(services, fetched.ticket)
     assert callback.claims["reason"] == "exception"
