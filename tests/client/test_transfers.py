@@ -43,7 +43,8 @@ async def test_a_fetch_is_started_and_followed_to_its_end(
     assert (last.event, last.stage, last.message) == ("complete", "packed", "")
     assert {"progress", "stage"} >= {progress.event for progress in before}
     stages = [progress.stage for progress in before]
-    assert "extracting" in stages and stages[0] == "pending"
+    # The fetch may have begun by the time of the first look.
+    assert "extracting" in stages and stages[0] in ("pending", "downloading")
     services.manager.wait_for_callbacks(ticket.job_id)
     assert entries_of((services.main_dir / ticket.path).read_bytes()) == SMALL_MOD
     assert await transfer.start() == "moved"

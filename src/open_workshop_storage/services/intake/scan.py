@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from open_workshop_storage.core.errors import MalwareFound, ScannerUnavailable
@@ -95,5 +96,7 @@ class Scanner:
             OSError: The file cannot be opened.
         """
         assert self._address is not None
-        with await run_to_end(file.open, "rb") as opened:
+        with ExitStack() as stack:
+            # Opened into the stack, since a cancellation loses what `run_to_end` returns.
+            opened = await run_to_end(lambda: stack.enter_context(file.open("rb")))
             return await scan(self._address, opened, self._timeout_seconds)
