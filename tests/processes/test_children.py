@@ -112,7 +112,10 @@ async def test_it_dies_with_a_worker_that_is_killed() -> None:
     with subprocess.Popen([sys.executable, "-c", work], env=environment, stdout=subprocess.PIPE) as worker:
         assert worker.stdout is not None
         child = int(await asyncio.to_thread(worker.stdout.readline))
-        assert is_running(child)
+        async with asyncio.timeout(20):
+            # Until `setpriv` has asked for the signal, there is none.
+            while not Path(f"/proc/{child}/cmdline").read_bytes().startswith(b"sleep"):
+                await asyncio.sleep(0.01)
         worker.kill()
     async with asyncio.timeout(20):
         while is_running(child):
