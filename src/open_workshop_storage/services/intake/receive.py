@@ -24,6 +24,7 @@ T = TypeVar("T")
 # Smaller writes spend more on switching threads; larger ones hold more memory and are no faster.
 BLOCK_BYTES = 512 * 1024
 """A smaller body is written at its end, in one piece."""
+_IDLE_THREAD_SECONDS = 0.25
 _FIRST_SECONDS = 60.0
 """How long the senders of a job's bodies may be slower than their minimum rate, in all."""
 _SILENT_SHARE = 0.1
@@ -191,10 +192,10 @@ async def receive(
 
 
 class _Writer:
-    """Writes a file in threads of its own, one step after the other, also when a waiting caller is cancelled.
+    """Writes a file in a thread of its own, one step after the other, also when a waiting caller is cancelled.
 
-    A slow or blocked disk therefore occupies no thread of a shared pool. There is a thread only while a step runs, and
-    no file before the first block is complete.
+    A slow or blocked disk therefore occupies no thread of a shared pool. There is no file before the first block is
+    complete, and no thread while the sender takes its time.
     """
 
     def __init__(
@@ -218,13 +219,24 @@ class _Writer:
         self._waiting_bytes = 0
         self._writing: Future[None] | None = None
         self._last_step: Future[None] | None = None
+        self._thread: ThreadPoolExecutor | None = None
+        self._idle: asyncio.TimerHandle | None = None
 
     def _submit(self, work: Callable[[T], None], argument: T) -> Future[None]:
-        thread = ThreadPoolExecutor(1, "receive")
-        self._last_step = thread.submit(work, argument)
-        # A sender may take its time for the next block; a thread is made in a small part of the time that one takes.
-        thread.shutdown(wait=False)
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, "receive")
+        self._last_step = self._thread.submit(work, argument)
+        if self._idle is not None:
+            self._idle.cancel()
+        # To make a thread takes a fifth of the time in which a fast sender brings a block.
+        self._idle = asyncio.get_running_loop().call_later(_IDLE_THREAD_SECONDS, self._end_thread)
         return self._last_step
+
+    def _end_thread(self) -> None:
+        """Have the thread end once its step is done; a later step gets another one."""
+        if self._thread is not None:
+            self._thread.shutdown(wait=False)
+            self._thread = None
 
     async def require_space(self, missing: int) -> None:
         """Open the file, and make sure that the disk has room for so many bytes; they are not set aside."""
@@ -291,6 +303,9 @@ class _Writer:
         """Wait for the step that runs, and close the file, unless all is done."""
         if self._last_step is not None:
             await finished(wrap_future(self._submit(self._close_after, self._last_step)))
+        if self._idle is not None:
+            self._idle.cancel()
+        self._end_thread()
 
     def _close_after(self, last_step: Future[None]) -> None:
         wait([last_step])
