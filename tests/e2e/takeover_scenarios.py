@@ -22,7 +22,7 @@ from tests.support.archives import SMALL_MOD, zip_of
 from tests.support.client import InterruptedBody
 from tests.support.processes import children, is_running, send_signal
 from tests.support.servers import redis_server
-from tests.support.services import another_host
+from tests.support.services import REDIS_WORKERS, another_host
 from tests.support.seven_zip_gate import SevenZipGate
 
 ANOTHER_FILE_SYSTEM = "/dev/shm"
@@ -100,6 +100,9 @@ async def all_workers_sleep_and_no_job_is_taken(start_services: ServiceStarter, 
     async with AsyncExitStack() as stack:
         redis = stack.enter_context(redis_server(folder))
         services = start_services(redis.url, apps=["loader"])
+        # One that begins only after the others woke cannot know that they slept, and would take their jobs.
+        loader = services.servers["loader"]
+        await eventually(lambda: loader.output().count("Started worker-") == REDIS_WORKERS)
         records = Records(services, redis.url)
         http = await stack.enter_async_context(httpx.AsyncClient())
         transfers = Transfers(services, http, stack)
@@ -107,7 +110,7 @@ async def all_workers_sleep_and_no_job_is_taken(start_services: ServiceStarter, 
         uploads = [transfers.upload(aiter(body)) for body in bodies]
         for upload in uploads:
             await records.until(upload.ticket, stage="uploading")
-        workers = children(services.servers["loader"].process.pid)
+        workers = children(loader.process.pid)
         send_signal(workers, signal.SIGSTOP)
         await asyncio.sleep(LONGER_THAN_A_LEASE_SECONDS)
         send_signal(workers, signal.SIGCONT)
