@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 
 from open_workshop_storage.utils.archives.faults import CorruptData, EncryptedData, SevenZipFailed, UnreadableMethod
 from open_workshop_storage.utils.archives.seven_zip import SevenZip
+from open_workshop_storage.utils.processes import children
 from tests.archives import fake_seven_zip
 from tests.support.processes import descendants, is_running
 
@@ -54,6 +56,34 @@ async def test_lines_are_told_whole_and_bytes_survive(tmp_path: Path, monkeypatc
     lines: list[str] = []
     await PATIENT.run("l", on_line=lines.append)
     assert lines == ["Path = a\udc80\x85b", "last"]
+
+
+@pytest.mark.parametrize(
+    ("script", "is_run"),
+    [
+        ('#!/bin/sh\nexec /opt/7zip/7z "$@"\n', "/opt/7zip/7z"),
+        ('#! /bin/sh\nexec /usr/lib/p7zip/7z "$@"\n', "/usr/lib/p7zip/7z"),
+        ('#!/bin/sh\nnice exec /opt/7zip/7z "$@"\n', "itself"),
+        ('#!/bin/sh\nexec /opt/7zip/7z -y "$@"\n', "itself"),
+    ],
+    ids=["debian 13", "debian 12", "another command", "another argument"],
+)
+async def test_a_script_that_only_leads_to_the_program_is_left_out(
+    script: str, is_run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_seven_zip.install(tmp_path, "", monkeypatch)
+    command = tmp_path / "bin" / "7z"
+    command.write_text(script)
+    started: list[str] = []
+
+    async def start(command: Sequence[str], **_: object) -> None:
+        started.append(command[0])
+        raise OSError
+
+    monkeypatch.setattr(children, "start", start)
+    with pytest.raises(SevenZipFailed):
+        await PATIENT.run("i")
+    assert started == [str(command) if is_run == "itself" else is_run]
 
 
 async def test_it_runs_with_closed_input_in_a_clean_environment(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,26 @@ async def test_a_call_is_refused_only_for_want_of_what_it_needs(
     await readiness(tmp_path, loads=True).require("storage")
     with pytest.raises(ServiceUnavailable):
         await readiness(tmp_path, loads=True).require("storage", "7z")
+
+
+async def test_calls_look_once_a_second_for_what_is_there_and_each_time_for_what_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    root = tmp_path / "root"
+    looking = readiness(root, loads=True)
+    with pytest.raises(ServiceUnavailable):
+        await looking.require("storage")
+    root.mkdir()
+    await looking.require("storage")
+    root.rmdir()
+    now += 0.9
+    await looking.require("storage")
+    assert await looking.missing() == ["storage"]
+    now += 0.2
+    with pytest.raises(ServiceUnavailable):
+        await looking.require("storage")
 
 
 async def test_a_redis_that_does_not_answer_is_missing(tmp_path: Path) -> None:

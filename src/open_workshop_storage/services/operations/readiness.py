@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from typing import Literal
 
 from open_workshop_storage.core.errors import ServiceUnavailable
@@ -13,6 +14,10 @@ from open_workshop_storage.services.storage.workspaces import Workspaces
 
 Missing = Literal["redis", "storage", "7z", "disk"]
 """What a service may have to wait for."""
+
+
+_LOOK_SECONDS = 1.0
+"""How long a call goes by what another one found to be there."""
 
 
 class Readiness:
@@ -28,6 +33,7 @@ class Readiness:
         self._workspaces = workspaces
         self._store = store
         self._loads = loads
+        self._found_at: dict[Missing, float] = {}
 
     async def missing(self) -> list[Missing]:
         """Return the names of what is missing."""
@@ -43,7 +49,9 @@ class Readiness:
         Raises:
             ServiceUnavailable: Some of it is missing.
         """
-        if await self._missing_of(*names):
+        looked_for_after = time.monotonic() - _LOOK_SECONDS
+        unsure = [name for name in names if self._found_at.get(name, 0.0) <= looked_for_after]
+        if unsure and await self._missing_of(*unsure):
             raise ServiceUnavailable
 
     async def _redis_answers(self) -> bool:
@@ -54,7 +62,9 @@ class Readiness:
         return True
 
     async def _missing_of(self, *names: Missing) -> list[Missing]:
+        looked_at = time.monotonic()
         found = await asyncio.gather(*map(self._is_there, names))
+        self._found_at |= {name: looked_at for name, is_there in zip(names, found, strict=True) if is_there}
         return [name for name, is_there in zip(names, found, strict=True) if not is_there]
 
     async def _is_there(self, name: Missing) -> bool:
