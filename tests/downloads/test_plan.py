@@ -13,8 +13,8 @@ from open_workshop_storage.services.storage.files import StoredFile
 from open_workshop_storage.utils.http.dates import parse_date
 
 MODIFIED = 784111777
-FILE = StoredFile("archive/a/x.zip", StorageType.ARCHIVE, 100, MODIFIED * 10**9, (16, "tag"), None)
-ETAG = '"10-tag"'
+FILE = StoredFile("archive/a/x.zip", StorageType.ARCHIVE, 100, MODIFIED * 10**9, ("tag",), None)
+ETAG = '"tag"'
 
 
 def plan(

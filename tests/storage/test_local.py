@@ -17,6 +17,7 @@ import pytest
 
 from open_workshop_storage.core.errors import BadRequest, FileMissing, PathOutsideStorage, ServiceUnavailable
 from open_workshop_storage.core.storage_types import StorageType
+from open_workshop_storage.services.storage.files import Facts
 from open_workshop_storage.services.storage.local import LocalFiles
 from open_workshop_storage.utils.files.paths import partial_path
 from tests.support.servers import PROJECT
@@ -292,3 +293,15 @@ async def test_a_walk_does_not_pass_by_what_it_cannot_read(root: Path, storage: 
     with pytest.raises(ServiceUnavailable):
         async for _ in storage.every_file():
             pass
+
+
+async def test_versions_of_one_size_never_share_a_second(storage: LocalFiles, root: Path) -> None:
+    """So each has an entity tag of its own, and it is nginx's: `ngx_http_set_etag`."""
+    tags = []
+    for number in range(4):
+        await storage.put(write(root, f"temp/{number}", b"%d" % number), "resource/a.bin", Facts(sha256="0" * 64))
+        file = await storage.find("resource", "a.bin")
+        tags.append(file.tag)
+        assert tags[-1] == f"{int((root / 'resource/a.bin').stat().st_mtime):x}-1"
+        assert await storage.facts(file) == Facts(sha256="0" * 64)
+    assert len(set(tags)) == 4

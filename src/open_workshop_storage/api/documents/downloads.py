@@ -17,7 +17,7 @@ from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.services.downloads.plan import PRECONDITION_FAILED, RANGE_NOT_SATISFIABLE
 from open_workshop_storage.utils.http.media_types import DEFAULT_MEDIA_TYPE, SAFE_MEDIA_TYPES
 
-VALIDATORS = header("ETag", "Strong tag of this version of the file.", '"18c5a2f0d3b1a400-4e20-1a"') | header(
+VALIDATORS = header("ETag", "Strong tag of this version of the file.", '"6b09fb59-4e20"') | header(
     "Last-Modified", "When the file was stored.", "Tue, 06 Jan 2026 12:00:00 GMT"
 )
 _SIGNED = "https://store.example.org/bucket/archive/mods/7/main.zip?X-Amz-Signature=5e5e"

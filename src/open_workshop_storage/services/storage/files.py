@@ -46,13 +46,17 @@ class StoredFile(NamedTuple):
 
     @property
     def tag(self) -> str:
-        """The version as text, fit for an entity tag."""
-        return "-".join(part if isinstance(part, str) else f"{part:x}" for part in self.version)
+        """What an entity tag says of the version: the store's own text, else what nginx says of a file on a disk.
+
+        nginx may then send such a file without asking, and a client that has it from there is still recognised here.
+        """
+        own = self.version[0]
+        return own if isinstance(own, str) else f"{self.modified_ns // 10**9:x}-{self.size:x}"
 
     @property
     def key(self) -> bytes:
         """16 bytes for this version in place of all that is known of it, for caches, whose keys must be small."""
-        content = f"{self.name}\0{self.tag}".encode(errors="surrogateescape")
+        content = f"{self.name}\0{self.version}".encode(errors="surrogateescape")
         return hashlib.blake2b(content, digest_size=16).digest()
 
 

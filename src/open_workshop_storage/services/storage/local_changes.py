@@ -6,7 +6,7 @@ import errno
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -99,9 +99,9 @@ def remove_leftovers(notes: Path, before: float) -> None:
 def _rename_or_copy(
     source: Path, target: Path, facts: Facts | None, notes: Path, reserve_bytes: int, stop: threading.Event
 ) -> None:
-    keep = partial(keep_facts, facts=facts)
+    finish = partial(_finish, target, facts)
     try:
-        replace_durably(source, target, keep)
+        replace_durably(source, target, finish)
         return
     except OSError as error:
         if error.errno != errno.EXDEV:
@@ -113,10 +113,20 @@ def _rename_or_copy(
     # A link is written in one step, and tells the cleanup where to look without a walk over all files.
     os.symlink(unfinished, link)
     try:
-        copy_beside(source, target, unfinished, stop, keep)
+        copy_beside(source, target, unfinished, stop, finish)
     finally:
         link.unlink(missing_ok=True)
     source.unlink(missing_ok=True)
+
+
+def _finish(target: Path, facts: Facts | None, descriptor: int) -> None:
+    """Give a complete file its last attributes before it takes the place of another one."""
+    # The entity tag consists of the second of the last change and the size: two versions must not share a second.
+    with suppress(FileNotFoundError):
+        earliest_ns = (target.stat().st_mtime_ns // 10**9 + 1) * 10**9
+        if os.fstat(descriptor).st_mtime_ns < earliest_ns:
+            os.utime(descriptor, ns=(earliest_ns, earliest_ns))
+    keep_facts(descriptor, facts)
 
 
 @contextmanager
