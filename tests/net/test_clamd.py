@@ -8,6 +8,7 @@ import os
 import socket
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from open_workshop_storage.utils.net.clamd import (
     scan,
 )
 from tests.support import clamd as support
+from tests.support.archives import Entries, compressed_tar_of, seven_zip_of, tar_of, zip_of
 from tests.support.clamd import MARKER, NAME, Clamd
 
 pytestmark = pytest.mark.anyio
@@ -63,6 +65,27 @@ async def test_what_is_over_a_limit_of_the_daemons_is_not_judged(
         nested = archive.getvalue()
     for content in (bytes(support.MOST_BYTES + 1), nested):
         verdict = await verdict_on(address_of(clamd), content)
+        assert isinstance(verdict, NotJudged) and verdict.cause is Cause.LIMIT
+
+
+@pytest.mark.parametrize(
+    "maker",
+    [
+        zip_of,
+        partial(zip_of, method=zipfile.ZIP_BZIP2),
+        seven_zip_of,
+        tar_of,
+        partial(compressed_tar_of, compression="gz"),
+        partial(compressed_tar_of, compression="xz"),
+    ],
+    ids=["ZIP", "ZIP, BZip2", "7z", "tar", "tar.gz", "tar.xz"],
+)
+async def test_what_lies_behind_the_limit_of_a_file_in_an_archive_is_not_judged(
+    maker: Callable[[Entries], bytes], clamd: Clamd
+) -> None:
+    inner = maker({"a.bin": bytes(support.MOST_BYTES) + MARKER})
+    for content in (zip_of({"a": inner}), zip_of({"a": zip_of({"b": inner})})):
+        verdict = await verdict_on(clamd.local, content)
         assert isinstance(verdict, NotJudged) and verdict.cause is Cause.LIMIT
 
 

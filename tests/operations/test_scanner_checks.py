@@ -59,21 +59,41 @@ async def test_limits_below_those_of_the_settings_are_named_with_what_mends_them
     monkeypatch.setattr(scanner_checks, "CONFIGS", (tmp_path / "nothing", clamd.config))
     enough = {
         "transfer_max_bytes": 4 * MEBIBYTE,
-        "transfer_max_unpacked_bytes": 4 * MEBIBYTE,
+        "transfer_max_unpacked_bytes": 2 * MEBIBYTE,
         "transfer_max_entries": 10_000,
     }
     for address in (clamd.local, clamd.tcp):
         assert "Max" not in those(Verdict.WARNING, await findings(tmp_path, address, **enough))
     found = await findings(tmp_path, clamd.local)
     assert those(Verdict.WARNING, found).splitlines()[1:] == [
-        "MaxFileSize is 4194304, and what is over it is refused, but within archives only its beginning is read; "
-        "raise it, up to 2000M",
-        "MaxScanSize is 400M, and what is over it is refused; raise it, up to 4000M",
+        "MaxFileSize is 4194304, and what is over it is refused; raise it, up to 2000M",
+        "MaxScanSize is 4194304, and what is over it is refused; raise it, up to 2000M",
         "MaxFiles is 10000, and what is over it is refused; raise it, up to 200000",
     ]
     assert "more than 2 GB" in those(Verdict.OK, found)
     warned = those(Verdict.WARNING, await findings(tmp_path, clamd.tcp, scan_failure="pass"))
     assert "StreamMaxLength is 4194304, and what is over it is passed unread; raise it, up to 2000M" in warned
+
+
+@pytest.mark.parametrize(
+    ("limits", "is_fault"),
+    [
+        ("MaxFileSize 25M\nMaxScanSize 100M", True),
+        ("", True),
+        ("MaxScanSize 0", True),
+        ("MaxFileSize 2000M\nMaxScanSize 2000M", False),
+        ("MaxFileSize 0\nMaxScanSize 400M", False),
+    ],
+    ids=["Debian's", "ClamAV's", "no limit for all", "the same", "no limit for one file"],
+)
+async def test_limits_that_let_the_rest_of_a_file_in_an_archive_pass_are_a_fault(
+    limits: str, is_fault: bool, clamd: Clamd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "clamd.conf"
+    config.write_text(f"LocalSocket {clamd.local.removeprefix('unix:')}\n{limits}\n")
+    monkeypatch.setattr(scanner_checks, "CONFIGS", (config,))
+    found = those(Verdict.FAULT, await findings(tmp_path, clamd.local))
+    assert ("set MaxScanSize to no more than MaxFileSize" in found) is is_fault
 
 
 @pytest.mark.parametrize(

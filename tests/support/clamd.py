@@ -17,7 +17,7 @@ MARKER = b"OPEN-WORKSHOP-STORAGE-HARMLESS-MARKER"
 NAME = "OpenWorkshop.Marker.UNOFFICIAL"
 """What it calls that; the daemon adds the ending to names that are not ClamAV's own."""
 MOST_BYTES = 4 * 1024 * 1024
-"""The largest file that it judges."""
+"""The largest file that it judges, and the most that it reads of one with all that is in it."""
 PROGRAM = shutil.which("clamd") or shutil.which("/usr/sbin/clamd")
 
 
@@ -49,6 +49,7 @@ class Clamd:
             f"TCPAddr {HOST}",
             f"TCPSocket {self._port}",
             f"MaxFileSize {MOST_BYTES}",
+            f"MaxScanSize {MOST_BYTES}",
             f"StreamMaxLength {MOST_BYTES}",
             "AlertExceedsMax yes",
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import math
 import os
 import re
 import tempfile
@@ -37,8 +38,7 @@ _MOST_DAYS = 3
 # clamd.conf(5): MaxRecursion is at most 100.
 _LAYERS = 110
 _MEBIBYTE = 1024**2
-_MOST_SCANNED = 4000 * _MEBIBYTE
-_MOST_FILE = 2000 * _MEBIBYTE
+_MOST_SCANNED = 2000 * _MEBIBYTE
 _UNITS = {"": 1, "k": 1024, "m": _MEBIBYTE, "g": 1024**3}
 _OPTION = re.compile(r"(\w+)\s+(.*\S)")
 _DEFAULTS = {"MaxFileSize": "100M", "MaxScanSize": "400M", "MaxFiles": "10000", "StreamMaxLength": "100M"}
@@ -98,7 +98,7 @@ async def _verdict_on(content: bytes, address: ClamdAddress, folder: Path) -> Ve
 
 
 def _written(content: bytes, folder: Path) -> IO[bytes]:
-    # With a name, since AppArmor judges by that.
+    # With a name, since what confines the two programs may judge by that.
     file = tempfile.NamedTemporaryFile(dir=folder, prefix=".doctor-")
     file.write(content)
     file.flush()
@@ -117,28 +117,33 @@ def _nested() -> bytes:
 
 
 def _limit_findings(settings: Settings, address: ClamdAddress) -> Iterator[Finding]:
-    """Compare its limits with what the settings let in."""
-    wanted = {
-        # It holds for each file in an archive, too.
-        "MaxFileSize": min(settings.transfer_max_unpacked_bytes or _MOST_FILE, _MOST_FILE),
-        "MaxScanSize": min(settings.transfer_max_unpacked_bytes or _MOST_SCANNED, _MOST_SCANNED),
-        "MaxFiles": settings.transfer_max_entries or 200_000,
-    }
+    """Compare its limits with each other, and with what the settings let in."""
+    # An archive counts with its content. What one file may have is the same, as below.
+    scanned = min(2 * settings.transfer_max_unpacked_bytes or _MOST_SCANNED, _MOST_SCANNED)
+    wanted = {"MaxFileSize": scanned, "MaxScanSize": scanned, "MaxFiles": settings.transfer_max_entries or 200_000}
     if not address.is_local:
-        wanted["StreamMaxLength"] = min(settings.transfer_max_bytes or _MOST_FILE, _MOST_FILE)
+        wanted["StreamMaxLength"] = min(settings.transfer_max_bytes or _MOST_SCANNED, _MOST_SCANNED)
     options = _options_of(address)
     if options is None:
         names = ", ".join(wanted)
-        yield ok(_SUBJECT, f"its configuration is not on this host; see that {names} there are what your mods need")
+        yield ok(
+            _SUBJECT,
+            f"its configuration is not on this host; see that {names} there are what your mods need, and that "
+            "MaxFileSize is no less than MaxScanSize",
+        )
         return
+    told = {name: options.get(name, _DEFAULTS[name]) for name in wanted}
+    if (_number(told["MaxFileSize"]) or MOST_BYTES) < (_number(told["MaxScanSize"]) or math.inf):
+        yield fault(
+            _SUBJECT,
+            f"MaxFileSize ({told['MaxFileSize']}) is less than MaxScanSize ({told['MaxScanSize']}): of a larger file in "
+            "an archive the beginning is judged, and the rest passes unread; set MaxScanSize to no more than MaxFileSize",
+        )
     fate = "passed unread" if settings.scan_failure == "pass" else "refused"
     for name, needed in wanted.items():
-        told = options.get(name, _DEFAULTS[name])
-        if 0 < _number(told) < needed:
+        if 0 < _number(told[name]) < needed:
             enough = needed if name == "MaxFiles" else f"{-(-needed // _MEBIBYTE)}M"
-            within = ", but within archives only its beginning is read" if name == "MaxFileSize" else ""
-            text = f"{name} is {told}, and what is over it is {fate}{within}; raise it, up to {enough}"
-            yield warning(_SUBJECT, text)
+            yield warning(_SUBJECT, f"{name} is {told[name]}, and what is over it is {fate}; raise it, up to {enough}")
     if not 0 < settings.transfer_max_bytes <= MOST_BYTES:
         yield ok(_SUBJECT, f"files of more than 2 GB cannot be judged by ClamAV, and are {fate}")
 
