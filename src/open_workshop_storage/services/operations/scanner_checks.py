@@ -136,8 +136,9 @@ def _limit_findings(settings: Settings, address: ClamdAddress) -> Iterator[Findi
     if (_number(told["MaxFileSize"]) or MOST_BYTES) < (_number(told["MaxScanSize"]) or math.inf):
         yield fault(
             _SUBJECT,
-            f"MaxFileSize ({told['MaxFileSize']}) is less than MaxScanSize ({told['MaxScanSize']}): of a larger file in "
-            "an archive the beginning is judged, and the rest passes unread; set MaxScanSize to no more than MaxFileSize",
+            f"MaxFileSize ({told['MaxFileSize']}) is less than MaxScanSize ({told['MaxScanSize']}): of a larger file "
+            "in an archive the beginning is judged, and the rest passes unread; set MaxScanSize to no more than "
+            "MaxFileSize",
         )
     fate = "passed unread" if settings.scan_failure == "pass" else "refused"
     for name, needed in wanted.items():
