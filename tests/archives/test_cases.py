@@ -25,9 +25,9 @@ from tests.archives.sevens import (
     windows_link,
     with_mode,
 )
-from tests.archives.tars import member, tar_from
+from tests.archives.tars import member, tar_from, v7_tar_of
 from tests.archives.workbench import Workbench
-from tests.archives.zips import FAT, UTF8, Entry, streamed, zip_from
+from tests.archives.zips import FAT, UTF8, Entry, local_header, streamed, zip_from
 from tests.support.archives import COMPRESS, seven_zip_of, tar_of, zip_of
 
 pytestmark = pytest.mark.anyio
@@ -132,6 +132,17 @@ REPACKED = {
         zip_from([Entry(b"a", TEXT)])[:-2] + struct.pack("<H", 10) + b"commentPK\5",
         {"a": TEXT},
     ),
+    "zip with a nameless header before its first entry": (
+        zip_from([Entry(b"a", TEXT, before=local_header(Entry(b"", method=0, extra=bytes(102)))), Entry(b"b", MORE)]),
+        {"a": TEXT, "b": MORE},
+    ),
+    "zip whose first entry is no longer in its directory": (
+        zip_from([Entry(b"a", TEXT, before=local_header(Entry(b"gone", TEXT)) + Entry(b"gone", TEXT).packed())]),
+        {"a": TEXT},
+    ),
+    "tar of Unix V7": (v7_tar_of(b"m/a", TEXT), {"m/a": TEXT}),
+    "tar of Unix V7 with a sum of signed bytes": (v7_tar_of("ü".encode(), TEXT, signed=True), {"ü": TEXT}),
+    "tar.gz of Unix V7": (gzip.compress(v7_tar_of(b"a", TEXT)), {"a": TEXT}),
     "tar with backslashes": (tar_of({"mod\\a.txt": TEXT}), {"mod/a.txt": TEXT}),
     "tar with a folder twice": (
         tar_from([member("m", kind=tarfile.DIRTYPE), member("m/a", TEXT), member("m", kind=tarfile.DIRTYPE)]),
@@ -210,6 +221,8 @@ BEHIND = {
     "rar 4 behind rar 4": rar4(file4(b"a", TEXT)) + rar4(file4(b"b", TEXT)),
     "tar behind zip": zip_of({"a": TEXT}) + OTHER,
     "zip behind zip": zip_of({"a": TEXT}) + zip_of({"b": TEXT}),
+    "zip behind zip, with places in the whole file": zip_from([Entry(b"b", TEXT, before=zip_of({"a": TEXT}))]),
+    "old tar behind tar": ONE + v7_tar_of(b"b", TEXT),
 }
 
 

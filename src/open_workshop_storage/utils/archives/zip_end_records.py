@@ -64,6 +64,21 @@ def find_directory(file: BinaryIO) -> Directory:
     return Directory(start, end_at, count, large is not None, is_plain)
 
 
+def holds_end_record(file: BinaryIO, size: int) -> bool:
+    """Tell whether an archive ends within the first bytes of a file. Blocks.
+
+    Args:
+        size: How many bytes.
+    """
+    file.seek(0)
+    overlap = b""
+    while size and (block := file.read(min(size, _BLOCK_BYTES))):
+        if END_MAGIC in overlap + block:
+            return True
+        overlap, size = block[1 - len(END_MAGIC) :], size - len(block)
+    return False
+
+
 def _end(file: BinaryIO) -> tuple[int, tuple[int, ...], bool]:
     """Return where the end record is, its numbers, and whether the file ends with it and a comment without records."""
     size = file.seek(0, os.SEEK_END)

@@ -21,12 +21,11 @@ from open_workshop_storage.utils.archives.entry_names import code_page_of, decod
 from open_workshop_storage.utils.archives.entry_rules import Entries
 from open_workshop_storage.utils.archives.faults import CorruptData, UnsafeEntry
 from open_workshop_storage.utils.archives.special_files import REPARSE_POINT, refuse_special
-from open_workshop_storage.utils.archives.zip_end_records import find_directory
+from open_workshop_storage.utils.archives.zip_end_records import find_directory, holds_end_record
 from open_workshop_storage.utils.archives.zip_keeping import OLD_METHODS, is_usual, saves_space
 from open_workshop_storage.utils.archives.zip_local_headers import (
     IN_LARGE_FIELD,
     LOCAL_HEADER,
-    SINGLE_PIECE,
     SIZES_FOLLOW,
     agrees_with_local,
     local_header_length,
@@ -131,18 +130,20 @@ def _judge_entry(header: CentralHeader, entries: Entries, code_page: str) -> Zip
 
 
 def _judge_local_headers(file: BinaryIO, entries: list[ZipEntry], directory_start: int) -> bool:
-    """Return whether a reader that goes by local headers finds the same entries, with nothing between them."""
+    """Return whether a reader that goes by local headers finds the same entries, with nothing between them.
+
+    What the directory does not name is no entry: makers of APKs fill gaps with local headers of no name.
+    """
     is_tight = True
     end = 0
     for entry in sorted(entries, key=lambda entry: entry.header.offset):
         start = entry.header.offset
-        if end == 0 and start not in (0, len(SINGLE_PIECE)):
-            # 7z would take what stands there for the archive.
-            raise CorruptData("something before the first entry")
         if start < end:
             raise UnsafeEntry("overlapping entries")
         if start >= directory_start:
             raise CorruptData("a directory that does not follow its entries")
+        if end == 0 and holds_end_record(file, start):
+            raise CorruptData("another archive before the first entry")
         agrees = _judge_local_header(file, entry)
         is_tight = is_tight and agrees and start == end
         end = entry.data_at + entry.header.packed_bytes
