@@ -13,12 +13,12 @@ import pytest
 
 from open_workshop_storage.core.callback import callback_of
 from open_workshop_storage.core.claims import TransferClaims
-from open_workshop_storage.core.errors import NewerRecord
+from open_workshop_storage.core.errors import NewerRecord, StorageBusy
 from open_workshop_storage.core.events import Event, EventKind
 from open_workshop_storage.core.job import SCHEMA, Job, Stage
 from open_workshop_storage.core.leases import LEASE_SECONDS
 from open_workshop_storage.core.overview import STEP_SECONDS, STEPS, WorkerReport
-from open_workshop_storage.core.store import Interruption, JobStore, Slot, StaleJobError
+from open_workshop_storage.core.store import Hold, Interruption, JobStore, Slot, StaleJobError
 from open_workshop_storage.stores.memory import MemoryJobStore
 from open_workshop_storage.stores.redis import RedisJobStore
 from open_workshop_storage.stores.redis_client import redis_client
@@ -572,6 +572,32 @@ async def test_without_waiting_a_full_slot_is_refused_at_once(store: JobStore) -
     assert not await store.enter(Slot.UPLOAD, "second", 1, wait=False)
     await store.leave(Slot.UPLOAD, "first", 1)
     assert await store.enter(Slot.UPLOAD, "third", 1, wait=False)
+
+
+async def test_a_save_takes_a_slot_or_is_refused_and_changes_nothing(store: JobStore) -> None:
+    first = await store.save(new_job(), None, takes=Hold(Slot.UPLOAD, "first", 1))
+    with pytest.raises(StorageBusy):
+        await store.save(first, EventKind.STAGE, takes=Hold(Slot.UPLOAD, "second", 1))
+    assert await store.get(first.job_id) == first
+    await store.leave(Slot.UPLOAD, "first", 1)
+    await store.save(first, None, takes=Hold(Slot.UPLOAD, "second", 1))
+
+
+async def test_a_stale_save_takes_no_slot_and_gives_one_back(store: JobStore) -> None:
+    job = await store.save(new_job(), None)
+    with pytest.raises(StaleJobError):
+        await store.save(altered(job, version=7), None, takes=Hold(Slot.UPLOAD, "first", 1))
+    await store.save(job, None, takes=Hold(Slot.UPLOAD, "second", 1))
+    with pytest.raises(StaleJobError):
+        await store.save(job, None, leaves=Hold(Slot.UPLOAD, "second", 1))
+    assert await store.enter(Slot.UPLOAD, "third", 1, wait=True)
+
+
+async def test_a_save_gives_a_slot_to_the_first_that_waits(store: JobStore) -> None:
+    job = await store.save(new_job(), None, takes=Hold(Slot.UPLOAD, "first", 1))
+    assert not await store.enter(Slot.UPLOAD, "second", 1, wait=True)
+    await store.save(job, None, leaves=Hold(Slot.UPLOAD, "first", 1))
+    assert await store.enter(Slot.UPLOAD, "second", 1, wait=True)
 
 
 async def test_a_limit_of_zero_is_no_limit(store: JobStore) -> None:

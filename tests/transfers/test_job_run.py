@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,13 +39,11 @@ class Store(MemoryJobStore):
         self.away = self.unanswered = 0
         self.newer = False
 
-    async def save(
-        self, job: Job, event: EventKind | None, callback: Callback | None = None, *, withdrawn: str | None = None
-    ) -> Job:
+    async def save(self, job: Job, event: EventKind | None, callback: Callback | None = None, **options: Any) -> Job:
         if self.away:
             self.away -= 1
             raise ServiceUnavailable
-        saved = await super().save(job, event, callback)
+        saved = await super().save(job, event, callback, **options)
         if self.unanswered:
             self.unanswered -= 1
             raise ServiceUnavailable

@@ -153,7 +153,7 @@ async def test_a_file_that_is_whole_when_its_worker_dies_is_packed_without_anoth
 
 
 async def test_a_whole_file_is_packed_once_also_when_all_slots_are_taken(tmp_path: Path) -> None:
-    async with bench(tmp_path, transfer_upload_concurrency=1) as parts, parts.slots.at_once(Slot.UPLOAD, "another"):
+    async with bench(tmp_path, transfer_upload_concurrency=1) as parts, parts.slots.in_turn(Slot.UPLOAD, "another"):
         await parts.store.save(record_of_a_dead_worker(parts, await begun(parts), MOD), None)
         found = await parts.resumable.find(JOB_ID)
         # Until it is packed it has a lease, for its worker may die too.

@@ -13,6 +13,7 @@ from open_workshop_storage.services.transfers.slots import Slots
 from open_workshop_storage.stores.memory import MemoryJobStore
 from tests.support.configs import Secrets
 from tests.support.in_process import make_settings
+from tests.support.jobs import new_job
 from tests.support.transfers import eventually
 
 pytestmark = pytest.mark.anyio
@@ -58,15 +59,30 @@ def slots(store: Store, tmp_path: Path) -> Slots:
     return Slots(store, make_settings(tmp_path, Secrets(), **limits))
 
 
-async def test_a_slot_that_is_not_free_is_refused_at_once_and_free_after_its_use(slots: Slots) -> None:
-    async with slots.at_once(Slot.UPLOAD, "first"):
+async def test_a_slot_that_a_save_took_is_given_back_at_the_end(slots: Slots, store: Store) -> None:
+    first, second = slots.hold(Slot.UPLOAD, "first"), slots.hold(Slot.UPLOAD, "second")
+    await store.save(new_job(), None, takes=first)
+    async with slots.holding(first):
         assert slots.counts()[Slot.UPLOAD] == (1, 0)
         with pytest.raises(StorageBusy):
-            async with slots.at_once(Slot.UPLOAD, "second"):
-                pass
-    async with slots.at_once(Slot.UPLOAD, "second"):
-        pass
+            await store.save(new_job(), None, takes=second)
+    await store.save(new_job(), None, takes=second)
     assert set(slots.counts().values()) == {(0, 0)}
+
+
+async def test_a_slot_that_a_save_is_to_give_back_stays_until_then_and_is_not_renewed(
+    slots: Slots, store: Store
+) -> None:
+    hold = slots.hold(Slot.UPLOAD, "first")
+    job = await store.save(new_job(), None, takes=hold)
+    async with slots.holding(hold):
+        assert slots.handed_on(hold) == hold
+        await slots.renew()
+    assert store.renewed == []
+    with pytest.raises(StorageBusy):
+        await store.save(new_job(), None, takes=slots.hold(Slot.UPLOAD, "second"))
+    await store.save(job, None, leaves=hold)
+    await store.save(new_job(), None, takes=slots.hold(Slot.UPLOAD, "second"))
 
 
 async def test_runs_wait_in_the_order_of_their_jobs(slots: Slots) -> None:
@@ -91,7 +107,7 @@ async def test_a_run_that_stops_waiting_leaves_the_queue(slots: Slots) -> None:
         waiting.cancel()
         await asyncio.wait([waiting])
         assert slots.counts()[Slot.REPACK] == (1, 0)
-    async with slots.at_once(Slot.REPACK, "third"):
+    async with slots.in_turn(Slot.REPACK, "third"):
         pass
 
 
@@ -109,13 +125,13 @@ async def test_waiting_outlives_an_absence_of_the_store(slots: Slots, store: Sto
 
 
 async def test_a_slot_is_given_up_though_the_store_is_away(slots: Slots, store: Store) -> None:
-    async with slots.at_once(Slot.UPLOAD, "holder"):
+    async with slots.in_turn(Slot.UPLOAD, "holder"):
         store.away = True
     assert slots.counts()[Slot.UPLOAD] == (0, 0)
 
 
 async def test_slots_in_use_are_renewed_and_waiting_runs_are_not(slots: Slots, store: Store) -> None:
-    async with slots.at_once(Slot.UPLOAD, "uploading"), slots.in_turn(Slot.REPACK, "repacking"):
+    async with slots.in_turn(Slot.UPLOAD, "uploading"), slots.in_turn(Slot.REPACK, "repacking"):
         waiting = asyncio.create_task(slots.in_turn(Slot.REPACK, "waiting").__aenter__())
         await eventually(lambda: slots.counts()[Slot.REPACK] == (1, 1))
         await slots.renew()

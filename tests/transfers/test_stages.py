@@ -86,7 +86,7 @@ async def test_a_received_file_is_named_by_the_record_once_the_disk_has_it(tmp_p
 async def test_all_that_7z_does_waits_for_a_slot_and_gives_it_back(tmp_path: Path, content: bytes) -> None:
     async with bench(tmp_path, transfer_repack_concurrency=1) as parts:
         run = await parts.run_in(UPLOADED, content)
-        async with parts.slots.at_once(Slot.REPACK, "another"):
+        async with parts.slots.in_turn(Slot.REPACK, "another"):
             preparing = asyncio.create_task(parts.stages.prepare(run))
             await eventually(lambda: parts.slots.counts()[Slot.REPACK] == (1, 1))
             assert (await parts.job(UPLOADED.job_id)).stage is Stage.UPLOADED
@@ -97,7 +97,7 @@ async def test_all_that_7z_does_waits_for_a_slot_and_gives_it_back(tmp_path: Pat
 async def test_images_wait_for_a_slot_of_their_own_and_give_it_back(tmp_path: Path) -> None:
     async with bench(tmp_path, transfer_repack_concurrency=1) as parts:
         run = await parts.run_in(new_job(IMAGE, stage=Stage.UPLOADED), saved(Image.new("RGB", (8, 8)), "PNG"))
-        async with parts.slots.at_once(Slot.REPACK, "an archive"), parts.slots.at_once(Slot.IMAGE, "another"):
+        async with parts.slots.in_turn(Slot.REPACK, "an archive"), parts.slots.in_turn(Slot.IMAGE, "another"):
             preparing = asyncio.create_task(parts.stages.prepare(run))
             await eventually(lambda: parts.slots.counts()[Slot.IMAGE] == (1, 1))
             assert run.job.stage is Stage.UPLOADED

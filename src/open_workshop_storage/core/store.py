@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from open_workshop_storage.core.callback import Callback
 from open_workshop_storage.core.events import Event, EventKind
@@ -32,6 +32,19 @@ class Slot(StrEnum):
     DOWNLOAD = "download"
     REPACK = "repack"
     IMAGE = "image"
+
+
+class Hold(NamedTuple):
+    """A run's hold on a slot.
+
+    Attributes:
+        holder: The run.
+        limit: How many slots of the kind there are; 0 for any number.
+    """
+
+    slot: Slot
+    holder: str
+    limit: int
 
 
 class Interruption(StrEnum):
@@ -53,12 +66,21 @@ class JobStore(Protocol):
         """Return a job's present record."""
 
     async def save(
-        self, job: Job, event: EventKind | None, callback: Callback | None = None, *, withdrawn: str | None = None
+        self,
+        job: Job,
+        event: EventKind | None,
+        callback: Callback | None = None,
+        *,
+        withdrawn: str | None = None,
+        takes: Hold | None = None,
+        leaves: Hold | None = None,
     ) -> Job:
         """Store a changed record, publish the event and put the callback into the outbox, all in one step.
 
         Args:
             withdrawn: `jti` of a callback that is taken out of the outbox in the same step.
+            takes: A slot that is taken in the same step, if one is free now.
+            leaves: A slot that is given back in the same step, also if the record is stale; not with `takes`.
 
         A job that needs a worker and names an owner gets a lease; one without an owner waits to be taken. A paused
         one has no lease and is not taken. The callback is held by the caller for `LEASE_SECONDS`, for its first
@@ -69,6 +91,7 @@ class JobStore(Protocol):
 
         Raises:
             StaleJobError: The store holds another version of the job, or none, or has forgotten it.
+            StorageBusy: No slot is free; nothing is stored.
         """
 
     async def remove(self, job: Job) -> None:

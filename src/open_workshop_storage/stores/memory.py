@@ -10,11 +10,12 @@ from contextlib import asynccontextmanager
 from itertools import islice, takewhile
 
 from open_workshop_storage.core.callback import Callback
+from open_workshop_storage.core.errors import StorageBusy
 from open_workshop_storage.core.events import Event, EventKind, event_of, first_event
 from open_workshop_storage.core.job import Job
 from open_workshop_storage.core.leases import LEASE_SECONDS
 from open_workshop_storage.core.overview import STEP_SECONDS, STEPS, Overview, SlotQueue, WorkerReport
-from open_workshop_storage.core.store import Interruption, Slot, StaleJobError
+from open_workshop_storage.core.store import Hold, Interruption, Slot, StaleJobError
 from open_workshop_storage.stores.fanout import Fanout
 
 
@@ -46,12 +47,23 @@ class MemoryJobStore:
         return self._jobs.get(job_id)
 
     async def save(
-        self, job: Job, event: EventKind | None, callback: Callback | None = None, *, withdrawn: str | None = None
+        self,
+        job: Job,
+        event: EventKind | None,
+        callback: Callback | None = None,
+        *,
+        withdrawn: str | None = None,
+        takes: Hold | None = None,
+        leaves: Hold | None = None,
     ) -> Job:
         """Store a changed record, publish its event and keep its callback; StaleJobError if it is not the latest."""
+        if leaves is not None:
+            await self.leave(*leaves)
         self._check(job)
         if job.version == 0 and self._status_of_forgotten(job.job_id):
             raise StaleJobError
+        if takes is not None and not await self.enter(*takes, wait=False):
+            raise StorageBusy
         job = job.as_saved(ends=event is not None and event.final)
         self._jobs[job.job_id] = job
         self._sort_in(job)

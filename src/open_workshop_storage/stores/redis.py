@@ -16,12 +16,12 @@ from redis.commands.core import AsyncScript
 from redis.exceptions import ReadOnlyError, RedisError
 
 from open_workshop_storage.core.callback import Callback
-from open_workshop_storage.core.errors import ServiceUnavailable
+from open_workshop_storage.core.errors import ServiceUnavailable, StorageBusy
 from open_workshop_storage.core.events import Event, EventKind, event_of, first_event
 from open_workshop_storage.core.job import SCHEMA, Job
 from open_workshop_storage.core.leases import LEASE_SECONDS
 from open_workshop_storage.core.overview import REPORT_SECONDS, STEP_SECONDS, STEPS, Overview, WorkerReport
-from open_workshop_storage.core.store import Interruption, Slot, StaleJobError
+from open_workshop_storage.core.store import Hold, Interruption, Slot, StaleJobError
 from open_workshop_storage.observability.tracing import span
 from open_workshop_storage.stores import redis_scripts as scripts
 from open_workshop_storage.stores.fanout import Fanout
@@ -111,7 +111,14 @@ class RedisJobStore:
         return job_of(await self._ask(cast(Awaitable[list[str | None]], values)))
 
     async def save(
-        self, job: Job, event: EventKind | None, callback: Callback | None = None, *, withdrawn: str | None = None
+        self,
+        job: Job,
+        event: EventKind | None,
+        callback: Callback | None = None,
+        *,
+        withdrawn: str | None = None,
+        takes: Hold | None = None,
+        leaves: Hold | None = None,
     ) -> Job:
         """Store a changed record, its event and its callback in one script; StaleJobError if it is not the latest."""
         saved = job.as_saved(ends=event is not None and event.final)
@@ -120,6 +127,8 @@ class RedisJobStore:
             in_set = keys.leases
         else:
             in_set = keys.paused if saved.paused else keys.ended
+        hold, step = takes or leaves, "enter" if takes else "leave"
+        slot = ("", "", 0, "") if hold is None else (step, hold.holder, hold.limit, keys.granted)
         kept_since = await self._script(
             scripts.SAVE,
             [
@@ -130,6 +139,7 @@ class RedisJobStore:
                 keys.due,
                 keys.since,
                 *keys.sets,
+                *(() if hold is None else keys.slot(hold.slot)),
             ],
             job.version,
             saved.version,
@@ -150,9 +160,12 @@ class RedisJobStore:
             saved.attempt,
             withdrawn or "",
             saved.home or "",
+            *slot,
         )
         if kept_since is None:
             raise StaleJobError
+        if kept_since == 0:
+            raise StorageBusy
         return saved.model_copy(update={"kept_since": int(kept_since)})
 
     async def remove(self, job: Job) -> None:

@@ -16,18 +16,80 @@ local function kept_since(key, keep)
 end
 """
 
-SAVE = _NOW + _KEPT_SINCE + """
+# Holders and waiters that were not renewed are gone with their worker; their slots and places go on.
+_SLOTS = """
+local function clear(held, queue, seen)
+    redis.call('ZREMRANGEBYSCORE', held, '-inf', now)
+    for _, gone in ipairs(redis.call('ZRANGE', seen, '-inf', now, 'BYSCORE')) do
+        redis.call('ZREM', queue, gone)
+        redis.call('ZREM', seen, gone)
+    end
+end
+local function grant(held, queue, seen, limit, lease, granted)
+    while limit == 0 or redis.call('ZCARD', held) < limit do
+        local first = redis.call('ZPOPMIN', queue)[1]
+        if not first then
+            break
+        end
+        redis.call('ZREM', seen, first)
+        redis.call('ZADD', held, now + lease, first)
+        redis.call('PUBLISH', granted, first)
+    end
+    for _, key in ipairs({held, queue, seen}) do
+        redis.call('PEXPIRE', key, lease)
+    end
+end
+local function enter(keys, holder, limit, lease, granted, waits, place)
+    local held, queue, seen = unpack(keys)
+    clear(held, queue, seen)
+    if redis.call('ZSCORE', held, holder) then
+        redis.call('ZADD', held, now + lease, holder)
+        grant(held, queue, seen, limit, lease, granted)
+        return 1
+    end
+    redis.call('ZADD', queue, 'NX', place or now + time[2] % 1000 / 1000, holder)
+    redis.call('ZADD', seen, now + lease, holder)
+    grant(held, queue, seen, limit, lease, granted)
+    if redis.call('ZSCORE', held, holder) then
+        return 1
+    end
+    if not waits then
+        redis.call('ZREM', queue, holder)
+        redis.call('ZREM', seen, holder)
+    end
+    return 0
+end
+local function leave(keys, holder, limit, lease, granted)
+    local held, queue, seen = unpack(keys)
+    clear(held, queue, seen)
+    for _, key in ipairs(keys) do
+        redis.call('ZREM', key, holder)
+    end
+    grant(held, queue, seen, limit, lease, granted)
+end
+"""
+
+# A slot is given back whatever becomes of the record; one that is taken goes with it.
+SAVE = _NOW + _KEPT_SINCE + _SLOTS + """
 local job, since, forgotten, outbox, due, waiting, leases, paused, ended = unpack(KEYS)
 local expected, version, data, owner, id = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local set, created, lease, keep = ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9]
 local channel, event, work = ARGV[10], ARGV[11], ARGV[12]
 local jti, callback, lost_owners, schema = ARGV[13], ARGV[14], ARGV[15], ARGV[16]
 local attempt, withdrawn, home = ARGV[17], ARGV[18], ARGV[19]
+local step, holder, limit, granted = ARGV[20], ARGV[21], tonumber(ARGV[22]), ARGV[23]
+local slot = {unpack(KEYS, 10)}
+if step == 'leave' then
+    leave(slot, holder, limit, lease, granted)
+end
 if (redis.call('HGET', job, 'version') or '0') ~= expected then
     return false
 end
 if expected == '0' and redis.call('EXISTS', forgotten) == 1 then
     return false
+end
+if step == 'enter' and enter(slot, holder, limit, lease, granted, false) == 0 then
+    return 0
 end
 local kept = kept_since(since, keep)
 redis.call('HSET', job, 'data', data, 'schema', schema, 'version', version, 'owner', owner,
@@ -198,55 +260,12 @@ until #found == limit or #ids == 0
 return found
 """
 
-# Holders and waiters that were not renewed are gone with their worker; their slots and places go on.
-_GRANT = """
-local held, queue, seen = unpack(KEYS)
-local holder, limit, lease, granted = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
-redis.call('ZREMRANGEBYSCORE', held, '-inf', now)
-for _, gone in ipairs(redis.call('ZRANGE', seen, '-inf', now, 'BYSCORE')) do
-    redis.call('ZREM', queue, gone)
-    redis.call('ZREM', seen, gone)
-end
-local function grant()
-    while limit == 0 or redis.call('ZCARD', held) < limit do
-        local first = redis.call('ZPOPMIN', queue)[1]
-        if not first then
-            break
-        end
-        redis.call('ZREM', seen, first)
-        redis.call('ZADD', held, now + lease, first)
-        redis.call('PUBLISH', granted, first)
-    end
-    for _, key in ipairs(KEYS) do
-        redis.call('PEXPIRE', key, lease)
-    end
-end
+ENTER = _NOW + _SLOTS + """
+return enter(KEYS, ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5] == '1', tonumber(ARGV[6]))
 """
 
-ENTER = _NOW + _GRANT + """
-if redis.call('ZSCORE', held, holder) then
-    redis.call('ZADD', held, now + lease, holder)
-    grant()
-    return 1
-end
-redis.call('ZADD', queue, 'NX', tonumber(ARGV[6]) or now + time[2] % 1000 / 1000, holder)
-redis.call('ZADD', seen, now + lease, holder)
-grant()
-if redis.call('ZSCORE', held, holder) then
-    return 1
-end
-if ARGV[5] == '0' then
-    redis.call('ZREM', queue, holder)
-    redis.call('ZREM', seen, holder)
-end
-return 0
-"""
-
-LEAVE = _NOW + _GRANT + """
-redis.call('ZREM', held, holder)
-redis.call('ZREM', queue, holder)
-redis.call('ZREM', seen, holder)
-grant()
+LEAVE = _NOW + _SLOTS + """
+leave(KEYS, ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4])
 """
 
 # A holder is counted again if Redis was away for so long that it forgot it.

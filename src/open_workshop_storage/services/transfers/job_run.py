@@ -29,7 +29,7 @@ from open_workshop_storage.core.changes import (
 from open_workshop_storage.core.errors import DigestDiffers, MalwareFound, StorageError
 from open_workshop_storage.core.events import EventKind
 from open_workshop_storage.core.job import Job, Stage
-from open_workshop_storage.core.store import JobStore
+from open_workshop_storage.core.store import Hold, JobStore
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.observability.tracing import StageSpans
 from open_workshop_storage.services.transfers.figures import SUCCESS, Figures
@@ -219,10 +219,10 @@ class JobRun:
         self._figures.left_stage(left, now - self._stage_began)
         self._stage_began = now
 
-    async def pause(self, paused: Paused) -> None:
-        """Leave the upload to its next request."""
+    async def pause(self, paused: Paused, leaves: Hold | None) -> None:
+        """Leave the upload to its next request, and a slot to others."""
         left = self.job
-        await self._save(EventKind.PROGRESS, paused, stage=Stage.UPLOADING)
+        await self._save(EventKind.PROGRESS, paused, stage=Stage.UPLOADING, leaves=leaves)
         self._left(left)
         self._log.info("paused, %d bytes", self.job.bytes)
 
@@ -242,14 +242,19 @@ class JobRun:
         await self._save(None, Owned(None))
 
     async def _save(
-        self, event: EventKind | None, *changes: Change, stage: Stage | None = None, is_reported: bool = True
+        self,
+        event: EventKind | None,
+        *changes: Change,
+        stage: Stage | None = None,
+        is_reported: bool = True,
+        leaves: Hold | None = None,
     ) -> None:
         async with self._saving:
             progress, self._progress = self._progress, {}
             try:
                 wanted = self.job.changed(Housed(self._home), self.pace, *progress.values(), *changes, stage=stage)
                 callback = callback_of(wanted) if is_reported and wanted.ended and not self.job.ended else None
-                saved = await save_for_sure(self._store, self.job, wanted, event, callback)
+                saved = await save_for_sure(self._store, self.job, wanted, event, callback, leaves)
                 self._figures.received(saved.bytes - self.job.bytes)
                 self.job = saved
             except BaseException:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
@@ -22,7 +22,7 @@ from open_workshop_storage.core.events import EventKind
 from open_workshop_storage.core.job import Job, Stage
 from open_workshop_storage.core.resumable_state import Part, Resumable
 from open_workshop_storage.core.settings import Settings
-from open_workshop_storage.core.store import Interruption, JobStore, Slot, StaleJobError
+from open_workshop_storage.core.store import Hold, Interruption, JobStore, Slot, StaleJobError
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.services.intake.receive import BLOCK_BYTES, receive, upload_limits
 from open_workshop_storage.services.intake.upload_bodies import Ending, UploadBody, UploadRequest
@@ -140,18 +140,16 @@ class ResumableUploads:
             await self._refuse_too_large(job)
         assert job.resumable is not None
         owner = new_owner()
-        async with AsyncExitStack() as entered:
-            await entered.enter_async_context(self._slots.at_once(Slot.UPLOAD, owner))
-            resumable = with_open_part(job.resumable, owner)
-            if request.sha256 is not None:
-                resumable = resumable.model_copy(update={"sha256": request.sha256})
-            try:
-                job = await self._store.save(job.changed(Continued(owner, resumable, total)), None)
-            except StaleJobError:
-                raise errors.UploadTaken from None
-            slot = entered.pop_all()
+        resumable = with_open_part(job.resumable, owner)
+        if request.sha256 is not None:
+            resumable = resumable.model_copy(update={"sha256": request.sha256})
+        hold = self._slots.hold(Slot.UPLOAD, owner)
+        try:
+            job = await self._store.save(job.changed(Continued(owner, resumable, total)), None, takes=hold)
+        except StaleJobError:
+            raise errors.UploadTaken from None
         run = self._runs.hold(job)
-        work = self._receive(run, resumable, request, chunks, slot)
+        work = self._receive(run, resumable, request, chunks, hold)
         # Once the file is whole, the transfer goes on to its end, whether or not the client waits for it.
         return await asyncio.shield(self._tasks.start(self._runs.attempt(run, work)))
 
@@ -256,7 +254,7 @@ class ResumableUploads:
         resumable: Resumable,
         request: UploadRequest,
         chunks: AsyncIterator[bytes],
-        slot: AsyncExitStack,
+        hold: Hold,
     ) -> Packed:
         *before, part = resumable.parts
         begun, total = run.job.bytes, run.job.total
@@ -268,7 +266,7 @@ class ResumableUploads:
         target = run.workspace / part.file
         earlier = sum(one.bytes for one in before)
         # A client that goes on at once finds the slot free.
-        async with slot:
+        async with self._slots.holding(hold):
             size, _ = await receive(
                 aiter(body),
                 target,
@@ -287,13 +285,14 @@ class ResumableUploads:
             refusal = body.refusal(request.checksum)
             if refusal is not None:
                 # None of these bytes counts, and no later look at the file may find them.
-                raise Pause(Paused(begun, resumable.model_copy(update={"sealed": True})), refusal)
+                paused = Paused(begun, resumable.model_copy(update={"sealed": True}))
+                raise Pause(paused, refusal, self._slots.handed_on(hold))
             resumable = resumable.model_copy(update={"parts": (*before, Part(file=part.file, bytes=size))})
             if earlier + size != total:
                 if body.ending is Ending.TOO_SLOW:
                     # No later request would be waited for.
                     raise errors.UploadTimedOut
-                raise Pause(Paused(earlier + size, resumable), body.answer())
+                raise Pause(Paused(earlier + size, resumable), body.answer(), self._slots.handed_on(hold))
         try:
             return await self._pack(run, resumable)
         except errors.ScannerUnavailable as refusal:

@@ -14,7 +14,7 @@ from open_workshop_storage.core import errors
 from open_workshop_storage.core.changes import Owned, Packed, Paused, Unwanted
 from open_workshop_storage.core.claims import TransferKind
 from open_workshop_storage.core.job import Job, Stage
-from open_workshop_storage.core.store import Interruption, JobStore, StaleJobError
+from open_workshop_storage.core.store import Hold, Interruption, JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.services.manager.callback_delivery import Callbacks, Outcome
 from open_workshop_storage.services.storage.disk import full_disk_is_no_space
@@ -43,11 +43,13 @@ class Pause(Exception):
     Args:
         paused: What the record then says.
         answer: What the client hears; `None` if all is well.
+        leaves: The slot that is given back in the same step.
     """
 
-    def __init__(self, paused: Paused, answer: errors.StorageError | None = None) -> None:
+    def __init__(self, paused: Paused, answer: errors.StorageError | None = None, leaves: Hold | None = None) -> None:
         self.paused = paused
         self.answer = answer
+        self.leaves = leaves
 
 
 class Unreported(Exception):
@@ -251,7 +253,7 @@ class Runs:
 
     async def _pause(self, run: JobRun, pause: Pause) -> Job:
         try:
-            await run.pause(pause.paused)
+            await run.pause(pause.paused, pause.leaves)
         except StaleJobError:
             self._drop(run)
         self.release(run)

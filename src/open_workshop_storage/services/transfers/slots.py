@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
-from open_workshop_storage.core.errors import ServiceUnavailable, StorageBusy
+from open_workshop_storage.core.errors import ServiceUnavailable
 from open_workshop_storage.core.leases import RENEW_SECONDS
 from open_workshop_storage.core.settings import Settings
-from open_workshop_storage.core.store import JobStore, Slot
+from open_workshop_storage.core.store import Hold, JobStore, Slot
 
 
 def slot_limits(settings: Settings) -> Mapping[str, int]:
@@ -36,18 +36,28 @@ class Slots:
         waiting = {slot: len(holders) for slot, holders in self._waiting.items()}
         return {slot: (len(holders) - waiting[slot], waiting[slot]) for slot, holders in self._held.items()}
 
-    @asynccontextmanager
-    async def at_once(self, slot: Slot, holder: str) -> AsyncIterator[None]:
-        """Hold a slot that is free now.
+    def hold(self, slot: Slot, holder: str) -> Hold:
+        """Return a hold on a slot, for the save of a job to take."""
+        return Hold(slot, holder, self._limits[slot])
 
-        Raises:
-            StorageBusy: All are taken.
-            ServiceUnavailable: The store is away.
-        """
-        if not await self._store.enter(slot, holder, self._limits[slot], wait=False):
-            raise StorageBusy
-        async with self._holding(slot, holder):
+    @asynccontextmanager
+    async def holding(self, hold: Hold) -> AsyncIterator[None]:
+        """Keep a slot that has been taken, and give it back."""
+        slot, holder, limit = hold
+        self._held[slot].add(holder)
+        try:
             yield
+        finally:
+            if holder in self._held[slot]:
+                self._held[slot].discard(holder)
+                # Else it runs out by itself, since it is not renewed any more.
+                with suppress(ServiceUnavailable):
+                    await self._store.leave(slot, holder, limit)
+
+    def handed_on(self, hold: Hold) -> Hold:
+        """Return a hold for the save of a job to give back, which the end of `holding` then does not."""
+        self._held[hold.slot].discard(hold.holder)
+        return hold
 
     @asynccontextmanager
     async def in_turn(self, slot: Slot, holder: str, since: float | None = None) -> AsyncIterator[None]:
@@ -56,7 +66,7 @@ class Slots:
         Args:
             since: Unix time, in seconds, that decides over the place in the queue; `None` for now.
         """
-        async with self._holding(slot, holder):
+        async with self.holding(self.hold(slot, holder)):
             self._waiting[slot].add(holder)
             try:
                 while not await self._entered(slot, holder, since):
@@ -70,19 +80,6 @@ class Slots:
             return await self._store.enter(slot, holder, self._limits[slot], wait=True, since=since)
         except ServiceUnavailable:
             return False
-
-    @asynccontextmanager
-    async def _holding(self, slot: Slot, holder: str) -> AsyncIterator[None]:
-        self._held[slot].add(holder)
-        try:
-            yield
-        finally:
-            self._held[slot].discard(holder)
-            try:
-                await self._store.leave(slot, holder, self._limits[slot])
-            except ServiceUnavailable:
-                # It runs out by itself, since it is not renewed any more.
-                pass
 
     async def renew(self) -> None:
         """Keep the slots that this worker uses for another lease; waiting runs ask again by themselves."""

@@ -16,7 +16,7 @@ from open_workshop_storage.core.claims import TransferClaims
 from open_workshop_storage.core.events import EventKind
 from open_workshop_storage.core.job import Job, Stage
 from open_workshop_storage.core.settings import Settings
-from open_workshop_storage.core.store import JobStore, Slot, StaleJobError
+from open_workshop_storage.core.store import Hold, JobStore, Slot, StaleJobError
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.observability.tracing import joined, traceparent
 from open_workshop_storage.services.intake.fetch import Fetcher
@@ -115,23 +115,21 @@ class Transfers:
         owner = new_owner()
         previous = await self._store.get(claims.job_id)
         job = new_attempt(claims, file_name, announced, previous, owner)
-        async with AsyncExitStack() as entered:
-            await entered.enter_async_context(self._slots.at_once(Slot.UPLOAD, owner))
-            job = await begin_attempt(self._store, job, previous)
-            slot = entered.pop_all()
+        hold = self._slots.hold(Slot.UPLOAD, owner)
+        job = await begin_attempt(self._store, job, previous, hold)
         self._runs.figures.begun()
         job_log(_logger, job.job_id).info("uploading, attempt %d", job.attempt)
         run = self._runs.hold(job)
-        work = self._receive_and_pack(run, chunks, digests, slot)
+        work = self._receive_and_pack(run, chunks, digests, hold)
         # Once it has begun, the transfer goes on to its end, whether or not the client waits for it.
         return await asyncio.shield(self._tasks.start(self._runs.attempt(run, work)))
 
     async def _receive_and_pack(
-        self, run: JobRun, chunks: AsyncIterator[bytes], digests: Sequence[str], slot: AsyncExitStack
+        self, run: JobRun, chunks: AsyncIterator[bytes], digests: Sequence[str], hold: Hold
     ) -> Packed:
         limits = upload_limits(self._settings, max_bytes_of(self._settings, run.job.claims))
         # A client that hears of a failure and comes back at once finds the slot free.
-        async with slot:
+        async with self._slots.holding(hold):
             try:
                 sha256 = sha256_in(digests)
             except ValueError:
