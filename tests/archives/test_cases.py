@@ -144,6 +144,11 @@ REPACKED = {
     "tar of Unix V7 with a sum of signed bytes": (v7_tar_of("ü".encode(), TEXT, signed=True), {"ü": TEXT}),
     "tar.gz of Unix V7": (gzip.compress(v7_tar_of(b"a", TEXT)), {"a": TEXT}),
     "tar with backslashes": (tar_of({"mod\\a.txt": TEXT}), {"mod/a.txt": TEXT}),
+    "7z with backslashes": (
+        seven_zip_from(("mod\\", None, FOLDER), ("mod\\a.txt", TEXT, ARCHIVE), ("mod\\b.txt", MORE, ARCHIVE)),
+        BOTH,
+    ),
+    "rar with backslashes": (rar5(file5(b"mod\\a.txt", TEXT), file5(b"mod/b.txt", MORE)), BOTH),
     "tar with a folder twice": (
         tar_from([member("m", kind=tarfile.DIRTYPE), member("m/a", TEXT), member("m", kind=tarfile.DIRTYPE)]),
         {"m/a": TEXT},
