@@ -67,6 +67,7 @@ async def test_a_file_of_another_digest_is_not_saved(http: httpx.AsyncClient, tm
     async with running_origin(reply(200, f"Repr-Digest: {field_of(b'another')}", body=b"content")) as origin:
         with pytest.raises(StorageError, match="another digest"):
             await Downloads(http, origin.url).save("archive/mod.zip", tmp_path / "mod.zip")
+    assert origin.requests[0].headers["want-repr-digest"] == "sha-256=10"
     assert not list(tmp_path.iterdir())
 
 

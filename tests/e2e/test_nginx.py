@@ -99,7 +99,7 @@ async def test_a_known_digest_arrives_with_the_file_and_with_a_part_of_it(
 ) -> None:
     digest = give_digest(front.services.main_dir / "resource" / NAME)
     for answer in (
-        await http.get(url),
+        await http.get(url, headers={"Want-Repr-Digest": "sha-256=1"}),
         await http.head(url),
         await http.get(url, headers={"Range": "bytes=5-9"}),
         await http.get(url, headers={"Range": "bytes=0-1, 5-9"}),

@@ -98,6 +98,9 @@ async def test_protection_holds_when_the_folder_of_all_mods_is_a_link(root: Path
     (root / "archive" / "mods").symlink_to("disk2")
     assert (await storage.find("archive", "mods/7/main.zip")).mod_id == "7"
     assert (await storage.find("archive", "disk2/7/main.zip")).mod_id == "7"
+    # nginx does not know that.
+    (told,) = await storage.complaints()
+    assert told.is_fault and "leads to" in told.text
 
 
 async def test_a_root_that_is_away_is_told_from_a_file_that_is_missing(tmp_path: Path) -> None:

@@ -10,6 +10,9 @@ from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.services.storage.files import Complaint
 from open_workshop_storage.services.storage.workspaces import TEMP
 from open_workshop_storage.utils.files.durable_files import can_sync
+from open_workshop_storage.utils.files.paths import is_inside
+
+_MODS = f"{StorageType.ARCHIVE}/mods"
 
 
 def folders_can_sync(main_dir: Path) -> bool:
@@ -41,6 +44,11 @@ def complaints_about(main_dir: Path) -> list[Complaint]:
         for path in folders
         if os.access(path, os.R_OK) and not can_sync(path)
     ]
+    public = [os.path.realpath(main_dir / name) for name in StorageType]
+    mods, real_mods = f"{os.path.realpath(main_dir / StorageType.ARCHIVE)}/mods", os.path.realpath(main_dir / _MODS)
+    if real_mods != mods and any(is_inside(real_mods, folder) for folder in public):
+        text = f"{_MODS} leads to {real_mods}, where nginx takes files for public ones; make it a folder of its own"
+        complaints.append(Complaint(True, text))
     if main_dir.stat().st_mode & stat.S_IWOTH:
         complaints.append(Complaint(False, f"every user may write to {main_dir}; chmod o-w"))
     if len({path.stat().st_dev for path in folders}) > 1:
