@@ -9,7 +9,7 @@ import pytest
 from fastapi import Request
 from starlette.types import Message
 
-from open_workshop_storage.api.request_bodies import body_chunks, raw_body, whole_body
+from open_workshop_storage.api.request_bodies import body_chunks, has_left, raw_body, whole_body
 from open_workshop_storage.core.errors import BadRequest, ClientGone, RawBodyExpected, TooManyPieces, UploadTimedOut
 
 pytestmark = pytest.mark.anyio
@@ -67,6 +67,15 @@ async def test_a_client_that_leaves_is_told_from_the_end_of_a_body() -> None:
     with pytest.raises(ClientGone):
         async for _ in body_chunks(request_of([b"x"], ends=False)):
             pass
+
+
+async def test_a_client_that_leaves_after_its_body_is_told_from_one_that_waits() -> None:
+    async def nothing_comes() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    assert await has_left(request_of([], ends=False))
+    assert not await has_left(Request({"type": "http"}, nothing_comes))
 
 
 async def test_a_small_body_has_a_limit_on_its_size() -> None:

@@ -27,6 +27,7 @@ from open_workshop_storage.core.resumable_state import Resumable
 from open_workshop_storage.core.store import Slot
 from open_workshop_storage.services.intake import scan
 from open_workshop_storage.services.intake.upload_bodies import UploadRequest
+from open_workshop_storage.services.transfers.runs import HasLeft, stays
 from tests.archives import rars
 from tests.support.archives import (
     SMALL_MOD,
@@ -217,9 +218,9 @@ async def begin(parts: Bench, length: int) -> None:
     await parts.resumable.create(claims, "mod.zip", length, Resumable(), is_expired=False)
 
 
-async def send(parts: Bench, offset: int, content: bytes) -> Stage:
+async def send(parts: Bench, offset: int, content: bytes, has_left: HasLeft = stays) -> Stage:
     request = UploadRequest(offset, len(content))
-    return (await parts.resumable.append(JOB_ID, request, pieces(content))).stage
+    return (await parts.resumable.append(JOB_ID, request, pieces(content), has_left)).stage
 
 
 @pytest.mark.parametrize(
@@ -246,6 +247,24 @@ async def test_a_resumable_upload_that_cannot_be_judged_has_its_last_byte_sent_a
         job = await parts.job(JOB_ID)
         packed = (parts.workspaces.folder(JOB_ID) / str(job.packed_file)).read_bytes()
         assert entries_of(packed) == (SMALL_MOD if len(content) > 1 else {"mod.zip": content})
+
+
+@pytest.mark.parametrize("is_resumable", [False, True], ids=["in one request", "in several"])
+async def test_an_upload_whose_client_has_left_is_reported(is_resumable: bool, tmp_path: Path) -> None:
+    async def has_left() -> bool:
+        return True
+
+    async with scanned(tmp_path, nowhere(tmp_path)) as parts:
+        with pytest.raises(ScannerUnavailable):
+            if is_resumable:
+                await begin(parts, len(CLEAN))
+                await send(parts, 0, CLEAN, has_left)
+            else:
+                claims = TransferClaims(job_id=JOB_ID)
+                await parts.transfers.upload(claims, pieces(CLEAN), "mod.zip", None, has_left=has_left)
+        await eventually(lambda: parts.manager.requests)
+        assert [report["reason"] for report in reports(parts)] == ["exception"]
+        assert (await parts.job(JOB_ID)).stage is Stage.ERROR
 
 
 async def test_a_resumable_upload_with_malware_is_gone(clamd: Clamd, tmp_path: Path) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from http import HTTPStatus
 
 from fastapi import APIRouter, Depends, Request, Response
 
 from open_workshop_storage.api.dependencies import RuntimeDep, read_claims
 from open_workshop_storage.api.documents import resumable as documents
-from open_workshop_storage.api.request_bodies import body_chunks
+from open_workshop_storage.api.request_bodies import body_chunks, has_left
 from open_workshop_storage.api.routes.transfers import Bearer, token_of
 from open_workshop_storage.api.tus import PREFIX
 from open_workshop_storage.core import errors
@@ -53,7 +54,7 @@ async def create(request: Request, runtime: RuntimeDep, bearer: Bearer = None) -
     with runtime.lifetime.attending(), _statuses_for_clients():
         job = await runtime.resumable.create(claims, name, length, said, is_expired=is_expired)
         if job.bytes == 0 and (length == 0 or request.headers.get("content-type") == MEDIA_TYPE):
-            job = await runtime.resumable.append(job.job_id, _upload_request(request, 0), body_chunks(request))
+            job = await _append(request, runtime, job.job_id, 0)
     location = f"{PREFIX}{job.job_id}"
     if "token" in request.query_params:
         location += f"?token={token}"
@@ -87,7 +88,7 @@ async def patch(job_id: documents.UploadId, request: Request, runtime: RuntimeDe
         raise errors.BadRequest("Upload-Offset expected")
     await runtime.readiness.require("storage", "7z")
     with runtime.lifetime.attending(), _statuses_for_clients():
-        job = await runtime.resumable.append(job_id, _upload_request(request, offset), body_chunks(request))
+        job = await _append(request, runtime, job_id, offset)
     return Response(None, HTTPStatus.NO_CONTENT, _progress(runtime, job))
 
 
@@ -111,6 +112,11 @@ def _judge_token(request: Request, runtime: Runtime, bearer: Bearer, job_id: str
     claims, _ = _claims_of(token_of(request, bearer), runtime)
     if claims.job_id != job_id:
         raise errors.AccessDenied
+
+
+async def _append(request: Request, runtime: Runtime, job_id: str, offset: int) -> Job:
+    described, chunks = _upload_request(request, offset), body_chunks(request)
+    return await runtime.resumable.append(job_id, described, chunks, partial(has_left, request))
 
 
 def _upload_request(request: Request, offset: int) -> UploadRequest:

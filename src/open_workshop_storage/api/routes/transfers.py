@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Annotated
 from urllib.parse import unquote_to_bytes
 
@@ -18,7 +19,7 @@ from open_workshop_storage.api.documents.transfers import (
     TransferRepacked,
     TransferStarted,
 )
-from open_workshop_storage.api.request_bodies import SmallForm, raw_body
+from open_workshop_storage.api.request_bodies import SmallForm, has_left, raw_body
 from open_workshop_storage.core import errors
 from open_workshop_storage.core.claims import clamp_level
 from open_workshop_storage.core.job_ids import check_job_id
@@ -76,7 +77,8 @@ async def upload(request: Request, runtime: RuntimeDep, bearer: Bearer = None) -
     digests = [*headers.getlist("repr-digest"), *headers.getlist("content-digest")]
     await runtime.readiness.require("storage", "7z")
     with runtime.lifetime.attending():
-        job = await runtime.transfers.upload(claims, raw_body(request), name, announced, digests)
+        leaving = partial(has_left, request)
+        job = await runtime.transfers.upload(claims, raw_body(request), name, announced, digests, leaving)
     return TransferReceived(job_id=job.job_id, bytes=job.bytes, total=job.bytes)
 
 

@@ -31,7 +31,7 @@ from open_workshop_storage.services.storage.workspaces import Workspaces
 from open_workshop_storage.services.transfers.attempts import begin_attempt, exceeds_limit, max_bytes_of, new_attempt
 from open_workshop_storage.services.transfers.job_run import JobRun
 from open_workshop_storage.services.transfers.lifetime import Lifetime
-from open_workshop_storage.services.transfers.runs import Pause, Runs, new_owner
+from open_workshop_storage.services.transfers.runs import HasLeft, Pause, Runs, new_owner, stays
 from open_workshop_storage.services.transfers.slots import Slots
 from open_workshop_storage.services.transfers.stages import Stages
 from open_workshop_storage.services.transfers.tasks import Tasks
@@ -106,7 +106,9 @@ class ResumableUploads:
         """
         return await self._left(await self._known(job_id))
 
-    async def append(self, job_id: str, request: UploadRequest, chunks: AsyncIterator[bytes]) -> Job:
+    async def append(
+        self, job_id: str, request: UploadRequest, chunks: AsyncIterator[bytes], has_left: HasLeft = stays
+    ) -> Job:
         """Take a request's bytes in; those of the last one are packed, and reported to the Manager.
 
         Raises:
@@ -121,7 +123,8 @@ class ResumableUploads:
             UploadStalled: No byte came for too long; what came counts.
             UploadTimedOut: The upload's requests were too slow in all; the attempt has ended, and the Manager is told.
             ClientGone: The client left; what came counts.
-            ScannerUnavailable: The file has to be scanned, and cannot be now; its last byte is to come again.
+            ScannerUnavailable: The file has to be scanned, and cannot be now; its last byte is to come again. If the
+                client has left, the attempt has ended, and the Manager is told.
             ServiceUnavailable: The store is away, or this worker stops.
             StorageError: The attempt ended with this error, and the Manager is told.
         """
@@ -149,7 +152,7 @@ class ResumableUploads:
         except StaleJobError:
             raise errors.UploadTaken from None
         run = self._runs.hold(job)
-        work = self._receive(run, resumable, request, chunks, hold)
+        work = self._receive(run, resumable, request, chunks, hold, has_left)
         # Once the file is whole, the transfer goes on to its end, whether or not the client waits for it.
         return await asyncio.shield(self._tasks.start(self._runs.attempt(run, work)))
 
@@ -255,6 +258,7 @@ class ResumableUploads:
         request: UploadRequest,
         chunks: AsyncIterator[bytes],
         hold: Hold,
+        has_left: HasLeft,
     ) -> Packed:
         *before, part = resumable.parts
         begun, total = run.job.bytes, run.job.total
@@ -296,6 +300,9 @@ class ResumableUploads:
         try:
             return await self._pack(run, resumable)
         except errors.ScannerUnavailable as refusal:
+            if await has_left():
+                # It takes the file for done, and would send nothing more.
+                raise
             raise Pause(without_last_byte(resumable, run.within(run.source), total), refusal) from None
 
     async def _pack(self, run: JobRun, resumable: Resumable) -> Packed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -61,6 +61,15 @@ class Unreported(Exception):
 
     def __init__(self, answer: errors.StorageError) -> None:
         self.answer = answer
+
+
+HasLeft = Callable[[], Awaitable[bool]]
+"""Tells whether a client has left since its whole body came, so that it does not hear what becomes of that."""
+
+
+async def stays() -> bool:
+    """Tell of a client that it has not left."""
+    return False
 
 
 def new_owner() -> str:

@@ -28,7 +28,7 @@ from open_workshop_storage.services.transfers.job_run import JobRun
 from open_workshop_storage.services.transfers.lifetime import Lifetime
 from open_workshop_storage.services.transfers.moves import Moves
 from open_workshop_storage.services.transfers.resumable import ResumableUploads
-from open_workshop_storage.services.transfers.runs import Runs, Unreported, new_owner
+from open_workshop_storage.services.transfers.runs import HasLeft, Runs, Unreported, new_owner, stays
 from open_workshop_storage.services.transfers.slots import Slots
 from open_workshop_storage.services.transfers.stages import Stages
 from open_workshop_storage.services.transfers.tasks import Tasks
@@ -93,6 +93,7 @@ class Transfers:
         file_name: str,
         announced: int | None,
         digests: Sequence[str] = (),
+        has_left: HasLeft = stays,
     ) -> Job:
         """Receive a file and pack it; return the job once the callback's first attempt has ended.
 
@@ -106,7 +107,7 @@ class Transfers:
             StorageBusy: Too many uploads run.
             ServiceUnavailable: The store is away, or another worker took the job over.
             StorageError: The attempt ended with this error, and the Manager is told.
-            ScannerUnavailable: The attempt ended with this, and the Manager is not told.
+            ScannerUnavailable: The attempt ended with this, and the Manager is told only if the client has left.
             UploadNotAccepted: The file is packed, and the Manager does not want it.
             BadRequest: The token is one for a URL transfer.
         """
@@ -120,12 +121,17 @@ class Transfers:
         self._runs.figures.begun()
         job_log(_logger, job.job_id).info("uploading, attempt %d", job.attempt)
         run = self._runs.hold(job)
-        work = self._receive_and_pack(run, chunks, digests, hold)
+        work = self._receive_and_pack(run, chunks, digests, hold, has_left)
         # Once it has begun, the transfer goes on to its end, whether or not the client waits for it.
         return await asyncio.shield(self._tasks.start(self._runs.attempt(run, work)))
 
     async def _receive_and_pack(
-        self, run: JobRun, chunks: AsyncIterator[bytes], digests: Sequence[str], hold: Hold
+        self,
+        run: JobRun,
+        chunks: AsyncIterator[bytes],
+        digests: Sequence[str],
+        hold: Hold,
+        has_left: HasLeft,
     ) -> Packed:
         limits = upload_limits(self._settings, max_bytes_of(self._settings, run.job.claims))
         # A client that hears of a failure and comes back at once finds the slot free.
@@ -138,6 +144,8 @@ class Transfers:
         try:
             return await self._stages.prepare(run)
         except errors.ScannerUnavailable as refusal:
+            if await has_left():
+                raise
             raise Unreported(refusal) from None
 
     async def resume(self, job: Job) -> None:
