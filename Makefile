@@ -58,7 +58,7 @@ coverage: setup
 	$(BIN)/python -m pytest $(PARALLEL) --cov
 
 chaos: setup
-	PYTHONPATH=src:. $(BIN)/python -m tests.chaos $(if $(filter s3,$(STORAGE)),--hosts) $(if $(FAILOVERS),--failovers) $(if $(SEED),--seed $(SEED))
+	PYTHONPATH=src:. $(BIN)/python -m tests.chaos $(if $(filter s3,$(STORAGE)),--hosts) $(if $(FAILOVERS),--failovers) $(if $(SCANNER),--scanner) $(if $(SEED),--seed $(SEED))
 
 fuzz: setup
 	$(BIN)/python -m pytest tests/fuzz --hypothesis-profile=fuzz --override-ini=faulthandler_timeout=0

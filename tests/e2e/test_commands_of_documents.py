@@ -50,6 +50,7 @@ STOPPED_EARLY = {
     "make chaos": "--help",
     "make chaos SEED=7": "--help",
     "make chaos FAILOVERS=1": "--help",
+    "make chaos SCANNER=1": "--help",
     "make chaos STORAGE=s3": "--help",
     "PYTHONPATH=src:. .venv/bin/python -m tests.chaos --short --seed 7": "--help",
     "make test-fast": "--collect-only --quiet tests/auth",
