@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from io import BytesIO
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -50,6 +51,15 @@ def test_frames_and_durations_are_kept(image_format: str, normalised: Normalised
     found = frames_of(normalised(animation(image_format, **options)))
     assert_colours(found, list(COLOURS))
     assert [duration for _, duration in found] == DURATIONS
+
+
+def test_an_animation_keeps_its_palette(normalised: Normalised) -> None:
+    frames = [Image.new("P", (40, 30), colour) for colour in range(3)]
+    for frame in frames:
+        frame.putpalette(bytes(chain(*COLOURS)))
+    content = saved(frames[0], "PNG", save_all=True, append_images=frames[1:], duration=DURATIONS)
+    assert Image.open(BytesIO(content)).mode == "P"
+    assert_colours(frames_of(normalised(content)), list(COLOURS))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,13 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from open_workshop_storage.utils.images.pillow import allow_profiles, become, decode_alpha, decode_low_bytes
+from open_workshop_storage.utils.images.pillow import (
+    allow_profiles,
+    become,
+    decode_alpha,
+    decode_low_bytes,
+    keep_palette,
+)
 from tests.images.profiles import display_p3
 from tests.support.images import saved
 from tests.support.pngs import RGB, plain, png
@@ -57,3 +63,16 @@ def test_the_low_bytes_of_16_bits_are_decoded_instead_of_the_high_ones() -> None
     image = Image.open(BytesIO(content))
     decode_low_bytes(image)
     assert image.getpixel((0, 0)) == (2, 4, 6)
+
+
+def test_a_rewound_animation_keeps_its_palette_and_would_lose_it() -> None:
+    frames = [Image.new("P", (8, 8), colour) for colour in (1, 2)]
+    for frame in frames:
+        frame.putpalette([0, 0, 0, 250, 20, 20, 20, 250, 20])
+    image = Image.open(BytesIO(saved(frames[0], "PNG", save_all=True, append_images=frames[1:])))
+    for number, keep, colour in ((1, False, (20, 250, 20)), (0, False, (0, 0, 0)), (0, True, (250, 20, 20))):
+        image.seek(1 - number)
+        image.seek(number)
+        if keep:
+            keep_palette(image)
+        assert image.convert("RGB").getpixel((0, 0)) == colour

@@ -7,7 +7,7 @@ from PIL import Image
 from open_workshop_storage.utils.images.colours import srgb
 from open_workshop_storage.utils.images.decoding import MAX_PIXELS, ImageTooLargeError, check_pixels, decoding
 from open_workshop_storage.utils.images.orientation import upright
-from open_workshop_storage.utils.images.pillow import become
+from open_workshop_storage.utils.images.pillow import become, keep_palette
 
 MAX_FRAMES = 10_000
 MAX_PIXELS_IN_ALL = 4 * MAX_PIXELS
@@ -60,6 +60,7 @@ class Frames(Image.Image):
         """Decode a frame, and return its duration in milliseconds."""
         self._source.seek(self._first + frame)
         check_pixels(self._source)
+        keep_palette(self._source)
         self._source.load()
         duration: float = self._source.info.get("duration", 0)
         return max(0, min(duration, _MAX_FRAME_MILLISECONDS))

@@ -21,6 +21,12 @@ def decode_low_bytes(image: Image.Image) -> None:
     image.tile = [tile._replace(args="RGB;16L") for tile in image.tile]
 
 
+def keep_palette(image: Image.Image) -> None:
+    """Have an animated PNG decoded with its palette after it is rewound, when Pillow thinks that it has it already."""
+    if isinstance(image, PngImagePlugin.PngImageFile) and image.palette is not None:
+        image.palette.dirty = 1
+
+
 def decode_alpha(image: Image.Image) -> None:
     """Have an animated WebP decoded with its alpha, even where its header declares it opaque.
 
