@@ -13,6 +13,7 @@ from PIL import Image
 from open_workshop_storage.utils.images.decoding import MAX_SOURCE_BYTES, ImageTooLargeError, NotAnImageError
 from open_workshop_storage.utils.images.frames import MAX_FRAMES
 from tests.support.images import blurhash, normalise, saved
+from tests.support.pngs import PALETTE, png
 
 Stored = Callable[[bytes], Path]
 
@@ -65,6 +66,7 @@ def png_header(width: int, height: int) -> bytes:
         b"RIFF\x10\0\0\0WEBPVP8 ",
         b"\xff\xd8\xff\xe0" + bytes(50),
         bytes(1000),
+        pytest.param(png(2, 8, PALETTE, [b"\0\1"]), id="a PNG without its palette"),
         pytest.param(
             b"II\x2b\0\x08\0\0\0" + b"\xff" * 7 + b"\x7f", id="a TIFF whose picture is where no file has anything"
         ),

@@ -70,7 +70,7 @@ def blurhash(source: BinaryIO) -> tuple[str, int, int]:
         # Lets a JPEG be decoded at an eighth of its size or so; other formats know no such thing.
         image.draft(None, (2 * BLURHASH_SIDE, 2 * BLURHASH_SIDE))
         image.load()
-    small = opaque(image)
+        small = opaque(image)
     small.thumbnail((BLURHASH_SIDE, BLURHASH_SIDE))
     # The library calls `getdata`, which Pillow warns about; the new name does the same.
     setattr(small, "getdata", small.get_flattened_data)

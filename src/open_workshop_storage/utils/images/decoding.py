@@ -32,6 +32,8 @@ _TILE_SIDE = 16
 _SMOOTHED_ROWS = 1
 """How far decoders look from a unit into the next one for the colours between two samples."""
 _ROWS_AT_ONCE = 64
+_MOST_ZEROS = 4
+"""How many bytes of zero at its end may be a JPEG's data; one is common where a picture is plain."""
 _NO_SUCH_POSITION = frozenset({None, errno.EINVAL, errno.EOVERFLOW})
 """What decoders get that look where no file can have anything, besides errors of their own."""
 
@@ -111,16 +113,18 @@ def _with_end(file: BinaryIO) -> BinaryIO:
     The end of the last row of units may be missing, and the last bit of coefficients where the picture is plain.
     """
     # Programs that set aside space for a file fill it with zeros.
-    content = file.read().rstrip(b"\0")
+    content = file.read()
+    size = len(content.rstrip(b"\0"))
     file.seek(0)
-    layout = jpeg.layout_of(content)
+    layout = jpeg.layout_of(content[:size])
     if layout.scans > MAX_SCANS:
         raise ImageTooLargeError
     if layout.ends:
         return file
     if not (layout.all_scans or layout.lacks_one_bit):
         raise NotAnImageError
-    first, *others = jpeg.endings(content[: layout.end])
+    # Data of a scan may end with zeros, too.
+    first, *others = jpeg.endings(content[: size + _MOST_ZEROS if layout.end == size else layout.end])
     image = _loaded(first)
     last_row = max(0, (image.height - 1) // layout.unit_height * layout.unit_height - _SMOOTHED_ROWS)
     left, top = image.width, image.height

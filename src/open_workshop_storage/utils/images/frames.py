@@ -69,11 +69,11 @@ class Frames(Image.Image):
         """Become the frame of this number, which counts from 0."""
         with decoding():
             self._decode(frame)
-        picture = self._source
-        if picture.size != self._canvas[2:]:
-            # A GIF's frame may reach over its edge.
-            picture = picture.crop(self._canvas)
-        picture = srgb(picture)
+            picture = self._source
+            if picture.size != self._canvas[2:]:
+                # A GIF's frame may reach over its edge.
+                picture = picture.crop(self._canvas)
+            picture = srgb(picture)
         if self._turn is not None:
             picture = picture.transpose(self._turn)
         self.transparent |= picture.mode == "RGBA" and picture.getchannel("A").getextrema() != (255, 255)
