@@ -15,7 +15,7 @@ import pytest
 from open_workshop_storage.utils.archives import zip_contents
 from open_workshop_storage.utils.archives.faults import UnpackedTooLarge
 from open_workshop_storage.utils.archives.zip_contents import ZipContents, read_contents
-from tests.archives.zips import FAT, Entry, zip_from
+from tests.archives.zips import FAT, Entry, unicode_path, zip_from
 from tests.support.archives import zip_of
 
 ENOUGH = 64 * 1024**2
@@ -110,15 +110,23 @@ def test_a_caller_can_pause_and_end_the_work() -> None:
         read_contents(io.BytesIO(many(10_000)), ENOUGH, pause)
 
 
-def test_folders_are_known_by_name_or_by_attribute_if_nothing_is_in_them() -> None:
-    entries = [
+@pytest.mark.parametrize(
+    "folder",
+    [
         Entry(b"by name/", method=0),
         Entry(b"by mode", mode=0o040755, method=0),
         Entry(b"by attribute", system=FAT, dos_attributes=0x10, method=0),
-        Entry(b"holds something", b"x", mode=0o040755),
-        replace(Entry(b"file"), method=0),
-    ]
-    assert [file["name"] for file in listed(contents_of(zip_from(entries)))] == ["holds something", "file"]
+    ],
+    ids=lambda entry: entry.name.decode(),
+)
+def test_folders_are_known_by_name_or_by_attribute_if_nothing_is_in_them(folder: Entry) -> None:
+    files = [Entry(b"holds something", b"x", mode=folder.mode), Entry(b"file", method=0)]
+    assert [file["name"] for file in listed(contents_of(zip_from([folder, *files])))] == ["holds something", "file"]
+
+
+def test_a_name_in_the_extra_field_counts_also_where_all_others_are_utf8() -> None:
+    entries = [Entry(b"one", extra=unicode_path(b"one", "один")), Entry(b"two")]
+    assert [file["name"] for file in listed(contents_of(zip_from(entries)))] == ["один", "two"]
 
 
 def test_entries_may_lie_in_another_order_than_the_directorys() -> None:

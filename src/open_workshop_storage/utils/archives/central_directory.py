@@ -17,8 +17,9 @@ from open_workshop_storage.utils.archives.zip_end_records import Directory
 STORED, DEFLATE = 0, 8
 """Methods of packing (section 4.4.5)."""
 _HEADER, _CENTRAL_MAGIC = struct.Struct("<4s2xHHHIIIIHHHH2xII"), b"PK\x01\x02"
+_HEADER_BYTES, _unpacked_header = _HEADER.size, _HEADER.unpack_from
 _FIELD = struct.Struct("<HH")
-_MOST_HEADER_BYTES = _HEADER.size + 3 * 0xFFFF
+_MOST_HEADER_BYTES = _HEADER_BYTES + 3 * 0xFFFF
 _BLOCK_BYTES = 256 * 1024
 _HERE_64, _HERE_64_SHORT = 0xFFFFFFFF, 0xFFFF
 """Stand in a field whose number is in the large format's extra field instead."""
@@ -133,29 +134,29 @@ def header_at(directory: bytes, position: int) -> CentralHeader:
     Raises:
         CorruptData: There is none, it goes on behind the end, or its data are in another piece of the archive.
     """
-    if len(directory) - position < _HEADER.size:
+    name_at = position + _HEADER_BYTES
+    if name_at > len(directory):
         raise CorruptData("a directory that does not end where it should")
-    # Of these, `names`, `extras` and `comments` are lengths. Lists in between would take as long as all the rest.
-    fields = _HEADER.unpack_from(directory, position)
+    # Of these, `names`, `extras` and `comments` are lengths.
+    fields = _unpacked_header(directory, position)
     magic, needed, flags, method, time, crc, packed, unpacked, names, extras, comments, volume, attributes, at = fields
     if magic != _CENTRAL_MAGIC:
         raise CorruptData("no header where one should be")
-    extra_at = position + _HEADER.size + names
+    extra_at = name_at + names
     end = extra_at + extras + comments
     if end > len(directory):
         raise CorruptData("a directory that does not end where it should")
-    name = directory[extra_at - names : extra_at]
-    extra = _NO_EXTRA_FIELDS
-    if extras:
-        extra = extra_fields(directory[extra_at : extra_at + extras], name)
+    name = directory[name_at:extra_at]
+    extra = extra_fields(directory[extra_at : extra_at + extras], name) if extras else _NO_EXTRA_FIELDS
     if unpacked == _HERE_64 or packed == _HERE_64 or at == _HERE_64:
         unpacked, packed, at = large_numbers(extra, (unpacked, packed, at))
     if volume and volume != _HERE_64_SHORT:
         raise CorruptData("a piece of an archive in several")
     _, unicode_name, is_sound = extra
-    told = needed, flags, method, time, crc, packed, unpacked, attributes, at, name, unicode_name, is_sound
+    length = end - position
+    told = needed, flags, method, time, crc, packed, unpacked, attributes, at, name, unicode_name, is_sound, length
     # The class's own constructor would take a quarter of the time of all this.
-    return tuple.__new__(CentralHeader, (*told, end - position))
+    return tuple.__new__(CentralHeader, told)
 
 
 def refuse_encryption(flags: int, method: int) -> None:

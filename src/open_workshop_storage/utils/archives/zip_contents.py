@@ -9,9 +9,10 @@ from __future__ import annotations
 import io
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
-from itertools import accumulate, chain, compress, islice, pairwise
+from itertools import accumulate, chain, compress, islice
 from json.encoder import encode_basestring
 from operator import gt
 from typing import BinaryIO
@@ -147,13 +148,16 @@ class _Listing:
     def add(self, headers: list[CentralHeader]) -> None:
         """Take the next headers; raises as `read_contents`."""
         # Column by column, since a loop over headers takes twice as long.
-        _, flags, methods, times, crcs, packed, unpacked, _, offsets, raw_names, *_, lengths = zip(
-            *headers, strict=True
+        _, flags, methods, times, crcs, packed, unpacked, attributes, offsets, raw_names, unicode_names, _, lengths = (
+            zip(*headers, strict=True)
         )
         for pair in set(zip(flags, methods, strict=True)):
             refuse_encryption(*pair)
-        names = [header.text_name() for header in headers]
-        if _may_escape(names):
+        names = None if any(unicode_names) else _utf8_names(raw_names)
+        if names is None:
+            names = [header.text_name() for header in headers]
+        text = "\n".join(["", *names, ""])
+        if _may_escape(names, text):
             for name in names:
                 split_name(name)
         self._starts += offsets
@@ -161,7 +165,10 @@ class _Listing:
         self._ends += [offset + LOCAL_HEADER.size + len(name) + size for offset, name, size in data]
         positions = [*accumulate(lengths, initial=self._position)]
         self._position = positions.pop()
-        are_files = [not header.is_folder(name) for header, name in zip(headers, names, strict=True)]
+        are_files = [True] * len(names)
+        one_of_each = dict(zip(attributes, headers, strict=True)).values()
+        if "/\n" in text or "\\" in text or any(header.says_folder for header in one_of_each):
+            are_files = [not header.is_folder(name) for header, name in zip(headers, names, strict=True)]
         dates = [self._dates.get(time) or self._dates.setdefault(time, _date(time)) for time in times]
         for key in compress(map(_key, names, positions), are_files):
             self._keys[key >> 64 - _BUCKET_BITS].append(key)
@@ -185,11 +192,10 @@ class _Listing:
         for bucket in self._keys:
             # No other thread runs during a sort, so there are many short ones.
             bucket.sort()
-            for one, other in pairwise(bucket):
-                if one >> _POSITION_BITS == other >> _POSITION_BITS:
-                    names = [header_at(directory, key & _POSITION).text_name() for key in (one, other)]
-                    if names[0] == names[1]:
-                        raise UnsafeEntry("two entries of one name")
+            if len({key >> _POSITION_BITS for key in bucket}) < len(bucket):
+                names = {header_at(directory, key & _POSITION).text_name() for key in bucket}
+                if len(names) < len(bucket):
+                    raise UnsafeEntry("two entries of one name")
             keys.fromlist(bucket)
         return keys
 
@@ -200,20 +206,32 @@ class _Listing:
             UnsafeEntry: Two entries overlap.
             CorruptData: The directory is not behind its entries.
         """
-        # Mostly, they are in order already.
-        order = sorted(range(len(self._starts)), key=self._starts.__getitem__)
-        starts = [*map(self._starts.__getitem__, order), directory_start]
-        ends = [*map(self._ends.__getitem__, order)]
+        starts, ends = self._starts, self._ends
+        if any(map(gt, starts, islice(starts, 1, None))):
+            order = sorted(range(len(starts)), key=starts.__getitem__)
+            starts, ends = ([*map(column.__getitem__, order)] for column in (starts, ends))
         if ends and max(ends) > directory_start:
             raise CorruptData("a directory that does not follow its entries")
-        if any(map(gt, ends, starts[1:])):
+        if any(map(gt, ends, islice(starts, 1, None))):
             raise UnsafeEntry("overlapping entries")
-        return array("Q", starts)
+        return array("Q", [*starts, directory_start])
 
 
-def _may_escape(names: list[str]) -> bool:
-    """Return whether one of the names may break a rule of `split_name`, which takes longer."""
-    text = "\n" + "\n".join(names)
+def _utf8_names(raw_names: Sequence[bytes]) -> list[str] | None:
+    """Return names that have no Unicode path, read at once; `None` if they are not all UTF-8, or one holds NUL."""
+    with suppress(UnicodeDecodeError):
+        names = b"\0".join(raw_names).decode().split("\0")
+        if len(names) == len(raw_names):
+            return names
+    return None
+
+
+def _may_escape(names: list[str], text: str) -> bool:
+    """Return whether one of the names may break a rule of `split_name`, which takes longer.
+
+    Args:
+        text: All of them, each after a line break.
+    """
     # What is shorter breaks none without one of these.
     return max(map(len, names)) > _MOST_HARMLESS or any(part in text for part in ("\n/", "..", "\\", ":", "\0"))
 
