@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from open_workshop_storage.api.shortcuts import Shortcut
 from open_workshop_storage.distributor import app
+from open_workshop_storage.observability.fastapi_telemetry import instruct
 from open_workshop_storage.service_factory import Service, create_app
 from open_workshop_storage.services.downloads.downloads import Downloads
 from open_workshop_storage.services.runtime import Runtime, open_runtime
@@ -64,6 +65,9 @@ async def _profile(folder: Path, access_service_url: str) -> str:
     framework = create_app(
         Service("Nothing", "", "", [], loads=False, health_prefixes=[], shortcuts=[Middleware(_Nothing)])
     )
+    for one in (app, framework):
+        # What the lifespan does without telemetry.
+        instruct(one, {"tracing": False, "metrics": False, "logs": False})
     async with open_runtime(settings, loads=False) as runtime:
         parts: list[tuple[str, Callable[[], Awaitable[object]]]] = [
             ("an app that only path-sends", lambda: _call(_Nothing(app), runtime)),

@@ -450,10 +450,16 @@ async def test_a_file_replaced_between_look_up_and_answer_is_sent_in_its_new_ver
     assert whole.headers["etag"] == part.headers["etag"]
 
 
+@pytest.fixture
+def all_files_are_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers are remembered whenever the file was changed."""
+    monkeypatch.setattr("open_workshop_storage.services.downloads.downloads._SETTLING_NS", 0)
+
+
+@pytest.mark.usefixtures("all_files_are_old")
 async def test_names_that_are_ignored_take_no_place_among_remembered_answers(tmp_path: Path) -> None:
     (tmp_path / "resource").mkdir()
     (tmp_path / "resource/x.txt").write_bytes(b"x")
-    os.utime(tmp_path / "resource/x.txt", (1, 1))
     files, settings = LocalFiles(tmp_path), make_settings(tmp_path, Secrets())
     downloads = Downloads(files, AccessService(Connections(1, 0), "http://storage", 1), UnpackedSizes(files), settings)
 
@@ -465,11 +471,40 @@ async def test_names_that_are_ignored_take_no_place_among_remembered_answers(tmp
         await client.get("/")
         for name in ("x" * 201, "a.b", "é", "a b"):
             assert (await client.get("/", params=name)).status_code == 200
-        assert downloads._remembered_plan.cache_info().currsize == 1
+        assert len(downloads._usual_plans) == 1
         assert "content-disposition" in (await client.get("/?x")).headers
-        assert downloads._remembered_plan.cache_info().currsize == 2
+        assert len(downloads._usual_plans) == 2
 
 
+@pytest.mark.usefixtures("all_files_are_old")
+async def test_a_remembered_answer_is_of_one_version_and_of_what_is_kept_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("open_workshop_storage.services.downloads.downloads._REMEMBERED_PLANS", 3)
+    (tmp_path / "resource").mkdir()
+    file = tmp_path / "resource/x.txt"
+    file.write_bytes(b"x")
+    files, settings = LocalFiles(tmp_path), make_settings(tmp_path, Secrets())
+    downloads = Downloads(files, AccessService(Connections(1, 0), "http://storage", 1), UnpackedSizes(files), settings)
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        await downloads.answer("resource", "x.txt", None, scope, receive, send)
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(answer), base_url="http://storage") as client:
+        assert "repr-digest" not in (await client.get("/")).headers
+        # A clock that ticks in hundredths of a second dates changes within one alike.
+        await asyncio.sleep(0.02)
+        digest = give_digest(file)
+        assert (await client.get("/")).headers["repr-digest"] == digest
+        file.write_bytes(b"edited")
+        edited = await client.get("/")
+        assert edited.content == b"edited" and "repr-digest" not in edited.headers
+        for number in range(5):
+            await client.get("/", headers={"If-None-Match": f'"{number}"'})
+        assert len(downloads._usual_plans) == 3
+
+
+@pytest.mark.usefixtures("all_files_are_old")
 async def test_answers_for_long_names_are_not_remembered(tmp_path: Path) -> None:
     long = f"{'x' * 200}/{'y' * 200}"
     files, settings = LocalFiles(tmp_path), make_settings(tmp_path, Secrets())
@@ -478,16 +513,15 @@ async def test_answers_for_long_names_are_not_remembered(tmp_path: Path) -> None
         stored = tmp_path / "resource" / path
         stored.parent.mkdir(parents=True, exist_ok=True)
         stored.write_bytes(b"x")
-        os.utime(stored, (1, 1))
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         await downloads.answer("resource", scope["path"][1:], None, scope, receive, send)
 
     async with httpx.AsyncClient(transport=httpx.ASGITransport(answer), base_url="http://storage") as client:
         assert (await client.get(f"/{long}")).content == b"x"
-        assert downloads._remembered_plan.cache_info().currsize == 0
+        assert len(downloads._usual_plans) == 0
         assert (await client.get("/x.txt")).content == b"x"
-        assert downloads._remembered_plan.cache_info().currsize == 1
+        assert len(downloads._usual_plans) == 1
 
 
 async def test_while_the_storage_root_is_away_clients_are_asked_to_come_again(

@@ -56,7 +56,8 @@ class Shortcut:
             await self._app(scope, receive, send)
             return
         name_route(scope, self._route)
-        asked = _value(scope["query_string"].decode("latin-1"), self._parameter)
+        query = scope["query_string"]
+        asked = _value(query.decode("latin-1"), self._parameter) if query else None
         await self._service(scope["state"]["runtime"]).answer(storage_type, name, asked, scope, receive, send)
 
 

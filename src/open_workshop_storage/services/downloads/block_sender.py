@@ -59,12 +59,19 @@ class BlockSender:
             file: The open file whose bytes the ranges among the pieces are.
         """
         try:
+            first = pieces[0]
+            if len(pieces) == 1 and isinstance(first, range) and len(first) <= _MOST_JOINED_BYTES:
+                # Most answers are small files: one block is all there is to send.
+                block = await file.read(first.start, len(first))
+                if len(block) == len(first):
+                    await send({"type": "http.response.body", "body": block})
+                    return
             await self._send(file, pieces, receive, send)
         except OSError as error:
             _logger.warning("an answer is broken off: %s", error)
 
     async def _send(self, file: Source, pieces: Sequence[Piece], receive: Receive, send: Send) -> None:
-        if sum(map(len, pieces)) <= _MOST_JOINED_BYTES and len(pieces) <= _MOST_JOINED_PIECES:
+        if 1 < len(pieces) <= _MOST_JOINED_PIECES and sum(map(len, pieces)) <= _MOST_JOINED_BYTES:
             body = await _joined(file, pieces)
             if body is not None:
                 await send({"type": "http.response.body", "body": body})
@@ -161,8 +168,6 @@ async def _joined(file: Source, pieces: Sequence[Piece]) -> bytes | bytearray | 
         block = piece if isinstance(piece, bytes) else await file.read(piece.start, len(piece))
         if len(block) < len(piece):
             return None
-        if len(pieces) == 1:
-            return block
         # The next read may change it.
         blocks.append(bytes(block))
     return b"".join(blocks)

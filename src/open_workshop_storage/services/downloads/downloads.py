@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from functools import lru_cache
 from http import HTTPStatus
 
 from starlette.types import Receive, Scope, Send
@@ -15,7 +14,6 @@ from open_workshop_storage.services.downloads.access import AccessService, passe
 from open_workshop_storage.services.downloads.block_sender import BlockSender
 from open_workshop_storage.services.downloads.delegates import delegate_of
 from open_workshop_storage.services.downloads.plan import Plan, plan_answer
-from open_workshop_storage.services.downloads.stored_digests import Digests
 from open_workshop_storage.services.downloads.unpacked_sizes import UnpackedSizes
 from open_workshop_storage.services.storage.files import Files, OpenedFile, StoredFile
 from open_workshop_storage.utils.http.media_types import attachment_name
@@ -42,6 +40,7 @@ _REMEMBERED_PLANS = 4096
 # What is remembered must not be long: one entity tag of ours, and a name of a few folders.
 _USUAL_CHARACTERS = 100
 _USUAL_NAME_CHARACTERS = 255
+_SETTLING_NS = 10**9
 
 
 class Downloads:
@@ -67,9 +66,9 @@ class Downloads:
         # Addresses in the store hold for a while only.
         self._remembers_plans = self._delegate is None or not settings.s3_bucket
         self._unpacked_sizes = unpacked_sizes
-        self._digests = Digests(files)
         self.blocks = BlockSender(files.block_bytes)
-        self._remembered_plan = lru_cache(_REMEMBERED_PLANS)(self._usual_plan)
+        # By the file, the name to save it as, and the entity tags that the client knows.
+        self._usual_plans: dict[tuple[StoredFile, str | None, str], Plan] = {}
 
     async def answer(
         self, storage_type: str, path: str, filename: str | None, scope: Scope, receive: Receive, send: Send
@@ -165,21 +164,23 @@ class Downloads:
         self, method: str, requested: Mapping[str, str], file: StoredFile, filename: str | None
     ) -> Plan:
         known = requested.get(_IF_NONE_MATCH, "")
-        sha256 = await self._digests.get(file)
+        usual = file, filename, known
         is_usual = method == "GET" and requested.keys() <= {_IF_NONE_MATCH}
-        is_short = len(known) < _USUAL_CHARACTERS and len(file.name) <= _USUAL_NAME_CHARACTERS
-        if is_usual and is_short and self._remembers_plans and file.modified_ns < time.time_ns():
-            return self._remembered_plan(file, filename, sha256, known)
-        return self._plan(method, requested, file, filename, sha256)
-
-    def _plan(
-        self, method: str, requested: Mapping[str, str], file: StoredFile, filename: str | None, sha256: str | None
-    ) -> Plan:
+        if is_usual and (plan := self._usual_plans.get(usual)) is not None:
+            return plan
+        facts = await self._files.facts(file)
+        sha256 = facts.sha256 if facts is not None else None
         plan = plan_answer(method, requested, file, filename, self.cache_control(file), sha256)
-        return plan if self._delegate is None else self._delegate(plan, requested, file)
-
-    def _usual_plan(self, file: StoredFile, filename: str | None, sha256: str | None, known: str) -> Plan:
-        return self._plan("GET", {_IF_NONE_MATCH: known} if known else {}, file, filename, sha256)
+        if self._delegate is not None:
+            plan = self._delegate(plan, requested, file)
+        is_short = len(known) < _USUAL_CHARACTERS and len(file.name) <= _USUAL_NAME_CHARACTERS
+        # Two changes at nearly the same time may bear the same one.
+        is_settled = max(file.modified_ns, file.changed_ns) < time.time_ns() - _SETTLING_NS
+        if is_usual and is_short and is_settled and self._remembers_plans:
+            if len(self._usual_plans) >= _REMEMBERED_PLANS:
+                del self._usual_plans[next(iter(self._usual_plans))]
+            self._usual_plans[usual] = plan
+        return plan
 
 
 def _requested(scope: Scope) -> dict[str, str]:

@@ -35,6 +35,7 @@ class StoredFile(NamedTuple):
         version: Differs from that of every other version of the file; what is in it is the store's own.
         mod_id: The mod that decides which clients may have it; None if all may (docs/API.md,
             "GET `/download/{type}/{path}`").
+        changed_ns: Time of the last change of the file or of what is kept with it, nanoseconds since the epoch.
     """
 
     name: str
@@ -43,6 +44,7 @@ class StoredFile(NamedTuple):
     modified_ns: int
     version: tuple[int | str, ...]
     mod_id: str | None
+    changed_ns: int = 0
 
     @property
     def tag(self) -> str:

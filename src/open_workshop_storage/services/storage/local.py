@@ -176,6 +176,7 @@ class LocalFiles:
             status.st_mtime_ns,
             version_of(status),
             self._protected_mod(real_path, known_type, folder),
+            status.st_ctime_ns,
         )
 
     def _find_all(self, addresses: Collection[Address]) -> dict[Address, StoredFile]:
@@ -289,7 +290,12 @@ class _Opened:
         status = os.fstat(self._descriptor)
         version = version_of(status)
         if version != self.file.version:
-            self.file = self.file._replace(size=status.st_size, modified_ns=status.st_mtime_ns, version=version)
+            self.file = self.file._replace(
+                size=status.st_size,
+                modified_ns=status.st_mtime_ns,
+                version=version,
+                changed_ns=status.st_ctime_ns,
+            )
         return self
 
     async def __aexit__(

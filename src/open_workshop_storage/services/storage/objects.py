@@ -182,4 +182,4 @@ class ObjectFiles:
         mod_id = mod_of(name.removeprefix(_MODS)) if name.startswith(_MODS) else None
         storage_type = StorageType(name.partition("/")[0])
         # So the entity tag is the same whether the file comes from here or from the store itself.
-        return StoredFile(name, storage_type, found.size, modified_ns, (found.etag.strip('"'),), mod_id)
+        return StoredFile(name, storage_type, found.size, modified_ns, (found.etag.strip('"'),), mod_id, modified_ns)
