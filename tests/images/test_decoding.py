@@ -12,8 +12,8 @@ from PIL import Image
 
 from open_workshop_storage.utils.images.decoding import MAX_SOURCE_BYTES, ImageTooLargeError, NotAnImageError
 from open_workshop_storage.utils.images.frames import MAX_FRAMES
-from tests.support.images import blurhash, normalise, saved
-from tests.support.pngs import PALETTE, png
+from tests.support.images import blurhash, gif, normalise, saved
+from tests.support.pngs import MAGIC, PALETTE, RGB, chunk, png
 
 Stored = Callable[[bytes], Path]
 
@@ -37,21 +37,10 @@ def noise(image_format: str) -> bytes:
     return saved(image, image_format)
 
 
-def gif(width: int, height: int, frames: int) -> bytes:
-    """Return a GIF of this size, each of whose frames is a single pixel."""
-    palette = bytes(3) + b"\xff" * 3
-    frame = b"," + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\x02\x02\x44\x01\x00"
-    return b"GIF89a" + struct.pack("<HHBBB", width, height, 0x80, 0, 0) + palette + frames * frame + b";"
-
-
 def png_header(width: int, height: int) -> bytes:
     """Return the beginning of a PNG that promises pixels and has none."""
-
-    def chunk(name: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, RGB, 0, 0, 0))
+    return MAGIC + header + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize(

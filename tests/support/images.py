@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -23,6 +24,13 @@ def saved(image: Image.Image, image_format: str, **options: Any) -> bytes:
     file = BytesIO()
     image.save(file, image_format, **options)
     return file.getvalue()
+
+
+def gif(width: int, height: int, frames: int) -> bytes:
+    """Return a GIF of this size, each of whose frames is a single pixel."""
+    palette = bytes(3) + b"\xff" * 3
+    frame = b"," + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\x02\x02\x44\x01\x00"
+    return b"GIF89a" + struct.pack("<HHBBB", width, height, 0x80, 0, 0) + palette + frames * frame + b";"
 
 
 def normalise(source: Path, target: Path) -> None:
