@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 
 import pytest
@@ -49,7 +49,14 @@ async def make_archives() -> AsyncIterator[ArchivesMaker]:
         yield make
 
 
+@pytest.fixture(scope="package")
+async def usual_archives() -> AsyncIterator[Archives]:
+    """`Archives` with their usual settings, whose children serve one test after the other."""
+    async with aclosing(archives_with()) as archives:
+        yield archives
+
+
 @pytest.fixture
-def workbench(make_archives: ArchivesMaker, tmp_path: Path) -> Workbench:
+def workbench(usual_archives: Archives, tmp_path: Path) -> Workbench:
     """Takes an archive through all steps."""
-    return Workbench(make_archives(), tmp_path)
+    return Workbench(usual_archives, tmp_path)

@@ -88,7 +88,7 @@ async def test_a_socket_opened_before_the_job_sees_every_stage_in_order_and_is_c
 
 
 async def test_percent_is_live_while_7z_packs(services: Services, http: httpx.AsyncClient) -> None:
-    text = random.Random(2).randbytes(3_000_000).hex().encode()
+    text = random.Random(2).randbytes(1_500_000).hex().encode()
     ticket = services.ticket(pack_level=9)
     async with watching(services.loader, ticket.job_id, ticket.token) as watcher:
         assert (await upload(http, services.loader, ticket.token, tar_of({"text.txt": text}))).status_code == 200
