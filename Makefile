@@ -27,8 +27,9 @@ setup-runtime:
 system-packages:
 	@deploy/install-system-packages.sh $(PYTHON)
 
-# A test process for each core, each with services of its own; tests that wait for a slow one go to the other.
-PARALLEL := --numprocesses auto --maxprocesses 4 --dist worksteal
+# A test process for each core and one more, since tests often wait; each has services of its own. Tests that wait for a
+# slow one go to another process.
+PARALLEL := --numprocesses $(shell expr $$(nproc) + 1) --maxprocesses 4 --dist worksteal
 
 # The first command on the machine that is a Python of at least 3.11.
 PYTHON = $(shell for command in python3 python3.14 python3.13 python3.12 python3.11; do \
