@@ -47,7 +47,7 @@ def measure(folder: Path) -> Findings:
     place = folder / "loader"
     place.mkdir()
     with nginx(folder, site, upstream_port=9) as other, redis_server(folder) as redis:
-        with running_services(place, redis.url, ("loader",), None, MANAGER_URL=other.url) as services:
+        with running_services(place, redis.url, ("loader",), None, 3, MANAGER_URL=other.url) as services:
             rates = [_rate(services, f"{other.url}/mod.zip", log) for _ in range(_ROUNDS)]
     return Findings("Small transfers", [Row("jobs per second, start to callback, three workers", 100, rates)], _NOTES)
 

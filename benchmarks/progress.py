@@ -53,7 +53,7 @@ def _loader(folder: Path, redis_url: str = "", **settings: object) -> Iterator[S
     folder.mkdir(exist_ok=True)
     # The uploads that are broken off in the end are not reported.
     with running_services(
-        folder, redis_url, ("loader",), None, MANAGER_URL="http://127.0.0.1:9", **settings
+        folder, redis_url, ("loader",), None, 3, MANAGER_URL="http://127.0.0.1:9", **settings
     ) as services:
         yield services
 

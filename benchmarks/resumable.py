@@ -69,7 +69,7 @@ are closed, and a third fall silent. What waits in the client's kernel has not r
 
 def _rows(place: Path, source: Path, redis_url: str) -> list[Row]:
     place.mkdir()
-    with running_services(place, redis_url, ("loader",)) as services:
+    with running_services(place, redis_url, ("loader",), redis_workers=3) as services:
         speeds = interleaved(
             _ROUNDS, {"one": lambda: _in_one(services, source), "tus": lambda: _in_pieces(services, source)}
         )

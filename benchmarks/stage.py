@@ -53,7 +53,7 @@ class Stage:
         place = self._folder / f"distributor-{free_port()}"
         place.mkdir()
         usual = {"MAIN_DIR": str(self.root), "ACCESS_SERVICE_URL": self.reference.url}
-        running = self._stack.enter_context(running_services(place, "", ("distributor",), None, **usual, **settings))
+        running = self._stack.enter_context(running_services(place, "", ("distributor",), None, 1, **usual, **settings))
         return running.servers["distributor"]
 
     def front(self, behind: Server) -> Server:

@@ -14,7 +14,9 @@ from hypothesis import settings
 from open_workshop_storage.services.storage.bucket_requests import Credentials
 from tests.support.blocking import permit
 from tests.support.clamd import PROGRAM, Clamd, running_clamd
+from tests.support.client import PATIENCE_SECONDS
 from tests.support.object_store import ObjectStore, running_object_store
+from tests.support.origins import CERTIFICATE
 from tests.support.servers import redis_server
 from tests.support.services import Services, running_services
 
@@ -60,6 +62,14 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def only_origins_are_trusted() -> Iterator[None]:
+    """Trust the origins' certificate alone: each client and each service would take 50 ms to load the usual ones."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def event_loop_guard(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail an `async def` test in whose event loop a module of ours blocks."""
@@ -100,12 +110,25 @@ def clamd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clamd]:
         yield running
 
 
-@pytest.fixture(scope="session", params=["memory", "redis"])
-def services(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    """Both services with their usual settings: every test that uses them runs once for each job store."""
-    url = request.getfixturevalue("redis_url") if request.param == "redis" else ""
-    with running_services(tmp_path_factory.mktemp(f"services-{request.param}"), url) as running:
+@pytest.fixture(scope="session")
+def services_memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    """Both services with their usual settings, which keep jobs in memory."""
+    with running_services(tmp_path_factory.mktemp("services-memory")) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def services_redis(tmp_path_factory: pytest.TempPathFactory, redis_url: str) -> Iterator[Services]:
+    """Both services with their usual settings, which keep jobs in Redis."""
+    with running_services(tmp_path_factory.mktemp("services-redis"), redis_url) as running:
+        yield running
+
+
+@pytest.fixture(scope="session", params=["memory", "redis"])
+def services(request: pytest.FixtureRequest) -> Services:
+    """Both services with their usual settings: every test that uses them runs once for each job store."""
+    running: Services = request.getfixturevalue(f"services_{request.param}")
+    return running
 
 
 @pytest.fixture
@@ -118,6 +141,5 @@ def start_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service
 @pytest.fixture
 async def http() -> AsyncIterator[httpx.AsyncClient]:
     """An HTTP client that follows no redirects and sends no cookies unless told."""
-    # Nothing here speaks TLS, and loading certificates takes longer than most tests.
-    async with httpx.AsyncClient(timeout=30, verify=False) as client:
+    async with httpx.AsyncClient(timeout=PATIENCE_SECONDS) as client:
         yield client

@@ -20,7 +20,7 @@ import watchdog
 from tests.support.processes import is_running
 from tests.support.servers import clean_environment, free_port
 
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 60
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]

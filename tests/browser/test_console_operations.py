@@ -29,7 +29,7 @@ def row_of(page: Page, table: str, text: str) -> str:
     return f"#{table} tr:has-text('{text}')"
 
 
-async def test_operators_see_what_three_workers_do_and_step_in(
+async def test_operators_see_what_all_workers_do_and_step_in(
     start_services: ServiceStarter, redis_url: str, http: httpx.AsyncClient, open_page: OpenPage, node_modules: Path
 ) -> None:
     services = start_services(redis_url, apps=["loader"])

@@ -8,10 +8,11 @@ from typing import Any
 
 import redis
 
+from tests.chaos.plan import LOADER_WORKERS
 from tests.chaos.senders import Transfer, is_settled
 from tests.support.manager import Callback
 from tests.support.processes import children
-from tests.support.services import REDIS_WORKERS, Services
+from tests.support.services import Services
 
 _OF_THE_TOKEN = ("iat", "exp")
 
@@ -65,7 +66,7 @@ def leftovers(services: Services, client: redis.Redis) -> list[str]:
             if ":job:" in key or client.ttl(key) < 0:
                 found.append(f"key {key}: {_value(client, key)}")
     workers = children(services.servers["loader"].process.pid)
-    if len(workers) != REDIS_WORKERS:
+    if len(workers) != LOADER_WORKERS:
         found.append(f"workers {workers}")
     return found + _strange_processes(services, [services.servers["loader"].process.pid, *workers])
 

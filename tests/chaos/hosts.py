@@ -200,7 +200,7 @@ async def run_hosts(seed: int, moves: int, folder: Path) -> str:
         running = running_hosts(folder / "hosts", redis.url, bucket, _HOSTS, _WORKERS, **_SETTINGS)
         hosts = stack.enter_context(running)
         hosts.manager.is_final, hosts.manager.repeats_moves = False, True
-        http = await stack.enter_async_context(httpx.AsyncClient(timeout=60, limits=httpx.Limits(), verify=False))
+        http = await stack.enter_async_context(httpx.AsyncClient(timeout=60, limits=httpx.Limits()))
         run = Run(hosts, http, rng)
         numbers = iter(range(1, moves + 1))
         failing = asyncio.create_task(run.fail(folder / "store", stores, stack))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from tests.chaos.payloads import KINDS
 
+LOADER_WORKERS = 3
 LONGER_THAN_A_LEASE_SECONDS = 16.5
 _SLOWEST_BODY_SECONDS = 6.0
 

@@ -14,7 +14,7 @@ import httpx
 from tests.chaos.checks import leftovers, problem_with_file, problems_with_ends, strange_files
 from tests.chaos.faults import Faults
 from tests.chaos.payloads import FILE_NAME, Payload, payload
-from tests.chaos.plan import Plan, PlannedTransfer
+from tests.chaos.plan import LOADER_WORKERS, Plan, PlannedTransfer
 from tests.chaos.senders import Sender, SlowOrigin, Transfer
 from tests.chaos.timeline import Timeline
 from tests.support.origins import running_origin
@@ -57,7 +57,7 @@ async def run(plan: Plan, folder: Path) -> str:
         redis = _sentinel_redis(folder, stack) if plan.has_sentinels else RestartableRedis(folder, stack)
         (folder / "services").mkdir()
         services = stack.enter_context(
-            running_services(folder / "services", redis.url, ["loader"], gate.environment, **_SETTINGS)
+            running_services(folder / "services", redis.url, ["loader"], gate.environment, LOADER_WORKERS, **_SETTINGS)
         )
         # Clients send again what came to nothing, and each attempt is to end as its file deserves.
         services.manager.is_final = False
@@ -72,7 +72,7 @@ async def run(plan: Plan, folder: Path) -> str:
         ]
         origin.serve(transfers)
         # Longer than a worker sleeps that holds the connection, and for as many connections as there are transfers.
-        http = await stack.enter_async_context(httpx.AsyncClient(timeout=60, limits=httpx.Limits(), verify=False))
+        http = await stack.enter_async_context(httpx.AsyncClient(timeout=60, limits=httpx.Limits()))
 
         timeline = Timeline()
         following = asyncio.create_task(_follow_log(services, timeline))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 
+from tests.chaos.plan import LOADER_WORKERS
 from tests.chaos.run import PromiseBroken
 from tests.support.archives import seven_zip_of, zip_of
 from tests.support.clamd import MARKER, MOST_BYTES, NAME, Clamd, running_clamd
@@ -57,6 +58,7 @@ async def run_scanner(seed: int, folder: Path) -> str:
                 redis.url,
                 ["loader"],
                 None,
+                LOADER_WORKERS,
                 CLAMD_ADDRESS=clamd.local,
                 SCAN_FAILURE=policy,
                 **_SETTINGS,

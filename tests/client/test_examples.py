@@ -7,6 +7,7 @@ import re
 import secrets
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,10 @@ import httpx
 import pytest
 
 from open_workshop_storage.client import Downloads
-from tests.conftest import ServiceStarter
 from tests.support.archives import SMALL_MOD, entries_of, seven_zip_of, zip_of
 from tests.support.client import PATIENCE_SECONDS
 from tests.support.servers import HOST, PROJECT, clean_environment, free_port, running
-from tests.support.services import Services
+from tests.support.services import Services, running_services
 
 pytestmark = pytest.mark.anyio
 
@@ -26,12 +26,20 @@ DOCUMENT = (PROJECT / "docs" / "CLIENTS.md").read_text()
 MANAGER = PROJECT / "docs" / "examples" / "manager.py"
 
 
-@pytest.fixture
-def installation(start_services: ServiceStarter, tmp_path: Path) -> Iterator[tuple[Services, str]]:
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Services, str]]:
     """A loader, and the example Manager that it reports to."""
     port = free_port()
     url = f"http://{HOST}:{port}"
-    services = start_services(apps=["loader"], MANAGER_URL=url)
+    folder = tmp_path_factory.mktemp("installation")
+    with running_services(folder, apps=["loader"], MANAGER_URL=url) as services, manager_of(services, port, folder):
+        yield services, url
+
+
+@contextmanager
+def manager_of(services: Services, port: int, folder: Path) -> Iterator[None]:
+    """Run the example Manager until the block ends."""
+    url = f"http://{HOST}:{port}"
     variables = {
         "STORAGE_URL": services.loader,
         "TRANSFER_JWT_SECRET": services.secrets.jwt_secret,
@@ -43,12 +51,12 @@ def installation(start_services: ServiceStarter, tmp_path: Path) -> Iterator[tup
 
     def answers() -> bool:
         try:
-            return httpx.get(f"{url}/uploads/none", timeout=1, verify=False).is_success
+            return httpx.get(f"{url}/uploads/none", timeout=1).is_success
         except httpx.TransportError:
             return False
 
-    with running("manager", command, tmp_path, clean_environment() | variables, port, answers):
-        yield services, url
+    with running("manager", command, folder, clean_environment() | variables, port, answers):
+        yield
 
 
 async def test_the_example_manager_allows_an_upload_and_has_its_file_stored(
@@ -117,7 +125,7 @@ async def test_the_example_that_updates_a_mod_fetches_only_what_has_changed(serv
         assert first == ""
         return entries
 
-    async with httpx.AsyncClient(verify=False, event_hooks={"request": [note]}) as http:
+    async with httpx.AsyncClient(event_hooks={"request": [note]}) as http:
         downloads = Downloads(http, services.distributor)
         services.stored(archive, zip_of(files))
         assert len(await updated()) == 20

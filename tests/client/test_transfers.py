@@ -100,7 +100,7 @@ async def test_an_end_whose_answer_was_lost_is_heard_of_otherwise(
             lost.append(answer.status_code)
             raise httpx.ReadError("lost")
 
-    async with httpx.AsyncClient(verify=False, event_hooks={"response": [lose]}) as http:
+    async with httpx.AsyncClient(event_hooks={"response": [lose]}) as http:
         uploading = Transfer(http, services.loader, ticket.token).upload(file)
         if content is MOD:
             await uploading

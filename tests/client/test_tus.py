@@ -116,7 +116,7 @@ async def test_a_request_at_an_offset_that_another_one_has_passed_is_made_anew(
 
 
 async def test_an_upload_begins_anew_when_the_loader_has_forgotten_it(
-    start_services: ServiceStarter, ticket: Ticket, file: Path
+    start_services: ServiceStarter, file: Path
 ) -> None:
     services = start_services(apps=["loader"])
     ticket, loader = services.ticket(), services.servers["loader"]

@@ -17,7 +17,7 @@ from tests.e2e.under_way import (
     eventually,
 )
 from tests.support.archives import SMALL_MOD, seven_zip_of, tar_of, zip_of
-from tests.support.client import InterruptedBody, watching
+from tests.support.client import PATIENCE_SECONDS, InterruptedBody, watching
 from tests.support.restarts import RestartableRedis
 from tests.support.services import Services
 from tests.support.seven_zip_gate import SevenZipGate
@@ -32,7 +32,7 @@ async def redis_goes_away_and_comes_back(start_services: ServiceStarter, folder:
         redis = RestartableRedis(folder, stack)
         services = start_services(redis.url, apps=["loader"], environment=gate.environment)
         records = Records(services, redis.url)
-        http = await stack.enter_async_context(httpx.AsyncClient())
+        http = await stack.enter_async_context(httpx.AsyncClient(timeout=PATIENCE_SECONDS))
         transfers = Transfers(services, http, stack)
         gate.hold("x")
         gate.hold("t")

@@ -19,10 +19,10 @@ from tests.e2e.at_each_point import AtEachPoint
 from tests.e2e.outage_scenarios import LONGER_THAN_A_LEASE_SECONDS
 from tests.e2e.under_way import Records, Transfers, assert_arrived, eventually
 from tests.support.archives import SMALL_MOD, zip_of
-from tests.support.client import InterruptedBody
+from tests.support.client import PATIENCE_SECONDS, InterruptedBody
 from tests.support.processes import children, is_running, send_signal
 from tests.support.servers import redis_server
-from tests.support.services import REDIS_WORKERS, another_host
+from tests.support.services import another_host
 from tests.support.seven_zip_gate import SevenZipGate
 
 ANOTHER_FILE_SYSTEM = "/dev/shm"
@@ -37,7 +37,7 @@ async def workers_are_killed_at_each_point(start_services: ServiceStarter, folde
         elsewhere = stack.enter_context(tempfile.TemporaryDirectory(dir=ANOTHER_FILE_SYSTEM))
         (services.main_dir / "archive").symlink_to(elsewhere)
         records = Records(services, redis.url)
-        http = await stack.enter_async_context(httpx.AsyncClient())
+        http = await stack.enter_async_context(httpx.AsyncClient(timeout=PATIENCE_SECONDS))
         transfers = AtEachPoint(services, gate, records)
         await transfers.begin(http, stack)
         send_signal(transfers.workers, signal.SIGKILL)
@@ -63,7 +63,7 @@ async def workers_sleep_at_each_point_while_another_host_goes_on(start_services:
         elsewhere = stack.enter_context(tempfile.TemporaryDirectory(dir=ANOTHER_FILE_SYSTEM))
         (services.main_dir / "archive").symlink_to(elsewhere)
         records = Records(services, redis.url)
-        http = await stack.enter_async_context(httpx.AsyncClient())
+        http = await stack.enter_async_context(httpx.AsyncClient(timeout=PATIENCE_SECONDS))
         transfers = AtEachPoint(services, gate, records)
         await transfers.begin(http, stack)
         other = stack.enter_context(another_host(services, folder, gate.environment))
@@ -100,17 +100,14 @@ async def all_workers_sleep_and_no_job_is_taken(start_services: ServiceStarter, 
     async with AsyncExitStack() as stack:
         redis = stack.enter_context(redis_server(folder))
         services = start_services(redis.url, apps=["loader"])
-        # One that begins only after the others woke cannot know that they slept, and would take their jobs.
-        loader = services.servers["loader"]
-        await eventually(lambda: loader.output().count("Started worker-") == REDIS_WORKERS)
         records = Records(services, redis.url)
-        http = await stack.enter_async_context(httpx.AsyncClient())
+        http = await stack.enter_async_context(httpx.AsyncClient(timeout=PATIENCE_SECONDS))
         transfers = Transfers(services, http, stack)
         bodies = [InterruptedBody(zip_of(SMALL_MOD)) for _ in range(4)]
         uploads = [transfers.upload(aiter(body)) for body in bodies]
         for upload in uploads:
             await records.until(upload.ticket, stage="uploading")
-        workers = children(loader.process.pid)
+        workers = children(services.servers["loader"].process.pid)
         send_signal(workers, signal.SIGSTOP)
         await asyncio.sleep(LONGER_THAN_A_LEASE_SECONDS)
         send_signal(workers, signal.SIGCONT)

@@ -49,7 +49,9 @@ async def test_what_is_idle_goes_after_its_time_and_what_is_waited_for_stays(
     tmp_path: Path,
 ) -> None:
     redis_url = request.getfixturevalue("redis_url") if store == "redis" else ""
-    services = start_services(redis_url, apps=["loader"], JOB_TTL_SECONDS=TTL_SECONDS, CLEANUP_INTERVAL_SECONDS=0.2)
+    services = start_services(
+        redis_url, ["loader"], redis_workers=1, JOB_TTL_SECONDS=TTL_SECONDS, CLEANUP_INTERVAL_SECONDS=0.2
+    )
     if not redis_url:
         await clean_up(services, http)
         return

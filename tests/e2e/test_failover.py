@@ -94,7 +94,7 @@ async def test_services_start_before_any_sentinel_and_begin_when_one_names_a_pri
 ) -> None:
     for port in servers.sentinels:
         servers.kill(port)
-    services = start_services(servers.url, apps=["loader"])
+    services = start_services(servers.url, apps=["loader"], redis_workers=1)
     assert await readiness(services, http) == (503, ["redis"])
     servers.start(servers.sentinels[1], "--sentinel")
     await until_ready(services, http)

@@ -262,7 +262,7 @@ def test_a_terminal_is_shown_how_far_it_is(store: Path) -> None:
 async def test_status_shows_what_runs_waits_and_failed_and_why_and_which_callbacks_are_pending(
     start_services: ServiceStarter, redis_url: str, http: httpx.AsyncClient
 ) -> None:
-    services = start_services(redis_url, apps=["loader"], TRANSFER_DOWNLOAD_CONCURRENCY=1)
+    services = start_services(redis_url, apps=["loader"], redis_workers=1, TRANSFER_DOWNLOAD_CONCURRENCY=1)
     moved, failed, packed = (
         services.ticket(),
         services.ticket(transfer_kind="img", storage_type="resource"),
@@ -295,7 +295,7 @@ async def test_status_shows_what_runs_waits_and_failed_and_why_and_which_callbac
 async def test_a_transfer_is_cancelled_and_a_callback_delivered_by_command(
     start_services: ServiceStarter, redis_url: str, http: httpx.AsyncClient
 ) -> None:
-    services = start_services(redis_url, apps=["loader"])
+    services = start_services(redis_url, apps=["loader"], redis_workers=1)
     config = config_of(services)
     unheard, paused = services.ticket(), services.ticket()
     services.manager.script(unheard.job_id, Answer(status=503, headers={"Retry-After": "600"}, move=False))

@@ -31,6 +31,7 @@ async def test_transfers_wait_for_the_scanner_over_a_restart_and_on_another_host
     services = start_services(
         redis_url,
         apps=["loader"],
+        redis_workers=1,
         CLAMD_ADDRESS=clamd.local,
         SCAN_FAILURE="wait",
         SHUTDOWN_GRACE_SECONDS=0,

@@ -26,10 +26,11 @@ from tests.e2e.under_way import (
 )
 from tests.support.archives import SMALL_MOD, seven_zip_of, zip_of
 from tests.support.client import InterruptedBody, Watcher, raw_request, watching
+from tests.support.configs import Secrets, write_config
 from tests.support.manager import Answer
 from tests.support.processes import children, descendants, is_running, kill, send_signal
 from tests.support.servers import PROJECT, clean_environment, free_port, granian_command
-from tests.support.services import Services, Ticket, another_host
+from tests.support.services import REDIS_WORKERS, Services, Ticket, another_host
 from tests.support.seven_zip_gate import SevenZipGate
 
 pytestmark = pytest.mark.anyio
@@ -125,10 +126,12 @@ async def test_workers_whose_main_process_is_killed_end_themselves_and_hand_thei
 
 
 async def test_workers_whose_main_process_is_killed_before_they_have_started_end_themselves(
-    tmp_path: Path, start_services: ServiceStarter, redis_url: str
+    tmp_path: Path, redis_url: str
 ) -> None:
-    config = start_services(redis_url, apps=["distributor"]).main_dir.parent / "ow_config.py"
-    command = granian_command("loader", free_port(), workers=3)
+    settings = {"MAIN_DIR": str(tmp_path), "REDIS_URL": redis_url, **Secrets().settings()}
+    addresses = {name: "http://127.0.0.1:9" for name in ("MANAGER_URL", "ACCESS_SERVICE_URL")}
+    config = write_config(tmp_path, settings | addresses)
+    command = granian_command("loader", free_port(), workers=REDIS_WORKERS)
     environment = clean_environment() | {"OW_CONFIG": str(config)}
     with (tmp_path / "log").open("wb") as log:
         main = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=log, stderr=log)

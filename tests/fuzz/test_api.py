@@ -39,7 +39,7 @@ NOT_EXPECTED: list[CheckFunction] = [positive_data_acceptance]
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_a_running_service_shows_the_document_that_is_tested(name: str, services: Services) -> None:
-    shown = httpx.get(f"{services.servers[name].url}/{name}/openapi.json", verify=False).json()
+    shown = httpx.get(f"{services.servers[name].url}/{name}/openapi.json").json()
     assert shown == DOCUMENTS[name]
 
 

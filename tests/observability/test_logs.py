@@ -108,7 +108,7 @@ async def test_one_grep_shows_a_transfer_and_no_line_holds_a_token(
     environment = {"GRANIAN_LOG_ACCESS_ENABLED": "true", "GRANIAN_LOG_ACCESS_FMT": ACCESS_LOG_FORMAT}
     if form == "json":
         environment["GRANIAN_LOG_CONFIG"] = str(PROJECT / "deploy" / "json-log.json")
-    services = start_services(redis_url, ["loader"], environment=environment, LOG_FORMAT=form)
+    services = start_services(redis_url, ["loader"], environment, redis_workers=1, LOG_FORMAT=form)
     ticket = services.ticket()
     async with watching(services.loader, ticket.job_id, ticket.token) as watcher:
         answer = await upload(http, services.loader, ticket.token, seven_zip_of(SMALL_MOD))

@@ -24,7 +24,7 @@ KERNEL_BYTES = 128 * 1024
 
 
 def ask(path: str) -> Any:
-    return httpx.get(f"http://127.0.0.1:{PORT}{path}", timeout=PATIENCE_SECONDS, verify=False).json()
+    return httpx.get(f"http://127.0.0.1:{PORT}{path}", timeout=PATIENCE_SECONDS).json()
 
 
 def until(condition: Callable[[], object]) -> None:

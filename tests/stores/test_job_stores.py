@@ -26,7 +26,7 @@ from tests.support.sentinel import SentinelRedis
 
 pytestmark = pytest.mark.anyio
 
-PATIENCE_SECONDS = 10
+PATIENCE_SECONDS = 60
 
 
 @pytest.fixture(scope="module")

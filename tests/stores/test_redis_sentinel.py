@@ -25,7 +25,7 @@ from tests.support.servers import free_port
 
 pytestmark = pytest.mark.anyio
 
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 60
 JOB = Job(
     job_id="job-7f3a9c21",
     claims=TransferClaims(job_id="job-7f3a9c21"),

@@ -22,8 +22,8 @@ from tests.support.processes import descendants, kill
 PROJECT = Path(__file__).resolve().parents[2]
 HOST = os.environ.get("TESTS_HOST", "127.0.0.1")
 """Where servers listen; another address where other hosts of a network have to reach them."""
-START_SECONDS = 30
-STOP_SECONDS = 10
+START_SECONDS = 120
+STOP_SECONDS = 30
 
 GRANIAN = (
     str(Path(sys.executable).with_name("granian")),
@@ -88,7 +88,7 @@ def free_port() -> int:
 
 def clean_environment() -> dict[str, str]:
     """Return the environment without what could change a setting."""
-    kept = {"PATH", "HOME", "LANG", "LC_ALL", "TMPDIR"}
+    kept = {"PATH", "HOME", "LANG", "LC_ALL", "SSL_CERT_FILE", "TMPDIR"}
     return {name: value for name, value in os.environ.items() if name in kept or name.startswith("COVERAGE_")}
 
 
@@ -115,7 +115,9 @@ def granian(
     port: int = 0,
     working_folder: Path = PROJECT,
 ) -> Iterator[Server]:
-    """Run one of our services until the block ends.
+    """Run one of our services until the block ends, once all its workers have started.
+
+    The server loses a signal to end that comes while a worker starts.
 
     Args:
         app: `distributor`, `loader` or `app`.
@@ -129,16 +131,23 @@ def granian(
     """
     port = port or free_port()
     health = f"http://{HOST}:{port}{_PREFIXES[app]}/healthz"
+    log = _log(folder, app, port)
+    # Another one may have run here before.
+    to_be_started = _started_workers(log) + workers
 
-    def is_healthy() -> bool:
+    def is_ready() -> bool:
         try:
-            return httpx.get(health, timeout=1, verify=False).status_code == 200
+            return _started_workers(log) >= to_be_started and httpx.get(health, verify=False).status_code == 200
         except httpx.TransportError:
             return False
 
     command = granian_command(app, port, workers=workers)
-    with running(app, command, folder, environment, port, is_healthy, working_folder) as server:
+    with running(app, command, folder, environment, port, is_ready, working_folder) as server:
         yield server
+
+
+def _started_workers(log: Path) -> int:
+    return log.read_text(errors="replace").count("Started worker-") if log.exists() else 0
 
 
 @contextmanager
@@ -200,6 +209,10 @@ def _start(
     )
 
 
+def _log(folder: Path, name: str, port: int) -> Path:
+    return folder / f"{name}-{port}.log"
+
+
 @contextmanager
 def running(
     name: str,
@@ -219,8 +232,7 @@ def running(
     Raises:
         StartFailed: It ended, or was not ready within `START_SECONDS`.
     """
-    log = folder / f"{name}-{port}.log"
-    # Another server of the same name may have run here before.
+    log = _log(folder, name, port)
     with log.open("ab") as output:
         process = _start(command, environment, output, working_folder)
     scheme = "redis" if name == "redis" else "http"

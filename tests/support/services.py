@@ -13,7 +13,8 @@ from tests.support.configs import Secrets, write_config
 from tests.support.manager import StandIn, stand_in
 from tests.support.servers import PROJECT, Server, clean_environment, granian
 
-REDIS_WORKERS = 3
+REDIS_WORKERS = 2
+"""How many a loader with Redis has, unless a test says otherwise: each takes a second and a half of a core to start."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Services:
 def another_host(services: Services, folder: Path, environment: dict[str, str] | None = None) -> Iterator[Server]:
     """Run a second loader over the same Redis and storage root until the block ends, as another host would.
 
-    It has a working directory of its own, and reaches the storage root by another path.
+    It has one worker and a working directory of its own, and reaches the storage root by another path.
 
     Args:
         folder: Its own; takes its log.
@@ -90,7 +91,7 @@ def another_host(services: Services, folder: Path, environment: dict[str, str] |
     (folder / "mounted").symlink_to(services.main_dir)
     variables = clean_environment() | {"MAIN_DIR": str(folder / "mounted")} | (environment or {})
     variables["OW_CONFIG"] = str(services.main_dir.parent / "ow_config.py")
-    with granian("loader", folder, variables, workers=REDIS_WORKERS, working_folder=folder) as server:
+    with granian("loader", folder, variables, working_folder=folder) as server:
         yield server
 
 
@@ -100,15 +101,17 @@ def running_services(
     redis_url: str = "",
     apps: Sequence[str] = ("loader", "distributor"),
     environment: dict[str, str] | None = None,
+    redis_workers: int = REDIS_WORKERS,
     **settings: object,
 ) -> Iterator[Services]:
-    """Run services and a stand-in Manager until the block ends; with Redis, the loader has three workers.
+    """Run services and a stand-in Manager until the block ends; with Redis, the loader has several workers.
 
     Args:
         folder: Takes the storage root, the configuration and the logs.
         redis_url: Empty to keep jobs in memory.
         apps: Which of `loader`, `distributor` and `app` to start.
         environment: Variables that the services see on top of the usual ones.
+        redis_workers: How many.
         settings: Entries of `ow_config.py` on top of the usual ones.
     """
     main_dir = folder / "storage"
@@ -134,7 +137,7 @@ def running_services(
         variables = clean_environment() | {"OW_CONFIG": str(config)} | (environment or {})
         servers = {}
         for app in apps:
-            workers = REDIS_WORKERS if redis_url and app == "loader" else 1
+            workers = redis_workers if redis_url and app == "loader" else 1
             servers[app] = stack.enter_context(granian(app, folder, variables, workers=workers))
         manager.loader_url = servers[apps[0]].url
         yield Services("redis" if redis_url else "memory", main_dir, shared, manager, servers)

@@ -39,7 +39,7 @@ from tests.support.configs import Secrets
 from tests.support.in_process import make_settings
 from tests.support.origins import LOOPBACK, Answer, Origin, reply, running_origin
 
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 60
 
 
 @dataclass(frozen=True)
