@@ -143,16 +143,34 @@ def test_a_sender_must_keep_its_average_rate_after_a_minute() -> None:
     assert UNLIMITED.patience(10**6, Pace(10**6, 1)) is None
 
 
-def test_a_wait_that_is_cut_off_as_idle_counts_a_tenth() -> None:
+def test_four_waits_that_are_cut_off_as_idle_cost_the_first_minute() -> None:
     limits = replace(UNLIMITED, min_bytes_per_second=1000, idle_seconds=60)
     pace = Pace()
-    for _ in range(9):
+    for _ in range(3):
         limits.count_wait(pace, 60)
         assert not limits.is_too_slow(pace)
-    limits.count_wait(pace, 61)
+    limits.count_wait(pace, 60)
     assert limits.is_too_slow(pace)
     limits.count_wait(dripping := Pace(), 59.9)
     assert dripping == Pace(59.9)
+
+
+def test_a_wait_that_is_cut_off_as_idle_costs_its_whole_length_of_what_was_sent() -> None:
+    limits = replace(UNLIMITED, min_bytes_per_second=1000, idle_seconds=60)
+    pace = Pace(100, 300_000)
+    limits.count_wait(pace, 60)
+    assert limits.patience(0, replace(pace)) == 60 and pace == Pace(115, 255_000)
+    for _ in range(3):
+        limits.count_wait(pace, 60)
+    assert limits.is_too_slow(pace)
+
+
+def test_no_number_of_bytes_pays_for_more_than_ten_minutes_of_waiting() -> None:
+    limits = replace(UNLIMITED, min_bytes_per_second=1000)
+    limits.count_bytes(pace := Pace(30), 10**9)
+    assert limits.patience(0, pace) == 600
+    UNLIMITED.count_bytes(pace := Pace(30), 10**9)
+    assert UNLIMITED.patience(0, pace) is None
 
 
 async def test_a_sender_below_its_rate_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

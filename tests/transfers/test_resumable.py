@@ -204,12 +204,13 @@ async def test_an_idle_request_leaves_what_it_brought(tmp_path: Path) -> None:
 async def test_all_requests_of_an_upload_share_the_minute_for_slow_senders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("open_workshop_storage.services.intake.receive._FIRST_SECONDS", 0.025)
     async with bench(tmp_path, transfer_idle_timeout_seconds=0.1) as parts:
         await begun(parts)
         for start in (0, 1):
             with pytest.raises(UploadStalled):
                 await parts.resumable.append(JOB_ID, UploadRequest(start), held(MOD[start : start + 1]))
+        # More than a quarter of one idle wait, and less than of both.
+        monkeypatch.setattr("open_workshop_storage.services.intake.receive._FIRST_SECONDS", 0.04)
         with pytest.raises(UploadTimedOut):
             await parts.resumable.append(JOB_ID, UploadRequest(2), held(MOD[2:3]))
         job = await parts.job(JOB_ID)

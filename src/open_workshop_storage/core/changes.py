@@ -34,7 +34,7 @@ class Counted(Change):
 
 @dataclass
 class Pace(Change):
-    """How long the senders of all the job's bodies were waited for, and what they sent; grows while a body comes."""
+    """How long the senders of all the job's bodies were waited for, and what of their bytes counts in their favour."""
 
     waited_seconds: float = 0.0
     sent_bytes: int = 0

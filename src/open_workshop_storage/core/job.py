@@ -99,7 +99,7 @@ class Job(BaseModel):
         bytes: Bytes received so far.
         total: Bytes expected, if they were announced.
         waited_seconds: How long the senders of its bodies were waited for, in all attempts.
-        sent_bytes: What they sent in that time.
+        sent_bytes: How much of what they sent counts in their favour (docs/CONFIGURATION.md).
         percent: Progress of `extracting` and `repacking`, 0 to 100.
         partial_file: What a fetch writes to, relative to the workspace, until it is complete.
         resumable: How far an upload in several requests is, `None` for one in a single request.

@@ -27,8 +27,10 @@ BLOCK_BYTES = 512 * 1024
 _IDLE_THREAD_SECONDS = 0.25
 _FIRST_SECONDS = 60.0
 """How long the senders of a job's bodies may be slower than their minimum rate, in all."""
-_SILENT_SHARE = 0.1
-"""How much of a wait without a byte counts that is cut off as idle: mostly, the network failed, and not the sender."""
+_MOST_EARNED_SECONDS = 600.0
+"""How much longer the senders may be waited for, in all, because of what they have sent."""
+_SILENT_SHARE = 0.25
+"""How much of a wait that is cut off as idle counts towards the first minute: mostly, the network failed."""
 _MOST_CHUNKS = os.sysconf("SC_IOV_MAX")
 
 
@@ -58,8 +60,17 @@ class ReceiveLimits:
 
     def count_wait(self, pace: Pace, seconds: float) -> None:
         """Add a wait for the sender's next byte to the pace of its job."""
-        is_cut_off = 0 < self.idle_seconds <= seconds
-        pace.waited_seconds += seconds * _SILENT_SHARE if is_cut_off else seconds
+        if 0 < self.idle_seconds <= seconds:
+            # What it does not cost of the first minute it costs of what the job has sent.
+            forgiven = seconds * (1 - _SILENT_SHARE)
+            pace.sent_bytes = max(0, pace.sent_bytes - round(forgiven * self.min_bytes_per_second))
+            seconds -= forgiven
+        pace.waited_seconds += seconds
+
+    def count_bytes(self, pace: Pace, size: int) -> None:
+        """Add the bytes that a wait brought to the pace of their job."""
+        most = round((pace.waited_seconds + _MOST_EARNED_SECONDS) * self.min_bytes_per_second)
+        pace.sent_bytes = min(pace.sent_bytes + size, most)
 
     def _seconds_left(self, pace: Pace) -> float:
         if not self.min_bytes_per_second:
@@ -176,7 +187,7 @@ async def receive(
                 if chunk is None:
                     break
                 received += len(chunk)
-                pace.sent_bytes += len(chunk)
+                limits.count_bytes(pace, len(chunk))
                 if limits.max_bytes and received > limits.max_bytes:
                     raise FileTooLarge
                 await writer.add(chunk)

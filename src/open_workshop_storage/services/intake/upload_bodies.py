@@ -123,7 +123,7 @@ class UploadBody:
                     if self._room < 0:
                         self.ending = Ending.TOO_LONG
                         return
-                self._pace.sent_bytes += len(chunk)
+                self._limits.count_bytes(self._pace, len(chunk))
                 if self._hash is not None:
                     self._hash.update(chunk)
                 yield chunk
