@@ -49,7 +49,13 @@ async def test_each_file_that_the_page_loads_is_there_and_of_its_type(client: ht
         assert (await client.get(f"/loader/console/{name}")).content == FILES[name].read_bytes()
 
 
-@pytest.mark.parametrize("name", ["none.js", "..%2F__init__.py", "..%2Fconsole%2Fpage.js", ".js", "page.py", "%00.js"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("none.js", "..%2F__init__.py", "..%2Fconsole%2Fpage.js", ".js", "page.py", "%00.js"),
+        pytest.param("a" * 300 + ".js", id="longer than a file system takes"),
+    ],
+)
 async def test_there_is_no_other_file(client: httpx.AsyncClient, name: str) -> None:
     assert (await client.get(f"/loader/console/{name}")).status_code == 404
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib import resources
 
 from fastapi import APIRouter, Depends
@@ -12,6 +13,7 @@ from open_workshop_storage.core.errors import NothingHere
 
 _FOLDER = resources.files("open_workshop_storage") / "console"
 _TYPES = {"css": "text/css", "html": "text/html", "js": "text/javascript", "svg": "image/svg+xml"}
+_NAME = re.compile(rf"[a-z-]{{1,32}}\.({'|'.join(_TYPES)})")
 _HEADERS = {
     # Nothing of other hosts, nothing inline, and no script that is made of text (Content Security Policy Level 3).
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -37,10 +39,10 @@ def file(name: str) -> FileResponse:
     Raises:
         NothingHere: It has no such file.
     """
-    ending = name.rpartition(".")[2]
-    if ending not in _TYPES or name.startswith(".") or not (_FOLDER / name).is_file():
+    match = _NAME.fullmatch(name)
+    if match is None or not (_FOLDER / name).is_file():
         raise NothingHere
-    return _answer(name, ending)
+    return _answer(name, match[1])
 
 
 def _answer(name: str, ending: str) -> FileResponse:
