@@ -16,6 +16,8 @@ setup: .venv/installed
 	@echo "Installing Python packages into .venv; this takes a minute."
 	$(PIP) --require-hashes --requirement requirements.txt
 	$(PIP) --no-deps --no-build-isolation --editable .
+	@7z i | grep -q '[0-9A-F] Rar5$$' || echo "Compressed RARs will be refused: their codec is not free, and in the package \
+	7zip-rar (in Debian 12: p7zip-rar) of Debian's section non-free."
 	@touch $@
 
 # For production: nothing that only tests and checks need.
