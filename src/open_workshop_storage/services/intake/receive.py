@@ -5,26 +5,23 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-from asyncio import wrap_future
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from open_workshop_storage.core.changes import Pace
 from open_workshop_storage.core.errors import ClientGone, DownloadTimedOut, FileTooLarge, StorageError, UploadTimedOut
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.services.storage.disk import full_disk_is_no_space, require_space
 from open_workshop_storage.utils.files.digests import FileDigest
+from open_workshop_storage.utils.processes.step_thread import StepThread
 from open_workshop_storage.utils.processes.threads import finished
-
-T = TypeVar("T")
 
 # Smaller writes spend more on switching threads; larger ones hold more memory and are no faster.
 BLOCK_BYTES = 512 * 1024
 """A smaller body is written at its end, in one piece."""
-_IDLE_THREAD_SECONDS = 0.25
 _FIRST_SECONDS = 60.0
 """How long the senders of a job's bodies may be slower than their minimum rate, in all."""
 _MOST_EARNED_SECONDS = 600.0
@@ -228,30 +225,17 @@ class _Writer:
         self._descriptor = -1
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
-        self._writing: Future[None] | None = None
-        self._last_step: Future[None] | None = None
-        self._thread: ThreadPoolExecutor | None = None
-        self._idle: asyncio.TimerHandle | None = None
-
-    def _submit(self, work: Callable[[T], None], argument: T) -> Future[None]:
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, "receive")
-        self._last_step = self._thread.submit(work, argument)
-        if self._idle is not None:
-            self._idle.cancel()
-        # To make a thread takes a fifth of the time in which a fast sender brings a block.
-        self._idle = asyncio.get_running_loop().call_later(_IDLE_THREAD_SECONDS, self._end_thread)
-        return self._last_step
-
-    def _end_thread(self) -> None:
-        """Have the thread end once its step is done; a later step gets another one."""
-        if self._thread is not None:
-            self._thread.shutdown(wait=False)
-            self._thread = None
+        self._writing: asyncio.Future[None] | None = None
+        self._thread = StepThread("receive")
+        self._is_closed = True
 
     async def require_space(self, missing: int) -> None:
         """Open the file, and make sure that the disk has room for so many bytes; they are not set aside."""
-        await wrap_future(self._submit(self._require_space, missing))
+        await self._submit(partial(self._require_space, missing))
+
+    def _submit(self, step: Callable[[], None]) -> asyncio.Future[None]:
+        self._is_closed = False
+        return self._thread.submit(step)
 
     def _require_space(self, missing: int) -> None:
         self._open()
@@ -273,11 +257,11 @@ class _Writer:
             # What goes on from an offset has been judged where it began.
             if self._writing is None and self._offset == 0:
                 self._on_start(b"".join(chunks))
-            self._writing = self._submit(self._write, chunks)
+            self._writing = self._submit(partial(self._write, chunks))
 
     async def _written(self) -> None:
         if self._writing is not None:
-            await wrap_future(self._writing)
+            await self._writing
 
     def _write(self, chunks: list[bytes]) -> None:
         if self._descriptor < 0:
@@ -299,8 +283,8 @@ class _Writer:
     async def finish(self) -> None:
         """Write the rest, and close the file."""
         await self._written()
-        await wrap_future(self._submit(self._write_rest, self._waiting))
-        self._last_step = None
+        await self._submit(partial(self._write_rest, self._waiting))
+        self._is_closed = True
 
     def _write_rest(self, chunks: list[bytes]) -> None:
         self._write(chunks)
@@ -312,15 +296,9 @@ class _Writer:
 
     async def close(self) -> None:
         """Wait for the step that runs, and close the file, unless all is done."""
-        if self._last_step is not None:
-            await finished(wrap_future(self._submit(self._close_after, self._last_step)))
-        if self._idle is not None:
-            self._idle.cancel()
-        self._end_thread()
-
-    def _close_after(self, last_step: Future[None]) -> None:
-        wait([last_step])
-        self._close()
+        if not self._is_closed:
+            await finished(self._submit(self._close))
+        self._thread.end()
 
     def _close(self) -> None:
         if self._descriptor >= 0:
