@@ -11,6 +11,7 @@ from benchmarks import (
     blurhashes,
     contents,
     fetches,
+    growth,
     jobs,
     large_files,
     objects,
@@ -18,6 +19,7 @@ from benchmarks import (
     progress,
     repacking,
     resumable,
+    scanning,
     slow_readers,
     small_files,
     uploads,
@@ -35,11 +37,13 @@ GROUPS: dict[str, Callable[[Path], Findings]] = {
     "slow-readers": slow_readers.measure,
     "uploads": uploads.measure,
     "repacking": repacking.measure,
+    "scanning": scanning.measure,
     "fetches": fetches.measure,
     "progress": progress.measure,
     "jobs": jobs.measure,
     "resumable": resumable.measure,
     "objects": objects.measure,
+    "growth": growth.measure,
 }
 """What is measured, by the name that the command line knows it by.
 

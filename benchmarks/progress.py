@@ -38,7 +38,7 @@ record and publishes the event to the worker that holds the socket.
 def measure(folder: Path) -> Findings:
     """Watch one job a thousand times, and five hundred jobs once each."""
     rows = []
-    with _loader(folder / "one") as services:
+    with loader(folder / "one") as services:
         rows += _spread(services, "one worker", 20, 60)
     with _redis_loader(folder / "three") as services:
         rows += _spread(services, "three workers through Redis", 30, 100)
@@ -49,7 +49,7 @@ def measure(folder: Path) -> Findings:
 
 
 @contextmanager
-def _loader(folder: Path, redis_url: str = "", **settings: object) -> Iterator[Services]:
+def loader(folder: Path, redis_url: str = "", **settings: object) -> Iterator[Services]:
     folder.mkdir(exist_ok=True)
     # The uploads that are broken off in the end are not reported.
     with running_services(
@@ -61,7 +61,7 @@ def _loader(folder: Path, redis_url: str = "", **settings: object) -> Iterator[S
 @contextmanager
 def _redis_loader(folder: Path, **settings: object) -> Iterator[Services]:
     folder.mkdir()
-    with redis_server(folder) as redis, _loader(folder, redis.url, **settings) as services:
+    with redis_server(folder) as redis, loader(folder, redis.url, **settings) as services:
         yield services
 
 
@@ -69,7 +69,7 @@ def _spread(services: Services, name: str, goal: float, worst_goal: float) -> li
     """Send a body piece by piece, and see when the last socket knows of each piece."""
     ticket = services.ticket()
     sent: dict[int, float] = {}
-    with _watching(services, [ticket] * _SOCKETS) as sockets, _bodies(services, [ticket]) as (body,):
+    with watching(services, [ticket] * _SOCKETS) as sockets, open_bodies(services, [ticket]) as (body,):
         sockets.read_until(time.perf_counter() + _SETTLING_SECONDS)
         for index in range(1, _EVENTS + 1):
             moment = time.perf_counter()
@@ -100,7 +100,7 @@ def _idle_memory(folder: Path) -> Row:
     for number in range(_ROUNDS):
         with sink(folder) as bare:
             of_bare = _growth([f"{bare.url}/?x"] * _SOCKETS, lambda: resident_bytes(bare))
-        with _loader(folder / f"idle-{number}") as services:
+        with loader(folder / f"idle-{number}") as services:
             ticket = services.ticket()
             server = services.servers["loader"]
             of_ours = _growth([_url(services, ticket)] * _SOCKETS, lambda: resident_bytes(server))
@@ -124,7 +124,7 @@ def _growth(urls: Sequence[str], memory: Callable[[], int]) -> int:
 def _cpu_of_many_jobs(services: Services) -> Row:
     tickets = [services.ticket() for _ in range(_JOBS)]
     server = services.servers["loader"]
-    with _watching(services, tickets) as sockets, _bodies(services, tickets) as bodies:
+    with watching(services, tickets) as sockets, open_bodies(services, tickets) as bodies:
         sockets.read_until(time.perf_counter() + _SETTLING_SECONDS)
         before, started = cpu_seconds([server]), time.perf_counter()
         for turn in range(_BUSY_SECONDS * _RATE):
@@ -146,13 +146,13 @@ def _url(services: Services, ticket: Ticket) -> str:
 
 
 @contextmanager
-def _watching(services: Services, tickets: Sequence[Ticket]) -> Iterator[Sockets]:
+def watching(services: Services, tickets: Sequence[Ticket]) -> Iterator[Sockets]:
     with open_sockets([_url(services, ticket) for ticket in tickets]) as sockets:
         yield sockets
 
 
 @contextmanager
-def _bodies(services: Services, tickets: Sequence[Ticket]) -> Iterator[list[socket.socket]]:
+def open_bodies(services: Services, tickets: Sequence[Ticket]) -> Iterator[list[socket.socket]]:
     """Begin uploads whose bodies the caller sends."""
     parts = urlsplit(services.loader)
     with ExitStack() as stack:

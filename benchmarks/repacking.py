@@ -34,10 +34,9 @@ _PACK = ["-tzip", "-mm=Deflate", f"-mx={_LEVEL}", "-mcu=on"]
 
 def measure(folder: Path) -> Findings:
     """Send 300 MB of mixed content as `.7z` and as `.tar.gz`."""
+    seven_zip, tar = seven_zip_of_a_mod(folder), folder / "mod.tar.gz"
     content = folder / "content"
-    _fill(content)
-    seven_zip, tar = folder / "mod.7z", folder / "mod.tar.gz"
-    subprocess.run(["7z", "a", "-mx=1", seven_zip, "."], cwd=content, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(["7z", "x", f"-o{content}", seven_zip], check=True, stdout=subprocess.DEVNULL)
     subprocess.run(["tar", "-C", content, "-I", "gzip -1", "-cf", tar, "."], check=True)
     shutil.rmtree(content)
     place = folder / "loader"
@@ -49,6 +48,15 @@ def measure(folder: Path) -> Findings:
         ]
         rows = [comparison.row() for comparison in compared]
     return Findings("Archives that are packed again", rows, "\n\n".join(one.notes() for one in compared))
+
+
+def seven_zip_of_a_mod(folder: Path) -> Path:
+    """Make a `.7z` of 300 MB, and return its path."""
+    content, seven_zip = folder / "content", folder / "mod.7z"
+    _fill(content)
+    subprocess.run(["7z", "a", "-mx=1", seven_zip, "."], cwd=content, check=True, stdout=subprocess.DEVNULL)
+    shutil.rmtree(content)
+    return seven_zip
 
 
 class _Comparison:

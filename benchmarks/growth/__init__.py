@@ -1,0 +1,41 @@
+"""What happens at a hundred times today's load, and more."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from benchmarks.growth import archives, files, requests, sockets, uploads, workers
+from benchmarks.growth.curves import Curve, picture
+from benchmarks.report import Findings
+
+PICTURE = Path(__file__).parent.with_name("growth.svg")
+
+_PARTS: dict[str, Callable[[Path], Sequence[Curve]]] = {
+    "uploads": uploads.measure,
+    "sockets": sockets.measure,
+    "files": files.measure,
+    "archives": archives.measure,
+    "workers": workers.measure,
+    "requests": requests.measure,
+}
+_NOTES = """
+Each figure is taken at growing sizes, and is to stay what it was at the smallest one: the median is the last over the
+first.
+
+![Each figure over its size](growth.svg)
+"""
+
+
+def measure(folder: Path) -> Findings:
+    """Measure all parts, and draw their curves."""
+    curves: list[Curve] = []
+    for name, part in _PARTS.items():
+        place = folder / name
+        place.mkdir()
+        began = time.monotonic()
+        curves += part(place)
+        print(f"growth, {name}: {time.monotonic() - began:.0f} s", flush=True)
+    PICTURE.write_text(picture(curves))
+    return Findings("Growth", [row for curve in curves for row in curve.rows()], _NOTES)
