@@ -54,7 +54,7 @@ def measure(folder: Path) -> Findings:
         ratio("1 GiB, 4 connections: CPU over nginx", 1.5, costs, "whole", "nginx", unit, at_most=True),
         ratio("16 ranges of 64 MiB: CPU over nginx", 2.2, costs, "parts", "nginx's parts", unit, at_most=True),
         ratio("16 ranges of 64 MiB: throughput over nginx", 0.75, rates, "parts", "nginx's parts", "GiB/s"),
-        Row("1 GiB through `X-Accel-Redirect`: Python's CPU seconds", 0.01, costs["Python"], at_most=True),
+        Row("1 GiB through nginx: Python's CPU seconds", 0.01, costs["Python"], at_most=True),
     ]
     cost = ratio("", 2.2, costs, "blocks", "nginx's parts", unit)
     rate = ratio("", 0.75, rates, "blocks", "nginx's parts", "GiB/s")

@@ -198,7 +198,7 @@ def ways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ways]:
         (services.main_dir / "archive/linked").symlink_to("mods")
         port = services.servers["distributor"].port
         with nginx(folder, site_for(services.main_dir), port) as front:
-            by_nginx, by_distributor = HTTPConnection(HOST, front.port), HTTPConnection(HOST, port)
+            by_nginx, by_distributor = (HTTPConnection(HOST, one, timeout=60) for one in (front.port, port))
             yield Ways(by_nginx, by_distributor, services)
             by_nginx.close()
             by_distributor.close()
