@@ -27,7 +27,7 @@ SLEEPER = "sleep 1000 & echo $! > child; echo $$ > self; sleep 1000"
 
 async def appeared(path: Path) -> int:
     """Wait for a file with a process id in it."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not (path.exists() and path.read_text().endswith("\n")):
             await asyncio.sleep(0.01)
     return int(path.read_text())
@@ -35,7 +35,7 @@ async def appeared(path: Path) -> int:
 
 async def ended(*pids: int) -> bool:
     """Wait for processes to end."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while any(map(is_running, pids)):
             await asyncio.sleep(0.01)
     return True

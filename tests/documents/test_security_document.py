@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -12,6 +13,7 @@ NAMED = re.findall(r"`(tests/[^`]+)`", TEXT)
 ROWS = [line for line in TEXT.splitlines() if re.match(r"\| (?!threat \|)", line)]
 
 
+@cache
 def names_in(path: str) -> set[str]:
     tree = ast.parse((PROJECT / path).read_text())
     return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}

@@ -51,7 +51,7 @@ async def upload_all(
     # A worker that is killed answers no move.
     services.manager.repeats_moves = True
     turns = asyncio.Semaphore(at_once)
-    async with httpx.AsyncClient(timeout=30) as http:
+    async with httpx.AsyncClient(timeout=60) as http:
 
         async def one(number: int) -> None:
             async with turns:

@@ -37,7 +37,7 @@ def answer_to_beginning(loader: Server, token: str, announced: int) -> str:
         "POST /upload HTTP/1.1\r\nHost: storage\r\nContent-Type: multipart/form-data; boundary=b\r\n"
         f"Content-Length: {announced}\r\n\r\n"
     )
-    with socket.create_connection(("127.0.0.1", loader.port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", loader.port), timeout=60) as connection:
         connection.sendall((head + BEGINNING.format(token=token)).encode())
         answer = b""
         while b"\r\n\r\n" not in answer or not answer.partition(b"\r\n\r\n")[2]:

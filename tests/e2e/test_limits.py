@@ -32,10 +32,20 @@ def strict(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         apps=["loader"],
         TRANSFER_MAX_BYTES=MAX_BYTES,
         TRANSFER_MAX_UNPACKED_BYTES=1_000_000,
+        TRANSFER_UPLOAD_CONCURRENCY=1,
+    ) as services:
+        yield services
+
+
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    """A loader that waits for nothing for long."""
+    with running_services(
+        tmp_path_factory.mktemp("impatient"),
+        apps=["loader"],
         TRANSFER_IDLE_TIMEOUT_SECONDS=0.4,
         TRANSFER_UPLOAD_TIMEOUT_SECONDS=1,
         TRANSFER_DOWNLOAD_TIMEOUT_SECONDS=1,
-        TRANSFER_UPLOAD_CONCURRENCY=1,
     ) as services:
         yield services
 
@@ -75,17 +85,17 @@ async def assert_fetch_ends(services: Services, http: httpx.AsyncClient, ticket:
     assert callback.claims.get("reason") == reason
 
 
-async def test_an_upload_that_takes_too_long_in_all_times_out(strict: Services, http: httpx.AsyncClient) -> None:
-    await assert_upload_refused(strict, http, strict.ticket(), drops(), 408, "Upload timed out", "timeout")
+async def test_an_upload_that_takes_too_long_in_all_times_out(impatient: Services, http: httpx.AsyncClient) -> None:
+    await assert_upload_refused(impatient, http, impatient.ticket(), drops(), 408, "Upload timed out", "timeout")
 
 
-async def test_an_upload_that_falls_silent_times_out(strict: Services, http: httpx.AsyncClient) -> None:
-    ticket = strict.ticket()
+async def test_an_upload_that_falls_silent_times_out(impatient: Services) -> None:
+    ticket = impatient.ticket()
     for length in ("Content-Length: 1000", "Transfer-Encoding: chunked"):
         head = f"POST /transfer/upload?token={ticket.token} HTTP/1.1\r\nHost: x\r\n{length}\r\n\r\n"
-        answer = await raw_request(strict.loader, head.encode() + b"4\r\ndrop\r\n")
+        answer = await raw_request(impatient.loader, head.encode() + b"4\r\ndrop\r\n")
         assert (answer.status, answer.body) == (408, b"Upload timed out")
-    callbacks = strict.manager.wait_for_callbacks(ticket.job_id, 2)
+    callbacks = impatient.manager.wait_for_callbacks(ticket.job_id, 2)
     assert [callback.claims["reason"] for callback in callbacks] == ["timeout", "timeout"]
 
 
@@ -109,10 +119,10 @@ async def endless(request: Request, writer: asyncio.StreamWriter) -> bytes:
 
 @pytest.mark.parametrize("origin_answer", [silent_from_the_start, silent_midway, endless])
 async def test_a_fetch_that_is_silent_or_takes_too_long_times_out(
-    origin_answer: Answer, strict: Services, http: httpx.AsyncClient
+    origin_answer: Answer, impatient: Services, http: httpx.AsyncClient
 ) -> None:
     async with running_origin(origin_answer) as origin:
-        await assert_fetch_ends(strict, http, strict.ticket(download_url=origin.url), "timeout")
+        await assert_fetch_ends(impatient, http, impatient.ticket(download_url=origin.url), "timeout")
 
 
 async def test_more_than_the_setting_allows_is_too_large(strict: Services, http: httpx.AsyncClient) -> None:

@@ -46,7 +46,7 @@ async def test_transfers_wait_for_the_scanner_over_a_restart_and_on_another_host
             asyncio.create_task(upload(http, services.loader, ticket.token, file))
             for ticket, file in zip(tickets, files, strict=True)
         ]
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not all([(await records.get(ticket)).get("scanner_away_since") for ticket in tickets]):
                 await asyncio.sleep(0.1)
         began = [(await records.get(ticket))["scanner_away_since"] for ticket in tickets]

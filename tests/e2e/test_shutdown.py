@@ -35,7 +35,7 @@ from tests.support.seven_zip_gate import SevenZipGate
 
 pytestmark = pytest.mark.anyio
 
-END_SECONDS = 30
+END_SECONDS = 60
 
 
 async def closing_code(watcher: Watcher) -> int | None:

@@ -204,7 +204,7 @@ async def main(folder: Path) -> None:
     with running_two_hosts(folder, **settings) as two:
         # The Manager of an upload that is tried again.
         two.services.manager.is_final = False
-        async with httpx.AsyncClient(timeout=30) as http, AsyncExitStack() as stack:
+        async with httpx.AsyncClient(timeout=60) as http, AsyncExitStack() as stack:
             scenario = Scenario(two, http, stack)
             await scenario.on_each(scenario.uploaded)
             for _, (ticket, tus) in [await scenario.resuming() for _ in range(2)]:

@@ -88,7 +88,7 @@ def test_no_target_on_a_socket_brings_out_what_is_outside(with_links: Services, 
     text = "".join(ESCAPED[letter] if letter in escape else letter for letter in name)
     target = f"/download/resource/fuzz/{text}".replace(" ", "%20").replace("\0", "%00").encode()
     url = httpx.URL(with_links.distributor)
-    with socket.create_connection((url.host, url.port), timeout=30) as connection:
+    with socket.create_connection((url.host, url.port), timeout=60) as connection:
         connection.sendall(b"GET " + target + b" HTTP/1.1\r\nHost: storage\r\nConnection: close\r\n\r\n")
         answer = b""
         while block := connection.recv(65536):

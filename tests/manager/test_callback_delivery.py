@@ -68,7 +68,7 @@ async def test_an_attempt_that_is_cut_off_at_any_moment_does_not_stop_the_next(t
                 await asyncio.sleep(0)
             attempt.cancel()
             await asyncio.wait([attempt])
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 assert await box.callbacks.deliver(await box.ended_job(f"job-after-{moments}")) is Outcome.DELIVERED
 
 
@@ -163,7 +163,7 @@ async def test_due_callbacks_are_delivered_in_the_background(tmp_path: Path) -> 
         for number in range(20):
             await box.store.retry_callback(await box.ended_job(f"job-{number:08}"), 0)
         running = asyncio.create_task(box.callbacks.run())
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (await box.store.pending_callbacks())[0]:
                 await asyncio.sleep(0.02)
         running.cancel()

@@ -201,7 +201,7 @@ async def test_what_a_killed_copy_left_is_never_found_and_goes_with_the_cleanup(
     command = [sys.executable, "-c", code, str(root), str(source)]
     copying = subprocess.Popen(command, cwd=PROJECT, env={"PYTHONPATH": "src"})
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not (leftovers := list((root / "resource/a").glob(".*"))):
                 await asyncio.sleep(0.01)
     finally:

@@ -71,7 +71,7 @@ async def run_at(store: Store, folder: Path, job: Job) -> JobRun:
 
 
 async def texts(events: AsyncIterator[Event], count: int) -> list[dict[str, object]]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         return [json.loads((await anext(events)).text) for _ in range(count)]
 
 
@@ -169,7 +169,7 @@ async def test_a_job_that_a_newer_version_took_is_lost(store: Store, tmp_path: P
     await store.save(run.job.changed(Owned("another")), None)
     store.newer = True
     with pytest.raises(StaleJobError):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await run.stage(Stage.UPLOADED)
 
 
