@@ -38,6 +38,8 @@ from open_workshop_storage.utils.http.accepted_codings import prefers_gzip
         ("gzip;q=1;level=9", False),
         ("gzipped", False),
         (",;,=;q,gzip", True),
+        pytest.param("gzip" + "," * 1020, True, id="1 KiB"),
+        pytest.param("gzip" + "," * 1021, False, id="more than that"),
     ],
 )
 def test_gzip_goes_to_those_that_take_it_as_gladly_as_nothing(header: str, is_preferred: bool) -> None:

@@ -48,6 +48,7 @@ def test_without_a_sha_256_there_is_none(fields: list[str]) -> None:
         [FIELD, "\xff"],
         [f"{FIELD},"],
         [FIELD.upper()],
+        pytest.param([*["sha-512=:AAAA:"] * 70, FIELD], id="longer than any that is meant"),
     ],
 )
 def test_what_is_malformed_or_contradicts_itself_is_told(fields: list[str]) -> None:
