@@ -50,7 +50,8 @@ def settle_tree(folder: Path) -> int:
         # All of them, before one is moved into what could be a link.
         sizes = [_settled_size(child) for child in found]
         for child, size in zip(found, sizes, strict=True):
-            first, *rest = split_name(decoded(os.fsencode(child.name)))
+            name = decoded(os.fsencode(child.name))
+            first, *rest = split_name(name) if "\\" in name else [name]
             path = os.path.join(parent, first)
             if rest:
                 if not os.path.lexists(path):
