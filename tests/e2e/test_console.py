@@ -42,7 +42,7 @@ async def status_until(services: Services, http: httpx.AsyncClient, is_so: Any) 
 
 
 def counted(told: dict[str, Any], name: str) -> int:
-    """Return a figure's sum over all steps."""
+    """Return a metric's sum over all steps."""
     return sum(step[name] for step in told["steps"])
 
 
@@ -114,7 +114,7 @@ async def test_the_status_tells_what_runs_waits_is_paused_and_failed_and_why(
     assert told["storage"]["available"] and told["storage"]["free_bytes"] > 0
 
 
-async def test_figures_workers_and_sockets_are_those_of_all_workers_on_all_hosts(
+async def test_metrics_workers_and_sockets_are_those_of_all_workers_on_all_hosts(
     start_services: ServiceStarter, redis_url: str, http: httpx.AsyncClient, tmp_path: Path
 ) -> None:
     services = start_services(redis_url, apps=["loader"])

@@ -24,14 +24,14 @@ class Store(MemoryJobStore):
 
     away = False
 
-    async def report(self, worker: WorkerReport, figures: object) -> None:
+    async def report(self, worker: WorkerReport, metrics: object) -> None:
         if self.away:
             raise ServiceUnavailable
-        await super().report(worker, figures)  # type: ignore[arg-type]
+        await super().report(worker, metrics)  # type: ignore[arg-type]
 
 
 def begun(shown: Overview) -> int:
-    return sum(counts.get("begun", 0) for counts in shown.figures.values())
+    return sum(counts.get("begun", 0) for counts in shown.metrics.values())
 
 
 async def test_a_worker_reports_where_it_is_what_it_holds_and_how_many_watch(tmp_path: Path) -> None:
@@ -64,12 +64,12 @@ async def test_what_was_counted_while_the_store_was_away_is_reported_once_afterw
     store = Store()
     async with bench(tmp_path, store=store) as parts:
         reports = Reports(store, parts.workspaces, parts.lifetime, parts.runs)
-        parts.runs.figures.begun()
+        parts.runs.metrics.begun()
         store.away = True
         await reports.report()
         store.away = False
         assert begun(await store.overview(40)) == 0
-        parts.runs.figures.begun()
+        parts.runs.metrics.begun()
         await reports.report()
         await reports.report()
         assert begun(await store.overview(40)) == 2

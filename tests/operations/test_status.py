@@ -30,7 +30,7 @@ def overview(**values: Any) -> Overview:
     usual: dict[str, Any] = {
         **{"at": NOW, "unfinished": [], "paused": [], "ended": [], "callbacks": [], "totals": totals},
         **{"oldest_callback_seconds": 0.0, "slots": {slot: SlotQueue(0, 0, []) for slot in Slot}},
-        **{"workers": [], "figures": {}},
+        **{"workers": [], "metrics": {}},
     }
     return Overview(**(usual | values))
 
@@ -100,10 +100,10 @@ def test_a_callback_tells_its_age_its_attempts_and_when_it_is_sent_again(status:
     assert (told.callbacks[1].age_seconds, told.callbacks[1].attempts, told.callbacks[1].status) == (90.0, 4, "error")
 
 
-def test_figures_are_told_by_step_reason_and_stage(status: Any) -> None:
+def test_metrics_are_told_by_step_reason_and_stage(status: Any) -> None:
     counts = {"begun": 3, "received": 900, "outcome success": 2, "outcome malware": 1, "outcome status:404": 4}
     counts |= {"left uploading": 2, "milliseconds uploading": 1500}
-    told = status(figures={100: counts, 110: {}})
+    told = status(metrics={100: counts, 110: {}})
     first, last = told.steps
     assert (first.at, first.begun, first.bytes, first.succeeded) == (100, 3, 900, 2)
     assert first.failed == {"malware": 1, "status:404": 4}

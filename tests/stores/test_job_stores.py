@@ -702,16 +702,16 @@ async def test_the_overview_has_each_worker_s_last_report(store: JobStore) -> No
     assert workers.keys() == {"one", "other"} and all(age < PATIENCE_SECONDS for _, age in workers.values())
 
 
-async def test_figures_of_all_workers_are_added_up_by_step(store: JobStore) -> None:
+async def test_metrics_of_all_workers_are_added_up_by_step(store: JobStore) -> None:
     await store.report(new_report("one"), {"begun": 2, "outcome success": 1})
     await store.report(new_report("other"), {"begun": 3, "received": 10**12})
-    figures = (await store.overview(40)).figures
-    steps = list(figures)
+    metrics = (await store.overview(40)).metrics
+    steps = list(metrics)
     assert len(steps) == STEPS and {later - earlier for earlier, later in zip(steps, steps[1:])} == {STEP_SECONDS}
     # The two reports may have come in different steps.
-    total = {name: sum(counts.get(name, 0) for counts in figures.values()) for name in ("begun", "received")}
+    total = {name: sum(counts.get(name, 0) for counts in metrics.values()) for name in ("begun", "received")}
     assert total == {"begun": 5, "received": 10**12}
-    assert any(figures[step] for step in steps[-3:])
+    assert any(metrics[step] for step in steps[-3:])
 
 
 async def test_a_worker_that_has_not_reported_for_long_is_gone(redis_url: str) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from open_workshop_storage.core.claims import parse_claims
-from open_workshop_storage.core.job import Job
+from open_workshop_storage.core.job import Job, Stage
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import JobStore
 from open_workshop_storage.services.archives.archives import Archives
@@ -26,6 +26,7 @@ from open_workshop_storage.services.transfers.cleanup import Cleanup
 from open_workshop_storage.services.transfers.job_run import JobRun
 from open_workshop_storage.services.transfers.lifetime import Lifetime
 from open_workshop_storage.services.transfers.moves import Moves
+from open_workshop_storage.services.transfers.repacks import Repacks
 from open_workshop_storage.services.transfers.resumable import ResumableUploads
 from open_workshop_storage.services.transfers.runs import Runs
 from open_workshop_storage.services.transfers.slots import Slots
@@ -37,6 +38,7 @@ from open_workshop_storage.stores.memory import MemoryJobStore
 from open_workshop_storage.utils.net.http_connections import Connections
 from tests.support.configs import Secrets
 from tests.support.in_process import make_settings
+from tests.support.jobs import new_job
 from tests.support.origins import LOOPBACK, Answer, Origin, reply, running_origin
 
 PATIENCE_SECONDS = 60
@@ -58,6 +60,7 @@ class Bench:
     slots: Slots
     stages: Stages
     moves: Moves
+    repacks: Repacks
     transfers: Transfers
     resumable: ResumableUploads
     worker: Worker
@@ -77,6 +80,15 @@ class Bench:
         run.folder.mkdir(parents=True)
         run.source.write_bytes(content)
         return run
+
+    async def packed(self, content: bytes, **values: object) -> Job:
+        """Store a packed job, with its file in the workspace."""
+        job = new_job(stage=Stage.PACKED, packed_file="run/source", source_file="run/source", **values)
+        folder = self.workspaces.folder(job.job_id) / "run"
+        folder.mkdir(parents=True)
+        (folder / "source").write_bytes(content)
+        sizes = {"packed_bytes": len(content), "unpacked_bytes": 9}
+        return await self.store.save(job.model_copy(update=sizes), None)
 
     async def job(self, job_id: str) -> Job:
         """Return the record of a job that is there."""
@@ -144,7 +156,8 @@ async def bench(
         ):
             runs = Runs(store, workspaces, staging, callbacks, tasks, lifetime)
             stages = Stages(settings, archives, images, Scanner(settings), slots, tasks)
-            moves = Moves(settings, store, files, staging, workspaces, runs, stages, tasks)
+            moves = Moves(settings, store, files, staging, runs, tasks)
+            repacks = Repacks(store, staging, workspaces, stages)
             resumable = ResumableUploads(settings, store, workspaces, runs, lifetime, slots, stages, tasks)
             transfers = Transfers(
                 settings, store, runs, lifetime, slots, stages, Fetcher(settings), moves, resumable, tasks
@@ -164,6 +177,7 @@ async def bench(
                 slots,
                 stages,
                 moves,
+                repacks,
                 transfers,
                 resumable,
                 worker,

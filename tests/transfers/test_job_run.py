@@ -17,8 +17,8 @@ from open_workshop_storage.core.events import Event, EventKind
 from open_workshop_storage.core.job import Job, Stage, WrongStep
 from open_workshop_storage.core.store import StaleJobError
 from open_workshop_storage.services.transfers import job_run, record_saving
-from open_workshop_storage.services.transfers.figures import Figures
 from open_workshop_storage.services.transfers.job_run import JobRun
+from open_workshop_storage.services.transfers.metrics import TransferMetrics
 from open_workshop_storage.stores.memory import MemoryJobStore
 from tests.support.jobs import SHA256, job_in, new_job
 
@@ -67,7 +67,7 @@ def store() -> Store:
 
 
 async def run_at(store: Store, folder: Path, job: Job) -> JobRun:
-    return JobRun(store, await store.save(job, None), folder, Figures())
+    return JobRun(store, await store.save(job, None), folder, TransferMetrics())
 
 
 async def texts(events: AsyncIterator[Event], count: int) -> list[dict[str, object]]:

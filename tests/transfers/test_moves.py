@@ -11,20 +11,16 @@ from open_workshop_storage.core.changes import MoveBegun
 from open_workshop_storage.core.errors import (
     InvalidType,
     JobMissing,
-    NoSpace,
     PackedMissing,
     PathOutsideStorage,
     ServiceUnavailable,
-    SourceMissing,
-    UnsupportedFormat,
-    UploadInProgress,
 )
 from open_workshop_storage.core.job import Inner, Job, Stage
 from open_workshop_storage.core.store import JobStore
 from open_workshop_storage.services.storage.files import Facts
-from tests.support.archives import SMALL_MOD, entries_of, zip_of
-from tests.support.jobs import SHA256, job_in, new_job
-from tests.support.transfers import Bench, bench, eventually
+from tests.support.archives import SMALL_MOD, zip_of
+from tests.support.jobs import SHA256, job_in
+from tests.support.transfers import bench
 
 pytestmark = pytest.mark.anyio
 
@@ -47,19 +43,9 @@ class AwayFor:
         return await self._store.get(job_id)
 
 
-async def packed(parts: Bench, **values: object) -> Job:
-    """Store a packed job, with its file in the workspace."""
-    job = new_job(stage=Stage.PACKED, packed_file="run/source", source_file="run/source", **values)
-    folder = parts.workspaces.folder(job.job_id) / "run"
-    folder.mkdir(parents=True)
-    (folder / "source").write_bytes(MOD)
-    sizes = {"packed_bytes": len(MOD), "unpacked_bytes": 9}
-    return await parts.store.save(job.model_copy(update=sizes), None)
-
-
 async def test_a_move_puts_the_file_in_its_place_and_is_answered_again(tmp_path: Path) -> None:
     async with bench(tmp_path) as parts:
-        job = await packed(parts)
+        job = await parts.packed(MOD)
         moved = await parts.moves.move(job.job_id, "archive", "mods/7/main.zip")
         assert (moved.state, moved.move_to, moved.moved_bytes, moved.owner) == (Inner.MOVED, FINAL, len(MOD), None)
         assert (tmp_path / FINAL).read_bytes() == MOD
@@ -71,7 +57,7 @@ async def test_a_move_puts_the_file_in_its_place_and_is_answered_again(tmp_path:
 
 async def test_of_two_moves_at_once_one_moves_and_the_other_waits(tmp_path: Path) -> None:
     async with bench(tmp_path) as parts:
-        job = await packed(parts)
+        job = await parts.packed(MOD)
         moves = [parts.moves.move(job.job_id, "archive", "mods/7/main.zip") for _ in range(2)]
         first, second = await asyncio.gather(*moves)
         assert first == second == await parts.store.get(job.job_id)
@@ -91,7 +77,7 @@ async def test_only_a_packed_job_is_moved(tmp_path: Path, state: Stage | Inner) 
 
 async def test_a_move_of_no_job_or_to_no_place_is_refused(tmp_path: Path) -> None:
     async with bench(tmp_path) as parts:
-        job = await packed(parts)
+        job = await parts.packed(MOD)
         with pytest.raises(JobMissing):
             await parts.moves.move("job-unknown", "archive", "mods/7/main.zip")
         with pytest.raises(InvalidType):
@@ -103,7 +89,7 @@ async def test_a_move_of_no_job_or_to_no_place_is_refused(tmp_path: Path) -> Non
 
 async def test_a_move_that_fails_is_undone_and_may_be_said_again(tmp_path: Path) -> None:
     async with bench(tmp_path) as parts:
-        job = await packed(parts)
+        job = await parts.packed(MOD)
         file = parts.workspaces.folder(job.job_id) / "run" / "source"
         file.rename(tmp_path / "away")
         with pytest.raises(PackedMissing):
@@ -119,7 +105,7 @@ async def test_a_move_that_a_dead_worker_began_is_carried_out_or_found_to_have_b
     tmp_path: Path, in_place: bool
 ) -> None:
     async with bench(tmp_path) as parts:
-        job = await packed(parts)
+        job = await parts.packed(MOD)
         moving = await parts.store.save(job.changed(MoveBegun(FINAL, "dead")), None)
         if in_place:
             (tmp_path / FINAL).parent.mkdir(parents=True)
@@ -133,7 +119,7 @@ async def test_a_move_that_a_dead_worker_began_is_carried_out_or_found_to_have_b
 @pytest.mark.parametrize("another", [b"another", b"x" * len(MOD)])
 async def test_another_file_in_the_place_is_not_taken_for_a_moved_one(tmp_path: Path, another: bytes) -> None:
     async with bench(tmp_path) as parts:
-        job = await packed(parts)
+        job = await parts.packed(MOD)
         moving = await parts.store.save(job.changed(MoveBegun(FINAL, "me")), None)
         source = parts.workspaces.folder(job.job_id) / "run" / "source"
         source.write_bytes(another)
@@ -145,7 +131,7 @@ async def test_another_file_in_the_place_is_not_taken_for_a_moved_one(tmp_path: 
 async def test_a_move_waits_for_redis_and_the_storage_root_to_come_back(tmp_path: Path) -> None:
     root = tmp_path / "root"
     async with bench(root) as parts:
-        job = await packed(parts)
+        job = await parts.packed(MOD)
         away = AwayFor(parts.store, 2)
         parts.moves._store = away  # type: ignore[assignment]
         root.rename(tmp_path / "unmounted")
@@ -160,54 +146,9 @@ async def test_a_move_waits_for_redis_and_the_storage_root_to_come_back(tmp_path
 async def test_a_move_that_has_waited_long_enough_is_refused_and_changes_nothing(tmp_path: Path) -> None:
     root = tmp_path / "root"
     async with bench(root, transfer_move_wait_seconds=0.2) as parts:
-        job = await packed(parts)
+        job = await parts.packed(MOD)
         root.rename(tmp_path / "unmounted")
         with pytest.raises(ServiceUnavailable):
             await parts.moves.move(job.job_id, "archive", "mods/7/main.zip")
         assert await parts.store.get(job.job_id) == job
         assert not root.exists()
-
-
-async def test_a_repack_takes_the_place_of_the_packed_file(tmp_path: Path) -> None:
-    async with bench(tmp_path) as parts:
-        job = await packed(parts)
-        again = await parts.moves.repack(job.job_id, 0)
-        assert again.packed_file != job.packed_file
-        file = parts.workspaces.folder(job.job_id) / str(again.packed_file)
-        assert entries_of(file.read_bytes()) == SMALL_MOD
-        assert again.unpacked_bytes == sum(map(len, SMALL_MOD.values()))
-        assert again.packed_bytes == file.stat().st_size
-        await eventually(lambda: list(file.parent.iterdir()) == [file])
-        assert parts.manager.requests == []
-
-
-async def test_of_two_repacks_of_one_file_the_last_one_counts(tmp_path: Path) -> None:
-    async with bench(tmp_path) as parts:
-        job = await packed(parts)
-        await asyncio.gather(*(parts.moves.repack(job.job_id, level) for level in (0, 9)))
-        kept = await parts.job(job.job_id)
-        assert (parts.workspaces.folder(job.job_id) / str(kept.packed_file)).stat().st_size == kept.packed_bytes
-
-
-async def test_what_cannot_be_repacked_is_refused(tmp_path: Path) -> None:
-    async with bench(tmp_path) as parts:
-        with pytest.raises(JobMissing):
-            await parts.moves.repack("job-unknown", None)
-        busy = await parts.store.save(job_in(Stage.UPLOADED).model_copy(update={"source_file": "me/source"}), None)
-        with pytest.raises(UploadInProgress):
-            await parts.moves.repack(busy.job_id, None)
-        moved = await parts.store.save(job_in(Inner.MOVED), None)
-        with pytest.raises(SourceMissing):
-            await parts.moves.repack(moved.job_id, None)
-        image = await packed(parts, claims=new_job({"transfer_kind": "img", "storage_type": "avatar"}).claims)
-        with pytest.raises(UnsupportedFormat):
-            await parts.moves.repack(image.job_id, None)
-
-
-async def test_a_repack_that_fails_leaves_the_job_and_no_files(tmp_path: Path) -> None:
-    async with bench(tmp_path, storage_reserve_bytes=2**60) as parts:
-        job = await packed(parts)
-        with pytest.raises(NoSpace):
-            await parts.moves.repack(job.job_id, None)
-        assert await parts.store.get(job.job_id) == job
-        assert [folder.name for folder in parts.workspaces.folder(job.job_id).iterdir()] == ["run"]

@@ -285,12 +285,12 @@ async def test_a_repack_is_scanned_and_malware_that_is_known_since_leaves_nothin
         await parts.upload(zip_of(INFECTED), job_id=JOB_ID)
     async with bench(tmp_path, store=parts.store, clamd_address=clamd.local) as parts:
         with pytest.raises(MalwareFound):
-            await parts.moves.repack(JOB_ID, 9)
+            await parts.repacks.repack(JOB_ID, 9)
         assert not parts.workspaces.folder(JOB_ID).exists()
         with pytest.raises(PackedMissing):
             await parts.moves.move(JOB_ID, "archive", "mods/7/main.zip")
         with pytest.raises(SourceMissing):
-            await parts.moves.repack(JOB_ID, 9)
+            await parts.repacks.repack(JOB_ID, 9)
 
 
 async def test_a_repack_that_cannot_be_judged_changes_nothing(clamd: Clamd, tmp_path: Path) -> None:
@@ -298,6 +298,6 @@ async def test_a_repack_that_cannot_be_judged_changes_nothing(clamd: Clamd, tmp_
         job = await parts.upload(CLEAN, job_id=JOB_ID)
     async with bench(tmp_path, store=parts.store, clamd_address=nowhere(tmp_path)) as parts:
         with pytest.raises(ScannerUnavailable):
-            await parts.moves.repack(JOB_ID, 9)
+            await parts.repacks.repack(JOB_ID, 9)
         assert await parts.job(JOB_ID) == job
         await parts.moves.move(JOB_ID, "archive", "mods/7/main.zip")

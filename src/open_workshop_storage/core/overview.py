@@ -11,7 +11,7 @@ from open_workshop_storage.core.callback import Callback
 from open_workshop_storage.core.job import Job
 
 STEP_SECONDS = 10
-"""The length of a step: figures are added up over one."""
+"""The length of a step: metrics are added up over one."""
 STEPS = 60
 """How many steps a store keeps, the present one among them."""
 REPORT_SECONDS = 15.0
@@ -66,7 +66,7 @@ class Overview:
         oldest_callback_seconds: The age of the callback that has waited longest; 0 if there is none.
         slots: Who has and who wants them, by the name of the kind.
         workers: What workers last said, each with the seconds that have passed since.
-        figures: What all workers counted, by the Unix time, in seconds, at which a step began; the oldest first.
+        metrics: What all workers counted, by the Unix time, in seconds, at which a step began; the oldest first.
     """
 
     at: float
@@ -78,4 +78,4 @@ class Overview:
     oldest_callback_seconds: float
     slots: Mapping[str, SlotQueue]
     workers: Sequence[tuple[WorkerReport, float]]
-    figures: Mapping[int, Mapping[str, int]]
+    metrics: Mapping[int, Mapping[str, int]]

@@ -188,7 +188,7 @@ class JobStore(Protocol):
     async def renew_slots(self, slot: Slot, holders: Collection[str]) -> None:
         """Keep slots that are in use for another `LEASE_SECONDS`, those that the store has lost too."""
 
-    async def report(self, worker: WorkerReport, figures: Mapping[str, int]) -> None:
+    async def report(self, worker: WorkerReport, metrics: Mapping[str, int]) -> None:
         """Keep what a worker says of itself for `REPORT_SECONDS`, and add what it counted to the present step."""
 
     async def overview(self, limit: int) -> Overview:

@@ -33,6 +33,7 @@ from open_workshop_storage.services.storage.workspaces import Workspaces
 from open_workshop_storage.services.transfers.cleanup import Cleanup
 from open_workshop_storage.services.transfers.lifetime import Lifetime
 from open_workshop_storage.services.transfers.moves import Moves
+from open_workshop_storage.services.transfers.repacks import Repacks
 from open_workshop_storage.services.transfers.resumable import ResumableUploads
 from open_workshop_storage.services.transfers.runs import Runs
 from open_workshop_storage.services.transfers.slots import Slots
@@ -72,6 +73,7 @@ class Runtime:
     transfers: Transfers
     resumable: ResumableUploads
     moves: Moves
+    repacks: Repacks
     readiness: Readiness
 
 
@@ -119,7 +121,8 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
         runs = Runs(store, workspaces, staging, callbacks, tasks, lifetime)
         scanner = Scanner(settings)
         stages = Stages(settings, archives, transferred, scanner, slots, tasks)
-        moves = Moves(settings, store, files, staging, workspaces, runs, stages, tasks)
+        moves = Moves(settings, store, files, staging, runs, tasks)
+        repacks = Repacks(store, staging, workspaces, stages)
         resumable = ResumableUploads(settings, store, workspaces, runs, lifetime, slots, stages, tasks)
         transfers = Transfers(
             settings, store, runs, lifetime, slots, stages, Fetcher(settings), moves, resumable, tasks
@@ -148,5 +151,6 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
             transfers=transfers,
             resumable=resumable,
             moves=moves,
+            repacks=repacks,
             readiness=Readiness(files, workspaces, store, loads=loads),
         )

@@ -37,7 +37,7 @@ class MemoryJobStore:
         self._held: dict[Slot, set[str]] = {slot: set() for slot in Slot}
         self._queues: dict[Slot, dict[str, tuple[float, asyncio.Event]]] = {slot: {} for slot in Slot}
         self._reports: dict[str, tuple[WorkerReport, float]] = {}
-        self._figures: dict[int, Counter[str]] = {}
+        self._metrics: dict[int, Counter[str]] = {}
 
     async def ping(self) -> None:
         """Return: memory is always there."""
@@ -249,12 +249,12 @@ class MemoryJobStore:
     async def renew_slots(self, slot: Slot, holders: Collection[str]) -> None:
         """Do nothing: a holder in this process never dies alone."""
 
-    async def report(self, worker: WorkerReport, figures: Mapping[str, int]) -> None:
-        """Keep what this process says of itself, and add its figures to the present step's."""
+    async def report(self, worker: WorkerReport, metrics: Mapping[str, int]) -> None:
+        """Keep what this process says of itself, and add its metrics to the present step's."""
         self._reports[worker.name] = worker, time.time()
         step = _present_step()
-        self._figures = {at: counts for at, counts in self._figures.items() if at > step - STEPS * STEP_SECONDS}
-        self._figures.setdefault(step, Counter()).update(figures)
+        self._metrics = {at: counts for at, counts in self._metrics.items() if at > step - STEPS * STEP_SECONDS}
+        self._metrics.setdefault(step, Counter()).update(metrics)
 
     async def overview(self, limit: int) -> Overview:
         """Return what this process holds."""
@@ -283,8 +283,8 @@ class MemoryJobStore:
                 for slot, queue in self._queues.items()
             },
             workers=[(report, now - told) for report, told in self._reports.values()],
-            figures={
-                at: self._figures.get(at, Counter())
+            metrics={
+                at: self._metrics.get(at, Counter())
                 for at in range(step - (STEPS - 1) * STEP_SECONDS, step + 1, STEP_SECONDS)
             },
         )

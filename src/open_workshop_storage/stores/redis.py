@@ -306,11 +306,11 @@ class RedisJobStore:
         """Hold slots for another `LEASE_SECONDS`, those that Redis has lost too."""
         await self._script(scripts.RENEW_SLOT, self._keys.slot(slot)[:1], _LEASE_MS, *holders)
 
-    async def report(self, worker: WorkerReport, figures: Mapping[str, int]) -> None:
-        """Store what a worker says, and add its figures to the present step's, in one script."""
-        counts = [value for figure in figures.items() for value in figure]
+    async def report(self, worker: WorkerReport, metrics: Mapping[str, int]) -> None:
+        """Store what a worker says, and add its metrics to the present step's, in one script."""
+        counts = [value for metric in metrics.items() for value in metric]
         present_ms = int(REPORT_SECONDS * 1000)
-        values = (worker.name, worker.model_dump_json(), present_ms, self._keys.figures, STEP_SECONDS)
+        values = (worker.name, worker.model_dump_json(), present_ms, self._keys.metrics, STEP_SECONDS)
         keys = [self._keys.workers, self._keys.told]
         await self._script(scripts.REPORT, keys, *values, STEP_SECONDS * (STEPS + 1), *counts)
 

@@ -27,7 +27,7 @@ class RedisKeys:
         granted: Channel: a slot was given to a holder that waited.
         workers: Hash: what workers last reported, by their names.
         told: Sorted set: when they did.
-        figures: What the key of a step's figures begins with; the Unix time follows, in seconds, at which it began.
+        metrics: What the key of a step's metrics begins with; the Unix time follows, in seconds, at which it began.
         blurhash: What the key of a file's BlurHash begins with; the digest of the file's version follows.
         doctor: Written, read and removed by `doctor`; also the name of the channel that it tries.
     """
@@ -51,7 +51,7 @@ class RedisKeys:
         self.granted = f"{prefix}:granted"
         self.workers = f"{prefix}:workers"
         self.told = f"{prefix}:workers:told"
-        self.figures = f"{prefix}:figures:"
+        self.metrics = f"{prefix}:metrics:"
         self.blurhash = f"{prefix}:blurhash:"
         self.doctor = f"{prefix}:doctor"
 

@@ -51,7 +51,7 @@ async def read_overview(redis: Redis, keys: RedisKeys, limit: int) -> Overview:
         for name, _ in present:
             asked.hget(keys.workers, name)
         for step in steps:
-            asked.hgetall(f"{keys.figures}{step}")
+            asked.hgetall(f"{keys.metrics}{step}")
         answers = iter(await asked.execute())
     jobs = [[job for _ in ids if (job := known_job_of(next(answers)))] for ids in (unfinished, paused, ended)]
     callbacks = [
@@ -73,5 +73,5 @@ async def read_overview(redis: Redis, keys: RedisKeys, limit: int) -> Overview:
             for slot, held, first, waiting in zip(Slot, slots[::3], slots[1::3], slots[2::3], strict=True)
         },
         workers=workers,
-        figures={step: {name: int(count) for name, count in next(answers).items()} for step in steps},
+        metrics={step: {name: int(count) for name, count in next(answers).items()} for step in steps},
     )

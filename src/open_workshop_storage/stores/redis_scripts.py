@@ -276,10 +276,10 @@ end
 redis.call('PEXPIRE', KEYS[1], ARGV[1])
 """
 
-# Workers that have not reported for so long are gone. Figures are added to those of the step that now is.
+# Workers that have not reported for so long are gone. Metrics are added to those of the step that now is.
 REPORT = _NOW + """
 local workers, told = unpack(KEYS)
-local name, report, present, figures, step, keep = unpack(ARGV, 1, 6)
+local name, report, present, metrics, step, keep = unpack(ARGV, 1, 6)
 redis.call('HSET', workers, name, report)
 redis.call('ZADD', told, now, name)
 for _, gone in ipairs(redis.call('ZRANGE', told, '-inf', now - present, 'BYSCORE')) do
@@ -288,7 +288,7 @@ for _, gone in ipairs(redis.call('ZRANGE', told, '-inf', now - present, 'BYSCORE
 end
 redis.call('PEXPIRE', workers, present)
 redis.call('PEXPIRE', told, present)
-local counts = figures .. string.format('%d', time[1] - time[1] % step)
+local counts = metrics .. string.format('%d', time[1] - time[1] % step)
 for i = 7, #ARGV, 2 do
     redis.call('HINCRBY', counts, ARGV[i], ARGV[i + 1])
 end

@@ -104,7 +104,7 @@ async def repack(runtime: RuntimeDep, form: SmallForm) -> TransferRepacked:
     if (form.get("format") or "zip") != "zip":
         raise errors.UnsupportedFormat
     await runtime.readiness.require("storage", "7z")
-    job = await runtime.moves.repack(job_id, _level(form.get("compression_level")))
+    job = await runtime.repacks.repack(job_id, _level(form.get("compression_level")))
     assert job.packed_file and job.packed_bytes is not None and job.unpacked_bytes is not None and job.sha256
     return TransferRepacked(
         job_id=job_id,

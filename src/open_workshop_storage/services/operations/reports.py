@@ -47,11 +47,11 @@ class Reports:
             free_bytes=await self._free_bytes(),
             jobs=tuple(self._runs.job_ids[:_MOST_JOBS]),
         )
-        counts = self._runs.figures.take()
+        counts = self._runs.metrics.take()
         try:
             await self._store.report(report, counts)
         except ServiceUnavailable:
-            self._runs.figures.give_back(counts)
+            self._runs.metrics.give_back(counts)
 
     async def _free_bytes(self) -> int | None:
         try:

@@ -13,7 +13,7 @@ from open_workshop_storage.core.overview import STEP_SECONDS, Overview, WorkerRe
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.services.storage.files import Files
 from open_workshop_storage.services.storage.workspaces import Workspaces
-from open_workshop_storage.services.transfers.figures import BEGUN, LEFT, MILLISECONDS, OUTCOME, RECEIVED, SUCCESS
+from open_workshop_storage.services.transfers.metrics import BEGUN, LEFT, MILLISECONDS, OUTCOME, RECEIVED, SUCCESS
 from open_workshop_storage.services.transfers.slots import slot_limits
 
 MOST_JOBS = 1000
@@ -173,7 +173,7 @@ def status_of(now: Overview, settings: Settings, storage: StorageStatus) -> Stat
         workers=[_worker(worker, silent_seconds, now.at) for worker, silent_seconds in now.workers],
         storage=storage,
         step_seconds=STEP_SECONDS,
-        steps=[_step(at, counts) for at, counts in now.figures.items()],
+        steps=[_step(at, counts) for at, counts in now.metrics.items()],
     )
 
 

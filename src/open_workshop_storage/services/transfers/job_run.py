@@ -32,7 +32,7 @@ from open_workshop_storage.core.job import Job, Stage
 from open_workshop_storage.core.store import Hold, JobStore
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.observability.tracing import StageSpans
-from open_workshop_storage.services.transfers.figures import SUCCESS, Figures
+from open_workshop_storage.services.transfers.metrics import SUCCESS, TransferMetrics
 from open_workshop_storage.services.transfers.record_saving import save_for_sure
 from open_workshop_storage.utils.files.digests import FileDigest
 from open_workshop_storage.utils.files.durable_files import sync
@@ -54,7 +54,7 @@ class JobRun:
     Args:
         job: The record as stored, owned by this run.
         workspace: The job's folder.
-        figures: What the worker's transfers add up to.
+        metrics: What the worker's transfers add up to.
         home: This host, if others do not see that folder.
 
     Attributes:
@@ -63,13 +63,15 @@ class JobRun:
         pace: The job's, which a run that receives bytes adds to.
     """
 
-    def __init__(self, store: JobStore, job: Job, workspace: Path, figures: Figures, home: str | None = None) -> None:
+    def __init__(
+        self, store: JobStore, job: Job, workspace: Path, metrics: TransferMetrics, home: str | None = None
+    ) -> None:
         assert job.owner is not None
         self.job = job
         self.workspace = workspace
         self.folder = workspace / job.owner
         self._store = store
-        self._figures = figures
+        self._metrics = metrics
         self._home = home
         self.owner = job.owner
         self._saving = asyncio.Lock()
@@ -206,17 +208,17 @@ class JobRun:
             result = SUCCESS
             await self._save(EventKind.COMPLETE, outcome, stage=Stage.PACKED)
             self._spans.end()
-            self._figures.handled("received", self.job.bytes)
-            self._figures.handled("packed", outcome.packed_bytes)
+            self._metrics.handled("received", self.job.bytes)
+            self._metrics.handled("packed", outcome.packed_bytes)
             self._log.info("packed, %d bytes", outcome.packed_bytes)
         self._left(left)
-        self._figures.ended(self.job, result)
+        self._metrics.ended(self.job, result)
         return callback_of(self.job)
 
     def _left(self, left: Job) -> None:
         """Count the time that this run spent in a stage."""
         now = time.monotonic()
-        self._figures.left_stage(left, now - self._stage_began)
+        self._metrics.left_stage(left, now - self._stage_began)
         self._stage_began = now
 
     async def pause(self, paused: Paused, leaves: Hold | None) -> None:
@@ -229,7 +231,7 @@ class JobRun:
     async def moved(self, moved_bytes: int) -> None:
         """End the job with its file in place."""
         await self._save(None, Moved(moved_bytes))
-        self._figures.handled("moved", moved_bytes)
+        self._metrics.handled("moved", moved_bytes)
 
     async def undo_move(self) -> None:
         """Take back the beginning of a move that could not be carried out."""
@@ -255,7 +257,7 @@ class JobRun:
                 wanted = self.job.changed(Housed(self._home), self.pace, *progress.values(), *changes, stage=stage)
                 callback = callback_of(wanted) if is_reported and wanted.ended and not self.job.ended else None
                 saved = await save_for_sure(self._store, self.job, wanted, event, callback, leaves)
-                self._figures.received(saved.bytes - self.job.bytes)
+                self._metrics.received(saved.bytes - self.job.bytes)
                 self.job = saved
             except BaseException:
                 # A message that is given up must not take with it what the attempt's end has to tell.

@@ -91,7 +91,7 @@ class ResumableUploads:
             job = await begin_attempt(self._store, job, previous)
         except errors.UploadInProgress:
             raise errors.FileTooLarge if is_too_large else errors.UploadInProgress from None
-        self._runs.figures.begun()
+        self._runs.metrics.begun()
         job_log(_logger, job.job_id).info("uploading in several requests, attempt %d", job.attempt)
         if is_too_large:
             await self._refuse_too_large(job)

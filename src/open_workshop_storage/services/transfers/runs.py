@@ -21,9 +21,9 @@ from open_workshop_storage.services.storage.disk import full_disk_is_no_space
 from open_workshop_storage.services.storage.files import Facts
 from open_workshop_storage.services.storage.staging import Staging
 from open_workshop_storage.services.storage.workspaces import Workspaces, discard_parts, parts_of
-from open_workshop_storage.services.transfers.figures import Figures
 from open_workshop_storage.services.transfers.job_run import JobRun
 from open_workshop_storage.services.transfers.lifetime import Lifetime
+from open_workshop_storage.services.transfers.metrics import TransferMetrics
 from open_workshop_storage.services.transfers.tasks import Tasks
 
 _logger = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class Runs:
     """Holds jobs for this worker, renews their leases and sees each attempt to its end.
 
     Attributes:
-        figures: What this worker's transfers add up to.
+        metrics: What this worker's transfers add up to.
     """
 
     _store: JobStore
@@ -92,7 +92,7 @@ class Runs:
     _tasks: Tasks
     _lifetime: Lifetime
     _runs: dict[str, JobRun] = field(default_factory=dict, init=False)
-    figures: Figures = field(default_factory=Figures, init=False)
+    metrics: TransferMetrics = field(default_factory=TransferMetrics, init=False)
 
     @property
     def job_ids(self) -> Sequence[str]:
@@ -108,7 +108,7 @@ class Runs:
         # This worker may itself have taken a job that it lost while it was asleep.
         if job.job_id in self._runs:
             self._runs[job.job_id].stop(StaleJobError())
-        run = JobRun(self._store, job, self._workspaces.folder(job.job_id), self.figures, self._staging.home)
+        run = JobRun(self._store, job, self._workspaces.folder(job.job_id), self.metrics, self._staging.home)
         self._runs[job.job_id] = run
         if self._lifetime.stopping.is_set() and job.origin == "url":
             run.stop(HandOver())

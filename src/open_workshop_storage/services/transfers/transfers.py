@@ -82,7 +82,7 @@ class Transfers:
                 if status is not None:
                     return status
             else:
-                self._runs.figures.begun()
+                self._runs.metrics.begun()
                 job_log(_logger, job.job_id).info("queued to be fetched")
                 return "started"
 
@@ -118,7 +118,7 @@ class Transfers:
         job = new_attempt(claims, file_name, announced, previous, owner)
         hold = self._slots.hold(Slot.UPLOAD, owner)
         job = await begin_attempt(self._store, job, previous, hold)
-        self._runs.figures.begun()
+        self._runs.metrics.begun()
         job_log(_logger, job.job_id).info("uploading, attempt %d", job.attempt)
         run = self._runs.hold(job)
         work = self._receive_and_pack(run, chunks, digests, hold, has_left)

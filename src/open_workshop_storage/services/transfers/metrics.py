@@ -10,20 +10,20 @@ from open_workshop_storage.core.job import Job
 from open_workshop_storage.observability.metrics import BYTES, STAGE_DURATION, TRANSFERS
 
 BEGUN = "begun"
-"""Name of a figure: attempts that began."""
+"""Name of a metric: attempts that began."""
 RECEIVED = "received"
-"""Name of a figure: bytes that came in."""
+"""Name of a metric: bytes that came in."""
 OUTCOME = "outcome "
-"""What the names of figures begin with that count attempts that ended; the outcome follows."""
+"""What the names of metrics begin with that count attempts that ended; the outcome follows."""
 LEFT = "left "
-"""What the names of figures begin with that count stages which were left; the stage follows."""
+"""What the names of metrics begin with that count stages which were left; the stage follows."""
 MILLISECONDS = "milliseconds "
 """The same for the time that they took."""
 SUCCESS = "success"
 """The outcome of an attempt that has no reason to have failed."""
 
 
-class Figures:
+class TransferMetrics:
     """Counts until somebody takes the counts."""
 
     def __init__(self) -> None:
