@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+import re
+
 import httpx
 import pytest
+from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import ServiceStarter
 from tests.e2e.under_way import eventually
 from tests.support.archives import SMALL_MOD, seven_zip_of
 from tests.support.client import upload
+from tests.support.images import saved
 from tests.support.processes import children, kill
+from tests.support.servers import PROJECT
 from tests.support.services import REDIS_WORKERS, Services
 
 pytestmark = pytest.mark.anyio
 
 ARCHIVE = seven_zip_of(SMALL_MOD)
+DASHBOARD = PROJECT / "deploy" / "grafana-dashboard.json"
+METRIC = re.compile(r"\b(?:storage|http_server)_\w+")
 
 
 class Scraped:
-    """The samples of one scrape."""
+    """The samples of one scrape.
+
+    Attributes:
+        names: Of its metrics.
+    """
 
     def __init__(self, text: str) -> None:
         self._samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+        self.names = {sample.name for sample in self._samples}
 
     def sum(self, name: str, **labels: str) -> float:
         """Return the sum of a metric's samples that have these labels; 0 if there are none."""
@@ -68,6 +80,11 @@ async def test_metrics_are_exact_over_all_workers_and_after_the_death_of_one(
         assert scraped.sum("storage_stage_duration_seconds_count", stage="extracting") == 2
 
     await is_exact(30)
+    services.stored("resource/a.png", saved(Image.new("RGB", (8, 8)), "PNG"))
+    await http.post(f"{services.distributor}/blurhashes", json={"paths": ["/download/resource/a.png"]})
+    scraped = [await scrape(loader), await scrape(f"{services.distributor}/distributor")]
+    shown = set(METRIC.findall(DASHBOARD.read_text()))
+    assert shown and shown <= {name for one in scraped for name in one.names}
     main = services.servers["loader"].process.pid
     kill(children(main)[:1])
     await eventually(lambda: len(children(main)) == REDIS_WORKERS)
