@@ -12,7 +12,7 @@ import pytest
 from open_workshop_storage.core.changes import Pace
 from open_workshop_storage.core.errors import ChecksumDiffers, ClientGone, UploadTimedOut
 from open_workshop_storage.services.intake.receive import ReceiveLimits
-from open_workshop_storage.services.intake.upload_bodies import Ending, UploadBody
+from open_workshop_storage.services.intake.upload_bodies import Ending, UploadBody, reading_ahead
 
 pytestmark = pytest.mark.anyio
 
@@ -40,6 +40,44 @@ async def test_a_whole_body_is_complete(room: int | None) -> None:
     assert await all_of(upload) == b"abcdef"
     assert upload.ending is Ending.COMPLETE and upload.refusal(hashlib.sha256(b"abcdef").digest()) is None
     assert isinstance(upload.refusal(b"another"), ChecksumDiffers)
+
+
+async def test_the_first_bytes_come_in_beside_something_else_and_the_whole_body_is_read() -> None:
+    read = list[bytes]()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        async for chunk in body(b"abc", b"def"):
+            read.append(chunk)
+            yield chunk
+
+    with reading_ahead(chunks()) as whole:
+        await asyncio.sleep(0)
+        assert read == [b"abc"]
+    assert b"".join([chunk async for chunk in whole]) == b"abcdef"
+
+
+async def test_a_client_that_leaves_beside_something_else_is_gone_for_those_who_read() -> None:
+    with reading_ahead(body(leaves=True)) as whole:
+        await asyncio.sleep(0)
+    with pytest.raises(ClientGone):
+        await anext(whole)
+
+
+async def test_the_first_bytes_are_given_up_where_what_stands_beside_them_fails() -> None:
+    given_up = asyncio.Event()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        try:
+            async for chunk in body(waits=True):
+                yield chunk
+        finally:
+            given_up.set()
+
+    with pytest.raises(ClientGone), reading_ahead(chunks()):
+        await asyncio.sleep(0)
+        raise ClientGone
+    async with asyncio.timeout(30):
+        await given_up.wait()
 
 
 async def test_a_client_that_leaves_cuts_it() -> None:

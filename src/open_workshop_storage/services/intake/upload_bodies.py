@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from enum import Enum, auto
 from typing import NamedTuple
 
@@ -57,6 +57,30 @@ class UploadRequest(NamedTuple):
     checksum: bytes = b""
     algorithm: str = ""
     sha256: str | None = None
+
+
+@contextmanager
+def reading_ahead(chunks: AsyncIterator[bytes]) -> Iterator[AsyncIterator[bytes]]:
+    """Have the first bytes of a body come in while the block runs; they are given up if it raises.
+
+    Yields:
+        The whole body.
+    """
+    first = asyncio.ensure_future(anext(chunks, None))
+    # What it raises is for those who read the body.
+    first.add_done_callback(lambda done: done.cancelled() or done.exception())
+    try:
+        yield _beginning_with(first, chunks)
+    except BaseException:
+        first.cancel()
+        raise
+
+
+async def _beginning_with(first: asyncio.Future[bytes | None], chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    chunk = await first
+    while chunk is not None:
+        yield chunk
+        chunk = await anext(chunks, None)
 
 
 class UploadBody:

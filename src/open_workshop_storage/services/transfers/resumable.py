@@ -25,7 +25,7 @@ from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import Hold, Interruption, JobStore, Slot, StaleJobError
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.services.intake.receive import BLOCK_BYTES, receive, upload_limits
-from open_workshop_storage.services.intake.upload_bodies import Ending, UploadBody, UploadRequest
+from open_workshop_storage.services.intake.upload_bodies import Ending, UploadBody, UploadRequest, reading_ahead
 from open_workshop_storage.services.intake.upload_parts import at_hand, sealed, whole, with_open_part, without_last_byte
 from open_workshop_storage.services.storage.workspaces import Workspaces
 from open_workshop_storage.services.transfers.attempts import begin_attempt, exceeds_limit, max_bytes_of, new_attempt
@@ -147,12 +147,13 @@ class ResumableUploads:
         if request.sha256 is not None:
             resumable = resumable.model_copy(update={"sha256": request.sha256})
         hold = self._slots.hold(Slot.UPLOAD, owner)
-        try:
-            job = await self._store.save(job.changed(Continued(owner, resumable, total)), None, takes=hold)
-        except StaleJobError:
-            raise errors.UploadTaken from None
+        with reading_ahead(chunks) as body:
+            try:
+                job = await self._store.save(job.changed(Continued(owner, resumable, total)), None, takes=hold)
+            except StaleJobError:
+                raise errors.UploadTaken from None
         run = self._runs.hold(job)
-        work = self._receive(run, resumable, request, chunks, hold, has_left)
+        work = self._receive(run, resumable, request, body, hold, has_left)
         # Once the file is whole, the transfer goes on to its end, whether or not the client waits for it.
         return await asyncio.shield(self._tasks.start(self._runs.attempt(run, work)))
 
