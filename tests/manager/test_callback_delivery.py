@@ -54,7 +54,7 @@ class Outbox:
 
 @asynccontextmanager
 async def outbox(folder: Path, answer: Answer, connections: int = 1, **settings: object) -> AsyncIterator[Outbox]:
-    async with running_origin(answer) as manager, aclosing(Connections(connections, None)) as manager_connections:
+    async with running_origin(answer) as manager, aclosing(Connections(connections, 7)) as manager_connections:
         store = MemoryJobStore()
         configured = make_settings(folder, SECRETS, manager_url=manager.url, **settings)
         yield Outbox(manager, store, Callbacks(configured, store, manager_connections))
@@ -138,7 +138,7 @@ async def test_each_attempt_is_signed_afresh_and_names_the_same_end(tmp_path: Pa
     assert all(claims["job_id"] == "job-12345678" and claims["status"] == "success" for claims in decoded)
 
 
-async def test_callbacks_wait_for_connections(tmp_path: Path) -> None:
+async def test_callbacks_wait_for_connections_and_one_too_many_is_sent_later(tmp_path: Path) -> None:
     arrived = asyncio.Semaphore(0)
     go_on = asyncio.Event()
 
@@ -154,6 +154,9 @@ async def test_callbacks_wait_for_connections(tmp_path: Path) -> None:
             await arrived.acquire()
         await asyncio.sleep(0.05)
         assert len(box.manager.requests) == 5
+        async with asyncio.timeout(60):
+            assert await box.callbacks.deliver(await box.ended_job("job-too-many")) is Outcome.FAILED
+        assert [callback.job_id for callback in await box.due(60)] == ["job-too-many"]
         go_on.set()
     assert len(box.manager.requests) == 12
 

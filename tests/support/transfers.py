@@ -140,7 +140,7 @@ async def bench(
     """
     async with (
         running_origin(answer) as manager,
-        aclosing(Connections(2, None)) as connections,
+        aclosing(Connections(2, most_waiting=10)) as connections,
         aclosing(Images()) as images,
         Tasks() as tasks,
     ):

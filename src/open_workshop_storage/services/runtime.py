@@ -53,6 +53,8 @@ _NICENESS_OF_STRANGERS = 10
 _ACCESS_CONNECTIONS = 32
 _MANAGER_CONNECTIONS = 32
 _MOST_WAITING_CHECKS = 256
+# One more is delivered a little later; a token whose uploads fail makes twenty a second.
+_MOST_WAITING_CALLBACKS = 64
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
         redis = redis_client(settings.redis_url) if settings.redis_url else None
         if redis is not None:
             stack.push_async_callback(redis.aclose)
-        manager_connections = Connections(_MANAGER_CONNECTIONS, None)
+        manager_connections = Connections(_MANAGER_CONNECTIONS, _MOST_WAITING_CALLBACKS)
         stack.push_async_callback(manager_connections.aclose)
         access_connections = Connections(_ACCESS_CONNECTIONS, _MOST_WAITING_CHECKS)
         stack.push_async_callback(access_connections.aclose)

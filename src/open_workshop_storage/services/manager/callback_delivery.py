@@ -23,7 +23,7 @@ from open_workshop_storage.observability.metrics import CALLBACKS
 from open_workshop_storage.observability.tracing import job_span, mark_failed, trace_headers
 from open_workshop_storage.utils.auth.tokens import sign_callback_token
 from open_workshop_storage.utils.http.dates import retry_after
-from open_workshop_storage.utils.net.http_connections import Connections
+from open_workshop_storage.utils.net.http_connections import AllBusy, Connections
 
 _logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Callbacks:
     """Delivers the callbacks in the store's outbox.
 
     Args:
-        connections: To the Manager, for any number of callers.
+        connections: To the Manager. A callback for which none is free, and that may not wait, is sent again later.
     """
 
     def __init__(self, settings: Settings, store: JobStore, connections: Connections) -> None:
@@ -115,7 +115,7 @@ class Callbacks:
             async with self._connections.one() as http, asyncio.timeout(seconds):
                 async with http.stream("POST", self._settings.callback_url, headers=headers) as answer:
                     status = answer.status_code
-        except (httpx.HTTPError, TimeoutError, OSError) as error:
+        except (httpx.HTTPError, TimeoutError, OSError, AllBusy) as error:
             log.warning("callback failed: %s", type(error).__name__)
             return Outcome.FAILED, 0.0
         if status in _TRY_AGAIN:

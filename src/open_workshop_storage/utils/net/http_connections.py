@@ -21,10 +21,10 @@ class Connections:
 
     Args:
         count: How many connections there are at most.
-        most_waiting: How many callers may wait for one; None for any number.
+        most_waiting: How many callers may wait for one.
     """
 
-    def __init__(self, count: int, most_waiting: int | None) -> None:
+    def __init__(self, count: int, most_waiting: int) -> None:
         self._ssl_context = httpx.create_ssl_context()
         self._clients = {self._client() for _ in range(count)}
         self._free = [*self._clients]
@@ -41,7 +41,7 @@ class Connections:
         Raises:
             AllBusy: Too many callers wait.
         """
-        if self._turns.locked() and self._most_waiting is not None and self._waiting >= self._most_waiting:
+        if self._turns.locked() and self._waiting >= self._most_waiting:
             raise AllBusy
         self._waiting += 1
         try:
