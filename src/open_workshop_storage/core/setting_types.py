@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -23,11 +24,11 @@ NAMED_FAULT = "named_fault"
 """Type of the errors whose message may be shown, since it holds nothing of the value."""
 
 # A cost of 4 to 31, 22 characters of salt, of which the last holds 2 bits only, and 31 of hash.
-_BCRYPT_HASH = re.compile(r"\$2[abxy]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")
-_URL_PATH = re.compile(r"(/[A-Za-z0-9_-][A-Za-z0-9._~-]*)+/?")
-_BUCKET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}")
-_OBJECT_PREFIX = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*/?")
-_WORD = re.compile(r"[A-Za-z0-9-]+")
+_BCRYPT_HASH = r"\$2[abxy]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}"
+_URL_PATH = r"(/[A-Za-z0-9_-][A-Za-z0-9._~-]*)+/?"
+_BUCKET_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}"
+_OBJECT_PREFIX = r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*/?"
+_WORD = r"[A-Za-z0-9-]+"
 _SPAN_KINDS = frozenset({"receive", "send", "operation"})
 
 
@@ -36,10 +37,22 @@ def listed(value: str) -> list[str]:
     return [item.strip() for item in value.split(",") if item.strip()]
 
 
-def _bcrypt_hash(value: str) -> str:
-    if not _BCRYPT_HASH.fullmatch(value):
-        raise ValueError
-    return value
+def _optional(check: Callable[[str], str]) -> AfterValidator:
+    """Let the value be empty."""
+    return AfterValidator(lambda value: check(value) if value else value)
+
+
+def _of_form(pattern: str) -> Callable[[str], str]:
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError
+        return value
+
+    return check
+
+
+def _path_of_form(pattern: str) -> Callable[[str], str]:
+    return lambda value: _of_form(pattern)(value).rstrip("/")
 
 
 def _http_url(value: str) -> str:
@@ -58,32 +71,6 @@ def _base_url(value: str) -> str:
     return _http_url(value).rstrip("/")
 
 
-def _optional_base_url(value: str) -> str:
-    return _base_url(value) if value else value
-
-
-def _bucket_name(value: str) -> str:
-    if value and not _BUCKET_NAME.fullmatch(value):
-        raise ValueError
-    return value
-
-
-def _object_prefix(value: str) -> str:
-    if value and not _OBJECT_PREFIX.fullmatch(value):
-        raise ValueError
-    return value.rstrip("/")
-
-
-def _word(value: str) -> str:
-    if not _WORD.fullmatch(value):
-        raise ValueError
-    return value
-
-
-def _optional_http_url(value: str) -> str:
-    return _http_url(value) if value else value
-
-
 def _redis_url(value: str) -> str:
     try:
         if is_sentinel_url(value):
@@ -96,8 +83,7 @@ def _redis_url(value: str) -> str:
 
 
 def _scanner_address(value: str) -> str:
-    if value:
-        parse_address(value)
+    parse_address(value)
     return value
 
 
@@ -105,12 +91,6 @@ def _jwt_secret(value: str) -> str:
     if len(value.encode()) < 32:
         raise ValueError
     return value
-
-
-def _url_path(value: str) -> str:
-    if value and not _URL_PATH.fullmatch(value):
-        raise ValueError
-    return value.rstrip("/")
 
 
 def _header_value(value: str) -> str:
@@ -165,19 +145,21 @@ OptionalSeconds = Annotated[
 ]
 FolderPath = Annotated[Path, BeforeValidator(_no_empty_path)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
-OptionalHttpUrl = Annotated[str, AfterValidator(_optional_http_url), Field(description="a full http(s) URL, or empty")]
-OptionalBaseUrl = Annotated[str, AfterValidator(_optional_base_url)]
-BucketName = Annotated[str, AfterValidator(_bucket_name)]
-ObjectPrefix = Annotated[str, AfterValidator(_object_prefix)]
-Word = Annotated[str, AfterValidator(_word)]
+OptionalHttpUrl = Annotated[str, _optional(_http_url), Field(description="a full http(s) URL, or empty")]
+OptionalBaseUrl = Annotated[str, _optional(_base_url)]
+BucketName = Annotated[str, _optional(_of_form(_BUCKET_NAME))]
+ObjectPrefix = Annotated[str, _optional(_path_of_form(_OBJECT_PREFIX))]
+Word = Annotated[str, AfterValidator(_of_form(_WORD))]
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]
-ScannerAddress = Annotated[str, AfterValidator(_scanner_address)]
-UrlPath = Annotated[str, AfterValidator(_url_path)]
+ScannerAddress = Annotated[str, _optional(_scanner_address)]
+UrlPath = Annotated[str, _optional(_path_of_form(_URL_PATH))]
 CacheControl = Annotated[
     str, AfterValidator(_header_value), Field(description="the value of a Cache-Control header, or empty for none")
 ]
 JwtSecret = Annotated[str, AfterValidator(_jwt_secret)]
-BcryptHash = Annotated[str, AfterValidator(_bcrypt_hash), Field(description="a bcrypt hash, as token_gen.py prints it")]
+BcryptHash = Annotated[
+    str, AfterValidator(_of_form(_BCRYPT_HASH)), Field(description="a bcrypt hash, as token_gen.py prints it")
+]
 Networks = Annotated[str, AfterValidator(_networks)]
 Patterns = Annotated[
     str, AfterValidator(_patterns), Field(description="regular expressions separated by commas, or empty")
