@@ -11,9 +11,10 @@ import httpx
 import pytest
 
 from tests.conftest import ServiceStarter
-from tests.e2e.under_way import LARGE, Records, Transfers, assert_arrived, eventually
-from tests.support.archives import SMALL_MOD, seven_zip_of, tar_of, zip_of
-from tests.support.client import PATIENCE_SECONDS, InterruptedBody, upload, watching
+from tests.e2e.held_transfers import HeldTransfers
+from tests.e2e.under_way import LARGE, Records, assert_arrived
+from tests.support.archives import SMALL_MOD, zip_of
+from tests.support.client import PATIENCE_SECONDS, upload
 from tests.support.sentinel import SentinelRedis
 from tests.support.services import Services
 from tests.support.seven_zip_gate import SevenZipGate
@@ -46,21 +47,8 @@ async def test_transfers_and_sockets_go_on_over_two_failovers(
     services = start_services(servers.url, apps=["loader"], environment=gate.environment)
     records = Records(services, servers.url)
     async with AsyncExitStack() as stack:
-        transfers = Transfers(services, http, stack)
-        gate.hold("x")
-        gate.hold("t")
-        fetched = await transfers.fetch(tar_of(LARGE), whole=False)
-        extracted = await transfers.fetch(seven_zip_of(SMALL_MOD))
-        tested = await transfers.fetch(zip_of(SMALL_MOD))
-        body = InterruptedBody(tar_of(SMALL_MOD))
-        uploaded = transfers.upload(aiter(body))
-        begun = {fetched.ticket: "downloading", extracted.ticket: "extracting", uploaded.ticket: "uploading"}
-        begun[tested.ticket] = "downloaded"
-        sockets = {}
-        for ticket, stage in begun.items():
-            await records.until(ticket, stage=stage)
-            sockets[ticket] = await stack.enter_async_context(watching(services.loader, ticket.job_id, ticket.token))
-        await eventually(lambda: gate.held("x") and gate.held("t"))
+        held = HeldTransfers(services, gate, records)
+        await held.begin(http, stack)
 
         first = servers.until_whole()
         servers.kill(first)
@@ -68,25 +56,20 @@ async def test_transfers_and_sockets_go_on_over_two_failovers(
         refused = await upload(http, services.loader, services.ticket().token, b"any")
         assert (refused.status_code, refused.text) == (503, "Service unavailable")
         assert int(refused.headers["retry-after"]) > 0
-        fetched.file.go_on.set()
+        held.fetched.file.go_on.set()
         gate.release("x")
         second = await asyncio.to_thread(servers.until_failover, first)
         await until_ready(services, http)
-        for ticket, entries in {fetched.ticket: LARGE, extracted.ticket: SMALL_MOD}.items():
-            assert (await sockets[ticket].finish())[-1]["event"] == "complete"
-            await assert_arrived(services, ticket, entries)
+        await held.assert_arrived(held.fetched, LARGE)
+        await held.assert_arrived(held.extracted, SMALL_MOD)
 
         servers.start(first)
         await asyncio.to_thread(servers.until_whole)
         servers.kill(second)
         gate.release("t")
-        body.go_on.set()
-        for ticket in (tested.ticket, uploaded.ticket):
-            assert (await sockets[ticket].finish())[-1]["event"] == "complete"
-            await assert_arrived(services, ticket, SMALL_MOD)
-        assert (await uploaded.answer).status_code == 200
-        assert {socket.close_code for socket in sockets.values()} == {1000}
-        assert [len(one.origin.requests) for one in (fetched, extracted, tested)] == [1, 1, 1]
+        held.body.go_on.set()
+        await held.assert_arrived(held.tested, SMALL_MOD)
+        await held.assert_arrived(held.uploaded, SMALL_MOD)
 
 
 async def test_services_start_before_any_sentinel_and_begin_when_one_names_a_primary(

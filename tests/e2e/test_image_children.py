@@ -15,6 +15,7 @@ from tests.e2e.test_transfer_images import image_ticket, picture
 from tests.e2e.under_way import eventually
 from tests.support.client import upload
 from tests.support.processes import is_running, python_children, send_signal
+from tests.support.servers import Server
 from tests.support.services import Services
 
 pytestmark = pytest.mark.anyio
@@ -44,14 +45,19 @@ async def test_a_decoder_that_crashes_ends_its_own_job_only(services: Services, 
     assert workers <= set(loader.workers())
 
 
+async def with_a_decoder(start_services: ServiceStarter, http: httpx.AsyncClient) -> tuple[Server, int]:
+    """Return a distributor, and the process in which it has decoded an image."""
+    services = start_services(apps=("distributor",))
+    services.stored("resource/picture.png", picture())
+    await http.post(f"{services.distributor}/blurhashes", json={"paths": ["/download/resource/picture.png"]})
+    (child,) = python_children(services.servers["distributor"].process.pid)
+    return services.servers["distributor"], child
+
+
 async def test_no_decoder_outlives_a_worker_that_is_killed(
     start_services: ServiceStarter, http: httpx.AsyncClient
 ) -> None:
-    services = start_services(apps=("distributor",))
-    distributor = services.servers["distributor"]
-    services.stored("resource/picture.png", picture())
-    await http.post(f"{services.distributor}/blurhashes", json={"paths": ["/download/resource/picture.png"]})
-    (child,) = python_children(distributor.process.pid)
+    distributor, child = await with_a_decoder(start_services, http)
     # It cannot notice anything by itself now, like one that is caught in an endless loop.
     send_signal([child], signal.SIGSTOP)
     workers = set(distributor.workers()) - {child}
@@ -63,11 +69,7 @@ async def test_no_decoder_outlives_a_worker_that_is_killed(
 async def test_no_decoder_outlives_a_service_that_is_stopped(
     start_services: ServiceStarter, http: httpx.AsyncClient
 ) -> None:
-    services = start_services(apps=("distributor",))
-    distributor = services.servers["distributor"]
-    services.stored("resource/picture.png", picture())
-    await http.post(f"{services.distributor}/blurhashes", json={"paths": ["/download/resource/picture.png"]})
-    (child,) = python_children(distributor.process.pid)
+    distributor, child = await with_a_decoder(start_services, http)
     assert is_running(child)
     distributor.process.terminate()
     await eventually(lambda: not is_running(child))

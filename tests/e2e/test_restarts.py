@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
@@ -50,59 +48,37 @@ async def test_callbacks_that_wait_are_delivered_after_a_restart_of_all_loaders(
     assert (services.main_dir / good.path).read_bytes() == MOD
 
 
-@asynccontextmanager
-async def left_by_the_dead(services: Services, redis_url: str) -> AsyncIterator[Callable[[Job], Awaitable[None]]]:
-    """Give what puts a job's record into the store as a worker leaves it that dies."""
+async def end_of(services: Services, redis_url: str, origin: str, **values: object) -> tuple[str, str | None]:
+    """Put a job's record into the store as a worker leaves it that dies; return the reported status and reason."""
     prefix = f"test-{services.main_dir.parent.name}"
-    client = redis_client(redis_url)
-    store = RedisJobStore(client, prefix, keep_seconds=60)
-
-    async def leave(job: Job) -> None:
-        await store.save(job.model_copy(update={"owner": "a worker that died"}), None)
+    async with running_origin(FileOrigin(MOD, None, whole=True)) as running, redis_client(redis_url) as client:
+        ticket = services.ticket()
+        claims = TransferClaims(job_id=ticket.job_id, mod_id=ticket.mod_id, download_url=f"{running.url}/mod")
+        job = Job(
+            job_id=ticket.job_id, claims=claims, origin=origin, file_name="mod.zip", owner="a dead worker", **values
+        )
+        await RedisJobStore(client, prefix, keep_seconds=60).save(job, None)
         await client.zadd(f"{prefix}:leases", {job.job_id: 0})
+        (callback,) = await reported(services, ticket)
+    return callback.claims["status"], callback.claims.get("reason")
 
-    yield leave
-    await client.aclose()
 
-
+@pytest.mark.parametrize(("lost_owners", "end"), [(9, ("success", None)), (10, ("error", "exception"))])
 async def test_a_job_that_many_workers_died_over_is_not_given_another(
-    start_services: ServiceStarter, redis_url: str
+    lost_owners: int, end: tuple[str, str | None], services_redis: Services, redis_url: str
 ) -> None:
-    services = start_services(redis_url, apps=["loader"], redis_workers=1)
-    ends = {}
-    async with (
-        left_by_the_dead(services, redis_url) as leave,
-        running_origin(FileOrigin(MOD, None, whole=True)) as origin,
-    ):
-        for lost_owners in (9, 10):
-            ticket = services.ticket()
-            claims = TransferClaims(job_id=ticket.job_id, mod_id=ticket.mod_id, download_url=f"{origin.url}/mod")
-            await leave(
-                Job(job_id=ticket.job_id, claims=claims, origin="url", file_name="mod.zip", lost_owners=lost_owners)
-            )
-            (callback,) = await reported(services, ticket)
-            ends[lost_owners] = callback.claims["status"], callback.claims.get("reason")
-    assert ends == {9: ("success", None), 10: ("error", "exception")}
+    assert await end_of(services_redis, redis_url, "url", lost_owners=lost_owners) == end
 
 
+@pytest.mark.parametrize(
+    ("origin", "stage", "end"),
+    [
+        ("url", Stage.DOWNLOADED, ("success", None)),
+        ("url", Stage.EXTRACTING, ("success", None)),
+        ("upload", Stage.UPLOADED, ("error", "exception")),
+    ],
+)
 async def test_a_received_file_that_may_not_be_on_the_disk_is_fetched_again_or_ends_its_attempt(
-    start_services: ServiceStarter, redis_url: str
+    origin: str, stage: Stage, end: tuple[str, str | None], services_redis: Services, redis_url: str
 ) -> None:
-    services = start_services(redis_url, apps=["loader"], redis_workers=1)
-    ends = {}
-    async with (
-        left_by_the_dead(services, redis_url) as leave,
-        running_origin(FileOrigin(MOD, None, whole=True)) as origin,
-    ):
-        for origin_of_job, stage in (("url", Stage.DOWNLOADED), ("url", Stage.EXTRACTING), ("upload", Stage.UPLOADED)):
-            ticket = services.ticket()
-            claims = TransferClaims(job_id=ticket.job_id, mod_id=ticket.mod_id, download_url=f"{origin.url}/mod")
-            job = Job(job_id=ticket.job_id, claims=claims, origin=origin_of_job, file_name="mod.zip", stage=stage)
-            await leave(job)
-            (callback,) = await reported(services, ticket)
-            ends[stage] = callback.claims["status"], callback.claims.get("reason")
-    assert ends == {
-        Stage.DOWNLOADED: ("success", None),
-        Stage.EXTRACTING: ("success", None),
-        Stage.UPLOADED: ("error", "exception"),
-    }
+    assert await end_of(services_redis, redis_url, origin, stage=stage) == end
