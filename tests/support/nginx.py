@@ -134,6 +134,7 @@ def _nginx(folder: Path, http: str, port: int, known_path: str, known_status: in
     config = folder / "nginx.conf"
     config.write_text(f"""{user}
 daemon off;
+pcre_jit on;
 worker_processes 1;
 pid {folder}/pid;
 error_log stderr warn;
