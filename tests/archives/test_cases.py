@@ -140,6 +140,7 @@ REPACKED = {
         zip_from([Entry(b"a", TEXT, before=local_header(Entry(b"gone", TEXT)) + Entry(b"gone", TEXT).packed())]),
         {"a": TEXT},
     ),
+    "tar of a backup": (tar_from([member("m", b"Ya\0\0", kind=b"D"), member("m/a", TEXT)]), {"m/a": TEXT}),
     "tar of Unix V7": (v7_tar_of(b"m/a", TEXT), {"m/a": TEXT}),
     "tar of Unix V7 with a sum of signed bytes": (v7_tar_of("ü".encode(), TEXT, signed=True), {"ü": TEXT}),
     "tar.gz of Unix V7": (gzip.compress(v7_tar_of(b"a", TEXT)), {"a": TEXT}),

@@ -33,6 +33,8 @@ _MAX_PADDING_BYTES = 64 * 1024 * 1024
 _END = bytes(tarfile.BLOCKSIZE)
 _NO_ENTRIES = frozenset({b"V", b"A"})
 """Labels of volumes, and access control lists as Solaris writes them."""
+_FOLDER_OF_BACKUP = b"D"
+"""A folder with the names in it as its content, as GNU tar writes it with --listed-incremental."""
 _MAX_MTIME = 2**32
 _CPU_SECONDS_PER_STEP = 3
 """Far more than one header or chunk takes: some versions of `tarfile` need hours for one header (CVE-2024-6232)."""
@@ -153,6 +155,8 @@ def _members(source: _Source) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo
             raise CorruptData("too many global headers")
         if member.type in _NO_ENTRIES:
             continue
+        if member.type == _FOLDER_OF_BACKUP:
+            member.type = tarfile.DIRTYPE
         if not (member.isdir() or member.isreg()):
             raise UnsafeEntry("a link or special file")
         yield archive, member
