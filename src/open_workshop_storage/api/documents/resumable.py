@@ -59,23 +59,20 @@ class _Busy(errors.StorageBusy):
     status = 503
 
 
-_RECEIVING_ERRORS = (
+_RECEIVING_ERRORS: tuple[type[errors.StorageError] | errors.StorageError, ...] = (
     errors.BadRequest("Malformed upload header"),
     errors.BadRequest("Upload length differs"),
     errors.BadRequest("More bytes than the upload has"),
     errors.ClientGone,
     errors.TransferCancelled,
     errors.DigestDiffers,
-    errors.EncryptedArchive,
-    errors.UnsafeArchive,
-    errors.CorruptArchive,
-    errors.ImageExpected,
+    *(error for error in errors.ArchiveRefused.__subclasses__() if error is not errors.RepackFailed),
+    *(error for error in errors.ImageRefused.__subclasses__() if error is not errors.ImagePreparationFailed),
     *SCAN_ERRORS,
+    errors.TooManyPieces,
     errors.UploadTimedOut,
     errors.VersionUnknown,
     errors.FileTooLarge,
-    errors.ArchiveTooLarge,
-    errors.ImageTooLarge,
     errors.ChecksumDiffers,
     _Refused("Upload not accepted"),
     _Refused("Repack failed"),
@@ -115,6 +112,7 @@ CREATE: RouteDocument = {
             *TRANSFER_TOKEN_ERRORS,
             *_RECEIVING_ERRORS,
             errors.BadRequest("Either Upload-Length or Upload-Defer-Length: 1 expected"),
+            errors.BadRequest("Token is for a URL transfer"),
             errors.UploadInProgress,
             errors.UploadFinished,
         ),
