@@ -14,6 +14,7 @@ from open_workshop_storage.core.changes import Continued
 from open_workshop_storage.core.claims import TransferClaims
 from open_workshop_storage.core.errors import (
     AccessDenied,
+    ChecksumDiffers,
     DigestDiffers,
     FileTooLarge,
     ServiceUnavailable,
@@ -168,6 +169,23 @@ async def test_a_whole_file_is_packed_once_also_when_all_slots_are_taken(tmp_pat
             return job
 
         assert await packed_bytes(parts, await ended()) == MOD
+
+
+@pytest.mark.parametrize("good", [0, 70])
+async def test_refused_bytes_leave_nothing_on_the_disk_nor_in_the_record(good: int, tmp_path: Path) -> None:
+    async with bench(tmp_path) as parts:
+        await begun(parts)
+        if good:
+            await sent(parts, 0, MOD[:good])
+        wrong = UploadRequest(good, checksum=b"another", algorithm="sha256")
+        for _ in range(3):
+            with pytest.raises(ChecksumDiffers):
+                await parts.resumable.append(JOB_ID, wrong, pieces(MOD[good:-1]))
+            files = [path for path in parts.workspaces.folder(JOB_ID).rglob("*") if path.is_file()]
+            assert [path.stat().st_size for path in files] == [good] * bool(good)
+        resumable = (await parts.job(JOB_ID)).resumable
+        assert resumable is not None and [part.bytes for part in resumable.parts] == [good] * bool(good)
+        assert await packed_bytes(parts, await sent(parts, good, MOD[good:])) == MOD
 
 
 async def test_a_worker_that_takes_the_job_pauses_it_or_packs_what_is_whole(tmp_path: Path) -> None:

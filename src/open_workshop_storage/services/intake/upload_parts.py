@@ -10,6 +10,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -77,6 +78,16 @@ def without_last_byte(resumable: Resumable, file: str, size: int) -> Paused:
     count = max(size - 1, 0)
     parts = (Part(file=file, bytes=count),)
     return Paused(count, resumable.model_copy(update={"parts": parts, "sealed": False}))
+
+
+def cut_off(path: Path, size: int) -> None:
+    """Remove all bytes of a file but the first so many, and the file and its folder if none is left. Blocks."""
+    with suppress(OSError):  # The job has ended, and with it all of its files.
+        if size:
+            os.truncate(path, size)
+        else:
+            path.unlink()
+            path.parent.rmdir()
 
 
 def _size_on_disk(path: Path) -> int:

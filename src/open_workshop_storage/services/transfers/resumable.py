@@ -290,8 +290,9 @@ class ResumableUploads:
             refusal = body.refusal(request.checksum)
             if refusal is not None:
                 # None of these bytes counts, and no later look at the file may find them.
-                paused = Paused(begun, resumable.model_copy(update={"sealed": True}))
-                raise Pause(paused, refusal, self._slots.handed_on(hold))
+                parts = resumable.parts if part.bytes else tuple(before)
+                paused = Paused(begun, resumable.model_copy(update={"parts": parts, "sealed": True}))
+                raise Pause(paused, refusal, self._slots.handed_on(hold), (target, part.bytes))
             resumable = resumable.model_copy(update={"parts": (*before, Part(file=part.file, bytes=size))})
             if earlier + size != total:
                 if body.ending is Ending.TOO_SLOW:

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NoReturn
 
 from open_workshop_storage.core import errors
@@ -16,6 +17,7 @@ from open_workshop_storage.core.claims import TransferKind
 from open_workshop_storage.core.job import Job, Stage
 from open_workshop_storage.core.store import Hold, Interruption, JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
+from open_workshop_storage.services.intake.upload_parts import cut_off
 from open_workshop_storage.services.manager.callback_delivery import Callbacks, Outcome
 from open_workshop_storage.services.storage.disk import full_disk_is_no_space
 from open_workshop_storage.services.storage.files import Facts
@@ -25,6 +27,7 @@ from open_workshop_storage.services.transfers.job_run import JobRun
 from open_workshop_storage.services.transfers.lifetime import Lifetime
 from open_workshop_storage.services.transfers.metrics import TransferMetrics
 from open_workshop_storage.services.transfers.tasks import Tasks
+from open_workshop_storage.utils.processes.threads import run_to_end
 
 _logger = logging.getLogger(__name__)
 
@@ -44,12 +47,20 @@ class Pause(Exception):
         paused: What the record then says.
         answer: What the client hears; `None` if all is well.
         leaves: The slot that is given back in the same step.
+        cut: A file, and how many of its bytes the record then counts; the others are removed.
     """
 
-    def __init__(self, paused: Paused, answer: errors.StorageError | None = None, leaves: Hold | None = None) -> None:
+    def __init__(
+        self,
+        paused: Paused,
+        answer: errors.StorageError | None = None,
+        leaves: Hold | None = None,
+        cut: tuple[Path, int] | None = None,
+    ) -> None:
         self.paused = paused
         self.answer = answer
         self.leaves = leaves
+        self.cut = cut
 
 
 class Unreported(Exception):
@@ -266,6 +277,9 @@ class Runs:
         except StaleJobError:
             self._drop(run)
         self.release(run)
+        # Not before: a request that has taken the upload over may count them.
+        if pause.cut is not None:
+            await run_to_end(cut_off, *pause.cut)
         if pause.answer is not None:
             raise pause.answer
         return run.job
