@@ -27,19 +27,6 @@ def tar_from(members: Sequence[tuple[tarfile.TarInfo, bytes]], form: int = tarfi
     return target.getvalue()
 
 
-def v7_tar_of(name: bytes, content: bytes, mode: bytes = b"   644 \0", signed: bool = False) -> bytes:
-    """Return a tar of one file as Unix V7 wrote it, without a magic number.
-
-    Args:
-        signed: Whether its sum takes bytes for signed numbers.
-    """
-    info = tarfile.TarInfo()
-    info.size = len(content)
-    header = bytearray(info.tobuf(tarfile.USTAR_FORMAT)[:257]) + bytes(255)
-    header[: len(name)], header[100:108], header[156] = name, mode, 0
-    return _with_checksum(header, signed) + content + bytes(-len(content) % 512 + 1024)
-
-
 def long_name(size: int) -> bytes:
     """Return a header that gives the next entry a name of that many bytes, with the name."""
     info = tarfile.TarInfo("././@LongLink")
@@ -63,7 +50,7 @@ def sparse(name: str, size: int) -> bytes:
     return _with_checksum(header)
 
 
-def _with_checksum(header: bytearray, signed: bool = False) -> bytes:
+def _with_checksum(header: bytearray) -> bytes:
     header[148:156] = b" " * 8
-    header[148:156] = b"%06o\0 " % (sum(header) - signed * 256 * sum(byte > 0x7F for byte in header))
+    header[148:156] = b"%06o\0 " % sum(header)
     return bytes(header)

@@ -25,7 +25,7 @@ from tests.archives.sevens import (
     windows_link,
     with_mode,
 )
-from tests.archives.tars import member, tar_from, v7_tar_of
+from tests.archives.tars import member, tar_from
 from tests.archives.workbench import Workbench
 from tests.archives.zips import FAT, UTF8, Entry, local_header, streamed, zip_from
 from tests.support.archives import COMPRESS, seven_zip_of, tar_of, zip_of
@@ -141,9 +141,6 @@ REPACKED = {
         {"a": TEXT},
     ),
     "tar of a backup": (tar_from([member("m", b"Ya\0\0", kind=b"D"), member("m/a", TEXT)]), {"m/a": TEXT}),
-    "tar of Unix V7": (v7_tar_of(b"m/a", TEXT), {"m/a": TEXT}),
-    "tar of Unix V7 with a sum of signed bytes": (v7_tar_of("ü".encode(), TEXT, signed=True), {"ü": TEXT}),
-    "tar.gz of Unix V7": (gzip.compress(v7_tar_of(b"a", TEXT)), {"a": TEXT}),
     "tar with backslashes": (tar_of({"mod\\a.txt": TEXT}), {"mod/a.txt": TEXT}),
     "7z with backslashes": (
         seven_zip_from(("mod\\", None, FOLDER), ("mod\\a.txt", TEXT, ARCHIVE), ("mod\\b.txt", MORE, ARCHIVE)),
@@ -228,7 +225,6 @@ BEHIND = {
     "tar behind zip": zip_of({"a": TEXT}) + OTHER,
     "zip behind zip": zip_of({"a": TEXT}) + zip_of({"b": TEXT}),
     "zip behind zip, with places in the whole file": zip_from([Entry(b"b", TEXT, before=zip_of({"a": TEXT}))]),
-    "old tar behind tar": ONE + v7_tar_of(b"b", TEXT),
 }
 
 

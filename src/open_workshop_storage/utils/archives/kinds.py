@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from enum import Enum, auto
 
 HEAD_BYTES = 512
@@ -44,10 +43,6 @@ _MAGICS = (
     *((bytes([0x50 + number]) + b"\x2a\x4d\x18", Kind.ZSTD) for number in range(16)),
 )
 _TAR_MAGIC_AT, _TAR_MAGIC = 257, b"ustar"
-# Mode, user, group, size, time and checksum of a tar's entry.
-_TAR_NUMBERS = (100, 108), (108, 116), (116, 124), (124, 136), (136, 148), (148, 156)
-_CHECKSUM_AT, _CHECKSUM_END = _TAR_NUMBERS[-1]
-_OCTAL = re.compile(rb" *[0-7]*[ \0]*")
 
 
 def kind_of(head: bytes) -> Kind:
@@ -59,15 +54,4 @@ def kind_of(head: bytes) -> Kind:
     for magic, kind in _MAGICS:
         if head.startswith(magic):
             return kind
-    return Kind.TAR if head.startswith(_TAR_MAGIC, _TAR_MAGIC_AT) or _is_old_tar(head) else Kind.PLAIN
-
-
-def _is_old_tar(head: bytes) -> bool:
-    """Tell whether this is the first header of a tar of Unix V7, which has no magic number."""
-    numbers = [head[start:end] for start, end in _TAR_NUMBERS]
-    if len(head) < HEAD_BYTES or head.startswith(b"\0") or not all(map(_OCTAL.fullmatch, numbers)):
-        return False
-    counted = head[:_CHECKSUM_AT] + b" " * (_CHECKSUM_END - _CHECKSUM_AT) + head[_CHECKSUM_END:HEAD_BYTES]
-    # Some writers took bytes for signed numbers.
-    sums = sum(counted), sum(counted) - 256 * sum(byte > 0x7F for byte in counted)
-    return int(numbers[-1].strip(b" \0") or b"0", 8) in sums
+    return Kind.TAR if head.startswith(_TAR_MAGIC, _TAR_MAGIC_AT) else Kind.PLAIN
