@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from itertools import product
@@ -144,32 +145,33 @@ class Ways:
     """Both ways to the same files.
 
     Attributes:
-        nginx: A connection to nginx, which sends public files by itself.
-        distributor: One to the distributor behind it.
+        nginx: The port of nginx, which sends public files by itself.
+        distributor: That of the distributor behind it.
     """
 
-    nginx: HTTPConnection
-    distributor: HTTPConnection
+    nginx: int
+    distributor: int
     services: Services
 
     def differences(self, method: str, target: str, headers: Mapping[str, str], plain: bool) -> list[str]:
         """Ask both ways; return what is wrong with the answers."""
         asked = f"{method} {target[:80]} {headers}"
-        expected, got = (answer_of(one, method, target, headers) for one in (self.distributor, self.nginx))
+        expected, got = (answer_of(port, method, target, headers) for port in (self.distributor, self.nginx))
         wrong = [] if got == expected else [f"{asked}:\n  {expected}\n  {got}"]
         if got.is_of_nginx != (plain and method == "GET"):
             wrong.append(f"{asked}: sent by {'nginx' if got.is_of_nginx else 'the distributor'}")
         return wrong
 
 
-def answer_of(connection: HTTPConnection, method: str, target: str, headers: Mapping[str, str]) -> Answer:
-    """Ask for a target as it stands."""
-    connection.putrequest(method, f"/download/{target}", skip_accept_encoding=True)
-    for name, value in headers.items():
-        connection.putheader(name, value)
-    connection.endheaders()
-    answer = connection.getresponse()
-    body = answer.read()
+def answer_of(port: int, method: str, target: str, headers: Mapping[str, str]) -> Answer:
+    """Ask for a target as it stands, over a connection of its own: servers close those that are idle."""
+    with closing(HTTPConnection(HOST, port, timeout=60)) as connection:
+        connection.putrequest(method, f"/download/{target}", skip_accept_encoding=True)
+        for name, value in headers.items():
+            connection.putheader(name, value)
+        connection.endheaders()
+        answer = connection.getresponse()
+        body = answer.read()
     kept = [
         (name.lower(), value)
         for name, value in answer.getheaders()
@@ -198,10 +200,7 @@ def ways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ways]:
         (services.main_dir / "archive/linked").symlink_to("mods")
         port = services.servers["distributor"].port
         with nginx(folder, site_for(services.main_dir), port) as front:
-            by_nginx, by_distributor = (HTTPConnection(HOST, one, timeout=60) for one in (front.port, port))
-            yield Ways(by_nginx, by_distributor, services)
-            by_nginx.close()
-            by_distributor.close()
+            yield Ways(front.port, port, services)
 
 
 def test_both_ways_give_the_same_answers(ways: Ways) -> None:
@@ -240,7 +239,7 @@ def test_a_digest_is_told_to_clients_that_want_it_and_with_head(ways: Ways) -> N
     for method, headers in (("HEAD", {}), ("GET", {"Range": "bytes=0-9"}), ("GET", {"Want-Repr-Digest": "sha-256=1"})):
         assert not ways.differences(method, target, headers, plain=False)
         assert told in answer_of(ways.nginx, method, target, headers).headers
-    whole, by_nginx = (answer_of(one, "GET", target, {}) for one in (ways.distributor, ways.nginx))
+    whole, by_nginx = (answer_of(port, "GET", target, {}) for port in (ways.distributor, ways.nginx))
     assert sorted([*by_nginx.headers, told]) == whole.headers and by_nginx.body == whole.body == CONTENT
 
 
