@@ -49,7 +49,7 @@ async def _measure(folder: Path) -> Sequence[Curve]:
                 asked: dict[str, Callable[[], Awaitable[object]]] = {
                     "tell an upload's offset": lambda: store.get(last.job_id),
                     "save an upload": go_on,
-                    "look for work": lambda: store.take("growth", 10),
+                    "look for work": lambda: store.take("growth"),
                     "look for expired uploads": lambda: store.paused(_DAY_SECONDS, 100),
                     "look for idle jobs": lambda: store.idle(_DAY_SECONDS, 100),
                     "look for stray workspaces": lambda: workspaces.idle(_DAY_SECONDS, _LOOKED_AT),

@@ -276,7 +276,7 @@ async def test_status_shows_what_runs_waits_and_failed_and_why_and_which_callbac
         transfers = Transfers(services, http, stack)
         running = await transfers.fetch(PACKED_LARGE, whole=False)
         waiting = await transfers.fetch(PACKED_LARGE)
-        line = f"test-{services.main_dir.parent.name}:slots:download:queue"
+        line = f"test-{services.main_dir.parent.name}:slots:download:jobs"
         with redis.Redis.from_url(redis_url) as client:
             await eventually(lambda: client.zcard(line))
         result = await asyncio.to_thread(run, "status", config_of(services))

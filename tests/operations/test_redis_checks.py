@@ -17,7 +17,7 @@ from open_workshop_storage.core.errors import ServiceUnavailable
 from open_workshop_storage.core.events import EventKind
 from open_workshop_storage.core.job import Job, Stage
 from open_workshop_storage.core.settings import Settings
-from open_workshop_storage.core.store import Slot
+from open_workshop_storage.core.slots import Slot
 from open_workshop_storage.services.operations.findings import Verdict
 from open_workshop_storage.services.operations.redis_checks import examine_redis
 from open_workshop_storage.stores.redis import RedisJobStore
@@ -74,8 +74,8 @@ async def test_the_documented_rights_are_enough_and_no_more_than_needed(
         job = await store.save(
             job.changed(stage=Stage.ERROR), EventKind.ERROR, callback_of(job.changed(stage=Stage.ERROR))
         )
-        assert await store.enter(Slot.UPLOAD, "holder", 1, wait=False)
-        assert await store.claim_callbacks(1) == [] and await store.take("owner", 1) == []
+        assert await store.enter(Slot.UPLOAD, "holder")
+        assert await store.claim_callbacks(1) == [] and await store.take("owner") is None
         for denied in (client.flushdb(), client.set("another", 1), client.publish("another", ""), client.config_get()):
             with pytest.raises(redis.exceptions.NoPermissionError):
                 await denied

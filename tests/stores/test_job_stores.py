@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,8 @@ from open_workshop_storage.core.events import Event, EventKind
 from open_workshop_storage.core.job import SCHEMA, Job, Stage
 from open_workshop_storage.core.leases import LEASE_SECONDS
 from open_workshop_storage.core.overview import STEP_SECONDS, STEPS, WorkerReport
-from open_workshop_storage.core.store import Hold, Interruption, JobStore, Slot, StaleJobError
+from open_workshop_storage.core.slots import Slot
+from open_workshop_storage.core.store import Interruption, JobStore, StaleJobError
 from open_workshop_storage.stores.memory import MemoryJobStore
 from open_workshop_storage.stores.redis import RedisJobStore
 from open_workshop_storage.stores.redis_client import redis_client
@@ -27,6 +29,7 @@ from tests.support.sentinel import SentinelRedis
 pytestmark = pytest.mark.anyio
 
 PATIENCE_SECONDS = 60
+LIMITS = {Slot.UPLOAD: 1, Slot.DOWNLOAD: 1, Slot.REPACK: 1, Slot.IMAGE: 0}
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +42,10 @@ def sentinel_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(params=["memory", "redis", "redis+sentinel"])
 async def store(request: pytest.FixtureRequest) -> AsyncIterator[JobStore]:
     if request.param == "memory":
-        yield MemoryJobStore()
+        yield MemoryJobStore(LIMITS)
         return
     redis = redis_client(request.getfixturevalue("redis_url" if request.param == "redis" else "sentinel_url"))
-    made = RedisJobStore(redis, f"test-{uuid.uuid4().hex}", keep_seconds=60)
+    made = RedisJobStore(redis, f"test-{uuid.uuid4().hex}", keep_seconds=60, limits=LIMITS)
     running = asyncio.create_task(made.run())
     try:
         yield made
@@ -60,6 +63,14 @@ def new_job(**values: object) -> Job:
 
 def altered(job: Job, **values: object) -> Job:
     return job.model_copy(update=values)
+
+
+async def take_up_to(store: JobStore, owner: str, limit: int, **options: Any) -> list[Job]:
+    """Take up to so many jobs."""
+    jobs: list[Job] = []
+    while len(jobs) < limit and (job := await store.take(owner, **options)):
+        jobs.append(job)
+    return jobs
 
 
 async def read(events: AsyncIterator[Event], count: int) -> list[Event]:
@@ -128,26 +139,26 @@ async def test_a_job_without_owner_is_taken_once_and_the_oldest_first(store: Job
     younger = await store.save(new_job(created_at=2_000.0), None)
     older = await store.save(new_job(created_at=1_000.0), None)
     await store.save(new_job(owner="someone", stage=Stage.UPLOADING), None)
-    taken = await store.take("me", 1) + await store.take("me", 8)
+    taken = await take_up_to(store, "me", 1) + await take_up_to(store, "me", 8)
     assert [job.job_id for job in taken] == [older.job_id, younger.job_id]
     assert {job.owner for job in taken} == {"me"}
-    assert await store.take("me", 8) == []
+    assert await take_up_to(store, "me", 8) == []
 
 
 async def test_a_job_that_has_ended_is_not_taken(store: JobStore) -> None:
     await store.save(new_job(stage=Stage.PACKED), None)
-    assert await store.take("me", 8) == []
+    assert await take_up_to(store, "me", 8) == []
 
 
 async def test_a_job_whose_move_was_left_undone_is_taken(store: JobStore) -> None:
     job = await store.save(new_job(stage=Stage.PACKED, move_to="archive/mods/1/main.zip"), None)
-    assert [taken.job_id for taken in await store.take("me", 8)] == [job.job_id]
+    assert [taken.job_id for taken in await take_up_to(store, "me", 8)] == [job.job_id]
 
 
 async def test_a_paused_upload_is_not_taken_and_has_no_lease(store: JobStore) -> None:
     uploading = await store.save(new_job(owner="me", stage=Stage.UPLOADING), None)
     paused = await store.save(altered(uploading, owner=None), EventKind.PROGRESS)
-    assert await store.take("other", 8) == []
+    assert await take_up_to(store, "other", 8) == []
     assert await store.renew([uploading]) == {uploading.job_id}
     assert await store.idle(0.0, 8) == []
     assert await store.get(paused.job_id) == paused
@@ -168,7 +179,7 @@ async def test_paused_uploads_are_not_looked_through_for_work_or_for_ended_jobs(
         return job.stage
 
     monkeypatch.setattr(Job, "state", property(state_of))
-    assert await store.take("me", 8) == await store.idle(0.0, 8) == []
+    assert await take_up_to(store, "me", 8) == await store.idle(0.0, 8) == []
     assert looked_at == []
 
 
@@ -199,7 +210,7 @@ async def test_of_several_requests_that_claim_a_paused_upload_one_gets_it(store:
 async def test_a_record_of_a_newer_schema_is_left_alone(redis_url: str) -> None:
     prefix = f"test-{uuid.uuid4().hex}"
     async with redis_client(redis_url) as redis:
-        store = RedisJobStore(redis, prefix, keep_seconds=60)
+        store = RedisJobStore(redis, prefix, keep_seconds=60, limits=LIMITS)
         newer = {}
         for values in ({}, {"stage": Stage.UPLOADING}, {"stage": Stage.PACKED}):
             job = await store.save(new_job(created_at=1.0, updated_at=1.0, **values), None)
@@ -211,8 +222,8 @@ async def test_a_record_of_a_newer_schema_is_left_alone(redis_url: str) -> None:
             "idle": await store.save(new_job(stage=Stage.ERROR), None),
         }
         await asyncio.sleep(0.01)
-        assert [job.job_id for job in await store.take("me", 1)] == [known["take"].job_id]
-        assert await store.take("me", 8) == []
+        assert [job.job_id for job in await take_up_to(store, "me", 1)] == [known["take"].job_id]
+        assert await take_up_to(store, "me", 8) == []
         assert [job.job_id for job in await store.paused(0.0, 1)] == [known["paused"].job_id]
         assert [job.job_id for job in await store.idle(0.0, 1)] == [known["idle"].job_id]
         for job_id, record in newer.items():
@@ -260,7 +271,7 @@ async def test_renewing_tells_which_leases_are_lost(store: JobStore) -> None:
 
 async def test_a_taken_job_is_read_back_as_it_was_taken_and_saved_by_its_owner_alone(store: JobStore) -> None:
     waiting = await store.save(new_job(total=7), None)
-    (taken,) = await store.take("me", 8)
+    (taken,) = await take_up_to(store, "me", 8)
     assert taken == waiting.model_copy(update={"owner": "me", "version": waiting.version + 1})
     assert await store.get(taken.job_id) == taken
     with pytest.raises(StaleJobError):
@@ -270,43 +281,43 @@ async def test_a_taken_job_is_read_back_as_it_was_taken_and_saved_by_its_owner_a
 
 async def test_an_owner_that_handed_its_job_over_does_not_count_as_lost(store: JobStore) -> None:
     await store.save(new_job(), None)
-    (taken,) = await store.take("first", 8)
+    (taken,) = await take_up_to(store, "first", 8)
     await store.save(altered(taken, owner=None), None)
-    (again,) = await store.take("second", 8)
+    (again,) = await take_up_to(store, "second", 8)
     assert (taken.lost_owners, again.lost_owners) == (0, 0)
 
 
 async def test_owners_whose_leases_ran_out_lose_their_jobs_and_are_counted(redis_url: str) -> None:
     prefix = f"test-{uuid.uuid4().hex}"
     async with redis_client(redis_url) as redis:
-        store = RedisJobStore(redis, prefix, keep_seconds=60)
+        store = RedisJobStore(redis, prefix, keep_seconds=60, limits=LIMITS)
         first = await store.save(new_job(owner="first"), None)
-        assert await store.take("second", 8) == []
+        assert await take_up_to(store, "second", 8) == []
         for lost_owners, owner in enumerate(("second", "third"), 1):
             await redis.zadd(f"{prefix}:leases", {first.job_id: 0})
-            (taken,) = await store.take(owner, 8)
+            (taken,) = await take_up_to(store, owner, 8)
             assert (taken.owner, taken.lost_owners) == (owner, lost_owners)
         assert await store.renew([first, taken]) == {first.job_id}
         assert (await store.save(altered(taken, bytes=5), None)).lost_owners == 2
-        assert await store.take("fourth", 8) == []
+        assert await take_up_to(store, "fourth", 8) == []
 
 
 async def test_expired_leases_are_left_alone_where_they_do_not_count(redis_url: str) -> None:
     prefix = f"test-{uuid.uuid4().hex}"
     async with redis_client(redis_url) as redis:
-        store = RedisJobStore(redis, prefix, keep_seconds=60)
+        store = RedisJobStore(redis, prefix, keep_seconds=60, limits=LIMITS)
         held = await store.save(new_job(owner="slow"), None)
         await redis.zadd(f"{prefix}:leases", {held.job_id: 0})
         waiting = await store.save(new_job(), None)
-        assert [job.job_id for job in await store.take("me", 1, expired=False)] == [waiting.job_id]
-        assert await store.take("me", 8, expired=False) == []
-        assert [job.job_id for job in await store.take("me", 8)] == [held.job_id]
+        assert [job.job_id for job in await take_up_to(store, "me", 1, expired=False)] == [waiting.job_id]
+        assert await take_up_to(store, "me", 8, expired=False) == []
+        assert [job.job_id for job in await take_up_to(store, "me", 8)] == [held.job_id]
 
 
 async def test_workers_of_another_host_wait_for_a_lease_before_they_take_a_job(redis_url: str) -> None:
     prefix = f"test-{uuid.uuid4().hex}"
     async with redis_client(redis_url) as redis:
-        store = RedisJobStore(redis, prefix, keep_seconds=60)
+        store = RedisJobStore(redis, prefix, keep_seconds=60, limits=LIMITS)
 
         async def ran_out(job: Job, seconds: float) -> None:
             now, microseconds = await redis.time()
@@ -316,26 +327,26 @@ async def test_workers_of_another_host_wait_for_a_lease_before_they_take_a_job(r
         free = await store.save(new_job(owner="dead"), None)
         await ran_out(housed, 2)
         await ran_out(free, 1)
-        assert [job.job_id for job in await store.take("other", 8, home="two")] == [free.job_id]
-        (taken,) = await store.take("same", 8, home="one")
+        assert [job.job_id for job in await take_up_to(store, "other", 8, home="two")] == [free.job_id]
+        (taken,) = await take_up_to(store, "same", 8, home="one")
         assert taken.job_id == housed.job_id
         await ran_out(housed, LEASE_SECONDS + 1)
-        assert [job.job_id for job in await store.take("other", 8, home="two")] == [housed.job_id]
+        assert [job.job_id for job in await take_up_to(store, "other", 8, home="two")] == [housed.job_id]
         # One that was handed over, however old it is.
         (handed_over,) = [await store.get(housed.job_id)]
         assert handed_over is not None
         await store.save(altered(handed_over, owner=None, created_at=1.0), None)
-        assert await store.take("other", 8, home="two") == []
-        assert [job.job_id for job in await store.take("same", 8, home="one")] == [housed.job_id]
+        assert await take_up_to(store, "other", 8, home="two") == []
+        assert [job.job_id for job in await take_up_to(store, "same", 8, home="one")] == [housed.job_id]
 
 
 async def test_a_job_whose_record_is_gone_is_not_taken_and_forgotten(redis_url: str) -> None:
     prefix = f"test-{uuid.uuid4().hex}"
     async with redis_client(redis_url) as redis:
-        store = RedisJobStore(redis, prefix, keep_seconds=60)
+        store = RedisJobStore(redis, prefix, keep_seconds=60, limits=LIMITS)
         gone, waiting = await store.save(new_job(created_at=1.0), None), await store.save(new_job(), None)
         await redis.delete(f"{prefix}:job:{gone.job_id}")
-        assert [job.job_id for job in await store.take("me", 8)] == [waiting.job_id]
+        assert [job.job_id for job in await take_up_to(store, "me", 8)] == [waiting.job_id]
         assert await redis.zrange(f"{prefix}:leases", 0, -1) == [waiting.job_id]
 
 
@@ -350,7 +361,7 @@ async def test_a_job_that_was_removed_is_not_restored_by_an_owner_that_slept(sto
 async def test_a_job_that_redis_lost_is_restored_for_its_owner(redis_url: str) -> None:
     prefix = f"test-{uuid.uuid4().hex}"
     async with redis_client(redis_url) as redis:
-        store = RedisJobStore(redis, prefix, keep_seconds=60)
+        store = RedisJobStore(redis, prefix, keep_seconds=60, limits=LIMITS)
         first, second = [await store.save(new_job(owner="me"), None) for _ in range(2)]
         await asyncio.sleep(0.01)
         await redis.delete(*[key async for key in redis.scan_iter(f"{prefix}:*")])
@@ -358,7 +369,7 @@ async def test_a_job_that_redis_lost_is_restored_for_its_owner(redis_url: str) -
         for job in (first, second):
             await store.restore(job)
         assert await store.renew([first, second]) == set()
-        assert await store.take("another", 8) == []
+        assert await take_up_to(store, "another", 8) == []
         changed = await store.save(altered(first, bytes=1), None)
         await store.remove(changed)
         with pytest.raises(StaleJobError):
@@ -368,10 +379,10 @@ async def test_a_job_that_redis_lost_is_restored_for_its_owner(redis_url: str) -
 async def test_what_workers_leave_in_redis_when_they_die_goes_by_itself(redis_url: str) -> None:
     prefix = f"test-{uuid.uuid4().hex}"
     async with redis_client(redis_url) as redis:
-        store = RedisJobStore(redis, prefix, keep_seconds=60)
+        store = RedisJobStore(redis, prefix, keep_seconds=60, limits=LIMITS)
         await store.save(new_job(stage=Stage.PACKED), None)
-        assert await store.enter(Slot.UPLOAD, "holder", 1, wait=True)
-        assert not await store.enter(Slot.UPLOAD, "waiter", 1, wait=True)
+        assert await store.enter(Slot.UPLOAD, "holder")
+        assert not await store.enter(Slot.UPLOAD, "waiter")
         await store.renew_slots(Slot.UPLOAD, ["holder"])
         keys = [key async for key in redis.scan_iter(f"{prefix}:*")]
         assert len(keys) == 6
@@ -381,24 +392,24 @@ async def test_what_workers_leave_in_redis_when_they_die_goes_by_itself(redis_ur
 async def test_a_slot_in_use_counts_again_after_redis_has_forgotten_it(redis_url: str) -> None:
     prefix = f"test-{uuid.uuid4().hex}"
     async with redis_client(redis_url) as redis:
-        store = RedisJobStore(redis, prefix, keep_seconds=60)
-        assert await store.enter(Slot.DOWNLOAD, "running", 1, wait=False)
+        store = RedisJobStore(redis, prefix, keep_seconds=60, limits=LIMITS)
+        assert await store.enter(Slot.DOWNLOAD, "running")
         await redis.delete(*[key async for key in redis.scan_iter(f"{prefix}:*")])
         await store.renew_slots(Slot.DOWNLOAD, ["running"])
-        assert not await store.enter(Slot.DOWNLOAD, "new", 1, wait=False)
-        await store.leave(Slot.DOWNLOAD, "running", 1)
-        assert await store.enter(Slot.DOWNLOAD, "new", 1, wait=False)
+        assert not await store.enter(Slot.DOWNLOAD, "new")
+        await store.leave(Slot.DOWNLOAD, "running")
+        assert await store.enter(Slot.DOWNLOAD, "new")
 
 
 async def test_waiting_for_work_ends_when_a_job_waits(store: JobStore) -> None:
-    while await store.take("me", 8):
+    while await take_up_to(store, "me", 8):
         pass
     waiting = asyncio.create_task(store.wait_for_work(PATIENCE_SECONDS))
     await asyncio.sleep(0.1)
     await store.save(new_job(), None)
     async with asyncio.timeout(PATIENCE_SECONDS / 2):
         await waiting
-    assert len(await store.take("me", 8)) == 1
+    assert len(await take_up_to(store, "me", 8)) == 1
 
 
 async def test_a_watcher_of_no_job_hears_that_it_is_pending_and_then_of_its_events(store: JobStore) -> None:
@@ -473,8 +484,9 @@ async def test_a_callback_waits_until_it_is_settled(store: JobStore) -> None:
 
 async def test_pending_callbacks_are_counted_with_the_age_of_the_oldest(store: JobStore) -> None:
     assert await store.pending_callbacks() == (0, 0)
-    callbacks = []
+    callbacks, begun = [], []
     for _ in range(2):
+        begun.append(time.monotonic())
         job = new_job(stage=Stage.PACKED)
         callbacks.append(callback_of(job))
         await store.save(job, EventKind.COMPLETE, callbacks[-1])
@@ -484,7 +496,8 @@ async def test_pending_callbacks_are_counted_with_the_age_of_the_oldest(store: J
     assert count == 2 and age > 0.01
     await store.settle_callback(callbacks[0])
     count, younger = await store.pending_callbacks()
-    assert count == 1 and 0 < younger < age
+    # Redis counts whole milliseconds.
+    assert count == 1 and 0 < younger < time.monotonic() - begun[1] + 0.002
     await store.settle_callback(callbacks[1])
     assert await store.pending_callbacks() == (0, 0)
 
@@ -546,62 +559,243 @@ async def test_a_call_that_is_cancelled_at_any_point_of_it_ends(store: JobStore)
 
 
 async def test_slots_are_given_up_to_the_limit_and_then_in_order(store: JobStore) -> None:
-    assert await store.enter(Slot.REPACK, "first", 1, wait=True)
-    assert await store.enter(Slot.REPACK, "first", 1, wait=True)
-    assert not await store.enter(Slot.REPACK, "second", 1, wait=True)
-    assert not await store.enter(Slot.REPACK, "third", 1, wait=True)
+    assert await store.enter(Slot.REPACK, "first")
+    assert await store.enter(Slot.REPACK, "first")
+    assert not await store.enter(Slot.REPACK, "second")
+    assert not await store.enter(Slot.REPACK, "third")
     waiting = asyncio.create_task(store.slot_granted("second", PATIENCE_SECONDS))
     await asyncio.sleep(0.1)
-    await store.leave(Slot.REPACK, "first", 1)
+    await store.leave(Slot.REPACK, "first")
     async with asyncio.timeout(PATIENCE_SECONDS / 2):
         await waiting
-    assert await store.enter(Slot.REPACK, "second", 1, wait=True)
-    assert not await store.enter(Slot.REPACK, "third", 1, wait=True)
+    assert await store.enter(Slot.REPACK, "second")
+    assert not await store.enter(Slot.REPACK, "third")
 
 
 async def test_a_holder_that_leaves_the_queue_does_not_get_a_slot(store: JobStore) -> None:
-    assert await store.enter(Slot.REPACK, "first", 1, wait=True)
-    assert not await store.enter(Slot.REPACK, "second", 1, wait=True)
-    await store.leave(Slot.REPACK, "second", 1)
-    await store.leave(Slot.REPACK, "first", 1)
-    assert await store.enter(Slot.REPACK, "third", 1, wait=False)
+    assert await store.enter(Slot.REPACK, "first")
+    assert not await store.enter(Slot.REPACK, "second")
+    await store.leave(Slot.REPACK, "second")
+    await store.leave(Slot.REPACK, "first")
+    assert await store.enter(Slot.REPACK, "third")
 
 
-async def test_without_waiting_a_full_slot_is_refused_at_once(store: JobStore) -> None:
-    assert await store.enter(Slot.UPLOAD, "first", 1, wait=False)
-    assert not await store.enter(Slot.UPLOAD, "second", 1, wait=False)
-    await store.leave(Slot.UPLOAD, "first", 1)
-    assert await store.enter(Slot.UPLOAD, "third", 1, wait=False)
+def waiting_for(slot: Slot, **values: object) -> Job:
+    """Return a job that waits for a slot."""
+    return new_job(origin="url", slot=slot, **values)
 
 
-async def test_a_save_takes_a_slot_or_is_refused_and_changes_nothing(store: JobStore) -> None:
-    first = await store.save(new_job(), None, takes=Hold(Slot.UPLOAD, "first", 1))
-    with pytest.raises(StorageBusy):
-        await store.save(first, EventKind.STAGE, takes=Hold(Slot.UPLOAD, "second", 1))
-    assert await store.get(first.job_id) == first
-    await store.leave(Slot.UPLOAD, "first", 1)
-    await store.save(first, None, takes=Hold(Slot.UPLOAD, "second", 1))
+async def held_and_waiting(store: JobStore, slot: Slot) -> tuple[int, int]:
+    queue = (await store.overview(40)).slots[slot]
+    assert (await store.waiting())[slot] == queue.waiting
+    return queue.held, queue.waiting
 
 
-async def test_a_stale_save_takes_no_slot_and_gives_one_back(store: JobStore) -> None:
-    job = await store.save(new_job(), None)
-    with pytest.raises(StaleJobError):
-        await store.save(altered(job, version=7), None, takes=Hold(Slot.UPLOAD, "first", 1))
-    await store.save(job, None, takes=Hold(Slot.UPLOAD, "second", 1))
-    with pytest.raises(StaleJobError):
-        await store.save(job, None, leaves=Hold(Slot.UPLOAD, "second", 1))
-    assert await store.enter(Slot.UPLOAD, "third", 1, wait=True)
+async def test_a_job_is_taken_with_the_slot_that_it_waits_for_and_not_before_the_slot_is_free(store: JobStore) -> None:
+    younger = await store.save(waiting_for(Slot.DOWNLOAD, created_at=2_000.0), None)
+    older = await store.save(waiting_for(Slot.DOWNLOAD, created_at=1_000.0), None)
+    first = await store.take("first")
+    assert first is not None and (first.job_id, first.slot) == (older.job_id, Slot.DOWNLOAD)
+    assert await store.take("second") is None
+    assert await held_and_waiting(store, Slot.DOWNLOAD) == (1, 1)
+    await store.save(altered(first, slot=None), None)
+    second = await store.take("second")
+    assert second is not None and (second.job_id, second.owner) == (younger.job_id, "second")
+    assert await store.get(younger.job_id) == second
+    assert await held_and_waiting(store, Slot.DOWNLOAD) == (1, 0)
 
 
-async def test_a_save_gives_a_slot_to_the_first_that_waits(store: JobStore) -> None:
-    job = await store.save(new_job(), None, takes=Hold(Slot.UPLOAD, "first", 1))
-    assert not await store.enter(Slot.UPLOAD, "second", 1, wait=True)
-    await store.save(job, None, leaves=Hold(Slot.UPLOAD, "first", 1))
-    assert await store.enter(Slot.UPLOAD, "second", 1, wait=True)
+@pytest.mark.parametrize("slot", [Slot.DOWNLOAD, Slot.IMAGE], ids=["limited", "unlimited"])
+async def test_what_waits_is_told_apart_from_what_runs(store: JobStore, slot: Slot) -> None:
+    taken = [await store.save(waiting_for(slot, owner=f"run {number}"), None) for number in range(2)]
+    runs = [job for job in taken if job.owner]
+    assert len(runs) == (1 if slot is Slot.DOWNLOAD else 2)
+    assert await held_and_waiting(store, slot) == (len(runs), 2 - len(runs))
+    shown = await store.overview(40)
+    assert [job.job_id for job in shown.unfinished] == [job.job_id for job in taken]
+    assert shown.totals["unfinished"] == 2
+
+
+async def test_an_owner_that_finds_its_next_slot_free_changes_over_in_one_step(store: JobStore) -> None:
+    fetching = await store.save(waiting_for(Slot.DOWNLOAD, owner="me"), None)
+    packing = await store.save(altered(fetching, stage=Stage.DOWNLOADED, slot=Slot.REPACK), EventKind.STAGE)
+    assert packing.owner == "me"
+    assert await held_and_waiting(store, Slot.DOWNLOAD) == (0, 0)
+    assert await held_and_waiting(store, Slot.REPACK) == (1, 0)
+    await store.save(altered(packing, stage=Stage.PACKED, owner=None, slot=None), EventKind.COMPLETE)
+    assert await held_and_waiting(store, Slot.REPACK) == (0, 0)
+
+
+async def test_an_owner_that_finds_none_gives_its_job_up_and_its_old_slot_back(store: JobStore) -> None:
+    await store.save(waiting_for(Slot.REPACK, owner="another"), None)
+    fetching = await store.save(waiting_for(Slot.DOWNLOAD, owner="me"), None)
+    async with store.watch(fetching.job_id) as events:
+        await read(events, 1)
+        queued = await store.save(altered(fetching, stage=Stage.DOWNLOADED, slot=Slot.REPACK), EventKind.STAGE)
+        (event,) = await read(events, 1)
+    assert json.loads(event.text)["stage"] == "downloaded"
+    assert (queued.owner, queued.slot) == (None, Slot.REPACK)
+    assert await store.get(queued.job_id) == queued
+    assert await store.renew([fetching]) == {fetching.job_id}
+    assert await held_and_waiting(store, Slot.DOWNLOAD) == (0, 0)
+    assert await held_and_waiting(store, Slot.REPACK) == (1, 1)
+
+
+async def test_no_owner_gets_before_those_that_wait(store: JobStore) -> None:
+    running = await store.save(waiting_for(Slot.REPACK, owner="me"), None)
+    waits = await store.save(waiting_for(Slot.REPACK), None)
+    await store.save(altered(running, slot=None), None)
+    late = await store.save(waiting_for(Slot.REPACK, owner="late"), None)
+    assert late.owner is None
+    taken = await store.take("other")
+    assert taken is not None and taken.job_id == waits.job_id
+
+
+async def test_jobs_and_holders_wait_in_one_order(store: JobStore) -> None:
+    assert await store.enter(Slot.REPACK, "first")
+    job = await store.save(waiting_for(Slot.REPACK, created_at=2_000.0), None)
+    assert not await store.enter(Slot.REPACK, "before the job", since=1_000.0)
+    assert not await store.enter(Slot.REPACK, "after the job", since=3_000.0)
+    await store.leave(Slot.REPACK, "first")
+    assert await store.take("me") is None
+    await store.leave(Slot.REPACK, "before the job")
+    taken = await store.take("me")
+    assert taken is not None and taken.job_id == job.job_id
+    await store.save(altered(taken, stage=Stage.ERROR, owner=None, slot=None), EventKind.ERROR)
+    assert await store.enter(Slot.REPACK, "after the job")
+
+
+async def test_a_job_that_ends_while_it_waits_leaves_the_queue(store: JobStore) -> None:
+    removed, ended, claimed = [await store.save(waiting_for(Slot.DOWNLOAD), None) for _ in range(3)]
+    await store.remove(removed)
+    await store.save(altered(ended, stage=Stage.ERROR, slot=None), EventKind.ERROR)
+    await store.save(altered(claimed, owner="another", slot=None), None)
+    assert await held_and_waiting(store, Slot.DOWNLOAD) == (0, 0)
+    assert await store.take("me") is None
+
+
+async def test_what_has_its_file_is_taken_before_what_is_to_be_fetched(store: JobStore) -> None:
+    fetched = [await store.save(waiting_for(slot, created_at=1.0), None) for slot in (Slot.DOWNLOAD, Slot.REPACK)]
+    handed_over = await store.save(new_job(), None)
+    taken = [await store.take(f"run {number}") for number in range(3)]
+    assert [job and job.job_id for job in taken] == [handed_over.job_id, fetched[1].job_id, fetched[0].job_id]
+
+
+async def test_a_job_whose_lease_ran_out_waits_for_its_slot_again(redis_url: str) -> None:
+    prefix = f"test-{uuid.uuid4().hex}"
+    async with redis_client(redis_url) as redis:
+        store = RedisJobStore(redis, prefix, keep_seconds=60, limits=LIMITS)
+        dead = await store.save(waiting_for(Slot.REPACK, owner="dead", created_at=1.0, home="one"), None)
+        younger = await store.save(waiting_for(Slot.REPACK, created_at=2.0), None)
+        now, _ = await redis.time()
+        await redis.zadd(f"{prefix}:leases", {dead.job_id: now * 1000 - 1000})
+        assert await store.take("me", home="one", expired=False) is None
+        # Its host may have it first, and its slot is free for others meanwhile.
+        other = await store.take("other", home="two")
+        assert other is not None and other.job_id == younger.job_id
+        assert await store.take("me", home="one") is None
+        await store.save(altered(other, slot=None), None)
+        taken = await store.take("me", home="one")
+        assert taken is not None and (taken.job_id, taken.owner, taken.lost_owners) == (dead.job_id, "me", 1)
+        assert await store.renew([dead, taken]) == {dead.job_id}
+
+
+async def test_a_renewed_owner_keeps_its_slot_also_where_redis_has_forgotten_it(redis_url: str) -> None:
+    prefix = f"test-{uuid.uuid4().hex}"
+    async with redis_client(redis_url) as redis:
+        store = RedisJobStore(redis, prefix, keep_seconds=60, limits=LIMITS)
+        running = await store.save(waiting_for(Slot.DOWNLOAD, owner="me"), None)
+        await redis.delete(f"{prefix}:slots:download:held")
+        assert await store.renew([running]) == set()
+        assert not await store.enter(Slot.DOWNLOAD, "new")
+        # Given back in the meantime.
+        await store.save(altered(running, slot=None), None)
+        assert await store.renew([running]) == set()
+        assert await store.enter(Slot.DOWNLOAD, "new")
+
+
+async def test_a_record_that_an_older_version_left_waiting_is_taken(redis_url: str) -> None:
+    prefix = f"test-{uuid.uuid4().hex}"
+    async with redis_client(redis_url) as redis:
+        store = RedisJobStore(redis, prefix, keep_seconds=60, limits=LIMITS)
+        job = await store.save(new_job(origin="url"), None)
+        data = {name: value for name, value in json.loads(job.model_dump_json()).items() if name != "slot"}
+        await redis.hset(f"{prefix}:job:{job.job_id}", "data", json.dumps(data))
+        await redis.hdel(f"{prefix}:job:{job.job_id}", "slot", "created", "free_since")
+        taken = await store.take("me")
+        assert taken is not None and (taken.job_id, taken.slot) == (job.job_id, None)
+
+
+async def test_of_several_workers_that_wait_one_is_woken_for_each_job(redis_url: str) -> None:
+    prefix = f"test-{uuid.uuid4().hex}"
+    async with redis_client(redis_url) as redis:
+        stores = [RedisJobStore(redis, prefix, keep_seconds=60, limits=LIMITS) for _ in range(3)]
+        listening = [asyncio.create_task(store.run()) for store in stores]
+        while len(await redis.pubsub_channels(f"{prefix}:work:*")) < len(stores):
+            await asyncio.sleep(0.01)
+        for store in stores:
+            assert await store.take("me") is None
+        waiting = [asyncio.create_task(store.wait_for_work(3 * PATIENCE_SECONDS)) for store in stores]
+        await stores[0].save(waiting_for(Slot.DOWNLOAD), None)
+        done, others = await asyncio.wait(waiting, timeout=PATIENCE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        # The one that looked longest ago; a second one would have been told in the same step.
+        assert done == {waiting[0]}
+        await stores[0].ping()
+        await asyncio.sleep(0.1)
+        assert [task.done() for task in waiting] == [True, False, False]
+        await stores[0].save(waiting_for(Slot.DOWNLOAD), None)
+        await asyncio.wait([waiting[1]], timeout=PATIENCE_SECONDS)
+        assert [task.done() for task in waiting] == [True, True, False]
+        for task in (*listening, *others):
+            task.cancel()
+        await asyncio.wait([*listening, *waiting])
+
+
+@pytest.mark.parametrize("slot", [Slot.IMAGE, None], ids=["with a slot", "without a slot"])
+async def test_a_worker_that_took_one_of_several_jobs_does_not_wait_for_the_next(
+    store: JobStore, slot: Slot | None
+) -> None:
+    jobs = [await store.save(new_job(slot=slot), None) for _ in range(3)]
+    for job in jobs:
+        taken = await store.take(job.job_id)
+        assert taken is not None and taken.job_id == job.job_id
+        if job is not jobs[-1]:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await store.wait_for_work(10 * PATIENCE_SECONDS)
+
+
+async def test_an_upload_that_finds_no_slot_is_refused_and_changes_nothing(store: JobStore) -> None:
+    first, paused = new_job(stage=Stage.UPLOADING, owner="first", slot=Slot.UPLOAD), new_job(stage=Stage.UPLOADING)
+    first, paused = await store.save(first, None), await store.save(paused, None)
+    for refused in (altered(paused, owner="second", slot=Slot.UPLOAD), altered(first, job_id="new", version=0)):
+        with pytest.raises(StorageBusy):
+            await store.save(altered(refused, owner="second"), EventKind.STAGE)
+    assert await store.get(paused.job_id) == paused and await store.get("new") is None
+    await store.save(altered(first, stage=Stage.UPLOADED, slot=None), None)
+    second = await store.save(altered(paused, owner="second", slot=Slot.UPLOAD), None)
+    assert await held_and_waiting(store, Slot.UPLOAD) == (1, 0)
+    await store.save(altered(second, owner=None, slot=None), None)
+    assert await held_and_waiting(store, Slot.UPLOAD) == (0, 0)
+
+
+async def test_a_removed_job_gives_its_slot_back(store: JobStore) -> None:
+    await store.remove(await store.save(waiting_for(Slot.DOWNLOAD, owner="me"), None))
+    assert await held_and_waiting(store, Slot.DOWNLOAD) == (0, 0)
+
+
+async def test_an_upload_whose_lease_ran_out_is_taken_without_a_slot(redis_url: str) -> None:
+    prefix = f"test-{uuid.uuid4().hex}"
+    async with redis_client(redis_url) as redis:
+        store = RedisJobStore(redis, prefix, keep_seconds=60, limits=LIMITS)
+        dead = await store.save(new_job(stage=Stage.UPLOADING, owner="dead", slot=Slot.UPLOAD), None)
+        await redis.zadd(f"{prefix}:leases", {dead.job_id: 0})
+        taken = await store.take("me")
+        assert taken is not None and (taken.job_id, taken.slot, taken.lost_owners) == (dead.job_id, None, 1)
+        assert await held_and_waiting(store, Slot.UPLOAD) == (0, 0)
 
 
 async def test_a_limit_of_zero_is_no_limit(store: JobStore) -> None:
-    assert all([await store.enter(Slot.UPLOAD, str(number), 0, wait=False) for number in range(20)])
+    assert all([await store.enter(Slot.IMAGE, str(number)) for number in range(20)])
 
 
 async def test_a_callback_is_made_due_now_and_claimed(store: JobStore) -> None:
@@ -684,9 +878,9 @@ async def test_the_overview_tells_when_callbacks_come_due_and_how_long_they_have
 
 
 async def test_the_overview_tells_who_waits_for_a_slot(store: JobStore) -> None:
-    assert await store.enter(Slot.REPACK, "first", 1, wait=True)
+    assert await store.enter(Slot.REPACK, "first")
     for holder in ("second", "third"):
-        assert not await store.enter(Slot.REPACK, holder, 1, wait=True)
+        assert not await store.enter(Slot.REPACK, holder)
     slots = (await store.overview(40)).slots
     assert (slots[Slot.REPACK].held, slots[Slot.REPACK].waiting) == (1, 2)
     assert list(slots[Slot.REPACK].first) == ["second", "third"]
@@ -717,7 +911,7 @@ async def test_metrics_of_all_workers_are_added_up_by_step(store: JobStore) -> N
 async def test_a_worker_that_has_not_reported_for_long_is_gone(redis_url: str) -> None:
     prefix = f"test-{uuid.uuid4().hex}"
     async with redis_client(redis_url) as redis:
-        store = RedisJobStore(redis, prefix, keep_seconds=60)
+        store = RedisJobStore(redis, prefix, keep_seconds=60, limits=LIMITS)
         await store.report(new_report("gone"), {})
         await redis.zadd(f"{prefix}:workers:told", {"gone": (time.time() - 60) * 1000})
         assert (await store.overview(40)).workers == []

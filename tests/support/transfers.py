@@ -12,6 +12,7 @@ from pathlib import Path
 from open_workshop_storage.core.claims import parse_claims
 from open_workshop_storage.core.job import Job, Stage
 from open_workshop_storage.core.settings import Settings
+from open_workshop_storage.core.slots import Slot, slot_limits
 from open_workshop_storage.core.store import JobStore
 from open_workshop_storage.services.archives.archives import Archives
 from open_workshop_storage.services.images.images import Images
@@ -72,11 +73,11 @@ class Bench:
         announced = len(content) if isinstance(content, bytes) else None
         return await self.transfers.upload(parse_claims(claims), chunks, "mod.zip", announced)
 
-    async def run_in(self, job: Job, content: bytes) -> JobRun:
+    async def run_in(self, job: Job, content: bytes, *, is_attended: bool = True) -> JobRun:
         """Store a job, and begin a run at it that has received a file."""
         owner = job.owner or "me"
         job = await self.store.save(job.model_copy(update={"owner": owner, "source_file": f"{owner}/source"}), None)
-        run = self.runs.hold(job)
+        run = self.runs.hold(job, is_attended=is_attended)
         run.folder.mkdir(parents=True)
         run.source.write_bytes(content)
         return run
@@ -95,6 +96,24 @@ class Bench:
         job = await self.store.get(job_id)
         assert job is not None
         return job
+
+    async def taken(self, owner: str) -> Job:
+        """Take a job as a worker does, once there is one that has its slot."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while (job := await self.store.take(owner)) is None:
+                await asyncio.sleep(0.01)
+        return job
+
+    async def counts(self, slot: Slot) -> tuple[int, int]:
+        """Return how many hold a slot, and how many wait for one."""
+        queue = (await self.store.overview(40)).slots[slot]
+        return queue.held, queue.waiting
+
+    async def until(self, slot: Slot, held: int, waiting: int) -> None:
+        """Return once so many hold a slot, and so many wait for one."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while await self.counts(slot) != (held, waiting):
+                await asyncio.sleep(0.01)
 
     async def stages_of(self, job_id: str) -> Sequence[str]:
         """Return the stages that a socket hears of until the job ends."""
@@ -146,9 +165,9 @@ async def bench(
     ):
         usual: dict[str, object] = {"manager_url": manager.url, "transfer_allowed_networks": LOOPBACK}
         settings = make_settings(folder, Secrets(), **(usual | changes))
-        store = store or MemoryJobStore()
+        store = store or MemoryJobStore(slot_limits(settings))
         workspaces = Workspaces(settings.main_dir, settings.storage_reserve_bytes)
-        slots, lifetime = Slots(store, settings), Lifetime(settings, tasks)
+        slots, lifetime = Slots(store), Lifetime(settings, tasks)
         callbacks = Callbacks(settings, store, connections)
         async with (
             open_storage(settings, workspaces) as (files, staging),
@@ -158,7 +177,7 @@ async def bench(
             stages = Stages(settings, archives, images, Scanner(settings), slots, tasks)
             moves = Moves(settings, store, files, staging, runs, tasks)
             repacks = Repacks(store, staging, workspaces, stages)
-            resumable = ResumableUploads(settings, store, workspaces, runs, lifetime, slots, stages, tasks)
+            resumable = ResumableUploads(settings, store, workspaces, runs, lifetime, stages, tasks)
             transfers = Transfers(
                 settings, store, runs, lifetime, slots, stages, Fetcher(settings), moves, resumable, tasks
             )

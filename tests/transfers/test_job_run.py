@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -39,11 +38,13 @@ class Store(MemoryJobStore):
         self.away = self.unanswered = 0
         self.newer = False
 
-    async def save(self, job: Job, event: EventKind | None, callback: Callback | None = None, **options: Any) -> Job:
+    async def save(
+        self, job: Job, event: EventKind | None, callback: Callback | None = None, *, withdrawn: str | None = None
+    ) -> Job:
         if self.away:
             self.away -= 1
             raise ServiceUnavailable
-        saved = await super().save(job, event, callback, **options)
+        saved = await super().save(job, event, callback)
         if self.unanswered:
             self.unanswered -= 1
             raise ServiceUnavailable
@@ -202,5 +203,6 @@ async def test_a_job_that_is_handed_over_waits_with_its_received_file(store: Sto
     source.write_bytes(b"received")
     await run.received(source, Stage.UPLOADED, 8, is_on_disk=False)
     await run.hand_over()
-    (taken,) = await store.take("another", 8)
+    taken = await store.take("another")
+    assert taken is not None
     assert (taken.stage, taken.source_file) == (Stage.UPLOADED, "me/source")

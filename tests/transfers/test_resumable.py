@@ -26,10 +26,11 @@ from open_workshop_storage.core.errors import (
 )
 from open_workshop_storage.core.job import Inner, Job, Stage
 from open_workshop_storage.core.resumable_state import Part, Resumable
-from open_workshop_storage.core.store import Slot, StaleJobError
+from open_workshop_storage.core.slots import Slot
+from open_workshop_storage.core.store import StaleJobError
 from open_workshop_storage.services.intake.upload_bodies import UploadRequest
 from tests.support.archives import SMALL_MOD, zip_of
-from tests.support.transfers import Bench, bench, eventually, pieces
+from tests.support.transfers import Bench, bench, pieces
 
 pytestmark = pytest.mark.anyio
 
@@ -111,8 +112,8 @@ async def test_a_paused_upload_holds_no_run_and_no_slot(tmp_path: Path) -> None:
     async with bench(tmp_path) as parts:
         await begun(parts)
         await sent(parts, 0, MOD[:50])
-        assert {used for used, _ in parts.slots.counts().values()} == {0}
-        assert await parts.store.take("another", 10) == []
+        assert await parts.counts(Slot.UPLOAD) == (0, 0)
+        assert await parts.store.take("another") is None
 
 
 async def test_what_a_dead_worker_wrote_counts_and_is_never_written_to_again(tmp_path: Path) -> None:
@@ -202,7 +203,7 @@ async def test_asking_ends_a_request_that_holds_on(tmp_path: Path) -> None:
         listening = asyncio.create_task(parts.runs.follow_interruptions())
         await begun(parts)
         stale = asyncio.create_task(parts.resumable.append(JOB_ID, UploadRequest(0), held(MOD[:70])))
-        await eventually(lambda: parts.slots.counts() and any(used for used, _ in parts.slots.counts().values()))
+        await parts.until(Slot.UPLOAD, 1, 0)
         found = await parts.resumable.find(JOB_ID)
         assert found.state is Inner.PAUSED
         with pytest.raises(UploadTaken):
@@ -269,7 +270,7 @@ async def test_a_stop_of_the_worker_pauses_what_comes_in(tmp_path: Path) -> None
     async with bench(tmp_path) as parts:
         await begun(parts)
         stale = asyncio.create_task(parts.resumable.append(JOB_ID, UploadRequest(0), held(MOD[:70])))
-        await eventually(lambda: any(used for used, _ in parts.slots.counts().values()))
+        await parts.until(Slot.UPLOAD, 1, 0)
         await parts.runs.stop(5)
         with pytest.raises(UploadTaken):
             await stale

@@ -24,7 +24,7 @@ from open_workshop_storage.core.errors import (
 )
 from open_workshop_storage.core.job import Inner, Stage
 from open_workshop_storage.core.resumable_state import Resumable
-from open_workshop_storage.core.store import Slot
+from open_workshop_storage.core.slots import Slot
 from open_workshop_storage.services.intake import scan
 from open_workshop_storage.services.intake.upload_bodies import UploadRequest
 from open_workshop_storage.services.transfers.runs import HasLeft, stays
@@ -144,7 +144,7 @@ async def test_a_scan_takes_no_slot(tmp_path: Path) -> None:
                 assert job.stage is Stage.REPACKING
 
         await asyncio.wait_for(all_wait(), 20)
-        assert parts.slots.counts()[Slot.REPACK] == (0, 0)
+        assert await parts.counts(Slot.REPACK) == (0, 0)
         for task in waiting:
             task.cancel()
         await parts.runs.stop(0)
@@ -171,7 +171,7 @@ async def test_an_upload_that_cannot_be_judged_may_begin_again_and_is_not_report
 async def test_a_fetch_that_cannot_be_judged_ends_and_is_reported(tmp_path: Path) -> None:
     async with running_origin(reply(200, body=CLEAN)) as origin, scanned(tmp_path, nowhere(tmp_path)) as parts:
         await parts.transfers.start(parse_claims({"job_id": JOB_ID, "download_url": f"{origin.url}/mod.zip"}))
-        (job,) = await parts.store.take("me", 1)
+        job = await parts.taken("me")
         await parts.transfers.resume(job)
         await eventually(lambda: parts.manager.requests)
         assert [report["reason"] for report in reports(parts)] == ["exception"]
@@ -204,9 +204,9 @@ async def test_a_wait_goes_on_with_the_next_worker_and_ends_by_the_time_of_its_b
         await parts.runs.stop(0)
         with pytest.raises(ServiceUnavailable):
             await uploading
-        (job,) = await parts.store.take("another", 1)
+        job = await parts.taken("another")
         resuming = asyncio.create_task(parts.transfers.resume(job))
-        await eventually(lambda: parts.slots.counts()[Slot.REPACK] == (0, 0))
+        await parts.until(Slot.REPACK, 0, 0)
         assert (await parts.job(JOB_ID)).scanner_away_since == began
         socket.symlink_to(clamd.local.removeprefix("unix:"))
         await resuming

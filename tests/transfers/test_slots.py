@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import pytest
 
-from open_workshop_storage.core.errors import ServiceUnavailable, StorageBusy
-from open_workshop_storage.core.store import Slot
+from open_workshop_storage.core.errors import ServiceUnavailable
+from open_workshop_storage.core.slots import Slot
 from open_workshop_storage.services.transfers.slots import Slots
 from open_workshop_storage.stores.memory import MemoryJobStore
-from tests.support.configs import Secrets
-from tests.support.in_process import make_settings
-from tests.support.jobs import new_job
-from tests.support.transfers import eventually
+from tests.support.transfers import PATIENCE_SECONDS, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -23,23 +19,26 @@ class Store(MemoryJobStore):
     """A store that can be away.
 
     Attributes:
+        refused: How often it was asked while it was away.
         renewed: The holders whose slots were renewed.
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__({slot: 1 for slot in Slot})
         self.away = False
+        self.refused = 0
         self.renewed: list[str] = []
 
-    async def enter(self, slot: Slot, holder: str, limit: int, *, wait: bool, since: float | None = None) -> bool:
+    async def enter(self, slot: Slot, holder: str, since: float | None = None) -> bool:
         if self.away:
+            self.refused += 1
             raise ServiceUnavailable
-        return await super().enter(slot, holder, limit, wait=wait, since=since)
+        return await super().enter(slot, holder, since)
 
-    async def leave(self, slot: Slot, holder: str, limit: int) -> None:
+    async def leave(self, slot: Slot, holder: str) -> None:
         if self.away:
             raise ServiceUnavailable
-        await super().leave(slot, holder, limit)
+        await super().leave(slot, holder)
 
     async def slot_granted(self, holder: str, timeout: float) -> None:
         await (asyncio.sleep(0.01) if self.away else super().slot_granted(holder, timeout))
@@ -54,35 +53,15 @@ def store() -> Store:
 
 
 @pytest.fixture
-def slots(store: Store, tmp_path: Path) -> Slots:
-    limits = {f"transfer_{slot}_concurrency": 1 for slot in ("upload", "download", "repack")}
-    return Slots(store, make_settings(tmp_path, Secrets(), **limits))
+def slots(store: Store) -> Slots:
+    return Slots(store)
 
 
-async def test_a_slot_that_a_save_took_is_given_back_at_the_end(slots: Slots, store: Store) -> None:
-    first, second = slots.hold(Slot.UPLOAD, "first"), slots.hold(Slot.UPLOAD, "second")
-    await store.save(new_job(), None, takes=first)
-    async with slots.holding(first):
-        assert slots.counts()[Slot.UPLOAD] == (1, 0)
-        with pytest.raises(StorageBusy):
-            await store.save(new_job(), None, takes=second)
-    await store.save(new_job(), None, takes=second)
-    assert set(slots.counts().values()) == {(0, 0)}
-
-
-async def test_a_slot_that_a_save_is_to_give_back_stays_until_then_and_is_not_renewed(
-    slots: Slots, store: Store
-) -> None:
-    hold = slots.hold(Slot.UPLOAD, "first")
-    job = await store.save(new_job(), None, takes=hold)
-    async with slots.holding(hold):
-        assert slots.handed_on(hold) == hold
-        await slots.renew()
-    assert store.renewed == []
-    with pytest.raises(StorageBusy):
-        await store.save(new_job(), None, takes=slots.hold(Slot.UPLOAD, "second"))
-    await store.save(job, None, leaves=hold)
-    await store.save(new_job(), None, takes=slots.hold(Slot.UPLOAD, "second"))
+async def waits(slots: Slots, slot: Slot, holders: int = 1) -> None:
+    """Return once so many holders wait."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (await slots._store.waiting())[slot] != holders:
+            await asyncio.sleep(0.01)
 
 
 async def test_runs_wait_in_the_order_of_their_jobs(slots: Slots) -> None:
@@ -95,18 +74,19 @@ async def test_runs_wait_in_the_order_of_their_jobs(slots: Slots) -> None:
     async with slots.in_turn(Slot.DOWNLOAD, "first"), asyncio.TaskGroup() as group:
         group.create_task(use("younger", 2.0))
         group.create_task(use("older", 1.0))
-        await eventually(lambda: slots.counts()[Slot.DOWNLOAD] == (1, 2))
-        await slots._store.leave(Slot.DOWNLOAD, "first", 1)
+        await waits(slots, Slot.DOWNLOAD, 2)
+        assert slots.used()[Slot.DOWNLOAD] == 1
+        await slots._store.leave(Slot.DOWNLOAD, "first")
     assert order == ["older", "younger"]
 
 
-async def test_a_run_that_stops_waiting_leaves_the_queue(slots: Slots) -> None:
+async def test_a_run_that_stops_waiting_leaves_the_queue(slots: Slots, store: Store) -> None:
     async with slots.in_turn(Slot.REPACK, "first"):
         waiting = asyncio.create_task(slots.in_turn(Slot.REPACK, "second").__aenter__())
-        await eventually(lambda: slots.counts()[Slot.REPACK] == (1, 1))
+        await waits(slots, Slot.REPACK)
         waiting.cancel()
         await asyncio.wait([waiting])
-        assert slots.counts()[Slot.REPACK] == (1, 0)
+        assert await store.waiting() == {slot: 0 for slot in Slot}
     async with slots.in_turn(Slot.REPACK, "third"):
         pass
 
@@ -119,7 +99,7 @@ async def test_waiting_outlives_an_absence_of_the_store(slots: Slots, store: Sto
             pass
 
     using = asyncio.create_task(use())
-    await eventually(lambda: slots.counts()[Slot.REPACK] == (0, 1))
+    await eventually(lambda: store.refused)
     store.away = False
     await using
 
@@ -127,13 +107,13 @@ async def test_waiting_outlives_an_absence_of_the_store(slots: Slots, store: Sto
 async def test_a_slot_is_given_up_though_the_store_is_away(slots: Slots, store: Store) -> None:
     async with slots.in_turn(Slot.UPLOAD, "holder"):
         store.away = True
-    assert slots.counts()[Slot.UPLOAD] == (0, 0)
+    assert slots.used()[Slot.UPLOAD] == 0
 
 
 async def test_slots_in_use_are_renewed_and_waiting_runs_are_not(slots: Slots, store: Store) -> None:
     async with slots.in_turn(Slot.UPLOAD, "uploading"), slots.in_turn(Slot.REPACK, "repacking"):
         waiting = asyncio.create_task(slots.in_turn(Slot.REPACK, "waiting").__aenter__())
-        await eventually(lambda: slots.counts()[Slot.REPACK] == (1, 1))
+        await waits(slots, Slot.REPACK)
         await slots.renew()
         waiting.cancel()
         await asyncio.wait([waiting])

@@ -12,7 +12,7 @@ from PIL import Image
 from open_workshop_storage.core.changes import Packed
 from open_workshop_storage.core.errors import CorruptArchive, EncryptedArchive, ImageExpected
 from open_workshop_storage.core.job import Stage
-from open_workshop_storage.core.store import Slot
+from open_workshop_storage.core.slots import Slot
 from tests.support.archives import SMALL_MOD, entries_of, seven_zip_of, tar_of, zip_of
 from tests.support.images import saved
 from tests.support.jobs import job_in, new_job
@@ -88,10 +88,10 @@ async def test_all_that_7z_does_waits_for_a_slot_and_gives_it_back(tmp_path: Pat
         run = await parts.run_in(UPLOADED, content)
         async with parts.slots.in_turn(Slot.REPACK, "another"):
             preparing = asyncio.create_task(parts.stages.prepare(run))
-            await eventually(lambda: parts.slots.counts()[Slot.REPACK] == (1, 1))
+            await parts.until(Slot.REPACK, 1, 1)
             assert (await parts.job(UPLOADED.job_id)).stage is Stage.UPLOADED
         await preparing
-        assert parts.slots.counts()[Slot.REPACK] == (0, 0)
+        assert await parts.counts(Slot.REPACK) == (0, 0)
 
 
 async def test_images_wait_for_a_slot_of_their_own_and_give_it_back(tmp_path: Path) -> None:
@@ -99,17 +99,17 @@ async def test_images_wait_for_a_slot_of_their_own_and_give_it_back(tmp_path: Pa
         run = await parts.run_in(new_job(IMAGE, stage=Stage.UPLOADED), saved(Image.new("RGB", (8, 8)), "PNG"))
         async with parts.slots.in_turn(Slot.REPACK, "an archive"), parts.slots.in_turn(Slot.IMAGE, "another"):
             preparing = asyncio.create_task(parts.stages.prepare(run))
-            await eventually(lambda: parts.slots.counts()[Slot.IMAGE] == (1, 1))
+            await parts.until(Slot.IMAGE, 1, 1)
             assert run.job.stage is Stage.UPLOADED
         await preparing
-        assert parts.slots.counts()[Slot.IMAGE] == (0, 0)
+        assert await parts.counts(Slot.IMAGE) == (0, 0)
 
 
 async def test_a_refused_file_gives_its_slot_back(tmp_path: Path) -> None:
     async with bench(tmp_path, transfer_repack_concurrency=1) as parts:
         with pytest.raises(CorruptArchive):
             await parts.stages.prepare(await parts.run_in(UPLOADED, zip_of(SMALL_MOD)[:-30]))
-        assert parts.slots.counts()[Slot.REPACK] == (0, 0)
+        assert await parts.counts(Slot.REPACK) == (0, 0)
 
 
 async def test_an_encrypted_start_is_refused_of_archives_only(tmp_path: Path) -> None:

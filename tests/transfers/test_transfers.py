@@ -32,7 +32,7 @@ from open_workshop_storage.core.errors import (
     UploadTimedOut,
 )
 from open_workshop_storage.core.job import Inner, Stage
-from open_workshop_storage.core.store import Slot
+from open_workshop_storage.core.slots import Slot
 from open_workshop_storage.services.intake import fetch
 from tests.support.archives import SMALL_MOD, entries_of, seven_zip_of, tar_of, zip_of
 from tests.support.digests import field_of
@@ -73,7 +73,7 @@ async def test_a_transfer_from_a_url_is_fetched_packed_and_reported(tmp_path: Pa
         claims = parse_claims({"job_id": JOB_ID, "download_url": f"{origin.url}/mod.tar"})
         assert await parts.transfers.start(claims) == "started"
         assert await parts.transfers.start(claims) == "pending"
-        (job,) = await parts.store.take("me", 1)
+        job = await parts.taken("me")
         resuming = asyncio.create_task(parts.transfers.resume(job))
         heard = await parts.stages_of(JOB_ID)
         await resuming
@@ -102,9 +102,9 @@ async def test_an_origin_that_asks_to_come_later_holds_no_slot_meanwhile(
     ):
         for job_id, url in ((JOB_ID, throttled.url), ("job-of-another", origin.url)):
             await parts.transfers.start(parse_claims({"job_id": job_id, "download_url": f"{url}/mod.zip"}))
-        (waits,), (other,) = await parts.store.take("me", 1), await parts.store.take("another", 1)
-        waiting = asyncio.create_task(parts.transfers.resume(waits))
+        waiting = asyncio.create_task(parts.transfers.resume(await parts.taken("me")))
         await eventually(lambda: throttled.requests)
+        other = await parts.taken("another")
         await parts.transfers.resume(other)
         assert (await parts.job(other.job_id)).stage is Stage.PACKED
         assert (await parts.job(JOB_ID)).stage is Stage.DOWNLOADING
@@ -215,7 +215,7 @@ async def test_a_file_with_another_digest_ends_the_attempt_before_anything_is_do
         job = await parts.job(JOB_ID)
         assert (job.stage, job.reason, job.source_file) == (Stage.ERROR, "exception", None)
         await eventually(lambda: parts.manager.requests)
-        assert parts.slots.counts()[Slot.UPLOAD] == (0, 0)
+        assert await parts.counts(Slot.UPLOAD) == (0, 0)
 
 
 @pytest.mark.parametrize("fields", [["sha-256=7"], ["nonsense=="], [field_of(MOD), field_of(b"")]])
@@ -254,11 +254,11 @@ async def test_a_client_that_leaves_ends_its_attempt_and_frees_its_slot(tmp_path
     async with bench(tmp_path, transfer_upload_concurrency=1) as parts:
         go_on = asyncio.Event()
         uploading = asyncio.create_task(parts.upload(waiting_body(go_on, ClientGone()), job_id=JOB_ID))
-        await eventually(lambda: parts.slots.counts()[Slot.UPLOAD] == (1, 0))
+        await parts.until(Slot.UPLOAD, 1, 0)
         go_on.set()
         with pytest.raises(ClientGone):
             await uploading
-        assert parts.slots.counts()[Slot.UPLOAD] == (0, 0)
+        assert await parts.counts(Slot.UPLOAD) == (0, 0)
         assert (await parts.job(JOB_ID)).reason == "exception"
 
 
@@ -266,7 +266,7 @@ async def test_an_upload_goes_on_when_its_request_is_cancelled(tmp_path: Path) -
     async with bench(tmp_path) as parts:
         go_on = asyncio.Event()
         uploading = asyncio.create_task(parts.upload(waiting_body(go_on), job_id=JOB_ID))
-        await eventually(lambda: parts.slots.counts()[Slot.UPLOAD] == (1, 0))
+        await parts.until(Slot.UPLOAD, 1, 0)
         uploading.cancel()
         await asyncio.wait([uploading])
         go_on.set()
@@ -278,7 +278,7 @@ async def test_a_second_upload_of_a_job_is_refused_while_the_first_runs_and_afte
     async with bench(tmp_path) as parts:
         go_on = asyncio.Event()
         uploading = asyncio.create_task(parts.upload(waiting_body(go_on), job_id=JOB_ID))
-        await eventually(lambda: parts.slots.counts()[Slot.UPLOAD] == (1, 0))
+        await parts.until(Slot.UPLOAD, 1, 0)
         with pytest.raises(UploadInProgress):
             await parts.upload(MOD, job_id=JOB_ID)
         go_on.set()
@@ -441,7 +441,7 @@ async def test_a_forgotten_job_answers_its_token_as_it_ended(tmp_path: Path) -> 
         url = parse_claims({"job_id": JOB_ID, "download_url": "http://127.0.0.1:9/mod.zip"}, expiry)
         sent = parse_claims({"job_id": "job-uploaded"}, expiry)
         await parts.transfers.start(url)
-        (job,) = await parts.store.take("me", 1)
+        job = await parts.taken("me")
         await parts.transfers.resume(job)
         await parts.store.remove(await parts.job(JOB_ID))
         assert await parts.transfers.start(url) == "error"

@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from open_workshop_storage.core.resumable_state import Resumable
+from open_workshop_storage.core.slots import Slot
 
 
 class Change:
-    """Base of the changes below."""
+    """Base of the changes below.
+
+    Attributes:
+        is_told: Whether clients are shown something of it.
+    """
+
+    is_told: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
 class Owned(Change):
-    """Another run works on the job, or none does."""
+    """Another run works on the job, or none does; the slot that it then waits for or holds."""
 
     owner: str | None
+    slot: Slot | None = None
+
+
+@dataclass(frozen=True)
+class Held(Change):
+    """The run goes on with this slot and gives the one that it has back; `None` for without any."""
+
+    slot: Slot | None
+    is_told: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
@@ -47,6 +64,7 @@ class Continued(Change):
     owner: str
     resumable: Resumable
     total: int | None
+    slot: Slot | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +76,7 @@ class Paused(Change):
     source_file: None = None
     scanner_away_since: None = None
     owner: None = None
+    slot: None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +112,7 @@ class Secured(Change):
     """The disk has taken the received file in."""
 
     source_file: str
+    is_told: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
@@ -125,6 +145,7 @@ class Packed(Change):
     unpacked_bytes: int
     sha256: str
     owner: None = None
+    slot: None = None
 
 
 @dataclass(frozen=True)
@@ -136,6 +157,7 @@ class Failed(Change):
     malware: str | None = None
     source_file: None = None
     owner: None = None
+    slot: None = None
 
 
 @dataclass(frozen=True)
@@ -152,6 +174,7 @@ class MoveBegun(Change):
     move_to: str
     owner: str
     home: None = None
+    slot: None = None
 
 
 @dataclass(frozen=True)

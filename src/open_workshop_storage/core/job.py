@@ -14,8 +14,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from open_workshop_storage.core.changes import Change
-from open_workshop_storage.core.claims import TransferClaims
+from open_workshop_storage.core.claims import TransferClaims, TransferKind
 from open_workshop_storage.core.resumable_state import Resumable
+from open_workshop_storage.core.slots import Slot
 
 SCHEMA = 3
 """Number of the record's form. A change that an older worker would lose by saving the record raises it."""
@@ -113,6 +114,8 @@ class Job(BaseModel):
         move_to: Where it goes or went, relative to the storage root, once a move has begun.
         moved_bytes: Size of the moved file in bytes, once it is in place.
         owner: The run that works on the job; `None` while it waits for a worker or a request, or has ended.
+        slot: What its run may do while others wait, or what it waits for while it has no owner; `None` also for a run
+            that takes its turn by itself, because a client waits for it.
         home: The host whose workers may take the job first, since others do not see its files; `None` if all do.
         lost_owners: How often a lease ran out while this job was held.
         lost_receivers: The same when the whole file had come for the first time; `None` before that.
@@ -153,6 +156,7 @@ class Job(BaseModel):
     move_to: str | None = None
     moved_bytes: int | None = None
     owner: str | None = None
+    slot: Slot | None = None
     home: str | None = None
     lost_owners: int = 0
     lost_receivers: int | None = None
@@ -195,6 +199,11 @@ class Job(BaseModel):
     def needs_worker(self) -> bool:
         """Whether some worker has to hold the job's lease, or to take the job."""
         return self.state is Inner.MOVING or not (self.ended or self.paused)
+
+    @property
+    def packing_slot(self) -> Slot:
+        """The slot with which the received file is packed."""
+        return Slot.IMAGE if self.claims.transfer_kind is TransferKind.IMAGE else Slot.REPACK
 
     @property
     def given_up(self) -> bool:

@@ -13,38 +13,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from open_workshop_storage.core.callback import Callback
 from open_workshop_storage.core.events import Event, EventKind
 from open_workshop_storage.core.job import Job
 from open_workshop_storage.core.overview import Overview, WorkerReport
+from open_workshop_storage.core.slots import Slot
 
 
 class StaleJobError(Exception):
     """The record is not the one that the store holds: the job was changed, taken or removed."""
-
-
-class Slot(StrEnum):
-    """What may be done only so many times at once."""
-
-    UPLOAD = "upload"
-    DOWNLOAD = "download"
-    REPACK = "repack"
-    IMAGE = "image"
-
-
-class Hold(NamedTuple):
-    """A run's hold on a slot.
-
-    Attributes:
-        holder: The run.
-        limit: How many slots of the kind there are; 0 for any number.
-    """
-
-    slot: Slot
-    holder: str
-    limit: int
 
 
 class Interruption(StrEnum):
@@ -66,32 +45,27 @@ class JobStore(Protocol):
         """Return a job's present record."""
 
     async def save(
-        self,
-        job: Job,
-        event: EventKind | None,
-        callback: Callback | None = None,
-        *,
-        withdrawn: str | None = None,
-        takes: Hold | None = None,
-        leaves: Hold | None = None,
+        self, job: Job, event: EventKind | None, callback: Callback | None = None, *, withdrawn: str | None = None
     ) -> Job:
         """Store a changed record, publish the event and put the callback into the outbox, all in one step.
 
         Args:
             withdrawn: `jti` of a callback that is taken out of the outbox in the same step.
-            takes: A slot that is taken in the same step, if one is free now.
-            leaves: A slot that is given back in the same step, also if the record is stale; not with `takes`.
 
         A job that needs a worker and names an owner gets a lease; one without an owner waits to be taken. A paused
         one has no lease and is not taken. The callback is held by the caller for `LEASE_SECONDS`, for its first
         delivery.
 
+        An owner gets the slot that the record names, if it does not hold it yet. Where none is free, or others wait for
+        one, the record is stored without the owner, and the job waits for the slot, if it is one of `SLOTS_OF_JOBS`. A
+        slot that an owner had, and that the record names no more or for another owner, is given back.
+
         Returns:
-            The record as stored, with its new version.
+            The record as stored, with its new version, and without an owner if it waits for a slot.
 
         Raises:
             StaleJobError: The store holds another version of the job, or none, or has forgotten it.
-            StorageBusy: No slot is free; nothing is stored.
+            StorageBusy: The slot is not free, and jobs do not wait for it; nothing is stored.
         """
 
     async def remove(self, job: Job) -> None:
@@ -111,17 +85,19 @@ class JobStore(Protocol):
             StaleJobError: The job was removed, after another run had brought it to its end.
         """
 
-    async def take(self, owner: str, limit: int, *, home: str | None = None, expired: bool = True) -> list[Job]:
-        """Make this run the owner of up to `limit` jobs that need a worker and have none, the oldest first.
+    async def take(self, owner: str, *, home: str | None = None, expired: bool = True) -> Job | None:
+        """Make this run the owner of a job that needs a worker and has none, and of the slot that the job waits for.
+
+        One that waits for no slot comes first, then the oldest that waits for a slot that is free.
 
         Args:
             home: The host of this worker. Jobs whose files are on another host are left to its own workers for
                 `LEASE_SECONDS`.
-            expired: Take those too whose owner's lease ran out.
+            expired: Take one too whose owner's lease ran out; it loses its slot, and waits for one again.
         """
 
     async def renew(self, jobs: Collection[Job]) -> set[str]:
-        """Renew the leases of jobs; return the ids of those that their owner lost."""
+        """Renew the leases of jobs and their owners' hold on slots; return the ids of those that their owner lost."""
 
     async def idle(self, seconds: float, limit: int) -> Sequence[Job]:
         """Return jobs that have ended and have not changed for so many seconds, the oldest first."""
@@ -143,7 +119,11 @@ class JobStore(Protocol):
         """
 
     async def wait_for_work(self, timeout: float) -> None:
-        """Return when a job may wait to be taken, at the latest after so many seconds."""
+        """Return when this worker may find a job to take, at the latest after so many seconds.
+
+        Of several workers that wait, one is woken for each job. One that has taken a job and may take another is not
+        kept waiting.
+        """
 
     async def claim_callbacks(self, limit: int) -> list[Callback]:
         """Return due callbacks, each held for `LEASE_SECONDS`, so that no other worker delivers them."""
@@ -169,24 +149,28 @@ class JobStore(Protocol):
     async def pending_callbacks(self) -> tuple[int, float]:
         """Return how many callbacks are in the outbox, and the age of the oldest in seconds, 0 if there is none."""
 
-    async def enter(self, slot: Slot, holder: str, limit: int, *, wait: bool, since: float | None = None) -> bool:
-        """Take one of `limit` slots, 0 for any number; return whether the holder has one.
+    async def enter(self, slot: Slot, holder: str, since: float | None = None) -> bool:
+        """Take a slot for a holder that is no job's owner, or takes its turn by itself; return whether it has one.
 
-        With `wait`, a holder that finds none joins the queue, and keeps its place by asking again within
-        `LEASE_SECONDS`; the first of the queue gets the next slot that is left.
+        A holder that finds none joins the queue, and keeps its place by asking again within `LEASE_SECONDS`; the first
+        of the queue gets the next slot that is left. Jobs wait in the same order.
 
         Args:
-            since: Unix time, in seconds, that decides over the place in the queue; `None` for now.
+            since: Unix time, in seconds, that decides over the place in the queue; `None` for now. A job's is that of
+                its creation.
         """
 
     async def slot_granted(self, holder: str, timeout: float) -> None:
         """Return when a slot has been given to this waiting holder, at the latest after so many seconds."""
 
-    async def leave(self, slot: Slot, holder: str, limit: int) -> None:
+    async def leave(self, slot: Slot, holder: str) -> None:
         """Give a slot, or the place in the queue, back."""
 
     async def renew_slots(self, slot: Slot, holders: Collection[str]) -> None:
         """Keep slots that are in use for another `LEASE_SECONDS`, those that the store has lost too."""
+
+    async def waiting(self) -> Mapping[Slot, int]:
+        """Return how many jobs and holders wait for each slot."""
 
     async def report(self, worker: WorkerReport, metrics: Mapping[str, int]) -> None:
         """Keep what a worker says of itself for `REPORT_SECONDS`, and add what it counted to the present step."""

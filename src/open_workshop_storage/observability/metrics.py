@@ -26,7 +26,7 @@ BLURHASHES = _METER.create_counter(
 
 # Each worker records its own part of these.
 SLOTS_USED = _METER.create_gauge("storage.slots.used", "{slot}", "Slots that this worker holds.")
-JOBS_WAITING = _METER.create_gauge("storage.slots.waiting", "{job}", "Jobs of this worker that wait for a slot.")
+JOBS_WAITING = _METER.create_gauge("storage.slots.waiting", "{job}", "Jobs that wait for a slot.")
 OPEN_SOCKETS = _METER.create_gauge("storage.sockets.open", "{socket}", "Progress sockets that this worker holds.")
 
 # These are the same for all workers that share a Redis, or a disk.

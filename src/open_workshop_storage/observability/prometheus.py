@@ -34,7 +34,9 @@ _LABELS: Mapping[str, tuple[str, ...]] = {
 }
 """Which attributes of a metric are its labels; metrics that are not here are left out."""
 
-_SHARED = frozenset({"storage.callbacks.pending", "storage.callbacks.oldest", "storage.disk.free"})
+_SHARED = frozenset(
+    {"storage.slots.waiting", "storage.callbacks.pending", "storage.callbacks.oldest", "storage.disk.free"}
+)
 """Levels that all workers read alike; others are summed over those that run."""
 
 _UNITS = {"s": "seconds", "By": "bytes"}

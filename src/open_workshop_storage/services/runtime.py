@@ -117,7 +117,7 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
         store = job_store(settings, redis)
         archives = Archives(settings)
         stack.push_async_callback(archives.aclose)
-        slots = Slots(store, settings)
+        slots = Slots(store)
         callbacks = Callbacks(settings, store, manager_connections)
         lifetime = Lifetime(settings, tasks)
         runs = Runs(store, workspaces, staging, callbacks, tasks, lifetime)
@@ -125,7 +125,7 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
         stages = Stages(settings, archives, transferred, scanner, slots, tasks)
         moves = Moves(settings, store, files, staging, runs, tasks)
         repacks = Repacks(store, staging, workspaces, stages)
-        resumable = ResumableUploads(settings, store, workspaces, runs, lifetime, slots, stages, tasks)
+        resumable = ResumableUploads(settings, store, workspaces, runs, lifetime, stages, tasks)
         transfers = Transfers(
             settings, store, runs, lifetime, slots, stages, Fetcher(settings), moves, resumable, tasks
         )
@@ -134,7 +134,7 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
             tasks.start(Worker(store, transfers, runs, lifetime, slots, callbacks, cleanup, tasks).run())
             tasks.start(Reports(store, workspaces, lifetime, runs).run())
             if settings.measures:
-                tasks.start(Gauges(workspaces, store, lifetime, slots).run())
+                tasks.start(Gauges(workspaces, store, lifetime, slots, runs).run())
             tasks.start(stop_in_order(runs, settings.shutdown_grace_seconds))
         tasks.start(drop_stalled_connections(settings.client_stall_timeout_seconds))
         tasks.start(follow_server())

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import islice, takewhile
 
 from open_workshop_storage.core.callback import Callback
@@ -15,17 +15,26 @@ from open_workshop_storage.core.events import Event, EventKind, event_of, first_
 from open_workshop_storage.core.job import Job
 from open_workshop_storage.core.leases import LEASE_SECONDS
 from open_workshop_storage.core.overview import STEP_SECONDS, STEPS, Overview, SlotQueue, WorkerReport
-from open_workshop_storage.core.store import Hold, Interruption, Slot, StaleJobError
+from open_workshop_storage.core.slots import SLOTS_OF_JOBS, Slot
+from open_workshop_storage.core.store import Interruption, StaleJobError
 from open_workshop_storage.stores.fanout import Fanout
+from open_workshop_storage.stores.waiting_line import WaitingLine
 
 
 class MemoryJobStore:
-    """Fulfils `core.store.JobStore`; no method awaits between reading and writing, so each is atomic."""
+    """Fulfils `core.store.JobStore`; no method awaits between reading and writing, so each is atomic.
 
-    def __init__(self) -> None:
+    Args:
+        limits: How many slots of each kind there are; 0, or no entry, for any number.
+    """
+
+    def __init__(self, limits: Mapping[Slot, int] | None = None) -> None:
+        self._limits = limits or {}
         self._jobs: dict[str, Job] = {}
-        # Names of jobs in the order of their last change, so that no question looks through all jobs.
-        self._waiting: dict[str, None] = {}
+        # So that no question looks through all jobs; those with an owner, paused and ended ones in the order of their
+        # last change.
+        self._waiting: dict[Slot | None, WaitingLine] = {slot: WaitingLine() for slot in (*Slot, None)}
+        self._owned: dict[str, None] = {}
         self._paused: dict[str, None] = {}
         self._ended: dict[str, None] = {}
         self._forgotten: dict[str, tuple[float, str]] = {}
@@ -35,7 +44,8 @@ class MemoryJobStore:
         self._outbox: dict[str, Callback] = {}
         self._due: dict[str, float] = {}
         self._held: dict[Slot, set[str]] = {slot: set() for slot in Slot}
-        self._queues: dict[Slot, dict[str, tuple[float, asyncio.Event]]] = {slot: {} for slot in Slot}
+        self._queues: dict[Slot, WaitingLine] = {slot: WaitingLine() for slot in Slot}
+        self._granted: dict[str, asyncio.Event] = {}
         self._reports: dict[str, tuple[WorkerReport, float]] = {}
         self._metrics: dict[int, Counter[str]] = {}
 
@@ -47,24 +57,14 @@ class MemoryJobStore:
         return self._jobs.get(job_id)
 
     async def save(
-        self,
-        job: Job,
-        event: EventKind | None,
-        callback: Callback | None = None,
-        *,
-        withdrawn: str | None = None,
-        takes: Hold | None = None,
-        leaves: Hold | None = None,
+        self, job: Job, event: EventKind | None, callback: Callback | None = None, *, withdrawn: str | None = None
     ) -> Job:
         """Store a changed record, publish its event and keep its callback; StaleJobError if it is not the latest."""
-        if leaves is not None:
-            await self.leave(*leaves)
         self._check(job)
         if job.version == 0 and self._status_of_forgotten(job.job_id):
             raise StaleJobError
-        if takes is not None and not await self.enter(*takes, wait=False):
-            raise StorageBusy
-        job = job.as_saved(ends=event is not None and event.final)
+        job = self._with_slot(job.as_saved(ends=event is not None and event.final))
+        before = self._jobs.get(job.job_id)
         self._jobs[job.job_id] = job
         self._sort_in(job)
         self._drop_callback(withdrawn or "")
@@ -73,26 +73,49 @@ class MemoryJobStore:
             self._due[callback.jti] = time.monotonic() + LEASE_SECONDS
         if event is not None:
             self._fanout.publish(job.job_id, event_of(job, event))
-        if job.needs_worker and job.owner is None:
-            self._work.set()
+        if before is not None and (before.owner, before.slot) != (job.owner, job.slot):
+            self._give_back(before)
+        return job
+
+    def _give_back(self, job: Job) -> None:
+        if job.slot is not None and job.owner is not None:
+            self._held[job.slot].discard(job.owner)
+            self._serve(job.slot)
+
+    def _with_slot(self, job: Job) -> Job:
+        """Return the record with its slot, or, where that is not free, without an owner; StorageBusy without either."""
+        if job.owner is None or job.slot is None or job.owner in self._held[job.slot]:
+            return job
+        others_wait = self._queues[job.slot] or self._waiting[job.slot]
+        if self._limits.get(job.slot, 0) and (others_wait or not self._has_room(job.slot)):
+            if job.slot not in SLOTS_OF_JOBS:
+                raise StorageBusy
+            return job.model_copy(update={"owner": None})
+        self._held[job.slot].add(job.owner)
         return job
 
     def _sort_in(self, job: Job) -> None:
         self._sort_out(job.job_id)
         if not job.needs_worker:
             (self._paused if job.paused else self._ended)[job.job_id] = None
-        elif job.owner is None:
-            self._waiting[job.job_id] = None
+        elif job.owner is not None:
+            self._owned[job.job_id] = None
+        else:
+            self._waiting[job.slot].join(job.job_id, job.created_at)
+            self._serve(job.slot)
 
     def _sort_out(self, job_id: str) -> None:
-        for names in (self._waiting, self._paused, self._ended):
+        for names in (self._owned, self._paused, self._ended):
             names.pop(job_id, None)
+        for line in self._waiting.values():
+            line.leave(job_id)
 
     async def remove(self, job: Job) -> None:
         """Forget a job; StaleJobError if it has changed."""
         self._check(job)
         self._jobs.pop(job.job_id, None)
         self._sort_out(job.job_id)
+        self._give_back(job)
         now = time.time()
         self._forgotten = {job_id: memory for job_id, memory in self._forgotten.items() if memory[0] > now}
         if not job.may_begin_again:
@@ -116,10 +139,21 @@ class MemoryJobStore:
         if job.job_id not in self._jobs:
             raise StaleJobError
 
-    async def take(self, owner: str, limit: int, *, home: str | None = None, expired: bool = True) -> list[Job]:
-        """Take jobs that have no owner. One in this process never dies alone, so only fresh jobs are taken."""
-        waiting = sorted(map(self._jobs.__getitem__, self._waiting), key=lambda job: job.created_at)
-        return [await self.save(job.model_copy(update={"owner": owner}), None) for job in waiting[:limit]]
+    async def take(self, owner: str, *, home: str | None = None, expired: bool = True) -> Job | None:
+        """Take a job that has no owner. One in this process never dies alone, so only waiting jobs are taken."""
+        for slot in (None, *SLOTS_OF_JOBS):
+            self._serve(slot)
+            first = self._waiting[slot].first()
+            if first is None or (slot is not None and not self._has_room(slot)):
+                continue
+            if slot is not None:
+                self._held[slot].add(owner)
+            taken = await self.save(self._jobs[first[1]].model_copy(update={"owner": owner}), None)
+            for other in (None, *SLOTS_OF_JOBS):
+                # There may be more.
+                self._serve(other)
+            return taken
+        return None
 
     async def renew(self, jobs: Collection[Job]) -> set[str]:
         """Return the ids of jobs that another run owns, or that are gone."""
@@ -212,42 +246,55 @@ class MemoryJobStore:
         now = time.time()
         return len(self._outbox), now - min((callback.created_at for callback in self._outbox.values()), default=now)
 
-    async def enter(self, slot: Slot, holder: str, limit: int, *, wait: bool, since: float | None = None) -> bool:
-        """Take a slot, or join the queue with `wait`; return whether the holder has one."""
-        held, queue = self._held[slot], self._queues[slot]
-        if holder in held:
+    def _has_room(self, slot: Slot) -> bool:
+        limit = self._limits.get(slot, 0)
+        return limit == 0 or len(self._held[slot]) < limit
+
+    def _serve(self, slot: Slot | None) -> None:
+        """Give free slots to the first holders that wait, or wake the worker where a job is the first."""
+        while slot is None or self._has_room(slot):
+            job = self._waiting[slot].first()
+            holder = self._queues[slot].first() if slot is not None else None
+            if slot is None or holder is None or (job is not None and job < holder):
+                if job is not None:
+                    self._work.set()
+                return
+            self._queues[slot].leave(holder[1])
+            self._held[slot].add(holder[1])
+            if holder[1] in self._granted:
+                self._granted[holder[1]].set()
+
+    async def enter(self, slot: Slot, holder: str, since: float | None = None) -> bool:
+        """Take a slot, or join the queue; return whether the holder has one."""
+        if holder not in self._held[slot]:
+            self._queues[slot].join(holder, time.time() if since is None else since)
+            self._serve(slot)
+        if holder in self._held[slot]:
+            self._granted.pop(holder, None)
             return True
-        if limit == 0 or (len(held) < limit and not queue):
-            held.add(holder)
-            return True
-        if wait:
-            queue.setdefault(holder, (time.time() if since is None else since, asyncio.Event()))
+        self._granted.setdefault(holder, asyncio.Event())
         return False
 
     async def slot_granted(self, holder: str, timeout: float) -> None:
         """Return when a slot was given to this waiting holder, at the latest after so many seconds."""
-        for queue in self._queues.values():
-            if holder in queue:
-                try:
-                    async with asyncio.timeout(timeout):
-                        await queue[holder][1].wait()
-                except TimeoutError:
-                    pass
-                return
+        if holder in self._granted:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await self._granted[holder].wait()
 
-    async def leave(self, slot: Slot, holder: str, limit: int) -> None:
-        """Give a slot, or the place in the queue, back, and the slot to the first of the queue."""
-        held, queue = self._held[slot], self._queues[slot]
-        queue.pop(holder, None)
-        if holder in held:
-            held.discard(holder)
-            if queue:
-                first = min(queue, key=lambda waiting: queue[waiting][0])
-                held.add(first)
-                queue.pop(first)[1].set()
+    async def leave(self, slot: Slot, holder: str) -> None:
+        """Give a slot, or the place in the queue, back, and the slot to the first that waits."""
+        self._granted.pop(holder, None)
+        self._queues[slot].leave(holder)
+        self._held[slot].discard(holder)
+        self._serve(slot)
 
     async def renew_slots(self, slot: Slot, holders: Collection[str]) -> None:
         """Do nothing: a holder in this process never dies alone."""
+
+    async def waiting(self) -> Mapping[Slot, int]:
+        """Return how many jobs and holders wait for each slot."""
+        return {slot: len(queue) + len(self._waiting[slot]) for slot, queue in self._queues.items()}
 
     async def report(self, worker: WorkerReport, metrics: Mapping[str, int]) -> None:
         """Keep what this process says of itself, and add its metrics to the present step's."""
@@ -260,26 +307,26 @@ class MemoryJobStore:
         """Return what this process holds."""
         now, step = time.time(), _present_step()
         due_in = time.time() - time.monotonic()
-        unfinished = [job for job in self._jobs.values() if job.needs_worker]
+        waiting = [name for line in self._waiting.values() for name in line.names(limit // 2)]
+        unfinished = [self._jobs[name] for name in islice([*self._owned, *waiting], limit // 2)]
+        queued = await self.waiting()
         due = sorted(self._due, key=self._due.__getitem__)
         _, oldest_seconds = await self.pending_callbacks()
         return Overview(
             at=now,
-            unfinished=unfinished[: limit // 2],
+            unfinished=unfinished,
             paused=self._latest(self._paused, limit // 4),
             ended=self._latest(self._ended, limit // 4),
             callbacks=[(self._outbox[jti], due_in + self._due[jti]) for jti in due[:limit]],
             totals={
-                "unfinished": len(unfinished),
+                "unfinished": len(self._owned) + sum(map(len, self._waiting.values())),
                 "paused": len(self._paused),
                 "ended": len(self._ended),
                 "callbacks": len(due),
             },
             oldest_callback_seconds=oldest_seconds,
             slots={
-                slot: SlotQueue(
-                    len(self._held[slot]), len(queue), sorted(queue, key=lambda name: queue[name][0])[:limit]
-                )
+                slot: SlotQueue(len(self._held[slot]), queued[slot], queue.names(limit))
                 for slot, queue in self._queues.items()
             },
             workers=[(report, now - told) for report, told in self._reports.values()],

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, cast
@@ -21,15 +22,17 @@ from open_workshop_storage.core.events import Event, EventKind, event_of, first_
 from open_workshop_storage.core.job import SCHEMA, Job
 from open_workshop_storage.core.leases import LEASE_SECONDS
 from open_workshop_storage.core.overview import REPORT_SECONDS, STEP_SECONDS, STEPS, Overview, WorkerReport
-from open_workshop_storage.core.store import Hold, Interruption, Slot, StaleJobError
+from open_workshop_storage.core.slots import Slot
+from open_workshop_storage.core.store import Interruption, StaleJobError
 from open_workshop_storage.observability.tracing import span
 from open_workshop_storage.stores import redis_scripts as scripts
 from open_workshop_storage.stores.fanout import Fanout
 from open_workshop_storage.stores.redis_channels import RedisChannels
 from open_workshop_storage.stores.redis_keys import RedisKeys
-from open_workshop_storage.stores.redis_overview import read_overview
+from open_workshop_storage.stores.redis_overview import read_overview, read_waiting
 from open_workshop_storage.stores.redis_records import FIELDS, job_of
 from open_workshop_storage.stores.redis_sentinel import SentinelPool
+from open_workshop_storage.stores.redis_slot_functions import config_of
 
 _LEASE_MS = int(LEASE_SECONDS * 1000)
 _PATIENCE_SECONDS = 5.0
@@ -42,17 +45,23 @@ class RedisJobStore:
         redis: As `redis_client` makes it.
         prefix: `REDIS_PREFIX`.
         keep_seconds: After so long without a change a record goes by itself, should no loader be there to clean up.
+        limits: How many slots of each kind there are; 0, or no entry, for any number.
     """
 
-    def __init__(self, redis: Redis, prefix: str, keep_seconds: float) -> None:
+    def __init__(
+        self, redis: Redis, prefix: str, keep_seconds: float, limits: Mapping[Slot, int] | None = None
+    ) -> None:
         self._redis = redis
         self._keys = RedisKeys(prefix)
+        self._config = config_of(self._keys, limits or {})
+        self._name = uuid.uuid4().hex
         self._keep_ms = int(keep_seconds * 1000)
         self._fanout = Fanout()
         self._work = asyncio.Event()
         self._granted: dict[str, asyncio.Event] = {}
         self._interrupted: asyncio.Queue[tuple[str, Interruption]] = asyncio.Queue()
-        always = [self._keys.work, self._keys.granted, *(self._keys.interrupted + each for each in Interruption)]
+        self._own_work = self._keys.work + self._name
+        always = [self._own_work, self._keys.granted, *(self._keys.interrupted + each for each in Interruption)]
         self._channels = RedisChannels(redis, always, self._on_message, self._on_return)
         self._scripts: dict[str, AsyncScript] = {}
 
@@ -81,7 +90,7 @@ class RedisJobStore:
                 group.create_task(self._redis.connection_pool.follow())
 
     def _on_message(self, channel: str, payload: str) -> None:
-        if channel == self._keys.work:
+        if channel == self._own_work:
             self._work.set()
         elif channel == self._keys.granted:
             if payload in self._granted:
@@ -111,14 +120,7 @@ class RedisJobStore:
         return job_of(await self._ask(cast(Awaitable[list[str | None]], values)))
 
     async def save(
-        self,
-        job: Job,
-        event: EventKind | None,
-        callback: Callback | None = None,
-        *,
-        withdrawn: str | None = None,
-        takes: Hold | None = None,
-        leaves: Hold | None = None,
+        self, job: Job, event: EventKind | None, callback: Callback | None = None, *, withdrawn: str | None = None
     ) -> Job:
         """Store a changed record, its event and its callback in one script; StaleJobError if it is not the latest."""
         saved = job.as_saved(ends=event is not None and event.final)
@@ -127,9 +129,7 @@ class RedisJobStore:
             in_set = keys.leases
         else:
             in_set = keys.paused if saved.paused else keys.ended
-        hold, step = takes or leaves, "enter" if takes else "leave"
-        slot = ("", "", 0, "") if hold is None else (step, hold.holder, hold.limit, keys.granted)
-        kept_since = await self._script(
+        stored = await self._script(
             scripts.SAVE,
             [
                 keys.job + job.job_id,
@@ -139,20 +139,18 @@ class RedisJobStore:
                 keys.due,
                 keys.since,
                 *keys.sets,
-                *(() if hold is None else keys.slot(hold.slot)),
             ],
+            self._config,
             job.version,
             saved.version,
             saved.model_dump_json(),
             saved.owner or "",
             saved.job_id,
             in_set,
-            int(saved.created_at * 1000),
-            _LEASE_MS,
+            saved.created_at * 1000,
             self._keep_ms,
             keys.events + saved.job_id,
             "" if event is None else f"{saved.version} {event} {event_of(saved, event).text}",
-            keys.work,
             "" if callback is None else callback.jti,
             "" if callback is None else callback.model_dump_json(),
             saved.lost_owners,
@@ -160,19 +158,20 @@ class RedisJobStore:
             saved.attempt,
             withdrawn or "",
             saved.home or "",
-            *slot,
+            saved.slot or "",
         )
-        if kept_since is None:
+        if stored is None:
             raise StaleJobError
-        if kept_since == 0:
+        if stored == 0:
             raise StorageBusy
-        return saved.model_copy(update={"kept_since": int(kept_since)})
+        kept_since, owner = stored
+        return saved.model_copy(update={"kept_since": int(kept_since), "owner": owner or None})
 
     async def remove(self, job: Job) -> None:
         """Forget a job; StaleJobError if it has changed."""
         keys = [self._keys.job + job.job_id, self._keys.forgotten + job.job_id, *self._keys.sets]
         memory = "" if job.may_begin_again else job.status, int(job.claims.expires_at * 1000)
-        if not await self._script(scripts.REMOVE, keys, job.version, job.job_id, *memory):
+        if not await self._script(scripts.REMOVE, keys, self._config, job.version, job.job_id, *memory):
             raise StaleJobError
 
     async def forgotten(self, job_id: str) -> str | None:
@@ -184,20 +183,25 @@ class RedisJobStore:
         """Store a running job's record again if Redis has lost its data; StaleJobError if the job was removed."""
         keys = [self._keys.job + job.job_id, self._keys.kept_since, self._keys.leases]
         values = (job.version, job.owner or "", job.model_dump_json(), job.job_id, _LEASE_MS, self._keep_ms)
-        if not await self._script(scripts.RESTORE, keys, *values, job.kept_since, job.lost_owners, SCHEMA, job.attempt):
+        beside = (SCHEMA, job.attempt, job.slot or "", job.created_at * 1000, job.home or "")
+        if not await self._script(scripts.RESTORE, keys, *values, job.kept_since, job.lost_owners, *beside):
             raise StaleJobError
 
-    async def take(self, owner: str, limit: int, *, home: str | None = None, expired: bool = True) -> list[Job]:
-        """Take jobs that have no owner, or whose owner's lease ran out."""
-        keys = [self._keys.leases, self._keys.kept_since]
-        values = (self._keys.job, owner, limit, _LEASE_MS, self._keep_ms, SCHEMA, int(expired), home or "")
-        taken = await self._script(scripts.TAKE, keys, *values, *FIELDS)
-        return [job for job in map(job_of, taken) if job]
+    async def take(self, owner: str, *, home: str | None = None, expired: bool = True) -> Job | None:
+        """Take a job that has no owner, or whose owner's lease ran out, with its slot, in one script."""
+        values = (self._config, owner, self._name, self._keep_ms, SCHEMA, int(expired), home or "")
+        taken = await self._script(scripts.TAKE, [self._keys.leases, self._keys.kept_since], *values, *FIELDS)
+        if not taken:
+            return None
+        may_be_more, fields = taken
+        if may_be_more:
+            self._work.set()
+        return job_of(fields)
 
     async def renew(self, jobs: Collection[Job]) -> set[str]:
-        """Renew leases by Redis's clock; return the ids of jobs that another run owns, or that are gone."""
-        pairs = [text for job in jobs for text in (job.job_id, job.owner or "")]
-        return set(await self._script(scripts.RENEW, [self._keys.leases], self._keys.job, _LEASE_MS, *pairs))
+        """Renew leases and slots by Redis's clock; return the ids of jobs that another run owns, or that are gone."""
+        values = [text for job in jobs for text in (job.job_id, job.owner or "", job.slot or "")]
+        return set(await self._script(scripts.RENEW, [self._keys.leases], self._config, *values))
 
     async def idle(self, seconds: float, limit: int) -> Sequence[Job]:
         """Return ended jobs that have not changed for so many seconds, by Redis's clock."""
@@ -235,7 +239,7 @@ class RedisJobStore:
             await self._channels.unsubscribe(channel)
 
     async def wait_for_work(self, timeout: float) -> None:
-        """Return when any worker saved a job without an owner, at the latest after so many seconds."""
+        """Return when this worker is woken for a job, at the latest after so many seconds."""
         await _wait(self._work, timeout)
         self._work.clear()
 
@@ -280,14 +284,11 @@ class RedisJobStore:
         count, oldest_ms = await self._script(scripts.PENDING, [self._keys.since])
         return count, oldest_ms / 1000
 
-    async def enter(self, slot: Slot, holder: str, limit: int, *, wait: bool, since: float | None = None) -> bool:
-        """Take a slot, or join the queue with `wait`, in one script; return whether the holder has one."""
-        if wait:
-            self._granted.setdefault(holder, asyncio.Event())
+    async def enter(self, slot: Slot, holder: str, since: float | None = None) -> bool:
+        """Take a slot, or join the queue, in one script; return whether the holder has one."""
+        self._granted.setdefault(holder, asyncio.Event())
         place = "" if since is None else since * 1000
-        entered = await self._script(
-            scripts.ENTER, self._keys.slot(slot), holder, limit, _LEASE_MS, self._keys.granted, int(wait), place
-        )
+        entered = await self._script(scripts.ENTER, [], self._config, slot, holder, place)
         if entered:
             self._granted.pop(holder, None)
         return bool(entered)
@@ -297,14 +298,18 @@ class RedisJobStore:
         if holder in self._granted:
             await _wait(self._granted[holder], timeout)
 
-    async def leave(self, slot: Slot, holder: str, limit: int) -> None:
-        """Give a slot, or the place in the queue, back, and free slots to the first of the queue."""
+    async def leave(self, slot: Slot, holder: str) -> None:
+        """Give a slot, or the place in the queue, back, and free slots to the first that wait."""
         self._granted.pop(holder, None)
-        await self._script(scripts.LEAVE, self._keys.slot(slot), holder, limit, _LEASE_MS, self._keys.granted)
+        await self._script(scripts.LEAVE, [], self._config, slot, holder)
 
     async def renew_slots(self, slot: Slot, holders: Collection[str]) -> None:
         """Hold slots for another `LEASE_SECONDS`, those that Redis has lost too."""
-        await self._script(scripts.RENEW_SLOT, self._keys.slot(slot)[:1], _LEASE_MS, *holders)
+        await self._script(scripts.RENEW_SLOT, [], self._config, slot, *holders)
+
+    async def waiting(self) -> Mapping[Slot, int]:
+        """Return how many jobs and holders wait for each slot."""
+        return cast(Mapping[Slot, int], await self._ask(read_waiting(self._redis, self._keys)))
 
     async def report(self, worker: WorkerReport, metrics: Mapping[str, int]) -> None:
         """Store what a worker says, and add its metrics to the present step's, in one script."""

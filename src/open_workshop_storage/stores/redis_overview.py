@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
+from itertools import chain
+
 from redis.asyncio import Redis
 
 from open_workshop_storage.core.callback import Callback
 from open_workshop_storage.core.overview import REPORT_SECONDS, STEP_SECONDS, STEPS, Overview, SlotQueue, WorkerReport
-from open_workshop_storage.core.store import Slot
+from open_workshop_storage.core.slots import SLOTS_OF_JOBS, Slot
 from open_workshop_storage.stores.redis_keys import RedisKeys
 from open_workshop_storage.stores.redis_records import FIELDS, known_job_of
 
@@ -31,14 +35,19 @@ async def read_overview(redis: Redis, keys: RedisKeys, limit: int) -> Overview:
         asked.zrange(keys.due, 0, limit - 1, withscores=True)
         asked.zrange(keys.since, 0, 0, withscores=True)
         asked.zrange(keys.told, 0, -1, withscores=True)
+        for key in keys.queues:
+            asked.zrange(key, 0, half - 1)
         for slot in Slot:
             held, queue, _ = keys.slot(slot)
             asked.zcard(held)
             asked.zrange(queue, 0, limit - 1)
             asked.zcard(queue)
         (seconds, microseconds), *totals_and_rest = await asked.execute()
-    totals, rest = totals_and_rest[:4], totals_and_rest[4:]
-    unfinished, paused, ended, due, oldest, told, *slots = rest
+    owned_total, paused_total, ended_total, *queued_totals, due_total = totals_and_rest[: len(keys.sets) + 1]
+    owned, paused, ended, due, oldest, told, *rest = totals_and_rest[len(keys.sets) + 1 :]
+    queued, slots = rest[: len(keys.queues)], rest[len(keys.queues) :]
+    waiting_jobs = dict(zip(SLOTS_OF_JOBS, queued_totals, strict=True))
+    unfinished = [*owned, *chain.from_iterable(queued)][:half]
     now = seconds + microseconds / 1_000_000
     last = seconds - seconds % STEP_SECONDS
     steps = range(last - (STEPS - 1) * STEP_SECONDS, last + 1, STEP_SECONDS)
@@ -66,12 +75,34 @@ async def read_overview(redis: Redis, keys: RedisKeys, limit: int) -> Overview:
         paused=jobs[1],
         ended=jobs[2],
         callbacks=callbacks,
-        totals=dict(zip(("unfinished", "paused", "ended", "callbacks"), totals, strict=True)),
+        totals={
+            "unfinished": owned_total + sum(queued_totals),
+            "paused": paused_total,
+            "ended": ended_total,
+            "callbacks": due_total,
+        },
         oldest_callback_seconds=now - oldest[0][1] / 1000 if oldest else 0.0,
         slots={
-            slot: SlotQueue(held, waiting, first)
+            slot: SlotQueue(held, waiting + waiting_jobs.get(slot, 0), first)
             for slot, held, first, waiting in zip(Slot, slots[::3], slots[1::3], slots[2::3], strict=True)
         },
         workers=workers,
         metrics={step: {name: int(count) for name, count in next(answers).items()} for step in steps},
     )
+
+
+async def read_waiting(redis: Redis, keys: RedisKeys) -> Mapping[Slot, int]:
+    """Read how many jobs and holders wait for each slot.
+
+    Raises:
+        RedisError, OSError: Redis did not answer.
+    """
+    async with redis.pipeline(transaction=False) as asked:
+        for slot in Slot:
+            asked.zcard(keys.slot(slot)[1])
+        for key in keys.queues:
+            asked.zcard(key)
+        holders_and_jobs = await asked.execute()
+    waiting = Counter(dict(zip(Slot, holders_and_jobs, strict=False)))
+    waiting.update(dict(zip(SLOTS_OF_JOBS, holders_and_jobs[len(Slot) :], strict=True)))
+    return {slot: waiting[slot] for slot in Slot}

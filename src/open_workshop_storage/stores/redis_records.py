@@ -10,8 +10,9 @@ from typing import cast
 
 from open_workshop_storage.core.errors import NewerRecord
 from open_workshop_storage.core.job import SCHEMA, Job
+from open_workshop_storage.core.slots import Slot
 
-FIELDS = ("data", "schema", "version", "owner", "lost_owners", "kept_since")
+FIELDS = ("data", "schema", "version", "owner", "lost_owners", "kept_since", "slot")
 """What `job_of` reads, in this order."""
 
 
@@ -23,7 +24,8 @@ def job_of(values: Sequence[str | None]) -> Job | None:
     """
     if values[0] is None:
         return None
-    data, schema, version, owner, lost_owners, kept_since = cast(Sequence[str], values)
+    data, schema, version, owner, lost_owners, kept_since = cast(Sequence[str], values[:6])
+    slot = values[6]
     if int(schema) > SCHEMA:
         raise NewerRecord
     beside = {
@@ -31,6 +33,7 @@ def job_of(values: Sequence[str | None]) -> Job | None:
         "owner": owner or None,
         "lost_owners": int(lost_owners),
         "kept_since": int(kept_since),
+        "slot": Slot(slot) if slot else None,
     }
     return Job.model_validate_json(data).model_copy(update=beside)
 

@@ -3,6 +3,10 @@
 All times are the Redis server's own, in milliseconds, so that the clocks of several hosts need not agree.
 """
 
+from __future__ import annotations
+
+from open_workshop_storage.stores.redis_slot_functions import SLOTS
+
 _NOW = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -16,97 +20,52 @@ local function kept_since(key, keep)
 end
 """
 
-# Holders and waiters that were not renewed are gone with their worker; their slots and places go on.
-_SLOTS = """
-local function clear(held, queue, seen)
-    redis.call('ZREMRANGEBYSCORE', held, '-inf', now)
-    for _, gone in ipairs(redis.call('ZRANGE', seen, '-inf', now, 'BYSCORE')) do
-        redis.call('ZREM', queue, gone)
-        redis.call('ZREM', seen, gone)
-    end
-end
-local function grant(held, queue, seen, limit, lease, granted)
-    while limit == 0 or redis.call('ZCARD', held) < limit do
-        local first = redis.call('ZPOPMIN', queue)[1]
-        if not first then
-            break
-        end
-        redis.call('ZREM', seen, first)
-        redis.call('ZADD', held, now + lease, first)
-        redis.call('PUBLISH', granted, first)
-    end
-    for _, key in ipairs({held, queue, seen}) do
-        redis.call('PEXPIRE', key, lease)
-    end
-end
-local function enter(keys, holder, limit, lease, granted, waits, place)
-    local held, queue, seen = unpack(keys)
-    clear(held, queue, seen)
-    if redis.call('ZSCORE', held, holder) then
-        redis.call('ZADD', held, now + lease, holder)
-        grant(held, queue, seen, limit, lease, granted)
-        return 1
-    end
-    redis.call('ZADD', queue, 'NX', place or now + time[2] % 1000 / 1000, holder)
-    redis.call('ZADD', seen, now + lease, holder)
-    grant(held, queue, seen, limit, lease, granted)
-    if redis.call('ZSCORE', held, holder) then
-        return 1
-    end
-    if not waits then
-        redis.call('ZREM', queue, holder)
-        redis.call('ZREM', seen, holder)
-    end
-    return 0
-end
-local function leave(keys, holder, limit, lease, granted)
-    local held, queue, seen = unpack(keys)
-    clear(held, queue, seen)
-    for _, key in ipairs(keys) do
-        redis.call('ZREM', key, holder)
-    end
-    grant(held, queue, seen, limit, lease, granted)
-end
-"""
-
-# A slot is given back whatever becomes of the record; one that is taken goes with it.
-SAVE = _NOW + _KEPT_SINCE + _SLOTS + """
+SAVE = _NOW + _KEPT_SINCE + SLOTS + """
 local job, since, forgotten, outbox, due, waiting, leases, paused, ended = unpack(KEYS)
-local expected, version, data, owner, id = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local set, created, lease, keep = ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9]
-local channel, event, work = ARGV[10], ARGV[11], ARGV[12]
-local jti, callback, lost_owners, schema = ARGV[13], ARGV[14], ARGV[15], ARGV[16]
-local attempt, withdrawn, home = ARGV[17], ARGV[18], ARGV[19]
-local step, holder, limit, granted = ARGV[20], ARGV[21], tonumber(ARGV[22]), ARGV[23]
-local slot = {unpack(KEYS, 10)}
-if step == 'leave' then
-    leave(slot, holder, limit, lease, granted)
-end
-if (redis.call('HGET', job, 'version') or '0') ~= expected then
+local expected, version, data, owner, id = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local set, created, keep = ARGV[7], ARGV[8], ARGV[9]
+local channel, event = ARGV[10], ARGV[11]
+local jti, callback, lost_owners, schema = ARGV[12], ARGV[13], ARGV[14], ARGV[15]
+local attempt, withdrawn, home, slot = ARGV[16], ARGV[17], ARGV[18], ARGV[19]
+local held_version, had_owner, had_slot = unpack(redis.call('HMGET', job, 'version', 'owner', 'slot'))
+if (held_version or '0') ~= expected then
     return false
 end
 if expected == '0' and redis.call('EXISTS', forgotten) == 1 then
     return false
 end
-if step == 'enter' and enter(slot, holder, limit, lease, granted, false) == 0 then
-    return 0
+if set == leases and owner ~= '' and slot ~= '' and not enter_as_owner(slot, owner) then
+    if not is_waited_for[slot] then
+        return 0
+    end
+    owner = ''
+end
+if set == leases and owner == '' and slot ~= '' then
+    set = key(slot, 'jobs')
 end
 local kept = kept_since(since, keep)
-redis.call('HSET', job, 'data', data, 'schema', schema, 'version', version, 'owner', owner,
-    'lost_owners', lost_owners, 'kept_since', kept, 'attempt', attempt, 'home', home)
+redis.call('HSET', job, 'data', data, 'schema', schema, 'version', version, 'owner', owner, 'slot', slot,
+    'lost_owners', lost_owners, 'kept_since', kept, 'attempt', attempt, 'home', home, 'created', created,
+    'free_since', now)
 redis.call('PEXPIRE', job, keep)
-for _, other in ipairs({leases, paused, ended}) do
-    if other ~= set then
-        redis.call('ZREM', other, id)
+for i = 7, #KEYS do
+    if KEYS[i] ~= set then
+        redis.call('ZREM', KEYS[i], id)
     end
 end
-if set ~= leases then
+if set == paused or set == ended then
     redis.call('ZADD', set, now, id)
 elseif owner ~= '' then
-    redis.call('ZADD', leases, now + lease, id)
+    redis.call('ZADD', leases, now + config.lease, id)
+elseif slot ~= '' then
+    redis.call('ZADD', set, created, id)
+    serve(slot)
 else
     redis.call('ZADD', leases, home == '' and math.min(created, now) or now, id)
-    redis.call('PUBLISH', work, id)
+    wake(home)
+end
+if had_slot ~= slot or had_owner ~= owner then
+    give_back(had_slot, had_owner)
 end
 if withdrawn ~= '' then
     redis.call('HDEL', outbox, withdrawn)
@@ -115,13 +74,13 @@ if withdrawn ~= '' then
 end
 if jti ~= '' then
     redis.call('HSET', outbox, jti, callback)
-    redis.call('ZADD', due, now + lease, jti)
+    redis.call('ZADD', due, now + config.lease, jti)
     redis.call('ZADD', waiting, now, jti)
 end
 if event ~= '' then
     redis.call('PUBLISH', channel, event)
 end
-return kept
+return {kept, owner}
 """
 
 RESTORE = _NOW + _KEPT_SINCE + """
@@ -134,56 +93,114 @@ if kept == ARGV[7] then
     return 0
 end
 redis.call('HSET', job, 'data', ARGV[3], 'schema', ARGV[9], 'version', ARGV[1], 'owner', ARGV[2],
-    'lost_owners', ARGV[8], 'kept_since', kept, 'attempt', ARGV[10])
+    'lost_owners', ARGV[8], 'kept_since', kept, 'attempt', ARGV[10], 'slot', ARGV[11], 'created', ARGV[12],
+    'home', ARGV[13])
 redis.call('PEXPIRE', job, ARGV[6])
 redis.call('ZADD', leases, now + tonumber(ARGV[5]), ARGV[4])
 return 1
 """
 
-REMOVE = _NOW + """
-if (redis.call('HGET', KEYS[1], 'version') or '0') ~= ARGV[1] then
+REMOVE = _NOW + SLOTS + """
+local version, owner, slot = unpack(redis.call('HMGET', KEYS[1], 'version', 'owner', 'slot'))
+if (version or '0') ~= ARGV[2] then
     return 0
 end
 redis.call('DEL', KEYS[1])
 for i = 3, #KEYS do
-    redis.call('ZREM', KEYS[i], ARGV[2])
+    redis.call('ZREM', KEYS[i], ARGV[3])
 end
-if ARGV[3] ~= '' and tonumber(ARGV[4]) > now then
-    redis.call('SET', KEYS[2], ARGV[3], 'PXAT', ARGV[4])
+give_back(slot, owner)
+if ARGV[4] ~= '' and tonumber(ARGV[5]) > now then
+    redis.call('SET', KEYS[2], ARGV[4], 'PXAT', ARGV[5])
 end
 return 1
 """
 
-# The run that gets a job here is the only one until the lease runs out again; the owner that the record names until
-# then is lost. Records of a newer schema are passed over, those of an owner unless expired leases count,
-# and for one lease those whose files are on another host.
-TAKE = _NOW + _KEPT_SINCE + """
+# A job whose lease ran out loses its owner, and goes to the queue of its slot if it has one. Then the run gets the
+# first job that waits for no slot, or the first that waits for one which is free, and is the only one until its lease
+# runs out. Records of a newer schema are passed over, those of an owner unless expired leases count, and for one lease
+# those whose files are on another host.
+TAKE = _NOW + _KEPT_SINCE + SLOTS + """
 local leases, since = unpack(KEYS)
-local jobs, owner, limit, lease, keep = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
-local schema, expired, here = tonumber(ARGV[6]), ARGV[7] == '1', ARGV[8]
-local taken, passed = {}, 0
-repeat
-    local ids = redis.call('ZRANGE', leases, '-inf', now, 'BYSCORE', 'LIMIT', passed, limit - #taken)
-    for _, id in ipairs(ids) do
-        local job = jobs .. id
-        local before, written_by, home = unpack(redis.call('HMGET', job, 'owner', 'schema', 'home'))
-        local is_elsewhere = home and home ~= '' and home ~= here
-        if not before then
-            redis.call('ZREM', leases, id)
-        elseif tonumber(written_by) > schema or not (expired or before == '')
-            or is_elsewhere and redis.call('ZSCORE', leases, id) + lease > now then
-            passed = passed + 1
-        else
-            redis.call('HINCRBY', job, 'version', 1)
-            redis.call('HINCRBY', job, 'lost_owners', before == '' and 0 or 1)
-            redis.call('HSET', job, 'owner', owner, 'kept_since', kept_since(since, keep))
-            redis.call('PEXPIRE', job, keep)
-            redis.call('ZADD', leases, now + lease, id)
-            table.insert(taken, redis.call('HMGET', job, unpack(ARGV, 9)))
+local owner, worker, keep, schema = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+local expired, here = ARGV[6] == '1', ARGV[7]
+local looked_at = 100
+local function is_elsewhere(home, free_since)
+    return home and home ~= '' and home ~= here and tonumber(free_since) + config.lease > now
+end
+local function register_as_idle()
+    for _, idle in ipairs(here == '' and {''} or {'', here}) do
+        redis.call('ZADD', config.idle .. idle, now, worker)
+        redis.call('PEXPIRE', config.idle .. idle, config.lease)
+    end
+end
+local function may_be_more()
+    for _, slot in ipairs(config.slots_of_jobs) do
+        if redis.call('EXISTS', key(slot, 'jobs')) == 1 and has_room(slot) then
+            return true
         end
     end
-until #taken == limit or #ids == 0
-return taken
+    return redis.call('ZCOUNT', leases, '-inf', now) > 0
+end
+local function taken(id)
+    local job = config.job .. id
+    redis.call('HINCRBY', job, 'version', 1)
+    redis.call('HSET', job, 'owner', owner, 'kept_since', kept_since(since, keep))
+    redis.call('PEXPIRE', job, keep)
+    redis.call('ZADD', leases, now + config.lease, id)
+    local more = may_be_more()
+    if not more then
+        register_as_idle()
+    end
+    return {more and 1 or 0, redis.call('HMGET', job, unpack(ARGV, 8))}
+end
+local passed = 0
+repeat
+    local ids = redis.call('ZRANGE', leases, '-inf', now, 'BYSCORE', 'LIMIT', passed, looked_at, 'WITHSCORES')
+    for i = 1, #ids, 2 do
+        local id, ended = ids[i], ids[i + 1]
+        local job = config.job .. id
+        local before, written_by, home, slot, created =
+            unpack(redis.call('HMGET', job, 'owner', 'schema', 'home', 'slot', 'created'))
+        if not before then
+            redis.call('ZREM', leases, id)
+        elseif tonumber(written_by) > schema or not (expired or before == '') then
+            passed = passed + 1
+        elseif is_waited_for[slot] then
+            redis.call('HINCRBY', job, 'version', 1)
+            redis.call('HINCRBY', job, 'lost_owners', before == '' and 0 or 1)
+            redis.call('HSET', job, 'owner', '', 'free_since', ended)
+            redis.call('ZREM', leases, id)
+            redis.call('ZREM', key(slot, 'held'), before)
+            redis.call('ZADD', key(slot, 'jobs'), created or ended, id)
+        elseif is_elsewhere(home, ended) then
+            passed = passed + 1
+        else
+            redis.call('HINCRBY', job, 'lost_owners', before == '' and 0 or 1)
+            redis.call('HSET', job, 'slot', '')
+            give_back(slot, before)
+            return taken(id)
+        end
+    end
+until #ids == 0
+for _, slot in ipairs(config.slots_of_jobs) do
+    serve(slot)
+    if has_room(slot) then
+        for _, id in ipairs(redis.call('ZRANGE', key(slot, 'jobs'), 0, looked_at - 1)) do
+            local written_by, home, free_since =
+                unpack(redis.call('HMGET', config.job .. id, 'schema', 'home', 'free_since'))
+            if not written_by then
+                redis.call('ZREM', key(slot, 'jobs'), id)
+            elseif tonumber(written_by) <= schema and not is_elsewhere(home, free_since) then
+                redis.call('ZREM', key(slot, 'jobs'), id)
+                hold(slot, owner)
+                return taken(id)
+            end
+        end
+    end
+end
+register_as_idle()
+return false
 """
 
 # The worker that gets an id here is the only one to hear of it until the lease runs out again.
@@ -195,12 +212,17 @@ end
 return ids
 """
 
-RENEW = _NOW + """
+# A holder is counted again if Redis was away for so long that it forgot it.
+RENEW = _NOW + SLOTS + """
 local lost = {}
-for i = 3, #ARGV, 2 do
-    local id, owner = ARGV[i], ARGV[i + 1]
-    if redis.call('HGET', ARGV[1] .. id, 'owner') == owner then
-        redis.call('ZADD', KEYS[1], now + tonumber(ARGV[2]), id)
+for i = 2, #ARGV, 3 do
+    local id, owner, slot = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+    local held_by, held_slot = unpack(redis.call('HMGET', config.job .. id, 'owner', 'slot'))
+    if held_by == owner then
+        redis.call('ZADD', KEYS[1], now + config.lease, id)
+        if slot ~= '' and slot == held_slot then
+            hold(slot, owner)
+        end
     else
         table.insert(lost, id)
     end
@@ -260,20 +282,31 @@ until #found == limit or #ids == 0
 return found
 """
 
-ENTER = _NOW + _SLOTS + """
-return enter(KEYS, ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5] == '1', tonumber(ARGV[6]))
+ENTER = _NOW + SLOTS + """
+local slot, holder = ARGV[2], ARGV[3]
+local held, queue, seen = key(slot, 'held'), key(slot, 'queue'), key(slot, 'seen')
+if redis.call('ZSCORE', held, holder) then
+    hold(slot, holder)
+    return 1
+end
+redis.call('ZADD', queue, 'NX', tonumber(ARGV[4]) or now + time[2] % 1000 / 1000, holder)
+redis.call('ZADD', seen, now + config.lease, holder)
+serve(slot)
+return redis.call('ZSCORE', held, holder) and 1 or 0
 """
 
-LEAVE = _NOW + _SLOTS + """
-leave(KEYS, ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4])
+LEAVE = _NOW + SLOTS + """
+for _, part in ipairs({'held', 'queue', 'seen'}) do
+    redis.call('ZREM', key(ARGV[2], part), ARGV[3])
+end
+serve(ARGV[2])
 """
 
 # A holder is counted again if Redis was away for so long that it forgot it.
-RENEW_SLOT = _NOW + """
-for i = 2, #ARGV do
-    redis.call('ZADD', KEYS[1], now + tonumber(ARGV[1]), ARGV[i])
+RENEW_SLOT = _NOW + SLOTS + """
+for i = 3, #ARGV do
+    hold(ARGV[2], ARGV[i])
 end
-redis.call('PEXPIRE', KEYS[1], ARGV[1])
 """
 
 # Workers that have not reported for so long are gone. Metrics are added to those of the step that now is.

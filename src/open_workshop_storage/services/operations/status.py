@@ -11,10 +11,10 @@ from open_workshop_storage.core.callback import Callback
 from open_workshop_storage.core.job import Job, Stage
 from open_workshop_storage.core.overview import STEP_SECONDS, Overview, WorkerReport
 from open_workshop_storage.core.settings import Settings
+from open_workshop_storage.core.slots import Slot, slot_limits
 from open_workshop_storage.services.storage.files import Files
 from open_workshop_storage.services.storage.workspaces import Workspaces
 from open_workshop_storage.services.transfers.metrics import BEGUN, LEFT, MILLISECONDS, OUTCOME, RECEIVED, SUCCESS
-from open_workshop_storage.services.transfers.slots import slot_limits
 
 MOST_JOBS = 1000
 """How many jobs, and how many callbacks, are listed at most."""
@@ -167,7 +167,7 @@ def status_of(now: Overview, settings: Settings, storage: StorageStatus) -> Stat
         ],
         callbacks=[_callback(callback, due, now.at) for callback, due in now.callbacks],
         slots=[
-            SlotStatus(slot=slot, held=queue.held, waiting=queue.waiting, limit=limits[slot])
+            SlotStatus(slot=slot, held=queue.held, waiting=queue.waiting, limit=limits[Slot(slot)])
             for slot, queue in now.slots.items()
         ],
         workers=[_worker(worker, silent_seconds, now.at) for worker, silent_seconds in now.workers],
@@ -209,8 +209,10 @@ def _state(job: Job, queue: str | None) -> tuple[State, str]:
         return ("runs", f"moves to {job.move_to}") if job.move_to else ("packed", "waits for the Manager to move it")
     if job.paused:
         return "paused", "waits for the rest of the upload"
-    if job.owner is None:
+    if job.owner is None and job.slot is None:
         return "waits", "for a worker"
+    if job.owner is None:
+        return "waits", f"for a {job.slot} slot"
     if queue:
         return "waits", f"for a {queue} slot"
     return ("waits", "for the scanner") if job.scanner_away_since is not None else ("runs", "")

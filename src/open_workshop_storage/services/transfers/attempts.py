@@ -9,7 +9,8 @@ from open_workshop_storage.core.events import EventKind
 from open_workshop_storage.core.job import Job, Stage, check_step
 from open_workshop_storage.core.resumable_state import Resumable
 from open_workshop_storage.core.settings import Settings
-from open_workshop_storage.core.store import Hold, JobStore, StaleJobError
+from open_workshop_storage.core.slots import Slot
+from open_workshop_storage.core.store import JobStore, StaleJobError
 from open_workshop_storage.observability.tracing import traceparent
 from open_workshop_storage.utils.files.safe_names import safe_file_name
 
@@ -50,6 +51,7 @@ def new_attempt(
         waited_seconds=previous.waited_seconds if previous else 0.0,
         sent_bytes=previous.sent_bytes if previous else 0,
         owner=owner,
+        slot=None if owner is None else Slot.UPLOAD,
         resumable=resumable,
         traceparent=traceparent(),
     )
@@ -57,20 +59,17 @@ def new_attempt(
     return job
 
 
-async def begin_attempt(store: JobStore, job: Job, previous: Job | None, takes: Hold | None = None) -> Job:
+async def begin_attempt(store: JobStore, job: Job, previous: Job | None) -> Job:
     """Store the record of a new attempt, and withdraw the report of the one before if it is not delivered yet.
 
-    Args:
-        takes: The slot that it needs.
-
     Raises:
-        StorageBusy: It is not free.
+        StorageBusy: It needs a slot, and none is free.
         UploadInProgress: Another request began an attempt at the same time.
         UploadFinished: The job had its file before it was forgotten.
     """
     withdrawn = None if previous is None else callback_of(previous).jti
     try:
-        return await store.save(job, EventKind.STAGE, withdrawn=withdrawn, takes=takes)
+        return await store.save(job, EventKind.STAGE, withdrawn=withdrawn)
     except StaleJobError:
         is_forgotten = await store.forgotten(job.job_id) is not None
         raise (UploadFinished if is_forgotten else UploadInProgress) from None

@@ -15,6 +15,7 @@ from open_workshop_storage.core.callback import Callback, callback_of
 from open_workshop_storage.core.changes import (
     Change,
     Failed,
+    Held,
     Housed,
     Moved,
     MoveUndone,
@@ -29,7 +30,8 @@ from open_workshop_storage.core.changes import (
 from open_workshop_storage.core.errors import DigestDiffers, MalwareFound, StorageError
 from open_workshop_storage.core.events import EventKind
 from open_workshop_storage.core.job import Job, Stage
-from open_workshop_storage.core.store import Hold, JobStore
+from open_workshop_storage.core.slots import Slot
+from open_workshop_storage.core.store import JobStore
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.observability.tracing import StageSpans
 from open_workshop_storage.services.transfers.metrics import SUCCESS, TransferMetrics
@@ -45,6 +47,10 @@ _logger = logging.getLogger(__name__)
 _PROGRESS_SECONDS = 0.26
 
 
+class Queued(Exception):
+    """The job waits for a slot, and belongs to no run any more."""
+
+
 class JobRun:
     """One run of one worker at one job, from taking the lease to the end or the loss of the lease.
 
@@ -56,6 +62,7 @@ class JobRun:
         workspace: The job's folder.
         metrics: What the worker's transfers add up to.
         home: This host, if others do not see that folder.
+        is_attended: Whether a client waits for this run's answer, so that it keeps its job while it waits for a slot.
 
     Attributes:
         interrupted: Set when another request wants to go on with the upload that this run receives.
@@ -64,7 +71,13 @@ class JobRun:
     """
 
     def __init__(
-        self, store: JobStore, job: Job, workspace: Path, metrics: TransferMetrics, home: str | None = None
+        self,
+        store: JobStore,
+        job: Job,
+        workspace: Path,
+        metrics: TransferMetrics,
+        home: str | None = None,
+        is_attended: bool = False,
     ) -> None:
         assert job.owner is not None
         self.job = job
@@ -73,6 +86,7 @@ class JobRun:
         self._store = store
         self._metrics = metrics
         self._home = home
+        self.is_attended = is_attended
         self.owner = job.owner
         self._saving = asyncio.Lock()
         self._progress: dict[type[Change], Change] = {}
@@ -136,10 +150,33 @@ class JobRun:
         self._spans.enter(stage)
         self._log.info("%s, %d bytes", stage, self.job.bytes)
 
+    async def take_slot(self, slot: Slot) -> None:
+        """Go on with a slot, and give the one that the run has back.
+
+        Raises:
+            Queued: None is free.
+        """
+        if self.job.slot is slot:
+            return
+        if self.is_received:
+            # Whichever run has its turn goes on from there.
+            await self._secure_source()
+        await self._save(None, Held(slot))
+        self._check_queued()
+
+    async def leave_slot(self) -> None:
+        """Give the slot of the record back, if there is one."""
+        if self.job.slot is not None:
+            await self._save(None, Held(None))
+
+    def _check_queued(self) -> None:
+        if self.job.owner is None:
+            raise Queued
+
     async def received(
         self, source: Path, stage: Stage, size: int, *, is_on_disk: bool, sha256: str | None = None
     ) -> None:
-        """Enter the stage after the last byte.
+        """Enter the stage after the last byte, with a slot for what follows if the file is on the disk.
 
         Args:
             size: The file's, in bytes.
@@ -148,14 +185,17 @@ class JobRun:
 
         Raises:
             DigestDiffers: It is another one.
+            Queued: No slot is free, and no client waits for this run.
         """
         # Before the record names the file, since another run would go on from it.
         if sha256 is not None and await self._sha256_of(source) != sha256:
             raise DigestDiffers
         job, named = self.job, self.within(source) if is_on_disk else None
         lost = job.lost_owners if job.lost_receivers is None else job.lost_receivers
-        await self.stage(stage, Received(size, size, named, lost))
+        slot = job.packing_slot if is_on_disk and not self.is_attended else None
+        await self.stage(stage, Received(size, size, named, lost), Held(slot))
         self._source = source
+        self._check_queued()
 
     async def source_sha256(self) -> str:
         """Return the digest of the received file, of which only those bytes are read that were not hashed before."""
@@ -182,7 +222,13 @@ class JobRun:
     async def _secure_source(self) -> None:
         if self.job.source_file is None:
             await run_to_end(sync, self.source)
-            await self._save(None, Secured(self.within(self.source)))
+            secured = Secured(self.within(self.source))
+            if self.job.origin == "upload":
+                # Its body cannot be had again.
+                await self._save(None, secured)
+            else:
+                # It goes with the next save, for a small file that of the attempt's end.
+                self.progress(secured)
 
     async def scanner_away_since(self) -> float:
         """Return since when the job has waited for the scanner, Unix time in seconds: perhaps in earlier runs, too."""
@@ -221,10 +267,10 @@ class JobRun:
         self._metrics.left_stage(left, now - self._stage_began)
         self._stage_began = now
 
-    async def pause(self, paused: Paused, leaves: Hold | None) -> None:
-        """Leave the upload to its next request, and a slot to others."""
+    async def pause(self, paused: Paused) -> None:
+        """Leave the upload to its next request."""
         left = self.job
-        await self._save(EventKind.PROGRESS, paused, stage=Stage.UPLOADING, leaves=leaves)
+        await self._save(EventKind.PROGRESS, paused, stage=Stage.UPLOADING)
         self._left(left)
         self._log.info("paused, %d bytes", self.job.bytes)
 
@@ -241,22 +287,20 @@ class JobRun:
         """Leave the job to whichever worker takes it next."""
         if self.is_received:
             await self._secure_source()
-        await self._save(None, Owned(None))
+            slot: Slot | None = self.job.packing_slot
+        else:
+            slot = Slot.DOWNLOAD if self.job.origin == "url" else None
+        await self._save(None, Owned(None, slot))
 
     async def _save(
-        self,
-        event: EventKind | None,
-        *changes: Change,
-        stage: Stage | None = None,
-        is_reported: bool = True,
-        leaves: Hold | None = None,
+        self, event: EventKind | None, *changes: Change, stage: Stage | None = None, is_reported: bool = True
     ) -> None:
         async with self._saving:
             progress, self._progress = self._progress, {}
             try:
                 wanted = self.job.changed(Housed(self._home), self.pace, *progress.values(), *changes, stage=stage)
                 callback = callback_of(wanted) if is_reported and wanted.ended and not self.job.ended else None
-                saved = await save_for_sure(self._store, self.job, wanted, event, callback, leaves)
+                saved = await save_for_sure(self._store, self.job, wanted, event, callback)
                 self._metrics.received(saved.bytes - self.job.bytes)
                 self.job = saved
             except BaseException:
@@ -285,4 +329,5 @@ class JobRun:
                 raise self._stopped
             await asyncio.sleep(self._last_event + _PROGRESS_SECONDS - time.monotonic())
             if self._progress:
-                await self._save(EventKind.PROGRESS)
+                is_told = any(change.is_told for change in self._progress.values())
+                await self._save(EventKind.PROGRESS if is_told else None)

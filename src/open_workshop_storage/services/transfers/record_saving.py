@@ -8,18 +8,13 @@ from open_workshop_storage.core.callback import Callback
 from open_workshop_storage.core.errors import NewerRecord, ServiceUnavailable
 from open_workshop_storage.core.events import EventKind
 from open_workshop_storage.core.job import Job
-from open_workshop_storage.core.store import Hold, JobStore, StaleJobError
+from open_workshop_storage.core.store import JobStore, StaleJobError
 
 _RETRY_SECONDS = 1.0
 
 
 async def save_for_sure(
-    store: JobStore,
-    known: Job,
-    wanted: Job,
-    event: EventKind | None,
-    callback: Callback | None,
-    leaves: Hold | None = None,
+    store: JobStore, known: Job, wanted: Job, event: EventKind | None, callback: Callback | None
 ) -> Job:
     """Save as `JobStore.save` does, as often as it takes: work that is under way outlives an absence of Redis.
 
@@ -32,21 +27,16 @@ async def save_for_sure(
     """
     while True:
         try:
-            return await _save_once(store, known, wanted, event, callback, leaves)
+            return await _save_once(store, known, wanted, event, callback)
         except ServiceUnavailable:
             await asyncio.sleep(_RETRY_SECONDS)
 
 
 async def _save_once(
-    store: JobStore,
-    known: Job,
-    wanted: Job,
-    event: EventKind | None,
-    callback: Callback | None,
-    leaves: Hold | None,
+    store: JobStore, known: Job, wanted: Job, event: EventKind | None, callback: Callback | None
 ) -> Job:
     try:
-        return await store.save(wanted, event, callback, leaves=leaves)
+        return await store.save(wanted, event, callback)
     except StaleJobError:
         try:
             held = await store.get(wanted.job_id)

@@ -22,7 +22,8 @@ from open_workshop_storage.core.events import EventKind
 from open_workshop_storage.core.job import Job, Stage
 from open_workshop_storage.core.resumable_state import Part, Resumable
 from open_workshop_storage.core.settings import Settings
-from open_workshop_storage.core.store import Hold, Interruption, JobStore, Slot, StaleJobError
+from open_workshop_storage.core.slots import Slot
+from open_workshop_storage.core.store import Interruption, JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.services.intake.receive import BLOCK_BYTES, receive, upload_limits
 from open_workshop_storage.services.intake.upload_bodies import Ending, UploadBody, UploadRequest, reading_ahead
@@ -32,7 +33,6 @@ from open_workshop_storage.services.transfers.attempts import begin_attempt, exc
 from open_workshop_storage.services.transfers.job_run import JobRun
 from open_workshop_storage.services.transfers.lifetime import Lifetime
 from open_workshop_storage.services.transfers.runs import HasLeft, Pause, Runs, new_owner, stays
-from open_workshop_storage.services.transfers.slots import Slots
 from open_workshop_storage.services.transfers.stages import Stages
 from open_workshop_storage.services.transfers.tasks import Tasks
 from open_workshop_storage.utils.processes.threads import run_to_end
@@ -52,7 +52,6 @@ class ResumableUploads:
     _workspaces: Workspaces
     _runs: Runs
     _lifetime: Lifetime
-    _slots: Slots
     _stages: Stages
     _tasks: Tasks
 
@@ -146,14 +145,13 @@ class ResumableUploads:
         resumable = with_open_part(job.resumable, owner)
         if request.sha256 is not None:
             resumable = resumable.model_copy(update={"sha256": request.sha256})
-        hold = self._slots.hold(Slot.UPLOAD, owner)
         with reading_ahead(chunks) as body:
             try:
-                job = await self._store.save(job.changed(Continued(owner, resumable, total)), None, takes=hold)
+                job = await self._store.save(job.changed(Continued(owner, resumable, total, Slot.UPLOAD)), None)
             except StaleJobError:
                 raise errors.UploadTaken from None
-        run = self._runs.hold(job)
-        work = self._receive(run, resumable, request, body, hold, has_left)
+        run = self._runs.hold(job, is_attended=True)
+        work = self._receive(run, resumable, request, body, has_left)
         # Once the file is whole, the transfer goes on to its end, whether or not the client waits for it.
         return await asyncio.shield(self._tasks.start(self._runs.attempt(run, work)))
 
@@ -258,7 +256,6 @@ class ResumableUploads:
         resumable: Resumable,
         request: UploadRequest,
         chunks: AsyncIterator[bytes],
-        hold: Hold,
         has_left: HasLeft,
     ) -> Packed:
         *before, part = resumable.parts
@@ -270,35 +267,31 @@ class ResumableUploads:
         body = UploadBody(chunks, run.interrupted, limits, run.pace, room, request.algorithm)
         target = run.workspace / part.file
         earlier = sum(one.bytes for one in before)
-        # A client that goes on at once finds the slot free.
-        async with self._slots.holding(hold):
-            size, _ = await receive(
-                aiter(body),
-                target,
-                # The body keeps the time, and ends where this would raise.
-                replace(
-                    limits, max_bytes=max(limit - earlier, 1) if limit else 0, idle_seconds=0, min_bytes_per_second=0
-                ),
-                None,
-                lambda count: run.progress(Counted(earlier + count)),
-                part.bytes,
-                durably=True,
-                digest=run.digest if begun == 0 else None,
-            )
-            if begun == 0:
-                self._stages.judge_start(run, await run_to_end(_head, target))
-            refusal = body.refusal(request.checksum)
-            if refusal is not None:
-                # None of these bytes counts, and no later look at the file may find them.
-                parts = resumable.parts if part.bytes else tuple(before)
-                paused = Paused(begun, resumable.model_copy(update={"parts": parts, "sealed": True}))
-                raise Pause(paused, refusal, self._slots.handed_on(hold), (target, part.bytes))
-            resumable = resumable.model_copy(update={"parts": (*before, Part(file=part.file, bytes=size))})
-            if earlier + size != total:
-                if body.ending is Ending.TOO_SLOW:
-                    # No later request would be waited for.
-                    raise errors.UploadTimedOut
-                raise Pause(Paused(earlier + size, resumable), body.answer(), self._slots.handed_on(hold))
+        size, _ = await receive(
+            aiter(body),
+            target,
+            # The body keeps the time, and ends where this would raise.
+            replace(limits, max_bytes=max(limit - earlier, 1) if limit else 0, idle_seconds=0, min_bytes_per_second=0),
+            None,
+            lambda count: run.progress(Counted(earlier + count)),
+            part.bytes,
+            durably=True,
+            digest=run.digest if begun == 0 else None,
+        )
+        if begun == 0:
+            self._stages.judge_start(run, await run_to_end(_head, target))
+        refusal = body.refusal(request.checksum)
+        if refusal is not None:
+            # None of these bytes counts, and no later look at the file may find them.
+            parts = resumable.parts if part.bytes else tuple(before)
+            paused = Paused(begun, resumable.model_copy(update={"parts": parts, "sealed": True}))
+            raise Pause(paused, refusal, (target, part.bytes))
+        resumable = resumable.model_copy(update={"parts": (*before, Part(file=part.file, bytes=size))})
+        if earlier + size != total:
+            if body.ending is Ending.TOO_SLOW:
+                # No later request would be waited for.
+                raise errors.UploadTimedOut
+            raise Pause(Paused(earlier + size, resumable), body.answer())
         try:
             return await self._pack(run, resumable)
         except errors.ScannerUnavailable as refusal:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,7 +16,8 @@ from open_workshop_storage.core import errors
 from open_workshop_storage.core.changes import Owned, Packed, Paused, Unwanted
 from open_workshop_storage.core.claims import TransferKind
 from open_workshop_storage.core.job import Job, Stage
-from open_workshop_storage.core.store import Hold, Interruption, JobStore, StaleJobError
+from open_workshop_storage.core.slots import Slot
+from open_workshop_storage.core.store import Interruption, JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.services.intake.upload_parts import cut_off
 from open_workshop_storage.services.manager.callback_delivery import Callbacks, Outcome
@@ -23,7 +25,7 @@ from open_workshop_storage.services.storage.disk import full_disk_is_no_space
 from open_workshop_storage.services.storage.files import Facts
 from open_workshop_storage.services.storage.staging import Staging
 from open_workshop_storage.services.storage.workspaces import Workspaces, discard_parts, parts_of
-from open_workshop_storage.services.transfers.job_run import JobRun
+from open_workshop_storage.services.transfers.job_run import JobRun, Queued
 from open_workshop_storage.services.transfers.lifetime import Lifetime
 from open_workshop_storage.services.transfers.metrics import TransferMetrics
 from open_workshop_storage.services.transfers.tasks import Tasks
@@ -46,7 +48,6 @@ class Pause(Exception):
     Args:
         paused: What the record then says.
         answer: What the client hears; `None` if all is well.
-        leaves: The slot that is given back in the same step.
         cut: A file, and how many of its bytes the record then counts; the others are removed.
     """
 
@@ -54,12 +55,10 @@ class Pause(Exception):
         self,
         paused: Paused,
         answer: errors.StorageError | None = None,
-        leaves: Hold | None = None,
         cut: tuple[Path, int] | None = None,
     ) -> None:
         self.paused = paused
         self.answer = answer
-        self.leaves = leaves
         self.cut = cut
 
 
@@ -110,16 +109,27 @@ class Runs:
         """The jobs that this worker holds."""
         return list(self._runs)
 
-    async def take(self, limit: int, *, expired: bool) -> list[Job]:
-        """Take jobs that wait, first those whose files are on this host; raises as `JobStore.take`."""
-        return await self._store.take(new_owner(), limit, home=self._staging.home, expired=expired)
+    @property
+    def slots(self) -> Counter[Slot]:
+        """How many slots the runs of this worker hold by their records."""
+        return Counter(run.job.slot for run in self._runs.values() if run.job.slot is not None)
 
-    def hold(self, job: Job) -> JobRun:
-        """Begin a run at a job that was saved or taken with this run as its owner."""
+    async def take(self, *, expired: bool) -> Job | None:
+        """Take a job that waits, first one whose files are on this host; raises as `JobStore.take`."""
+        return await self._store.take(new_owner(), home=self._staging.home, expired=expired)
+
+    def hold(self, job: Job, *, is_attended: bool = False) -> JobRun:
+        """Begin a run at a job that was saved or taken with this run as its owner.
+
+        Args:
+            is_attended: Whether a client waits for the answer of this run.
+        """
         # This worker may itself have taken a job that it lost while it was asleep.
         if job.job_id in self._runs:
             self._runs[job.job_id].stop(StaleJobError())
-        run = JobRun(self._store, job, self._workspaces.folder(job.job_id), self.metrics, self._staging.home)
+        run = JobRun(
+            self._store, job, self._workspaces.folder(job.job_id), self.metrics, self._staging.home, is_attended
+        )
         self._runs[job.job_id] = run
         if self._lifetime.stopping.is_set() and job.origin == "url":
             run.stop(HandOver())
@@ -189,6 +199,8 @@ class Runs:
             self._drop(run)
         except HandOver:
             await self._hand_over(run)
+        except Queued:
+            self._queued(run)
         except Pause as pause:
             return await self._pause(run, pause)
         except Unreported as unreported:
@@ -273,7 +285,7 @@ class Runs:
 
     async def _pause(self, run: JobRun, pause: Pause) -> Job:
         try:
-            await run.pause(pause.paused, pause.leaves)
+            await run.pause(pause.paused)
         except StaleJobError:
             self._drop(run)
         self.release(run)
@@ -283,6 +295,11 @@ class Runs:
         if pause.answer is not None:
             raise pause.answer
         return run.job
+
+    def _queued(self, run: JobRun) -> NoReturn:
+        job_log(_logger, run.job.job_id).info("waits for a %s slot", run.job.slot)
+        self.release(run)
+        raise errors.ServiceUnavailable
 
     async def _hand_over(self, run: JobRun) -> NoReturn:
         job_log(_logger, run.job.job_id).info("handed over at %s", run.job.stage)

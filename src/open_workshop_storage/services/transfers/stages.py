@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
-from open_workshop_storage.core.changes import Advanced, Change, Packed, Unpacked
+from open_workshop_storage.core.changes import Advanced, Change, Held, Packed, Unpacked
 from open_workshop_storage.core.claims import TransferKind
 from open_workshop_storage.core.errors import ScannerUnavailable
 from open_workshop_storage.core.job import Stage
 from open_workshop_storage.core.settings import Settings
-from open_workshop_storage.core.store import Slot
+from open_workshop_storage.core.slots import Slot
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.services.archives.archives import Archives
 from open_workshop_storage.services.archives.faults_as_errors import as_storage_errors
@@ -61,13 +63,14 @@ class Stages:
         """Make the packed file, and have it scanned, which takes no slot. Images are encoded anew, and not scanned.
 
         Raises:
+            Queued: No slot is free, and no client waits for this run.
             MalwareFound: The scanner found something in it.
             ScannerUnavailable: It has to be scanned, and cannot be now.
             StorageError: The file is refused, or could not be packed.
         """
         if run.job.claims.transfer_kind is TransferKind.IMAGE:
             webp = run.folder / "packed.webp"
-            async with run.securing_source(), self._slots.in_turn(Slot.IMAGE, run.owner):
+            async with run.securing_source(), self._turn(run):
                 await run.stage(Stage.PROCESSING)
                 await run_to_end(webp.parent.mkdir, parents=True, exist_ok=True)
                 size, sha256 = await self._images.normalise(run.source, webp)
@@ -88,10 +91,27 @@ class Stages:
                     self._tasks.start(discard(run.workspace / copy.packed_file))
             return packed
 
+    @asynccontextmanager
+    async def _turn(self, run: JobRun) -> AsyncIterator[None]:
+        """Hold the slot that a received file is packed with.
+
+        Raises:
+            Queued: None is free, and no client waits for this run.
+        """
+        slot = run.job.packing_slot
+        if run.is_attended:
+            async with self._slots.in_turn(slot, run.owner, run.job.created_at):
+                yield
+        else:
+            await run.take_slot(slot)
+            yield
+            # It goes with the next save, most often that of the attempt's end.
+            run.progress(Held(None))
+
     async def _pack(self, run: JobRun) -> tuple[Packed, Packed | None]:
         """Return the packed file, and a copy for the scanner if that knows a method of compression in it not."""
         job = run.job
-        async with self._slots.in_turn(Slot.REPACK, run.owner):
+        async with self._turn(run):
             inspection = await self._archives.inspect(run.source, job.file_name, self._max_unpacked_bytes)
             if not inspection.keep:
                 level = job.claims.pack_level

@@ -16,7 +16,8 @@ from open_workshop_storage.core.claims import TransferClaims
 from open_workshop_storage.core.events import EventKind
 from open_workshop_storage.core.job import Job, Stage
 from open_workshop_storage.core.settings import Settings
-from open_workshop_storage.core.store import Hold, JobStore, Slot, StaleJobError
+from open_workshop_storage.core.slots import Slot
+from open_workshop_storage.core.store import JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.observability.tracing import joined, traceparent
 from open_workshop_storage.services.intake.fetch import Fetcher
@@ -71,6 +72,7 @@ class Transfers:
             claims=claims,
             origin="url",
             file_name=safe_file_name(claims.filename or ""),
+            slot=Slot.DOWNLOAD,
             traceparent=traceparent(),
         )
         while True:
@@ -116,12 +118,11 @@ class Transfers:
         owner = new_owner()
         previous = await self._store.get(claims.job_id)
         job = new_attempt(claims, file_name, announced, previous, owner)
-        hold = self._slots.hold(Slot.UPLOAD, owner)
-        job = await begin_attempt(self._store, job, previous, hold)
+        job = await begin_attempt(self._store, job, previous)
         self._runs.metrics.begun()
         job_log(_logger, job.job_id).info("uploading, attempt %d", job.attempt)
-        run = self._runs.hold(job)
-        work = self._receive_and_pack(run, chunks, digests, hold, has_left)
+        run = self._runs.hold(job, is_attended=True)
+        work = self._receive_and_pack(run, chunks, digests, has_left)
         # Once it has begun, the transfer goes on to its end, whether or not the client waits for it.
         return await asyncio.shield(self._tasks.start(self._runs.attempt(run, work)))
 
@@ -130,17 +131,14 @@ class Transfers:
         run: JobRun,
         chunks: AsyncIterator[bytes],
         digests: Sequence[str],
-        hold: Hold,
         has_left: HasLeft,
     ) -> Packed:
         limits = upload_limits(self._settings, max_bytes_of(self._settings, run.job.claims))
-        # A client that hears of a failure and comes back at once finds the slot free.
-        async with self._slots.holding(hold):
-            try:
-                sha256 = sha256_in(digests)
-            except ValueError:
-                raise errors.BadRequest("Malformed digest") from None
-            await self._receive(run, chunks, limits, run.job.total, Stage.UPLOADED, sha256=sha256)
+        try:
+            sha256 = sha256_in(digests)
+        except ValueError:
+            raise errors.BadRequest("Malformed digest") from None
+        await self._receive(run, chunks, limits, run.job.total, Stage.UPLOADED, sha256=sha256)
         try:
             return await self._stages.prepare(run)
         except errors.ScannerUnavailable as refusal:
@@ -181,17 +179,15 @@ class Transfers:
         limits = fetch_limits(self._settings, max_bytes_of(self._settings, claims))
         async with AsyncExitStack() as slot:
 
-            async def take_slot() -> None:
-                # By the time of the start, since several workers may take jobs up at the same moment.
-                await slot.enter_async_context(self._slots.in_turn(Slot.DOWNLOAD, run.owner, run.job.created_at))
-
             async def pause(seconds: float) -> None:
                 # Another fetch has the slot meanwhile, or origins could hold all of them.
+                await run.leave_slot()
                 await slot.aclose()
                 await asyncio.sleep(seconds)
-                await take_slot()
+                # Another run would not know how often the origin has been asked.
+                await slot.enter_async_context(self._slots.in_turn(Slot.DOWNLOAD, run.owner, run.job.created_at))
 
-            await take_slot()
+            await run.take_slot(Slot.DOWNLOAD)
             kept = await self._keep_partial(run)
             await run.stage(Stage.DOWNLOADING, Resumed(kept, run.job.total if kept else None))
             try:

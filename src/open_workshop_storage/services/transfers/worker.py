@@ -21,8 +21,6 @@ from open_workshop_storage.services.transfers.transfers import Transfers
 
 _logger = logging.getLogger(__name__)
 
-# What a dead worker left is spread over those that live.
-_TAKE_AT_ONCE = 1
 _POLL_SECONDS = 1.0
 # How long living workers have, once Redis is back, to renew leases that ran out. A renewal that Redis left without an
 # answer just before its return fails first.
@@ -71,15 +69,14 @@ class Worker:
             if away or now > looked + LEASE_SECONDS:
                 all_renewed = now + _RENEWALS_SECONDS
             try:
-                jobs = await self._runs.take(_TAKE_AT_ONCE, expired=now >= all_renewed)
+                job = await self._runs.take(expired=now >= all_renewed)
                 away = False
             except ServiceUnavailable:
-                jobs, away = [], True
+                job, away = None, True
             looked = time.monotonic()
-            for job in jobs:
+            if job is not None:
                 self._tasks.start(self._transfers.resume(job))
-            if len(jobs) < _TAKE_AT_ONCE:
-                await self._store.wait_for_work(_POLL_SECONDS)
+            await self._store.wait_for_work(_POLL_SECONDS)
 
     async def _renew(self, renew: Callable[[], Awaitable[None]]) -> None:
         pause = RENEW_SECONDS
