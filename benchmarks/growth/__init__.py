@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.growth import archives, files, requests, sockets, uploads, workers
+from benchmarks.growth import archives, files, requests, sockets, uploads, waiting, workers
 from benchmarks.growth.curves import Curve, picture
 from benchmarks.report import Findings
 
 PICTURE = Path(__file__).parent.with_name("growth.svg")
 
 _PARTS: dict[str, Callable[[Path], Sequence[Curve]]] = {
+    "waiting": waiting.measure,
     "uploads": uploads.measure,
     "sockets": sockets.measure,
     "files": files.measure,

@@ -17,6 +17,7 @@ from open_workshop_storage.core.callback import Callback, callback_of
 from open_workshop_storage.core.claims import parse_claims
 from open_workshop_storage.core.events import EventKind
 from open_workshop_storage.core.job import Job
+from open_workshop_storage.services.manager import callback_delivery
 from open_workshop_storage.services.manager.callback_delivery import Callbacks, Outcome
 from open_workshop_storage.stores.memory import MemoryJobStore
 from open_workshop_storage.utils.net.http_connections import Connections
@@ -161,7 +162,10 @@ async def test_callbacks_wait_for_connections_and_one_too_many_is_sent_later(tmp
     assert len(box.manager.requests) == 12
 
 
-async def test_due_callbacks_are_delivered_in_the_background(tmp_path: Path) -> None:
+async def test_due_callbacks_are_delivered_in_the_background_without_a_pause_between_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(callback_delivery, "_POLL_SECONDS", 3600)
     async with outbox(tmp_path, reply(200)) as box:
         for number in range(20):
             await box.store.retry_callback(await box.ended_job(f"job-{number:08}"), 0)

@@ -18,6 +18,7 @@ from open_workshop_storage.core.overview import STEP_SECONDS, STEPS, Overview, S
 from open_workshop_storage.core.slots import SLOTS_OF_JOBS, Slot
 from open_workshop_storage.core.store import Interruption, StaleJobError
 from open_workshop_storage.stores.fanout import Fanout
+from open_workshop_storage.stores.memory_outbox import MemoryOutbox
 from open_workshop_storage.stores.waiting_line import WaitingLine
 
 
@@ -41,8 +42,7 @@ class MemoryJobStore:
         self._fanout = Fanout()
         self._work = asyncio.Event()
         self._interrupted: asyncio.Queue[tuple[str, Interruption]] = asyncio.Queue()
-        self._outbox: dict[str, Callback] = {}
-        self._due: dict[str, float] = {}
+        self._outbox = MemoryOutbox()
         self._held: dict[Slot, set[str]] = {slot: set() for slot in Slot}
         self._queues: dict[Slot, WaitingLine] = {slot: WaitingLine() for slot in Slot}
         self._granted: dict[str, asyncio.Event] = {}
@@ -67,10 +67,9 @@ class MemoryJobStore:
         before = self._jobs.get(job.job_id)
         self._jobs[job.job_id] = job
         self._sort_in(job)
-        self._drop_callback(withdrawn or "")
+        self._outbox.drop(withdrawn or "")
         if callback is not None:
-            self._outbox[callback.jti] = callback
-            self._due[callback.jti] = time.monotonic() + LEASE_SECONDS
+            self._outbox.keep(callback, LEASE_SECONDS)
         if event is not None:
             self._fanout.publish(job.job_id, event_of(job, event))
         if before is not None and (before.owner, before.slot) != (job.owner, job.slot):
@@ -201,41 +200,25 @@ class MemoryJobStore:
 
     async def claim_callbacks(self, limit: int) -> list[Callback]:
         """Return due callbacks, and make them due again after `LEASE_SECONDS`."""
-        now = time.monotonic()
-        due = sorted((jti for jti, at in self._due.items() if at <= now), key=self._due.__getitem__)[:limit]
-        for jti in due:
-            self._due[jti] = now + LEASE_SECONDS
-        return [self._outbox[jti] for jti in due]
+        return self._outbox.claim(limit)
 
     async def hold_callback(self, callback: Callback) -> None:
         """Make a callback due after `LEASE_SECONDS`, if it still waits."""
-        if callback.jti in self._due:
-            self._due[callback.jti] = time.monotonic() + LEASE_SECONDS
+        self._outbox.hold(callback.jti)
 
     async def retry_callback(self, callback: Callback, delay: float) -> None:
         """Keep a callback's record, due in so many seconds."""
         job = self._jobs.get(callback.job_id)
-        if job is not None and job.attempt > callback.attempt:
-            return
-        self._outbox[callback.jti] = callback
-        self._due[callback.jti] = time.monotonic() + delay
+        if job is None or job.attempt <= callback.attempt:
+            self._outbox.keep(callback, delay)
 
     async def settle_callback(self, callback: Callback) -> None:
         """Take a callback out of the outbox."""
-        self._drop_callback(callback.jti)
-
-    def _drop_callback(self, jti: str) -> None:
-        self._outbox.pop(jti, None)
-        self._due.pop(jti, None)
+        self._outbox.drop(callback.jti)
 
     async def hurry_callback(self, jti: str) -> float | None:
         """Make a callback due now, unless it may be under delivery; return the seconds until it is due."""
-        if jti not in self._due:
-            return None
-        now = time.monotonic()
-        if self._due[jti] > now + LEASE_SECONDS:
-            self._due[jti] = now
-        return max(self._due[jti] - now, 0)
+        return self._outbox.hurry(jti)
 
     async def callback_waits(self, jti: str) -> bool:
         """Return whether the outbox holds the report of this name."""
@@ -243,8 +226,7 @@ class MemoryJobStore:
 
     async def pending_callbacks(self) -> tuple[int, float]:
         """Return the number of callbacks in the outbox, and the age of the oldest in seconds."""
-        now = time.time()
-        return len(self._outbox), now - min((callback.created_at for callback in self._outbox.values()), default=now)
+        return len(self._outbox), self._outbox.oldest_seconds()
 
     def _has_room(self, slot: Slot) -> bool:
         limit = self._limits.get(slot, 0)
@@ -306,25 +288,22 @@ class MemoryJobStore:
     async def overview(self, limit: int) -> Overview:
         """Return what this process holds."""
         now, step = time.time(), _present_step()
-        due_in = time.time() - time.monotonic()
         waiting = [name for line in self._waiting.values() for name in line.names(limit // 2)]
         unfinished = [self._jobs[name] for name in islice([*self._owned, *waiting], limit // 2)]
         queued = await self.waiting()
-        due = sorted(self._due, key=self._due.__getitem__)
-        _, oldest_seconds = await self.pending_callbacks()
         return Overview(
             at=now,
             unfinished=unfinished,
             paused=self._latest(self._paused, limit // 4),
             ended=self._latest(self._ended, limit // 4),
-            callbacks=[(self._outbox[jti], due_in + self._due[jti]) for jti in due[:limit]],
+            callbacks=self._outbox.next(limit),
             totals={
                 "unfinished": len(self._owned) + sum(map(len, self._waiting.values())),
                 "paused": len(self._paused),
                 "ended": len(self._ended),
-                "callbacks": len(due),
+                "callbacks": len(self._outbox),
             },
-            oldest_callback_seconds=oldest_seconds,
+            oldest_callback_seconds=self._outbox.oldest_seconds(),
             slots={
                 slot: SlotQueue(len(self._held[slot]), queued[slot], queue.names(limit))
                 for slot, queue in self._queues.items()

@@ -33,6 +33,16 @@ class WaitingLine:
         """Wait no more."""
         self._places.pop(name, None)
 
+    def move(self, name: str, since: float) -> None:
+        """Wait at another place, if the name waits."""
+        if name in self._places:
+            self.leave(name)
+            self.join(name, since)
+
+    def since(self, name: str) -> float | None:
+        """Return what decides over a name's place; `None` if it does not wait."""
+        return self._places[name][0] if name in self._places else None
+
     def first(self) -> tuple[float, str] | None:
         """Return the first name, after its `since`; `None` if none waits."""
         while self._heap:

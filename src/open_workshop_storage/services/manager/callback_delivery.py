@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from enum import StrEnum
 from http import HTTPStatus
@@ -62,6 +62,7 @@ class Callbacks:
     async def run(self) -> None:
         """Deliver due callbacks until cancelled."""
         free = _AT_ONCE
+        one_is_out = asyncio.Event()
 
         async def deliver(callback: Callback) -> None:
             nonlocal free
@@ -69,19 +70,25 @@ class Callbacks:
                 await self.deliver(callback)
             finally:
                 free += 1
+                one_is_out.set()
 
         async with asyncio.TaskGroup() as deliveries:
             while True:
-                await asyncio.sleep(_POLL_SECONDS)
-                if not free:
-                    continue
-                try:
-                    callbacks = await self._store.claim_callbacks(free)
-                except ServiceUnavailable:
-                    continue
-                free -= len(callbacks)
-                for callback in callbacks:
+                one_is_out.clear()
+                for callback in await self._due(free):
+                    free -= 1
                     deliveries.create_task(deliver(callback))
+                if free:
+                    await asyncio.sleep(_POLL_SECONDS)
+                else:
+                    # More may be due, thousands after an absence of the Manager.
+                    await one_is_out.wait()
+
+    async def _due(self, limit: int) -> Sequence[Callback]:
+        try:
+            return await self._store.claim_callbacks(limit)
+        except ServiceUnavailable:
+            return []
 
     async def deliver(self, callback: Callback) -> Outcome:
         """Make one attempt at a callback that this worker holds; store the outcome and return it."""
