@@ -166,7 +166,10 @@ async def test_data_servers_and_sentinels_may_each_ask_for_users_of_their_own(tm
                     await RedisJobStore(client, "test", keep_seconds=60).ping()
 
 
-async def test_data_servers_and_sentinels_are_reached_over_tls_and_their_certificates_checked(tmp_path: Path) -> None:
+async def test_data_servers_and_sentinels_are_reached_over_tls_and_their_certificates_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE")
     with ExitStack() as stack:
         servers = SentinelRedis(tmp_path, stack, access=Access(query=f"?ssl_ca_certs={CERTIFICATE}", tls=True))
         async with redis_client(servers.url) as client:
