@@ -18,7 +18,7 @@ from open_workshop_storage.core.claims import TransferClaims, TransferKind
 from open_workshop_storage.core.resumable_state import Resumable
 from open_workshop_storage.core.slots import Slot
 
-SCHEMA = 3
+SCHEMA = 4
 """Number of the record's form. A change that an older worker would lose by saving the record raises it."""
 
 
