@@ -46,6 +46,7 @@ ELSEWHERE = {
     "stores/fanout.py": "stores/test_job_stores.py",
     "stores/job_store.py": "e2e/test_service_surface.py",
     "stores/memory.py": "stores/test_job_stores.py",
+    "stores/memory_outbox.py": "stores/test_job_stores.py",
     "stores/redis.py": "stores/test_job_stores.py",
     "stores/redis_channels.py": "stores/test_job_stores.py",
     "stores/redis_client.py": "stores/test_job_stores.py",

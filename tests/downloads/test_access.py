@@ -81,12 +81,12 @@ async def connections() -> AsyncIterator[Connections]:
 
 @pytest.fixture
 def access(url: str, connections: Connections) -> AccessService:
-    return AccessService(connections, url, 0.5)
+    return AccessService(connections, url, 60)
 
 
 @pytest.fixture
 def remembering_access(url: str, connections: Connections) -> AccessService:
-    return AccessService(connections, url, 0.5, ttl_seconds=3600)
+    return AccessService(connections, url, 60, ttl_seconds=3600)
 
 
 async def refusal(access: AccessService) -> tuple[type[StorageError], int, str]:
@@ -215,11 +215,11 @@ async def test_what_is_neither_a_decision_nor_an_error_is_nonsense(
     ids=["silent", "stops in its answer", "closes the connection", "stops in its headers"],
 )
 async def test_a_service_that_breaks_off_or_takes_too_long_is_unavailable(
-    answers: list[bytes | None], service: Service, access: AccessService
+    answers: list[bytes | None], service: Service, url: str, connections: Connections
 ) -> None:
     service.answers = answers
     with pytest.raises(AccessServiceUnavailable):
-        await access.check("1", {})
+        await AccessService(connections, url, 0.5).check("1", {})
 
 
 async def test_a_pooled_connection_that_the_service_has_given_up_is_replaced(

@@ -65,7 +65,8 @@ async def test_what_is_idle_goes_after_its_time_and_what_is_waited_for_stays(
         def kept() -> set[str]:
             names = {key.removeprefix(prefix) for key in client.keys(f"{prefix}*")}
             # Jobs whose tokens could begin them anew, and what workers tell of themselves.
-            expiring = {name for name in names if name.startswith(("forgotten:", "metrics:", "workers"))}
+            prefixes = ("forgotten:", "idle:", "metrics:", "slots:", "workers")
+            expiring = {name for name in names if name.startswith(prefixes)}
             return names - {name for name in expiring if client.ttl(prefix + name) > 0}
 
         await until(lambda: kept() == stays)

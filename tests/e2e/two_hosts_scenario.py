@@ -174,7 +174,7 @@ async def until_nothing_is_left(scenario: Scenario) -> None:
         found = [one.key async for one in bucket.list(f"{scenario.two.prefix}/temp")]
         found += [str(path) for host in scenario.two.hosts for path in (host.folder / "temp").glob("*")]
         with scenario.two.redis.client() as client:
-            kept = (":kept_since", ":ping", ":forgotten:", ":metrics:", ":workers")
+            kept = (":kept_since", ":ping", ":forgotten:", ":idle:", ":metrics:", ":workers")
             found += [key for key in client.scan_iter() if not any(name in key for name in kept)]
         for host in scenario.two.hosts:
             for app, address in {"loader": host.loader, "distributor": host.distributor}.items():

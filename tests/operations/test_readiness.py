@@ -52,17 +52,28 @@ async def test_calls_look_once_a_second_for_what_is_there_and_each_time_for_what
 ) -> None:
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    root = tmp_path / "root"
-    looking = readiness(root, loads=True)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    command = tmp_path / "7z"
+    looking = readiness(tmp_path, loads=True)
     with pytest.raises(ServiceUnavailable):
-        await looking.require("storage")
+        await looking.require("7z")
+    command.touch(0o755)
+    await looking.require("7z")
+    command.unlink()
+    now += 0.9
+    await looking.require("7z")
+    assert await looking.missing() == ["7z"]
+    now += 0.2
+    with pytest.raises(ServiceUnavailable):
+        await looking.require("7z")
+
+
+async def test_each_call_looks_for_the_storage_root(tmp_path: Path) -> None:
+    root = tmp_path / "root"
     root.mkdir()
+    looking = readiness(root, loads=True)
     await looking.require("storage")
     root.rmdir()
-    now += 0.9
-    await looking.require("storage")
-    assert await looking.missing() == ["storage"]
-    now += 0.2
     with pytest.raises(ServiceUnavailable):
         await looking.require("storage")
 

@@ -735,15 +735,19 @@ async def test_of_several_workers_that_wait_one_is_woken_for_each_job(redis_url:
             await asyncio.sleep(0.01)
         for store in stores:
             assert await store.take("me") is None
+            # Their order is told by milliseconds.
+            await asyncio.sleep(0.01)
         waiting = [asyncio.create_task(store.wait_for_work(3 * PATIENCE_SECONDS)) for store in stores]
-        await stores[0].save(waiting_for(Slot.DOWNLOAD), None)
+        await stores[0].save(waiting_for(Slot.IMAGE), None)
         done, others = await asyncio.wait(waiting, timeout=PATIENCE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         # The one that looked longest ago; a second one would have been told in the same step.
         assert done == {waiting[0]}
+        # To take the job wakes no other worker, either.
+        assert await stores[0].take("me") is not None
         await stores[0].ping()
         await asyncio.sleep(0.1)
         assert [task.done() for task in waiting] == [True, False, False]
-        await stores[0].save(waiting_for(Slot.DOWNLOAD), None)
+        await stores[0].save(waiting_for(Slot.IMAGE), None)
         await asyncio.wait([waiting[1]], timeout=PATIENCE_SECONDS)
         assert [task.done() for task in waiting] == [True, True, False]
         for task in (*listening, *others):

@@ -184,7 +184,8 @@ repeat
     end
 until #ids == 0
 for _, slot in ipairs(config.slots_of_jobs) do
-    serve(slot)
+    -- Nobody else is woken: this worker looks for the job itself.
+    grant(slot)
     if has_room(slot) then
         for _, id in ipairs(redis.call('ZRANGE', key(slot, 'jobs'), 0, looked_at - 1)) do
             local written_by, home, free_since =

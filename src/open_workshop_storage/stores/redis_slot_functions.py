@@ -62,9 +62,9 @@ local function wake(home)
         redis.call('PUBLISH', config.work .. worker, '')
     end
 end
--- Gives free slots to the holders that are first, and wakes a worker where a job is.
-local function serve(slot)
-    local queue, seen, jobs = key(slot, 'queue'), key(slot, 'seen'), key(slot, 'jobs')
+-- Gives free slots to the holders that are first; returns the job whose turn it is then, if a slot is left for it.
+local function grant(slot)
+    local queue, seen, jobs, next_job = key(slot, 'queue'), key(slot, 'seen'), key(slot, 'jobs'), nil
     for _, gone in ipairs(redis.call('ZRANGE', seen, '-inf', now, 'BYSCORE')) do
         redis.call('ZREM', queue, gone)
         redis.call('ZREM', seen, gone)
@@ -73,9 +73,7 @@ local function serve(slot)
         local job, since = unpack(redis.call('ZRANGE', jobs, 0, 0, 'WITHSCORES'))
         local first, place = unpack(redis.call('ZRANGE', queue, 0, 0, 'WITHSCORES'))
         if not first or job and tonumber(since) < tonumber(place) then
-            if job then
-                wake(redis.call('HGET', config.job .. job, 'home') or '')
-            end
+            next_job = job
             break
         end
         redis.call('ZREM', queue, first)
@@ -85,6 +83,14 @@ local function serve(slot)
     end
     redis.call('PEXPIRE', queue, config.lease)
     redis.call('PEXPIRE', seen, config.lease)
+    return next_job
+end
+-- The same, and wakes a worker where that job is.
+local function serve(slot)
+    local job = grant(slot)
+    if job then
+        wake(redis.call('HGET', config.job .. job, 'home') or '')
+    end
 end
 -- Takes the slot that a record names, if any, from its owner.
 local function give_back(slot, owner)

@@ -17,7 +17,10 @@ Missing = Literal["redis", "storage", "7z", "disk"]
 
 
 _LOOK_SECONDS = 1.0
-"""How long a call goes by what another one found to be there."""
+"""How long a call goes by what another one found to be there.
+
+Not for the storage root: a call that goes on without it would make one on the disk below its mount point.
+"""
 
 
 class Readiness:
@@ -50,7 +53,7 @@ class Readiness:
             ServiceUnavailable: Some of it is missing.
         """
         looked_for_after = time.monotonic() - _LOOK_SECONDS
-        unsure = [name for name in names if self._found_at.get(name, 0.0) <= looked_for_after]
+        unsure = [name for name in names if name == "storage" or self._found_at.get(name, 0.0) <= looked_for_after]
         if unsure and await self._missing_of(*unsure):
             raise ServiceUnavailable
 
