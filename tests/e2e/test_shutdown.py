@@ -113,7 +113,8 @@ async def test_workers_whose_main_process_is_killed_end_themselves_and_hand_thei
     start_services: ServiceStarter, redis_url: str, tmp_path: Path, http: httpx.AsyncClient
 ) -> None:
     gate = SevenZipGate(tmp_path / "gate")
-    services = start_services(redis_url, apps=["loader"], environment=gate.environment)
+    # A second worker could take what the first one hands over, before it knows itself that it has to end.
+    services = start_services(redis_url, apps=["loader"], redis_workers=1, environment=gate.environment)
     loader = services.servers["loader"]
     async with AsyncExitStack() as stack:
         half_fetched, extracted = await begin_fetches(Transfers(services, http, stack), gate)
