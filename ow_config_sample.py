@@ -98,9 +98,9 @@ SCAN_WAIT_SECONDS = 3600
 # Largest file that /upload takes; 0 = no limit.
 UPLOAD_MAX_BYTES = 0
 
-# Most bytes of files that a worker holds for /upload at once before their tokens have come; a form that has its token
-# first needs none of them. 0 = no limit.
-UPLOAD_UNTRUSTED_MAX_BYTES = 1073741824
+# Most bytes of files that a worker holds in memory for /upload at once before their tokens have come; a form that has
+# its token first needs none of them, and may be of any size.
+UPLOAD_UNTRUSTED_MAX_BYTES = 67108864
 
 # Most bytes that a transfer may receive, unless its token says otherwise; 0 = no limit.
 TRANSFER_MAX_BYTES = 0

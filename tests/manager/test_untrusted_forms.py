@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
 
 import pytest
 
@@ -23,20 +22,20 @@ class Sender:
     """A form that stands still until it is ended."""
 
     def __init__(self, forms: UntrustedForms) -> None:
-        self.form: UntrustedForm | None = None
+        self._forms = forms
+        self._form: UntrustedForm | None = None
         self._admitted = asyncio.Event()
-        self._task = asyncio.create_task(self._stand_still(forms))
+        self._task = asyncio.create_task(self._stand_still())
 
-    async def _stand_still(self, forms: UntrustedForms) -> None:
-        self.form = UntrustedForm()
-        async with forms.admitted(self.form):
+    async def _stand_still(self) -> None:
+        async with self._forms.admitted() as self._form:
             self._admitted.set()
             await asyncio.Event().wait()
 
-    async def admitted(self) -> UntrustedForm:
+    async def send(self, size: int) -> None:
         await self._admitted.wait()
-        assert self.form is not None
-        return self.form
+        assert self._form is not None
+        self._forms.hold(self._form, [bytes(size)])
 
     async def end(self) -> StorageError | None:
         """Let what is due happen; return what the form has ended with, and end it if it goes on."""
@@ -47,13 +46,12 @@ class Sender:
 
 
 async def test_one_too_many_ends_the_one_that_has_been_silent_longest() -> None:
-    forms = UntrustedForms(0)
+    forms = UntrustedForms(100)
     senders = [Sender(forms) for _ in range(3)]
-    first = await senders[0].admitted()
-    await senders[2].admitted()
-    forms.add(first, 1)
+    await senders[2].send(0)
+    await senders[0].send(1)
     fourth = Sender(forms)
-    await fourth.admitted()
+    await fourth.send(0)
     ends = [await sender.end() for sender in (*senders, fourth)]
     assert [type(end) for end in ends] == [type(None), ServiceUnavailable, type(None), type(None)]
 
@@ -62,30 +60,36 @@ async def test_too_many_bytes_end_silent_ones_and_never_the_one_that_sends() -> 
     forms = UntrustedForms(100)
     senders = [Sender(forms) for _ in range(3)]
     for sender in senders:
-        forms.add(await sender.admitted(), 30)
-    forms.add(await senders[1].admitted(), 60)
-    with pytest.raises(FileTooLarge):
-        forms.add(await senders[1].admitted(), 11)
+        await sender.send(30)
+    await senders[1].send(60)
+    with pytest.raises(FileTooLarge, match="^Send the token before the file$"):
+        await senders[1].send(11)
     ends = [await sender.end() for sender in senders]
     assert [type(end) for end in ends] == [ServiceUnavailable, type(None), ServiceUnavailable]
 
 
-async def test_a_token_must_come_in_time_and_a_trusted_form_may_take_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_form_whose_bytes_have_made_room_ends_though_its_token_comes_at_that_moment() -> None:
+    forms = UntrustedForms(100)
+    with pytest.raises(ServiceUnavailable):
+        async with forms.admitted() as first:
+            forms.hold(first, [bytes(60)])
+            async with forms.admitted() as second:
+                forms.hold(second, [bytes(60)])
+            assert (len(first.held), len(second.held)) == (0, 60)
+    with pytest.raises(ServiceUnavailable):
+        forms.hold(first, [bytes(1)])
+
+
+async def test_a_token_must_come_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(untrusted_forms, "_TOKEN_SECONDS", 0.05)
-    forms = UntrustedForms(0)
-    late, trusted = Sender(forms), Sender(forms)
-    forms.trust(await trusted.admitted())
+    late = Sender(UntrustedForms(100))
     await asyncio.sleep(0.1)
     assert isinstance(await late.end(), UploadTimedOut)
-    assert await trusted.end() is None
 
 
 async def test_trusted_forms_do_not_count() -> None:
     forms = UntrustedForms(100)
-    async with AsyncExitStack() as stack:
-        for _ in range(10):
-            form = UntrustedForm()
-            await stack.enter_async_context(forms.admitted(form))
-            forms.add(form, 90)
-            forms.trust(form)
-        await asyncio.sleep(0.01)
+    for _ in range(10):
+        async with forms.admitted() as form:
+            forms.hold(form, [bytes(90)])
+        assert len(form.held) == 90

@@ -95,7 +95,7 @@ class Settings(BaseSettings):
     client_stall_timeout_seconds: OptionalSeconds = 60
     storage_reserve_bytes: Bytes = Field(1073741824, description="a whole number of bytes, 0 or more")
     upload_max_bytes: Bytes = 0
-    upload_untrusted_max_bytes: Bytes = 1073741824
+    upload_untrusted_max_bytes: Bytes = Field(67108864, description="a whole number of bytes, 0 or more")
     transfer_callback_timeout_seconds: Seconds = 30
     callback_retry_window_seconds: Seconds = 86400
     seven_zip_timeout_seconds: Seconds = 3600

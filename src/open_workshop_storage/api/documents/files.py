@@ -61,6 +61,7 @@ UPLOAD: RouteDocument = {
             *PATH_ERRORS,
             errors.BadRequest("File missing"),
             errors.FileTooLarge,
+            errors.FileTooLarge("Send the token before the file"),
             errors.ImageExpected,
             errors.ImageTooLarge,
             errors.ImagePreparationFailed,

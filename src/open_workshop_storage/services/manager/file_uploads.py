@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from open_workshop_storage.core.errors import BadRequest, FileTooLarge, InvalidType
+from open_workshop_storage.core.errors import BadRequest, FileTooLarge, InvalidType, UploadTimedOut
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.services.images.images import Images
-from open_workshop_storage.services.intake.receive import receive, upload_limits
+from open_workshop_storage.services.intake.receive import BLOCK_BYTES, receive, upload_limits
 from open_workshop_storage.services.intake.scan import Scanner
 from open_workshop_storage.services.manager.form_tokens import FormToken, FormTokens
-from open_workshop_storage.services.manager.untrusted_forms import UntrustedForm, UntrustedForms
+from open_workshop_storage.services.manager.untrusted_forms import UntrustedForms
 from open_workshop_storage.services.storage.files import Facts, Files
 from open_workshop_storage.services.storage.workspaces import Workspaces, discard
 from open_workshop_storage.utils.files.digests import FileDigest
@@ -51,8 +52,8 @@ class FileUploads:
     async def store(self, boundary: bytes, chunks: AsyncIterator[bytes], announced: int | None) -> str:
         """Receive a multipart form, store its file, normalised if it is an image and scanned if not.
 
-        The fields may come in any order; a token is judged as soon as it is complete. Until then the bounds of
-        `UntrustedForms` hold, and less than half a MiB of a file starts no thread and takes no disk space.
+        The fields may come in any order; a token is judged as soon as it is complete. What comes of the file before it
+        is held in memory, within the bounds of `UntrustedForms`: a thread and a file begin with the right token.
 
         Args:
             boundary: Separates the form's fields.
@@ -81,69 +82,53 @@ class FileUploads:
         limit = self._settings.upload_max_bytes
         if limit and announced is not None and announced > limit + MAX_BYTES_BESIDES_FILE:
             raise FileTooLarge
-        # Cleanup removes a left-over folder of this name as the workspace of a job that is gone.
-        workspace = self._workspaces.folder(f"upload-{secrets.token_hex(16)}")
-        received, image = workspace / "file", workspace / "image.webp"
         try:
             form = MultipartReader(boundary, "file")
-        except FormError:
-            raise BadRequest("Malformed form") from None
-        untrusted, digest = UntrustedForm(), FileDigest()
-        try:
-            fields = await self._receive(form, untrusted, chunks, received, digest)
-            name = await self._name(fields)
-            if not form.has_file:
-                raise BadRequest("File missing")
-            if fields.get("file_kind") == "img":
-                _, sha256 = await self._images.normalise(received, image)
-                await self._files.put(image, name, Facts(sha256=sha256))
-            else:
-                await self._scanner.require_clean(received, _logger)
-                sha256 = await run_until_stopped(partial(digest.finish, received))
-                await self._files.put(received, name, Facts(sha256=sha256))
-        finally:
-            if untrusted.is_on_disk:
+            beginning = await self._beginning(form, chunks)
+            # Cleanup removes a left-over folder of this name as the workspace of a job that is gone.
+            workspace = self._workspaces.folder(f"upload-{secrets.token_hex(16)}")
+            try:
+                return await self._stored(form, _file(form, beginning, chunks), workspace)
+            finally:
                 await discard(workspace)
-        return fields["path"]
-
-    async def _receive(
-        self,
-        form: MultipartReader,
-        untrusted: UntrustedForm,
-        chunks: AsyncIterator[bytes],
-        target: Path,
-        digest: FileDigest,
-    ) -> dict[str, str]:
-        limits = upload_limits(self._settings, self._settings.upload_max_bytes)
-        try:
-            async with self._untrusted.admitted(untrusted):
-                file = self._file(form, untrusted, chunks)
-                # The form's size was announced, not the file's.
-                await receive(
-                    file, target, limits, None, lambda received: None, on_start=untrusted.begin_file, digest=digest
-                )
-            return form.texts()
         except FormError:
             raise BadRequest("Malformed form") from None
 
-    async def _file(
-        self, form: MultipartReader, untrusted: UntrustedForm, chunks: AsyncIterator[bytes]
-    ) -> AsyncIterator[bytes]:
-        is_trusted = False
-        async for chunk in chunks:
-            pieces = form.feed(chunk)
-            if not is_trusted:
+    async def _beginning(self, form: MultipartReader, chunks: AsyncIterator[bytes]) -> bytearray:
+        """Read a form up to its token, and return what has come of its file."""
+        async with self._untrusted.admitted() as untrusted:
+            while True:
+                try:
+                    async with asyncio.timeout(self._settings.transfer_idle_timeout_seconds or None):
+                        pieces = form.feed(await anext(chunks))
+                except TimeoutError:
+                    raise UploadTimedOut from None
+                except StopAsyncIteration:
+                    raise FormError from None
                 token = form.text("token")
                 if form.complete or token is not None:
                     await self._form_tokens.check(FormToken.UPLOAD_FILE, token)
-                    self._untrusted.trust(untrusted)
-                    is_trusted = True
-                else:
-                    self._untrusted.add(untrusted, sum(map(len, pieces)))
-            for piece in pieces:
-                yield piece
-        if not form.complete:
-            raise FormError
+                    untrusted.held += b"".join(pieces)
+                    return untrusted.held
+                self._untrusted.hold(untrusted, pieces)
+
+    async def _stored(self, form: MultipartReader, file: AsyncIterator[bytes], workspace: Path) -> str:
+        received, image, digest = workspace / "file", workspace / "image.webp", FileDigest()
+        limits = upload_limits(self._settings, self._settings.upload_max_bytes)
+        # The form's size was announced, not the file's.
+        await receive(file, received, limits, None, lambda count: None, digest=digest)
+        fields = form.texts()
+        name = await self._name(fields)
+        if not form.has_file:
+            raise BadRequest("File missing")
+        if fields.get("file_kind") == "img":
+            _, sha256 = await self._images.normalise(received, image)
+            await self._files.put(image, name, Facts(sha256=sha256))
+        else:
+            await self._scanner.require_clean(received, _logger)
+            sha256 = await run_until_stopped(partial(digest.finish, received))
+            await self._files.put(received, name, Facts(sha256=sha256))
+        return fields["path"]
 
     async def _name(self, fields: Mapping[str, str]) -> str:
         storage_type, kind, path = fields.get("type", ""), fields.get("file_kind") or "bin", fields.get("path", "")
@@ -156,3 +141,14 @@ class FileUploads:
         if kind == "img" and not path.endswith(".webp"):
             raise BadRequest("Image storage path must end with .webp")
         return await self._files.resolve(storage_type, path, UPLOADABLE)
+
+
+async def _file(form: MultipartReader, beginning: bytearray, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    for start in range(0, len(beginning), BLOCK_BYTES):
+        yield bytes(beginning[start : start + BLOCK_BYTES])
+    beginning.clear()
+    async for chunk in chunks:
+        for piece in form.feed(chunk):
+            yield piece
+    if not form.complete:
+        raise FormError
