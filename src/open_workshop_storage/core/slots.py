@@ -18,7 +18,8 @@ class Slot(StrEnum):
 
 
 SLOTS_OF_JOBS = Slot.REPACK, Slot.IMAGE, Slot.DOWNLOAD
-"""What jobs without an owner may wait for. Those that have their file are taken before those to be fetched."""
+"""What jobs without an owner may wait for, in the order in which a free worker looks. Of one kind, the oldest comes
+first. Those that have their file are taken before those to be fetched."""
 
 
 def slot_limits(settings: Settings) -> Mapping[Slot, int]:

@@ -88,7 +88,8 @@ class JobStore(Protocol):
     async def take(self, owner: str, *, home: str | None = None, expired: bool = True) -> Job | None:
         """Make this run the owner of a job that needs a worker and has none, and of the slot that the job waits for.
 
-        One that waits for no slot comes first, then the oldest that waits for a slot that is free.
+        One that waits for no slot comes first, then the oldest that waits for the first kind of `SLOTS_OF_JOBS` that
+        is free.
 
         Args:
             home: The host of this worker. Jobs whose files are on another host are left to its own workers for

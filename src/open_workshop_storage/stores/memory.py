@@ -19,7 +19,7 @@ from open_workshop_storage.core.slots import SLOTS_OF_JOBS, Slot
 from open_workshop_storage.core.store import Interruption, StaleJobError
 from open_workshop_storage.stores.fanout import Fanout
 from open_workshop_storage.stores.memory_outbox import MemoryOutbox
-from open_workshop_storage.stores.waiting_line import WaitingLine
+from open_workshop_storage.stores.memory_queue import MemoryQueue
 
 
 class MemoryJobStore:
@@ -34,7 +34,7 @@ class MemoryJobStore:
         self._jobs: dict[str, Job] = {}
         # So that no question looks through all jobs; those with an owner, paused and ended ones in the order of their
         # last change.
-        self._waiting: dict[Slot | None, WaitingLine] = {slot: WaitingLine() for slot in (*Slot, None)}
+        self._waiting: dict[Slot | None, MemoryQueue] = {slot: MemoryQueue() for slot in (*Slot, None)}
         self._owned: dict[str, None] = {}
         self._paused: dict[str, None] = {}
         self._ended: dict[str, None] = {}
@@ -44,7 +44,7 @@ class MemoryJobStore:
         self._interrupted: asyncio.Queue[tuple[str, Interruption]] = asyncio.Queue()
         self._outbox = MemoryOutbox()
         self._held: dict[Slot, set[str]] = {slot: set() for slot in Slot}
-        self._queues: dict[Slot, WaitingLine] = {slot: WaitingLine() for slot in Slot}
+        self._queues: dict[Slot, MemoryQueue] = {slot: MemoryQueue() for slot in Slot}
         self._granted: dict[str, asyncio.Event] = {}
         self._reports: dict[str, tuple[WorkerReport, float]] = {}
         self._metrics: dict[int, Counter[str]] = {}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from open_workshop_storage.core.callback import Callback
 from open_workshop_storage.core.leases import LEASE_SECONDS
-from open_workshop_storage.stores.waiting_line import WaitingLine
+from open_workshop_storage.stores.memory_queue import MemoryQueue
 
 
 class MemoryOutbox:
@@ -15,8 +15,8 @@ class MemoryOutbox:
 
     def __init__(self) -> None:
         self._callbacks: dict[str, Callback] = {}
-        self._due = WaitingLine()
-        self._since = WaitingLine()
+        self._due = MemoryQueue()
+        self._since = MemoryQueue()
 
     def __len__(self) -> int:
         return len(self._callbacks)

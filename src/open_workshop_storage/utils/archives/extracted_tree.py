@@ -72,9 +72,7 @@ def _settled_size(child: os.DirEntry[str]) -> int:
     """Judge a file or folder, give it a plain mode, and return a file's size."""
     status = child.stat(follow_symlinks=False)
     is_folder = stat.S_ISDIR(status.st_mode)
-    refuse_special(status.st_mode)
-    if not is_folder and status.st_nlink > 1:
-        raise UnsafeEntry("a hard link")
+    refuse_special(status.st_mode, is_link=not is_folder and status.st_nlink > 1)
     mode = _FOLDER_MODE if is_folder or status.st_mode & stat.S_IXUSR else 0o644
     if stat.S_IMODE(status.st_mode) != mode:
         os.chmod(child.path, mode)

@@ -7,13 +7,13 @@ import re
 
 from open_workshop_storage.utils.archives.entry_names import decoded
 from open_workshop_storage.utils.archives.entry_rules import Entries
-from open_workshop_storage.utils.archives.faults import CorruptData, EncryptedData, UnsafeEntry
+from open_workshop_storage.utils.archives.faults import CorruptData, EncryptedData
 from open_workshop_storage.utils.archives.special_files import SPECIAL_TYPES, refuse_special
 
 _FIRST_ENTRY = "----------"
 _MODE_LENGTH = len("drwxr-xr-x")
 _REPARSE_POINT = "L"
-_SPECIAL_FIELDS = "Symbolic Link", "Hard Link"
+_LINKS = "Symbolic Link", "Hard Link"
 _UNKNOWN_BITS = re.compile(r"[0-9A-F]{8}")
 
 
@@ -73,8 +73,9 @@ class Listing:
             self.tail_bytes += _number(fields.get("Tail Size", ""))
         elif "Path" in fields:
             size, is_folder = _number(fields.get("Size", "")), _is_folder(fields)
-            if any(fields.get(kind) for kind in _SPECIAL_FIELDS) or fields.get("Alternate Stream") == "+":
-                raise UnsafeEntry("a link or special file")
+            # A second stream of a file is as little a file of its own as a link.
+            is_link = any(fields.get(kind) for kind in _LINKS) or fields.get("Alternate Stream") == "+"
+            refuse_special(0, is_link=is_link)
             for each in _attributes(fields):
                 if _is_of_dos(each):
                     refuse_special(0, is_reparse_point=_REPARSE_POINT in each, size=size, is_folder=is_folder)

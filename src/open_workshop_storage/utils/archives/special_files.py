@@ -12,11 +12,14 @@ SPECIAL_TYPES = {"l": stat.S_IFLNK, "c": stat.S_IFCHR, "b": stat.S_IFBLK, "p": s
 """The types that are refused, by the letters that `ls` and `7z` write for them."""
 
 
-def refuse_special(mode: int, *, is_reparse_point: bool = False, size: int = 0, is_folder: bool = False) -> None:
+def refuse_special(
+    mode: int, *, is_link: bool = False, is_reparse_point: bool = False, size: int = 0, is_folder: bool = False
+) -> None:
     """Judge what an entry is said to be.
 
     Args:
         mode: As Unix writes it; 0 if the format does not tell.
+        is_link: Whether the format says in its own way that it is a link, hard or symbolic.
         is_reparse_point: Whether its attributes of Windows say that it is one.
         size: Its unpacked size in bytes.
 
@@ -24,6 +27,6 @@ def refuse_special(mode: int, *, is_reparse_point: bool = False, size: int = 0, 
         UnsafeEntry: It is a link or a special file.
     """
     # Of a folder, and of a file with content, the attribute tells only where it once was.
-    is_link = is_reparse_point and not size and not is_folder
-    if is_link or stat.S_IFMT(mode) in SPECIAL_TYPES.values():
+    is_windows_link = is_reparse_point and not size and not is_folder
+    if is_link or is_windows_link or stat.S_IFMT(mode) in SPECIAL_TYPES.values():
         raise UnsafeEntry("a link or special file")

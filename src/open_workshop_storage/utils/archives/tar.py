@@ -16,8 +16,9 @@ from typing import IO, Any, BinaryIO, TypeVar, cast
 from open_workshop_storage.utils.archives.decompression import Decompressed
 from open_workshop_storage.utils.archives.entry_names import code_page_of, decoded, is_utf8
 from open_workshop_storage.utils.archives.entry_rules import Entries
-from open_workshop_storage.utils.archives.faults import CorruptData, CutOff, UnsafeEntry
+from open_workshop_storage.utils.archives.faults import CorruptData, CutOff
 from open_workshop_storage.utils.archives.kinds import Kind
+from open_workshop_storage.utils.archives.special_files import refuse_special
 from open_workshop_storage.utils.archives.trailing_data import refuse_archive
 
 T = TypeVar("T")
@@ -157,8 +158,7 @@ def _members(source: _Source) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo
             continue
         if member.type == _FOLDER_OF_BACKUP:
             member.type = tarfile.DIRTYPE
-        if not (member.isdir() or member.isreg()):
-            raise UnsafeEntry("a link or special file")
+        refuse_special(0, is_link=not (member.isdir() or member.isreg()))
         yield archive, member
     # The library takes a broken header for the end, too.
     if source.last_read != _END:

@@ -22,7 +22,7 @@ from open_workshop_storage.utils.archives.entry_rules import Entries
 from open_workshop_storage.utils.archives.faults import CorruptData, UnsafeEntry
 from open_workshop_storage.utils.archives.special_files import REPARSE_POINT, refuse_special
 from open_workshop_storage.utils.archives.zip_end_records import find_directory, holds_end_record
-from open_workshop_storage.utils.archives.zip_keeping import OLD_METHODS, is_usual, saves_space
+from open_workshop_storage.utils.archives.zip_keeping import OLD_METHODS, stays
 from open_workshop_storage.utils.archives.zip_local_headers import (
     IN_LARGE_FIELD,
     LOCAL_HEADER,
@@ -105,9 +105,8 @@ def judge_zip(file: BinaryIO, entries: Entries) -> ZipVerdict:
     code_page = code_page_of(header.name for header in headers)
     found = [_judge_entry(header, entries, code_page) for header in headers]
     is_tight = _judge_local_headers(file, found, directory.start)
-    packed_bytes = sum(header.packed_bytes for header in headers)
-    saves = saves_space(packed_bytes, entries.unpacked_bytes)
-    keep = directory.is_plain and is_tight and saves and all(is_usual(entry.header, entry.is_folder) for entry in found)
+    judged = [(entry.header, entry.is_folder) for entry in found]
+    keep = stays(judged, entries.unpacked_bytes, is_plain=directory.is_plain, is_tight=is_tight)
     sizes_follow = any(header.flags & SIZES_FOLLOW for header in headers)
     return ZipVerdict(found, keep, sizes_follow, any(header.method not in OLD_METHODS for header in headers))
 

@@ -6,6 +6,7 @@ What is not unsafe but unusual is packed anew, since two readers could read it d
 from __future__ import annotations
 
 import stat
+from collections.abc import Collection
 
 from open_workshop_storage.utils.archives.central_directory import STORED, CentralHeader
 from open_workshop_storage.utils.archives.entry_names import is_utf8
@@ -22,13 +23,24 @@ _VOLUME_ATTRIBUTE = 0x0008
 _ODD_MODES = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
 
 
-def saves_space(packed_bytes: int, unpacked_bytes: int) -> bool:
-    """Tell whether an archive is at least 1 % smaller than what it holds; an empty one is."""
+def stays(
+    entries: Collection[tuple[CentralHeader, bool]], unpacked_bytes: int, *, is_plain: bool, is_tight: bool
+) -> bool:
+    """Tell whether a ZIP stays: all readers take the same from it, and it is at least 1 % smaller than what it holds.
+
+    Args:
+        entries: Each entry, and whether it is a folder.
+        unpacked_bytes: The size of all entries together.
+        is_plain: Whether the file ends with its directory and a comment that cannot be taken for another one.
+        is_tight: Whether local headers say the same as the directory, with nothing between the entries.
+    """
+    packed_bytes = sum(header.packed_bytes for header, _ in entries)
     # Deflate takes two bytes for each entry without any.
-    return unpacked_bytes == 0 or packed_bytes * 100 <= unpacked_bytes * 99
+    saves_space = unpacked_bytes == 0 or packed_bytes * 100 <= unpacked_bytes * 99
+    return is_plain and is_tight and saves_space and all(_is_usual(*entry) for entry in entries)
 
 
-def is_usual(header: CentralHeader, is_folder: bool) -> bool:
+def _is_usual(header: CentralHeader, is_folder: bool) -> bool:
     """Tell whether all readers take the same for this entry, wherever its data are."""
     return (
         header.method in _USUAL_METHODS

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import count
 
 
-class WaitingLine:
+class MemoryQueue:
     """A queue that any may leave; to join, to leave and to find the first take hardly longer in a long one."""
 
     def __init__(self) -> None:
