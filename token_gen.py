@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import bcrypt
+from open_workshop_storage.utils.auth.random_tokens import hash_random_token
 
 SAMPLE = Path(__file__).resolve().with_name("ow_config_sample.py")
 TOKEN_NAMES = ("upload_file", "delete_file", "storage_manage_token")
@@ -29,9 +29,6 @@ JWT_SECRET_NAME = "TRANSFER_JWT_SECRET"
 
 _TOKEN_BYTES = 32
 _JWT_SECRET_BYTES = 48
-# A high cost protects texts that can be guessed, which 32 random bytes cannot. Here it would only let wrong tokens
-# delay the first right one, at 200 ms each.
-_BCRYPT_COST = 4
 
 
 class ConfigError(Exception):
@@ -77,7 +74,7 @@ def generate() -> Secrets:
     tokens = {}
     for name in TOKEN_NAMES:
         plain = secrets.token_urlsafe(_TOKEN_BYTES)
-        tokens[name] = TokenPair(plain, bcrypt.hashpw(plain.encode(), bcrypt.gensalt(_BCRYPT_COST)).decode())
+        tokens[name] = TokenPair(plain, hash_random_token(plain.encode()).decode())
     return Secrets(tokens, secrets.token_urlsafe(_JWT_SECRET_BYTES))
 
 

@@ -15,6 +15,7 @@ import pytest
 from open_workshop_storage.core.errors import AccessDenied, StorageError, TokenMissing, TooManyTokens
 from open_workshop_storage.services.manager import form_tokens
 from open_workshop_storage.services.manager.form_tokens import FormToken, FormTokens
+from open_workshop_storage.utils.auth.random_tokens import hash_random_token
 from tests.support.configs import Secrets, cheap_hash
 from tests.support.in_process import make_settings
 
@@ -100,6 +101,17 @@ async def test_once_the_right_token_is_known_no_wrong_one_costs_anything(
     wrong = [f"wrong {number}" for number in range(1000)]
     assert await outcomes(tokens, *wrong) == [AccessDenied] * 1000
     assert judged.count == 1
+
+
+async def test_wrong_tokens_cost_nothing_from_the_start_if_the_hash_is_one_of_token_gen(
+    tmp_path: Path, plain: Secrets, judged: Judged
+) -> None:
+    hashed = hash_random_token(plain.upload_file.encode()).decode()
+    tokens = FormTokens(make_settings(tmp_path, plain, upload_file=hashed))
+    wrong = [f"wrong {number}" for number in range(1000)]
+    assert await outcomes(tokens, *wrong, plain.upload_file) == [AccessDenied] * 1000 + [None]
+    assert judged.count == 1
+    assert not any(tmp_path.glob(".form-token-*"))
 
 
 async def test_a_wrong_token_is_judged_once_while_it_is_remembered(

@@ -15,6 +15,7 @@ from cachetools import LRUCache
 
 from open_workshop_storage.core.errors import AccessDenied, TokenMissing, TooManyTokens
 from open_workshop_storage.core.settings import Settings
+from open_workshop_storage.utils.auth.random_tokens import is_hash_of_random_token, is_random_token
 
 _BCRYPT_MAX_BYTES = 72
 _DIGEST = "sha256"
@@ -40,12 +41,13 @@ class FormToken(StrEnum):
 class FormTokens:
     """Compares tokens with their bcrypt hashes, each token once.
 
-    The right token is remembered as a digest keyed with the JWT secret, in memory and in a file of the storage root, so
-    that all workers know it, also after a restart. From then on every other token is refused without bcrypt. Until
-    then, wrong tokens are remembered in the same way, and others wait for one of two threads: one for tokens that come
-    for the first time, one for those that were turned away before. Invented tokens come once; the Manager's comes
-    again. A hash of low cost, as `token_gen.py` makes it for tokens that cannot be guessed, is compared as fast as
-    requests come; for one that takes longer, few tokens may wait, and the threads have a low priority.
+    By a hash of `token_gen.py`, which is one of a random token, wrong tokens are known at once. Other hashes tell
+    nothing until bcrypt has compared: the right token is then remembered as a digest keyed with the JWT secret, in
+    memory and in a file of the storage root, so that all workers know it, also after a restart. From then on every
+    other token is refused without bcrypt. Until then, wrong tokens are remembered in the same way, and others wait for
+    one of two threads: one for tokens that come for the first time, one for those that were turned away before.
+    Invented tokens come once; the Manager's comes again. A hash of low cost is compared as fast as requests come; for
+    one that takes longer, few tokens may wait, and the threads have a low priority.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -79,15 +81,20 @@ class FormTokens:
         if len(plain) > _BCRYPT_MAX_BYTES or b"\0" in plain:
             raise AccessDenied
         digest = hmac.digest(self._keys[name], plain, _DIGEST)
-        known = self._known(name, digest)
+        known = self._known(name, plain, digest)
         if not (await self._judged(name, plain, digest) if known is None else known):
             raise AccessDenied
 
-    def _known(self, name: FormToken, digest: bytes) -> bool | None:
+    def _known(self, name: FormToken, plain: bytes, digest: bytes) -> bool | None:
         right = self._right.get(name)
         if right is not None:
             return hmac.compare_digest(right, digest)
-        return False if digest in self._wrong else None
+        if not is_hash_of_random_token(self._hashes[name]):
+            return False if digest in self._wrong else None
+        is_right = is_random_token(plain, self._hashes[name])
+        if is_right:
+            self._right[name] = digest
+        return is_right
 
     async def _judged(self, name: FormToken, plain: bytes, digest: bytes) -> bool:
         queue = self._again if digest in self._turned_away else self._first_time
