@@ -35,7 +35,7 @@ async def test_a_body_of_very_many_small_pieces_is_refused() -> None:
     assert await size_of([bytes(100_000)] + [b"x"] * 4200) == 104_200
     for size in (1, 64, 500):
         with pytest.raises(TooManyPieces):
-            await size_of([bytes(size)] * 1_000_000)
+            await size_of([bytes(size)] * 200_000)
 
 
 @pytest.mark.parametrize("cut", [1, 5, 1000])

@@ -19,7 +19,7 @@ from open_workshop_storage.core.errors import (
     AccessServiceUnavailable,
     StorageError,
 )
-from open_workshop_storage.services.downloads.access import MAX_PERMISSIONS, AccessService, passed_cookies
+from open_workshop_storage.services.downloads.access import AccessService, passed_cookies
 from open_workshop_storage.utils.net.http_connections import Connections
 
 pytestmark = pytest.mark.anyio
@@ -356,19 +356,22 @@ class InMemory(Connections):
         yield self._http
 
 
-async def test_so_many_permissions_are_remembered_and_the_oldest_are_forgotten_first() -> None:
+async def test_so_many_permissions_are_remembered_and_the_oldest_are_forgotten_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("open_workshop_storage.services.downloads.access._MAX_PERMISSIONS", 500)
     service = AllowsEverything()
     access = AccessService(InMemory(service), "http://access", 60, ttl_seconds=3600)
-    for number in range(MAX_PERMISSIONS):
+    for number in range(500):
         await access.check(str(number), {})
-    for number in range(0, MAX_PERMISSIONS, 97):
+    for number in range(0, 500, 97):
         await access.check(str(number), {})
-    assert service.questions == MAX_PERMISSIONS
+    assert service.questions == 500
     await access.check("one more", {})
     await access.check("1", {})
-    assert service.questions == MAX_PERMISSIONS + 1
+    assert service.questions == 501
     await access.check("0", {})
-    assert service.questions == MAX_PERMISSIONS + 2
+    assert service.questions == 502
 
 
 async def test_a_remembered_permission_does_not_hold_the_cookies() -> None:

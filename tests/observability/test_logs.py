@@ -90,6 +90,7 @@ def test_a_line_for_programs_is_an_object(log: logging.Logger, capsys: pytest.Ca
     ],
     ids=["query", "parameters", "encoded", "cookies", "bearer", "long", "referer"],
 )
+@pytest.mark.usefixtures("log")
 def test_no_line_of_the_server_names_a_token(line: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
     server, handler = logging.getLogger("granian.access"), logging.StreamHandler()
     server.addHandler(handler)

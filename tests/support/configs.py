@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import bcrypt
@@ -31,6 +32,7 @@ class Secrets:
         }
 
 
+@cache
 def cheap_hash(token: str) -> str:
     """Return a bcrypt hash at the lowest cost there is; too weak for anything but tests."""
     return bcrypt.hashpw(token.encode(), bcrypt.gensalt(_CHEAPEST_BCRYPT_COST)).decode()

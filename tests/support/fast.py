@@ -45,11 +45,18 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         _running.clear()
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Do not begin what is known to end in a refusal: many cases make large archives first."""
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
+    """Do not begin what is known to end in a refusal, since many cases make large archives first; nor fail for it."""
     if _refused[_test_of(item)] >= _MOST_CASES:
         pytest.skip(_REASON)
+    try:
+        return (yield)
+    except Exception as error:
+        # Fixtures of several tests raise again what they raised for the first.
+        if item not in _starting and not isinstance(error, StartsProcess):
+            raise
+    pytest.skip(_REASON)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -94,9 +101,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Count a test as skipped if it or a fixture of it starts a process; the code under test may catch the refusal."""
     report = yield
-    # Fixtures of several tests raise again what they raised for the first.
-    is_refused = item in _starting or (call.excinfo is not None and call.excinfo.errisinstance(StartsProcess))
-    if is_refused and (report.failed or report.when == "call"):
+    if item in _starting and (report.failed or report.when == "call"):
         report.outcome, report.longrepr = "skipped", (str(item.path), 0, _REASON)
     return report
 

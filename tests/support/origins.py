@@ -21,6 +21,7 @@ CERTIFICATE = Path(__file__).with_name("origin.pem")
 """A self-signed certificate for origin.test and 127.0.0.1, with its key."""
 
 LOOPBACK = "127.0.0.0/8,::1/128"
+_SECRETS = Secrets()
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def fetcher(*, allowed: str = LOOPBACK, idle_seconds: float = 20, resolve: Resol
         "ACCESS_SERVICE_URL": "http://access.test",
         "TRANSFER_ALLOWED_NETWORKS": allowed,
         "TRANSFER_IDLE_TIMEOUT_SECONDS": idle_seconds,
-        **Secrets().settings(),
+        **_SECRETS.settings(),
     }
     settings = Settings.model_validate({name.lower(): value for name, value in values.items()})
     return Fetcher(settings, resolve=resolve)

@@ -43,6 +43,7 @@ from tests.support.jobs import new_job
 from tests.support.origins import LOOPBACK, Answer, Origin, reply, running_origin
 
 PATIENCE_SECONDS = 60
+_SECRETS = Secrets()
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ async def bench(
         Tasks() as tasks,
     ):
         usual: dict[str, object] = {"manager_url": manager.url, "transfer_allowed_networks": LOOPBACK}
-        settings = make_settings(folder, Secrets(), **(usual | changes))
+        settings = make_settings(folder, _SECRETS, **(usual | changes))
         store = store or MemoryJobStore(slot_limits(settings))
         workspaces = Workspaces(settings.main_dir, settings.storage_reserve_bytes)
         slots, lifetime = Slots(store), Lifetime(settings, tasks)

@@ -20,6 +20,7 @@ from open_workshop_storage.core.job import SCHEMA, Inner, Job, Stage, State
 from open_workshop_storage.services.storage.bucket_requests import Credentials
 from open_workshop_storage.services.storage.files import Facts
 from open_workshop_storage.services.storage.workspaces import Workspaces
+from open_workshop_storage.services.transfers import cleanup
 from open_workshop_storage.stores.memory import MemoryJobStore
 from open_workshop_storage.stores.redis import RedisJobStore
 from open_workshop_storage.stores.redis_client import redis_client
@@ -146,22 +147,26 @@ async def test_an_upload_that_was_paused_for_too_long_ends_with_a_report_and_lea
 
 
 @pytest.mark.parametrize("state", [Inner.PAUSED, Stage.ERROR])
-async def test_all_whose_time_is_over_go_at_once(tmp_path: Path, state: State) -> None:
+async def test_all_whose_time_is_over_go_at_once(tmp_path: Path, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cleanup, "_AT_ONCE", 10)
     async with bench(tmp_path, transfer_resume_seconds=60, job_ttl_seconds=60) as parts:
-        for _ in range(250):
+        for _ in range(25):
             await parts.store.save(aged(job_in(state), 600), None)
         await parts.cleanup.clean()
         assert await parts.store.paused(60, 1) == await parts.store.idle(60, 1) == []
 
 
-async def test_a_manager_that_is_away_is_not_buried_under_reports(tmp_path: Path) -> None:
+async def test_a_manager_that_is_away_is_not_buried_under_reports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cleanup, "_AT_ONCE", 10)
     async with bench(tmp_path, transfer_resume_seconds=60, manager_transfer_callback_url=AWAY) as parts:
-        for _ in range(250):
+        for _ in range(25):
             await parts.store.save(aged(job_in(Inner.PAUSED), 600), None)
         await parts.cleanup.clean()
-        assert len(await parts.store.paused(60, 250)) == 150
+        assert len(await parts.store.paused(60, 25)) == 15
         await parts.cleanup.clean()
-        assert len(await parts.store.paused(60, 250)) == 50
+        assert len(await parts.store.paused(60, 25)) == 5
 
 
 async def test_a_paused_upload_that_a_request_has_claimed_is_not_ended(tmp_path: Path) -> None:

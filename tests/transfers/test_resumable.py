@@ -250,8 +250,8 @@ async def test_many_short_requests_over_the_rate_go_on_to_the_end(
             yield content
             await asyncio.sleep(0.02)
 
-        for start in range(0, len(MOD), 50):
-            content = MOD[start : start + 50]
+        for start in range(0, len(MOD), 500):
+            content = MOD[start : start + 500]
             job = await parts.resumable.append(JOB_ID, UploadRequest(start, len(content)), slowly(content))
         assert await packed_bytes(parts, job) == MOD
 

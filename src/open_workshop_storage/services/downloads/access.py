@@ -20,7 +20,7 @@ from open_workshop_storage.utils.net.http_connections import AllBusy, Connection
 from open_workshop_storage.utils.processes.single_flight import SingleFlight
 
 PASSED_COOKIES = ("accessToken", "refreshToken")
-MAX_PERMISSIONS = 10_000
+_MAX_PERMISSIONS = 10_000
 """How many a worker remembers, if it may remember any; all together take 7 MB at most."""
 
 # What it begins with is looked for many times faster than the beginning of a text or this.
@@ -95,7 +95,7 @@ class AccessService:
     def _remember(self, question: _Question, asked: float) -> None:
         if not self._ttl_seconds:
             return
-        if self._permissions.pop(question, None) is None and len(self._permissions) >= MAX_PERMISSIONS:
+        if self._permissions.pop(question, None) is None and len(self._permissions) >= _MAX_PERMISSIONS:
             del self._permissions[next(iter(self._permissions))]
         self._permissions[question] = asked
 
