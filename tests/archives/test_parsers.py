@@ -51,7 +51,7 @@ async def test_faults_and_results_come_out_of_the_child(tmp_path: Path) -> None:
             assert type(raised.value) is fault
         source.write_bytes(zip_from([Entry(b"a", bytes(1000))]))
         with source.open("rb") as file:
-            assert await parsers.call(inspect_zip, file, 0, 0, seconds=60) == [1000, True, False, False]
+            assert await parsers.call(inspect_zip, file, 0, 0, seconds=60) == [1000, True, False, False, True]
             file.seek(0)
             with pytest.raises(CorruptData):
                 await parsers.call(holds_tar, file, Kind.GZIP.name, seconds=60)

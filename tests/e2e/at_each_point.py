@@ -7,6 +7,7 @@ import random
 import signal
 import threading
 import time
+import zipfile
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -45,7 +46,7 @@ class AtEachPoint:
     Attributes:
         continued: Half fetched, from an origin that can go on from there.
         repeated: Half fetched, from an origin that cannot.
-        tested: Fetched, a ZIP that `7z` tests.
+        tested: Fetched, a BZip2 ZIP, which `7z` tests.
         extracted: Fetched, a 7z that `7z` extracts.
         packed: Fetched, a tar whose entries `7z` packs.
         uploaded: A body of which only the beginning has come.
@@ -76,7 +77,7 @@ class AtEachPoint:
             self._gate.hold(letter)
         self.continued = await transfers.fetch(PACKED_LARGE, '"v1"', whole=False)
         self.repeated = await transfers.fetch(PACKED_LARGE, whole=False)
-        self.tested = await transfers.fetch(zip_of(SMALL_MOD), '"v1"')
+        self.tested = await transfers.fetch(zip_of(SMALL_MOD, zipfile.ZIP_BZIP2), '"v1"')
         self.extracted = await transfers.fetch(seven_zip_of(SMALL_MOD), '"v1"')
         self.packed = await transfers.fetch(tar_of(SMALL_MOD), '"v1"')
         self.uploaded = transfers.upload(aiter(self._body))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from contextlib import AsyncExitStack
 
 import httpx
@@ -19,7 +20,7 @@ class HeldTransfers:
     Attributes:
         fetched: Half fetched.
         extracted: Fetched, a 7z that `7z` extracts.
-        tested: Fetched, a ZIP that `7z` tests.
+        tested: Fetched, a BZip2 ZIP, which `7z` tests.
         uploaded: A body of which only the beginning has come.
         body: That body.
     """
@@ -38,7 +39,7 @@ class HeldTransfers:
         self._gate.hold("t")
         self.fetched = await transfers.fetch(tar_of(LARGE), whole=False)
         self.extracted = await transfers.fetch(seven_zip_of(SMALL_MOD))
-        self.tested = await transfers.fetch(zip_of(SMALL_MOD))
+        self.tested = await transfers.fetch(zip_of(SMALL_MOD, zipfile.ZIP_BZIP2))
         self.uploaded = transfers.upload(aiter(self.body))
         for transfer, stage in (
             (self.fetched, "downloading"),

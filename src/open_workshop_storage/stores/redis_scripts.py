@@ -185,8 +185,7 @@ repeat
 until #ids == 0
 for _, slot in ipairs(config.slots_of_jobs) do
     -- Nobody else is woken: this worker looks for the job itself.
-    grant(slot)
-    if has_room(slot) then
+    if grant(slot) then
         for _, id in ipairs(redis.call('ZRANGE', key(slot, 'jobs'), 0, looked_at - 1)) do
             local written_by, home, free_since =
                 unpack(redis.call('HMGET', config.job .. id, 'schema', 'home', 'free_since'))
@@ -292,6 +291,8 @@ if redis.call('ZSCORE', held, holder) then
 end
 redis.call('ZADD', queue, 'NX', tonumber(ARGV[4]) or now + time[2] % 1000 / 1000, holder)
 redis.call('ZADD', seen, now + config.lease, holder)
+redis.call('PEXPIRE', queue, config.lease)
+redis.call('PEXPIRE', seen, config.lease)
 serve(slot)
 return redis.call('ZSCORE', held, holder) and 1 or 0
 """

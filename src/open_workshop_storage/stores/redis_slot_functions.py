@@ -64,7 +64,10 @@ local function wake(home)
 end
 -- Gives free slots to the holders that are first; returns the job whose turn it is then, if a slot is left for it.
 local function grant(slot)
-    local queue, seen, jobs, next_job = key(slot, 'queue'), key(slot, 'seen'), key(slot, 'jobs'), nil
+    local queue, seen, jobs = key(slot, 'queue'), key(slot, 'seen'), key(slot, 'jobs')
+    if redis.call('EXISTS', queue, jobs) == 0 then
+        return
+    end
     for _, gone in ipairs(redis.call('ZRANGE', seen, '-inf', now, 'BYSCORE')) do
         redis.call('ZREM', queue, gone)
         redis.call('ZREM', seen, gone)
@@ -73,17 +76,13 @@ local function grant(slot)
         local job, since = unpack(redis.call('ZRANGE', jobs, 0, 0, 'WITHSCORES'))
         local first, place = unpack(redis.call('ZRANGE', queue, 0, 0, 'WITHSCORES'))
         if not first or job and tonumber(since) < tonumber(place) then
-            next_job = job
-            break
+            return job
         end
         redis.call('ZREM', queue, first)
         redis.call('ZREM', seen, first)
         hold(slot, first)
         redis.call('PUBLISH', config.granted, first)
     end
-    redis.call('PEXPIRE', queue, config.lease)
-    redis.call('PEXPIRE', seen, config.lease)
-    return next_job
 end
 -- The same, and wakes a worker where that job is.
 local function serve(slot)

@@ -38,6 +38,7 @@ class Inspection:
         keep: Whether it is a ZIP that can stay as it is, if it passes its test.
         sizes_follow: Whether it is a ZIP with sizes that follow the data, which `7z`'s own test does not compare.
         has_new_methods: Whether it is a ZIP with entries in methods that malware scanners cannot undo.
+        is_sound: Whether it is a ZIP whose data have been read too, and are what the headers say.
         code_page: What names of a RAR 4 archive are in; empty if all are in Unicode.
     """
 
@@ -46,6 +47,7 @@ class Inspection:
     keep: bool = False
     sizes_follow: bool = False
     has_new_methods: bool = False
+    is_sound: bool = False
     code_page: str = ""
 
 
@@ -85,8 +87,8 @@ class Inspector:
         match kind:
             case Kind.ZIP:
                 match await self._parse(inspect_zip, file, *limits):
-                    case [int(size), bool(keep), bool(sizes_follow), bool(has_new_methods)]:
-                        return Inspection(kind, size, keep, sizes_follow, has_new_methods)
+                    case [int(size), bool(keep), bool(sizes_follow), bool(has_new_methods), bool(is_sound)]:
+                        return Inspection(kind, size, keep, sizes_follow, has_new_methods, is_sound)
             case Kind.TAR:
                 match await self._parse(inspect_tar, file, *limits):
                     case int(size):
@@ -113,7 +115,7 @@ class Inspector:
         return await self._parsers.call(function, file, *arguments, seconds=seconds)
 
     async def test(self, source: Path, inspection: Inspection, on_percent: Callable[[float], None]) -> None:
-        """Read all data of an archive that is to be kept, and compare their checksums and their size.
+        """Read all data of an archive that is to be kept, unless that is done, and compare their checksums and size.
 
         Args:
             on_percent: Told each rise of the progress, up to 100; must not block.
@@ -122,8 +124,10 @@ class Inspector:
             CorruptArchive: The data do not unpack to what the headers say.
             RepackFailed: `7z` failed for another reason.
         """
+        if inspection.is_sound:
+            on_percent(100)
+            return
         type_switch = TYPE_SWITCHES[inspection.kind]
-
         with as_storage_errors():
             if inspection.sizes_follow:
                 await compare_size(self._seven_zip, source, type_switch, inspection.unpacked_bytes, on_percent)

@@ -31,6 +31,7 @@ from open_workshop_storage.utils.archives.zip_local_headers import (
     local_header_length,
     refuse_encrypted_start,
 )
+from open_workshop_storage.utils.archives.zip_testing import MOST_TESTED_BYTES, is_intact
 
 _DESCRIPTOR_MAGIC, _DESCRIPTOR, _LARGE_DESCRIPTOR = b"PK\x07\x08", struct.Struct("<III"), struct.Struct("<IQQ")
 _HEAD_BYTES = 64 * 1024
@@ -68,11 +69,14 @@ class ZipVerdict:
     has_new_methods: bool
 
 
-def inspect_zip(file: BinaryIO, max_bytes: int, max_entries: int) -> tuple[int, bool, bool, bool]:
-    """Judge a ZIP by its headers; return its unpacked bytes, and what its verdict says besides entries. Blocks.
+def inspect_zip(file: BinaryIO, max_bytes: int, max_entries: int) -> tuple[int, bool, bool, bool, bool]:
+    """Judge a ZIP by its headers, and one that may be kept by its data, if they are few. Blocks.
 
     Args:
         max_bytes, max_entries: As for `Entries`.
+
+    Returns:
+        Its unpacked bytes, what its verdict says besides entries, and whether the data are known to be sound.
 
     Raises:
         ArchiveFault: It is encrypted, unsafe, corrupt, in several pieces or too large.
@@ -82,7 +86,12 @@ def inspect_zip(file: BinaryIO, max_bytes: int, max_entries: int) -> tuple[int, 
     verdict = judge_zip(file, entries)
     if not verdict.keep:
         entries.require_short_names()
-    return entries.unpacked_bytes, verdict.keep, verdict.sizes_follow, verdict.has_new_methods
+    is_sound = (
+        verdict.keep
+        and entries.unpacked_bytes <= MOST_TESTED_BYTES
+        and all(is_intact(file, entry.header, entry.data_at) for entry in verdict.entries)
+    )
+    return entries.unpacked_bytes, verdict.keep, verdict.sizes_follow, verdict.has_new_methods, is_sound
 
 
 def judge_zip(file: BinaryIO, entries: Entries) -> ZipVerdict:
