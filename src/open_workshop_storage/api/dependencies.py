@@ -37,11 +37,8 @@ def read_token(token: str | None, runtime: Runtime) -> TransferToken:
         raise AccessDenied from None
 
 
-def read_claims(token: str | None, runtime: Runtime, late_seconds: float = 0) -> TransferClaims:
+def read_claims(token: str | None, runtime: Runtime) -> TransferClaims:
     """Return the claims of a transfer token.
-
-    Args:
-        late_seconds: For how long after its expiry it is still taken.
 
     Raises:
         TokenMissing: There is no token.
@@ -49,6 +46,20 @@ def read_claims(token: str | None, runtime: Runtime, late_seconds: float = 0) ->
         BadRequest: A claim is malformed.
     """
     read = read_token(token, runtime)
-    if read.expired_seconds > late_seconds:
+    if read.expired_seconds > 0:
         raise AccessDenied
     return parse_claims(read.claims, read.expires_at)
+
+
+def claims_of_upload(token: str | None, runtime: Runtime) -> tuple[TransferClaims, bool]:
+    """Return the claims of a token, and whether it is expired, which only the upload that it began may ignore.
+
+    It may for `TRANSFER_RESUME_SECONDS` (docs/API.md, "Resumable uploads").
+
+    Raises:
+        StorageError: As in `read_claims`; it is expired for longer.
+    """
+    read = read_token(token, runtime)
+    if read.expired_seconds > runtime.settings.transfer_resume_seconds:
+        raise AccessDenied
+    return parse_claims(read.claims, read.expires_at), read.expired_seconds > 0

@@ -9,13 +9,12 @@ from http import HTTPStatus
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from open_workshop_storage.api.dependencies import RuntimeDep, read_claims
+from open_workshop_storage.api.dependencies import RuntimeDep, claims_of_upload
 from open_workshop_storage.api.documents import resumable as documents
 from open_workshop_storage.api.request_bodies import body_chunks, has_left
 from open_workshop_storage.api.routes.transfers import Bearer, token_of
 from open_workshop_storage.api.tus import PREFIX
 from open_workshop_storage.core import errors
-from open_workshop_storage.core.claims import TransferClaims
 from open_workshop_storage.core.job import Job
 from open_workshop_storage.core.resumable_state import Resumable
 from open_workshop_storage.services.intake.upload_bodies import UploadRequest
@@ -41,7 +40,7 @@ async def require_version(request: Request) -> None:
 async def create(request: Request, runtime: RuntimeDep, bearer: Bearer = None) -> Response:
     """Begin an upload, or return to the one that the job has begun."""
     token = token_of(request, bearer)
-    claims, is_expired = _claims_of(token, runtime)
+    claims, is_expired = claims_of_upload(token, runtime)
     with _read_headers():
         length = parse_number(request.headers.get("upload-length"))
         metadata = request.headers.get("upload-metadata", "").strip() or None
@@ -100,16 +99,8 @@ async def delete(job_id: documents.UploadId, request: Request, runtime: RuntimeD
     return Response(None, HTTPStatus.NO_CONTENT)
 
 
-def _claims_of(token: str | None, runtime: Runtime) -> tuple[TransferClaims, bool]:
-    """Return what a token asks for, and whether it is expired, which only its own upload may ignore."""
-    try:
-        return read_claims(token, runtime), False
-    except errors.AccessDenied:
-        return read_claims(token, runtime, runtime.settings.transfer_resume_seconds), True
-
-
 def _judge_token(request: Request, runtime: Runtime, bearer: Bearer, job_id: str) -> None:
-    claims, _ = _claims_of(token_of(request, bearer), runtime)
+    claims, _ = claims_of_upload(token_of(request, bearer), runtime)
     if claims.job_id != job_id:
         raise errors.AccessDenied
 
