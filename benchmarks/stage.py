@@ -14,9 +14,13 @@ from tests.support.nginx import nginx, site_for
 from tests.support.servers import GRANIAN, Server, clean_environment, free_port, running
 from tests.support.services import running_services
 
-# The reference sends the same files, and is an access service that allows everything at once.
+# The reference sends the same files, below `/unlinked/` by no link, and is an access service that allows everything at
+# once.
 _REFERENCE_SITE = """
 location /download/ {{ alias {main_dir}/; sendfile on; tcp_nopush on; }}
+location /unlinked/ {{
+    alias {main_dir}/; sendfile on; tcp_nopush on; disable_symlinks on from={main_dir}/resource/;
+}}
 location /mod/ {{ default_type application/json; return 200 '{{"download": {{"value": true}}}}'; }}
 """
 

@@ -122,7 +122,8 @@ MORE_HEADERS: Sequence[tuple[Mapping[str, str], bool]] = (
     ({"Range": "bytes=0-9", "If-Range": '"another"'}, False),
     ({"Range": "bytes=0-9", "If-Range": "{date}"}, False),
     ({"Want-Repr-Digest": "sha-256=5"}, False),
-    ({"Content-Length": "0"}, False),
+    ({"Content-Length": "0"}, True),
+    ({"Content-Length": "3"}, True),
 )
 
 
@@ -169,7 +170,7 @@ def answer_of(port: int, method: str, target: str, headers: Mapping[str, str]) -
         connection.putrequest(method, f"/download/{target}", skip_accept_encoding=True)
         for name, value in headers.items():
             connection.putheader(name, value)
-        connection.endheaders()
+        connection.endheaders(b"abc"[: int(headers.get("Content-Length", 0))])
         answer = connection.getresponse()
         body = answer.read()
     kept = [
@@ -198,6 +199,8 @@ def ways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ways]:
         (resource / "folder-link").symlink_to("small")
         (resource / "outside.webp").symlink_to("/etc/hostname")
         (services.main_dir / "archive/linked").symlink_to("mods")
+        (services.main_dir / "avatar").rename(services.main_dir / "disk2")
+        (services.main_dir / "avatar").symlink_to("disk2")
         port = services.servers["distributor"].port
         with nginx(folder, site_for(services.main_dir), port) as front:
             yield Ways(front.port, port, services)

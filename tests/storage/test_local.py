@@ -103,6 +103,16 @@ async def test_protection_holds_when_the_folder_of_all_mods_is_a_link(root: Path
     assert told.is_fault and "leads to" in told.text
 
 
+@pytest.mark.parametrize("target", ["archive", "archive/mods", "archive/mods/7"])
+async def test_a_folder_of_public_files_must_not_lead_to_mods(target: str, root: Path, storage: LocalFiles) -> None:
+    write(root, "archive/mods/7/main.zip")
+    assert await storage.complaints() == []
+    (root / "resource").rmdir()
+    (root / "resource").symlink_to(target)
+    (told,) = await storage.complaints()
+    assert told.is_fault and "nginx takes files for public ones" in told.text
+
+
 async def test_a_root_that_is_away_is_told_from_a_file_that_is_missing(tmp_path: Path) -> None:
     away, storage = tmp_path / "unmounted", LocalFiles(tmp_path / "unmounted")
     (tmp_path / "source").write_bytes(CONTENT)

@@ -44,10 +44,13 @@ def complaints_about(main_dir: Path) -> list[Complaint]:
         for path in folders
         if os.access(path, os.R_OK) and not can_sync(path)
     ]
-    public = [os.path.realpath(main_dir / name) for name in StorageType]
-    mods, real_mods = f"{os.path.realpath(main_dir / StorageType.ARCHIVE)}/mods", os.path.realpath(main_dir / _MODS)
-    if real_mods != mods and any(is_inside(real_mods, folder) for folder in public):
-        text = f"{_MODS} leads to {real_mods}, where nginx takes files for public ones; make it a folder of its own"
+    archive, *public = (os.path.realpath(main_dir / name) for name in StorageType)
+    mods = os.path.realpath(main_dir / _MODS)
+    is_public = mods != f"{archive}/mods" and is_inside(mods, archive)
+    if is_public or any(is_inside(mods, folder) or is_inside(folder, mods) for folder in public):
+        text = (
+            f"{_MODS} leads to {mods}, where nginx takes files for public ones; let no link lead from one to the other"
+        )
         complaints.append(Complaint(True, text))
     if main_dir.stat().st_mode & stat.S_IWOTH:
         complaints.append(Complaint(False, f"every user may write to {main_dir}; chmod o-w"))
