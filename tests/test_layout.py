@@ -40,6 +40,7 @@ ELSEWHERE = {
     "services/operations/shutdown.py": "e2e/test_shutdown.py",
     "services/transfers/lifetime.py": "e2e/test_shutdown.py",
     "services/transfers/tasks.py": "transfers/test_runs.py",
+    "services/transfers/endings.py": "transfers/test_runs.py",
     "services/transfers/record_saving.py": "transfers/test_job_run.py",
     "services/transfers/attempts.py": "transfers/test_job_run.py",
     # One suite for both job stores.

@@ -48,9 +48,7 @@ async def give_digests(files: Files) -> AsyncIterator[Finding]:
         if is_kept:
             counted["given"] += 1
         else:
-            yield fault(
-                shown(file.name), "got no digest: it was changed meanwhile, or the file system keeps no attributes"
-            )
+            yield fault(shown(file.name), "got no digest: it has changed since, or the file system keeps no attributes")
     yield ok("digests", f"{counted['given']} given, {counted['had']} known before")
 
 

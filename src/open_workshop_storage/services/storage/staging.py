@@ -8,9 +8,18 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
+from open_workshop_storage.core.changes import Packed
+from open_workshop_storage.core.claims import TransferKind
 from open_workshop_storage.core.errors import FileMissing
+from open_workshop_storage.core.job import Job
 from open_workshop_storage.services.storage.files import Facts, Files
 from open_workshop_storage.services.storage.workspaces import Workspaces
+
+
+def facts_of(job: Job, packed: Packed | Job) -> Facts:
+    """Return what is kept with a job's packed file."""
+    is_archive = job.claims.transfer_kind is TransferKind.ARCHIVE
+    return Facts(packed.unpacked_bytes if is_archive else None, packed.sha256)
 
 
 class Staging(Protocol):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -34,6 +34,7 @@ from open_workshop_storage.core.slots import Slot
 from open_workshop_storage.core.store import JobStore
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.observability.tracing import StageSpans
+from open_workshop_storage.services.transfers.endings import Queued
 from open_workshop_storage.services.transfers.metrics import SUCCESS, TransferMetrics
 from open_workshop_storage.services.transfers.record_saving import save_for_sure
 from open_workshop_storage.utils.files.digests import FileDigest
@@ -45,10 +46,6 @@ _logger = logging.getLogger(__name__)
 
 # The 250 ms of the contract, and something for messages that do not all travel at the same speed.
 _PROGRESS_SECONDS = 0.26
-
-
-class Queued(Exception):
-    """The job waits for a slot, and belongs to no run any more."""
 
 
 class JobRun:
@@ -132,12 +129,6 @@ class JobRun:
         self._progress[type(fact)] = fact
         self._news.set()
 
-    @contextmanager
-    def traced(self) -> Iterator[None]:
-        """Have what the block does lie in the spans of the job's stages."""
-        with self._spans.current(self.job.stage):
-            yield
-
     def end_spans(self) -> None:
         """End the present stage's span, since this run does nothing more."""
         self._spans.end()
@@ -162,16 +153,13 @@ class JobRun:
             # Whichever run has its turn goes on from there.
             await self._secure_source()
         await self._save(None, Held(slot))
-        self._check_queued()
+        if self.job.owner is None:
+            raise Queued
 
     async def leave_slot(self) -> None:
         """Give the slot of the record back, if there is one."""
         if self.job.slot is not None:
             await self._save(None, Held(None))
-
-    def _check_queued(self) -> None:
-        if self.job.owner is None:
-            raise Queued
 
     async def received(
         self, source: Path, stage: Stage, size: int, *, is_on_disk: bool, sha256: str | None = None
@@ -188,20 +176,18 @@ class JobRun:
             Queued: No slot is free, and no client waits for this run.
         """
         # Before the record names the file, since another run would go on from it.
-        if sha256 is not None and await self._sha256_of(source) != sha256:
+        if sha256 is not None and await self.sha256_of(source) != sha256:
             raise DigestDiffers
         job, named = self.job, self.within(source) if is_on_disk else None
         lost = job.lost_owners if job.lost_receivers is None else job.lost_receivers
         slot = job.packing_slot if is_on_disk and not self.is_attended else None
         await self.stage(stage, Received(size, size, named, lost), Held(slot))
         self._source = source
-        self._check_queued()
+        if self.job.owner is None:
+            raise Queued
 
-    async def source_sha256(self) -> str:
+    async def sha256_of(self, source: Path) -> str:
         """Return the digest of the received file, of which only those bytes are read that were not hashed before."""
-        return await self._sha256_of(self.source)
-
-    async def _sha256_of(self, source: Path) -> str:
         return await run_until_stopped(partial(self.digest.finish, source))
 
     @asynccontextmanager
@@ -312,14 +298,15 @@ class JobRun:
 
     @asynccontextmanager
     async def reporting(self) -> AsyncIterator[None]:
-        """Send progress messages while the block runs.
+        """Send progress messages while the block runs, and have what it does lie in the spans of the job's stages.
 
         Raises:
             StaleJobError: The lease is lost; the block was cancelled.
             Exception: What `stop` was called with; the block was cancelled.
         """
-        async with run_beside(self._report()):
-            yield
+        with self._spans.current(self.job.stage):
+            async with run_beside(self._report()):
+                yield
 
     async def _report(self) -> NoReturn:
         while True:

@@ -16,10 +16,10 @@ from open_workshop_storage.core.store import JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.observability.tracing import job_span
 from open_workshop_storage.services.storage.files import Files
-from open_workshop_storage.services.storage.staging import Staging
+from open_workshop_storage.services.storage.staging import Staging, facts_of
 from open_workshop_storage.services.storage.workspaces import discard_holding
 from open_workshop_storage.services.transfers.job_run import JobRun
-from open_workshop_storage.services.transfers.runs import Runs, facts_of, new_owner
+from open_workshop_storage.services.transfers.runs import Runs, new_owner
 from open_workshop_storage.services.transfers.tasks import Tasks
 
 _logger = logging.getLogger(__name__)

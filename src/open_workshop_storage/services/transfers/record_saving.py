@@ -1,4 +1,4 @@
-"""Saves the record of a job that is being worked on, whatever becomes of Redis or of an answer meanwhile."""
+"""Saves the record of a job that is being worked on, also if Redis goes away or an answer is lost."""
 
 from __future__ import annotations
 

@@ -16,9 +16,9 @@ from open_workshop_storage.core.job import Job, Stage
 from open_workshop_storage.core.store import JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.observability.tracing import job_span
-from open_workshop_storage.services.storage.staging import Staging
+from open_workshop_storage.services.storage.staging import Staging, facts_of
 from open_workshop_storage.services.storage.workspaces import Workspaces, discard
-from open_workshop_storage.services.transfers.runs import facts_of, new_owner
+from open_workshop_storage.services.transfers.runs import new_owner
 from open_workshop_storage.services.transfers.stages import Stages
 
 _logger = logging.getLogger(__name__)

@@ -30,9 +30,10 @@ from open_workshop_storage.services.intake.upload_bodies import Ending, UploadBo
 from open_workshop_storage.services.intake.upload_parts import at_hand, sealed, whole, with_open_part, without_last_byte
 from open_workshop_storage.services.storage.workspaces import Workspaces
 from open_workshop_storage.services.transfers.attempts import begin_attempt, exceeds_limit, max_bytes_of, new_attempt
+from open_workshop_storage.services.transfers.endings import Pause
 from open_workshop_storage.services.transfers.job_run import JobRun
 from open_workshop_storage.services.transfers.lifetime import Lifetime
-from open_workshop_storage.services.transfers.runs import HasLeft, Pause, Runs, new_owner, stays
+from open_workshop_storage.services.transfers.runs import HasLeft, Runs, new_owner, stays
 from open_workshop_storage.services.transfers.stages import Stages
 from open_workshop_storage.services.transfers.tasks import Tasks
 from open_workshop_storage.utils.processes.threads import run_to_end
@@ -206,7 +207,7 @@ class ResumableUploads:
         A whole upload that was taken so has an owner, which packs it.
 
         Raises:
-            UploadGone: It ended with an error meanwhile.
+            UploadGone: It has ended with an error.
         """
         deadline = time.monotonic() + _PATIENCE_SECONDS
         asked = False

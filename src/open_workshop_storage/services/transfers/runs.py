@@ -9,23 +9,28 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NoReturn
 
 from open_workshop_storage.core import errors
-from open_workshop_storage.core.changes import Owned, Packed, Paused, Unwanted
-from open_workshop_storage.core.claims import TransferKind
-from open_workshop_storage.core.job import Job, Stage
+from open_workshop_storage.core.changes import Owned, Packed, Unwanted
+from open_workshop_storage.core.job import Job
 from open_workshop_storage.core.slots import Slot
 from open_workshop_storage.core.store import Interruption, JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.services.intake.upload_parts import cut_off
 from open_workshop_storage.services.manager.callback_delivery import Callbacks, Outcome
 from open_workshop_storage.services.storage.disk import full_disk_is_no_space
-from open_workshop_storage.services.storage.files import Facts
-from open_workshop_storage.services.storage.staging import Staging
+from open_workshop_storage.services.storage.staging import Staging, facts_of
 from open_workshop_storage.services.storage.workspaces import Workspaces, discard_parts, parts_of
-from open_workshop_storage.services.transfers.job_run import JobRun, Queued
+from open_workshop_storage.services.transfers.endings import (
+    HandOver,
+    Pause,
+    Queued,
+    Unreported,
+    failure_at,
+    log_failure,
+)
+from open_workshop_storage.services.transfers.job_run import JobRun
 from open_workshop_storage.services.transfers.lifetime import Lifetime
 from open_workshop_storage.services.transfers.metrics import TransferMetrics
 from open_workshop_storage.services.transfers.tasks import Tasks
@@ -36,41 +41,6 @@ _logger = logging.getLogger(__name__)
 _POLL_SECONDS = 0.1
 _ENDING_SECONDS = 5.0
 _STORE_SECONDS = 1.0
-
-
-class HandOver(Exception):
-    """This worker is about to go; another one is to take the job on."""
-
-
-class Pause(Exception):
-    """The bytes of one request have come; others follow with later requests.
-
-    Args:
-        paused: What the record then says.
-        answer: What the client hears; `None` if all is well.
-        cut: A file, and how many of its bytes the record then counts; the others are removed.
-    """
-
-    def __init__(
-        self,
-        paused: Paused,
-        answer: errors.StorageError | None = None,
-        cut: tuple[Path, int] | None = None,
-    ) -> None:
-        self.paused = paused
-        self.answer = answer
-        self.cut = cut
-
-
-class Unreported(Exception):
-    """The attempt has come to nothing for now: its client hears that, and the Manager does not.
-
-    Args:
-        answer: What the client hears.
-    """
-
-    def __init__(self, answer: errors.StorageError) -> None:
-        self.answer = answer
 
 
 HasLeft = Callable[[], Awaitable[bool]]
@@ -190,7 +160,7 @@ class Runs:
         """
         outcome: Packed | errors.StorageError
         try:
-            with full_disk_is_no_space(), run.traced():
+            with full_disk_is_no_space():
                 async with run.reporting():
                     packed = await work
                     await self._stage(run.job, packed)
@@ -200,7 +170,7 @@ class Runs:
         except HandOver:
             await self._hand_over(run)
         except Queued:
-            self._queued(run)
+            self._leave(run, "waits for a %s slot", run.job.slot)
         except Pause as pause:
             return await self._pause(run, pause)
         except Unreported as unreported:
@@ -211,7 +181,7 @@ class Runs:
                 await self._hand_over(run)
             outcome = error
         except Exception as error:
-            outcome = _failure_at(run.job)
+            outcome = failure_at(run.job)
             outcome.__cause__ = error
         return await self._end(run, outcome)
 
@@ -231,10 +201,10 @@ class Runs:
 
     async def _end(self, run: JobRun, outcome: Packed | errors.StorageError, *, is_reported: bool = True) -> Job:
         """End an attempt, well or with an error, and report it to the Manager, unless it is not to hear of it."""
-        failed = isinstance(outcome, errors.StorageError)
+        error = outcome if isinstance(outcome, errors.StorageError) else None
         parts = []
-        if isinstance(outcome, errors.StorageError):
-            _log_failure(run.job, outcome)
+        if error is not None:
+            log_failure(run.job, error)
             # The next attempt may begin as soon as this one's end is known.
             parts = await parts_of(run.workspace)
         try:
@@ -242,14 +212,12 @@ class Runs:
         except StaleJobError:
             self._drop(run)
         self.release(run)
-        if failed:
+        if error is not None:
             await discard_parts(run.workspace, parts)
-        if not is_reported and isinstance(outcome, errors.StorageError):
-            raise outcome
-        delivery = self._tasks.start(self._callbacks.deliver(callback))
-        if isinstance(outcome, errors.StorageError):
-            raise outcome
-        await self._check_accepted(run.job, await delivery)
+            if is_reported:
+                self._tasks.start(self._callbacks.deliver(callback))
+            raise error
+        await self._check_accepted(run.job, await self._tasks.start(self._callbacks.deliver(callback)))
         return run.job
 
     async def _check_accepted(self, job: Job, outcome: Outcome) -> None:
@@ -269,7 +237,7 @@ class Runs:
         raise errors.UploadNotAccepted
 
     async def end_waiting(self, job: Job, error: errors.StorageError) -> None:
-        """End a job that waits for a request or a worker with an error, unless it has got one meanwhile, or its end."""
+        """End a job that waits for a request or a worker with an error, unless it has got one since, or its end."""
         try:
             claimed = await self._store.save(job.changed(Owned(new_owner())), None)
         except StaleJobError:
@@ -279,7 +247,10 @@ class Runs:
 
     def _drop(self, run: JobRun) -> NoReturn:
         # The run's folder stays until the job's end: the received file in it is its successor's now.
-        job_log(_logger, run.job.job_id).warning("lost to another worker")
+        self._leave(run, "lost to another worker", level=logging.WARNING)
+
+    def _leave(self, run: JobRun, text: str, *arguments: object, level: int = logging.INFO) -> NoReturn:
+        job_log(_logger, run.job.job_id).log(level, text, *arguments)
         self.release(run)
         raise errors.ServiceUnavailable
 
@@ -296,19 +267,12 @@ class Runs:
             raise pause.answer
         return run.job
 
-    def _queued(self, run: JobRun) -> NoReturn:
-        job_log(_logger, run.job.job_id).info("waits for a %s slot", run.job.slot)
-        self.release(run)
-        raise errors.ServiceUnavailable
-
     async def _hand_over(self, run: JobRun) -> NoReturn:
-        job_log(_logger, run.job.job_id).info("handed over at %s", run.job.stage)
         try:
             await run.hand_over()
         except StaleJobError:
             self._drop(run)
-        self.release(run)
-        raise errors.ServiceUnavailable
+        self._leave(run, "handed over at %s", run.job.stage)
 
     async def stop(self, grace_seconds: float) -> None:
         """End all runs of a worker that is about to go.
@@ -333,31 +297,3 @@ class Runs:
             async with asyncio.timeout(seconds):
                 while self._runs or self._lifetime.attended:
                     await asyncio.sleep(_POLL_SECONDS)
-
-
-def facts_of(job: Job, packed: Packed | Job) -> Facts:
-    """Return what is kept with a job's packed file."""
-    is_archive = job.claims.transfer_kind is TransferKind.ARCHIVE
-    return Facts(packed.unpacked_bytes if is_archive else None, packed.sha256)
-
-
-def _failure_at(job: Job) -> errors.StorageError:
-    """Return what an unforeseen failure becomes at the stage where the job is."""
-    if job.stage is Stage.UPLOADING:
-        return errors.UploadFailed()
-    if job.stage in (Stage.PENDING, Stage.DOWNLOADING):
-        return errors.DownloadFailed()
-    return errors.ImagePreparationFailed() if job.claims.transfer_kind is TransferKind.IMAGE else errors.RepackFailed()
-
-
-def _log_failure(job: Job, error: errors.StorageError) -> None:
-    # Most failures are the client's or the origin's; these are this host's.
-    is_ours = error.status in (errors.StorageError.status, errors.NoSpace.status)
-    job_log(_logger, job.job_id).log(
-        logging.ERROR if is_ours else logging.INFO,
-        "failed at %s: %s (%s)",
-        job.stage,
-        error.message,
-        error.reason,
-        exc_info=error.__cause__ if is_ours else None,
-    )

@@ -130,7 +130,7 @@ class Stages:
         """Test a ZIP that is kept, and return its SHA-256; what was not hashed while it came is, beside the test."""
         with without_group():
             async with asyncio.TaskGroup() as group:
-                sha256 = group.create_task(run.source_sha256())
+                sha256 = group.create_task(run.sha256_of(run.source))
                 await self._archives.test(run.source, inspection, lambda percent: None)
         return sha256.result()
 

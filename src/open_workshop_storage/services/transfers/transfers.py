@@ -25,11 +25,12 @@ from open_workshop_storage.services.intake.receive import ReceiveLimits, fetch_l
 from open_workshop_storage.services.intake.urls import parse_url
 from open_workshop_storage.services.storage.disk import has_space
 from open_workshop_storage.services.transfers.attempts import begin_attempt, max_bytes_of, new_attempt
+from open_workshop_storage.services.transfers.endings import Unreported
 from open_workshop_storage.services.transfers.job_run import JobRun
 from open_workshop_storage.services.transfers.lifetime import Lifetime
 from open_workshop_storage.services.transfers.moves import Moves
 from open_workshop_storage.services.transfers.resumable import ResumableUploads
-from open_workshop_storage.services.transfers.runs import HasLeft, Runs, Unreported, new_owner, stays
+from open_workshop_storage.services.transfers.runs import HasLeft, Runs, new_owner, stays
 from open_workshop_storage.services.transfers.slots import Slots
 from open_workshop_storage.services.transfers.stages import Stages
 from open_workshop_storage.services.transfers.tasks import Tasks
@@ -180,7 +181,7 @@ class Transfers:
         async with AsyncExitStack() as slot:
 
             async def pause(seconds: float) -> None:
-                # Another fetch has the slot meanwhile, or origins could hold all of them.
+                # Another fetch has the slot during the pause, or origins could hold all of them.
                 await run.leave_slot()
                 await slot.aclose()
                 await asyncio.sleep(seconds)
