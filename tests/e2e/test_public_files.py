@@ -34,6 +34,7 @@ FILES = (
     "resource/dot.",
     "resource/a b+мод.txt",
     "resource/back\\slash.txt",
+    "archive/mods/7|/download/resource/small/7.webp",
     f"resource/.ow-{'0' * 32}.part",
 )
 # How a path is asked for, and whether nginx needs no one to answer.
@@ -108,6 +109,7 @@ MORE_HEADERS: Sequence[tuple[Mapping[str, str], bool]] = (
     ({"If-Modified-Since": "Fri, 31 Feb 2100 23:59:59 GMT"}, True),
     ({"If-Modified-Since": "Sunday, 06-Nov-94 08:49:37 GMT"}, False),
     ({"If-Modified-Since": "nonsense"}, False),
+    ({"If-Modified-Since": "|/download/archive/mods/7"}, False),
     ({"If-Match": "{etag}"}, False),
     ({"If-Match": '"another"'}, False),
     ({"If-Unmodified-Since": "{date}"}, False),
