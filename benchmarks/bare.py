@@ -1,4 +1,4 @@
-"""The least that an ASGI app can do: it answers by what the path says, without looking for a file."""
+"""The least that an ASGI app can do: it answers by what the path says, and decides nothing."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ _BLOCK = bytes(256 * 1024)
 
 
 async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    """Answer `/path`, `/accel/<uri>` or `/blocks/<count>`.
+    """Answer `/path`, `/read`, `/accel/<uri>` or `/blocks/<count>`.
 
-    That is: send the file that the variable `BARE_FILE` names by its path; let nginx send what it has at the URI; send
-    so many blocks of 256 KiB, always the same.
+    That is: send the file that the variable `BARE_FILE` names by its path; look for it, read it and send its bytes; let
+    nginx send what it has at the URI; send so many blocks of 256 KiB, always the same.
     """
     if scope["type"] == "lifespan":
         await lifespan(receive, send)
@@ -23,6 +23,11 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         headers += [(b"x-accel-redirect", b"/" + argument.rstrip("/").encode()), (b"content-length", b"0")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
+    elif way == "read":
+        content = _read(os.environ["BARE_FILE"])
+        headers.append((b"content-length", str(len(content)).encode()))
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": content})
     elif way == "blocks":
         count = int(argument.rstrip("/"))
         headers.append((b"content-length", str(count * len(_BLOCK)).encode()))
@@ -34,6 +39,18 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         headers.append((b"content-length", os.environ["BARE_LENGTH"].encode()))
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.pathsend", "path": os.environ["BARE_FILE"]})
+
+
+def _read(path: str) -> bytes:
+    """Take the steps to a file's bytes that follow no link below the folder of its type, and know its version."""
+    folder = os.path.dirname(path)
+    for part in (os.path.dirname(folder), folder, path):
+        os.lstat(part)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+    finally:
+        os.close(descriptor)
 
 
 async def lifespan(receive: Any, send: Any) -> None:
