@@ -48,6 +48,7 @@ ELSEWHERE = {
     "stores/job_store.py": "e2e/test_service_surface.py",
     "stores/memory.py": "stores/test_job_stores.py",
     "stores/memory_outbox.py": "stores/test_job_stores.py",
+    "stores/notices.py": "stores/test_job_stores.py",
     "stores/redis.py": "stores/test_job_stores.py",
     "stores/redis_channels.py": "stores/test_job_stores.py",
     "stores/redis_client.py": "stores/test_job_stores.py",

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from itertools import islice, takewhile
 
 from open_workshop_storage.core.callback import Callback
@@ -20,9 +20,10 @@ from open_workshop_storage.core.store import Interruption, StaleJobError
 from open_workshop_storage.stores.fanout import Fanout
 from open_workshop_storage.stores.memory_outbox import MemoryOutbox
 from open_workshop_storage.stores.memory_queue import MemoryQueue
+from open_workshop_storage.stores.notices import Notices
 
 
-class MemoryJobStore:
+class MemoryJobStore(Notices):
     """Fulfils `core.store.JobStore`; no method awaits between reading and writing, so each is atomic.
 
     Args:
@@ -30,6 +31,7 @@ class MemoryJobStore:
     """
 
     def __init__(self, limits: Mapping[Slot, int] | None = None) -> None:
+        super().__init__()
         self._limits = limits or {}
         self._jobs: dict[str, Job] = {}
         # So that no question looks through all jobs; those with an owner, paused and ended ones in the order of their
@@ -40,12 +42,9 @@ class MemoryJobStore:
         self._ended: dict[str, None] = {}
         self._forgotten: dict[str, tuple[float, str]] = {}
         self._fanout = Fanout()
-        self._work = asyncio.Event()
-        self._interrupted: asyncio.Queue[tuple[str, Interruption]] = asyncio.Queue()
         self._outbox = MemoryOutbox()
         self._held: dict[Slot, set[str]] = {slot: set() for slot in Slot}
         self._queues: dict[Slot, MemoryQueue] = {slot: MemoryQueue() for slot in Slot}
-        self._granted: dict[str, asyncio.Event] = {}
         self._reports: dict[str, tuple[WorkerReport, float]] = {}
         self._metrics: dict[int, Counter[str]] = {}
 
@@ -106,8 +105,8 @@ class MemoryJobStore:
     def _sort_out(self, job_id: str) -> None:
         for names in (self._owned, self._paused, self._ended):
             names.pop(job_id, None)
-        for line in self._waiting.values():
-            line.leave(job_id)
+        for queue in self._waiting.values():
+            queue.leave(job_id)
 
     async def remove(self, job: Job) -> None:
         """Forget a job; StaleJobError if it has changed."""
@@ -175,10 +174,6 @@ class MemoryJobStore:
         """Ask this process's worker."""
         self._interrupted.put_nowait((job_id, interruption))
 
-    async def interrupted(self) -> tuple[str, Interruption]:
-        """Return what the worker is asked for next."""
-        return await self._interrupted.get()
-
     @asynccontextmanager
     async def watch(self, job_id: str) -> AsyncIterator[AsyncIterator[Event]]:
         """Follow a job from its present state on."""
@@ -188,15 +183,6 @@ class MemoryJobStore:
             yield watcher
         finally:
             self._fanout.remove(job_id, watcher)
-
-    async def wait_for_work(self, timeout: float) -> None:
-        """Return when a job without an owner was saved, at the latest after so many seconds."""
-        try:
-            async with asyncio.timeout(timeout):
-                await self._work.wait()
-        except TimeoutError:
-            pass
-        self._work.clear()
 
     async def claim_callbacks(self, limit: int) -> list[Callback]:
         """Return due callbacks, and make them due again after `LEASE_SECONDS`."""
@@ -257,13 +243,6 @@ class MemoryJobStore:
         self._granted.setdefault(holder, asyncio.Event())
         return False
 
-    async def slot_granted(self, holder: str, timeout: float) -> None:
-        """Return when a slot was given to this waiting holder, at the latest after so many seconds."""
-        if holder in self._granted:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(timeout):
-                    await self._granted[holder].wait()
-
     async def leave(self, slot: Slot, holder: str) -> None:
         """Give a slot, or the place in the queue, back, and the slot to the first that waits."""
         self._granted.pop(holder, None)
@@ -288,7 +267,7 @@ class MemoryJobStore:
     async def overview(self, limit: int) -> Overview:
         """Return what this process holds."""
         now, step = time.time(), _present_step()
-        waiting = [name for line in self._waiting.values() for name in line.names(limit // 2)]
+        waiting = [name for queue in self._waiting.values() for name in queue.names(limit // 2)]
         unfinished = [self._jobs[name] for name in islice([*self._owned, *waiting], limit // 2)]
         queued = await self.waiting()
         return Overview(

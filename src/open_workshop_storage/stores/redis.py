@@ -27,6 +27,7 @@ from open_workshop_storage.core.store import Interruption, StaleJobError
 from open_workshop_storage.observability.tracing import span
 from open_workshop_storage.stores import redis_scripts as scripts
 from open_workshop_storage.stores.fanout import Fanout
+from open_workshop_storage.stores.notices import Notices
 from open_workshop_storage.stores.redis_channels import RedisChannels
 from open_workshop_storage.stores.redis_keys import RedisKeys
 from open_workshop_storage.stores.redis_overview import read_overview, read_waiting
@@ -38,7 +39,7 @@ _LEASE_MS = int(LEASE_SECONDS * 1000)
 _PATIENCE_SECONDS = 5.0
 
 
-class RedisJobStore:
+class RedisJobStore(Notices):
     """Fulfils `core.store.JobStore`. `run` has to run as long as the store is used.
 
     Args:
@@ -51,15 +52,13 @@ class RedisJobStore:
     def __init__(
         self, redis: Redis, prefix: str, keep_seconds: float, limits: Mapping[Slot, int] | None = None
     ) -> None:
+        super().__init__()
         self._redis = redis
         self._keys = RedisKeys(prefix)
         self._config = config_of(self._keys, limits or {})
         self._name = uuid.uuid4().hex
         self._keep_ms = int(keep_seconds * 1000)
         self._fanout = Fanout()
-        self._work = asyncio.Event()
-        self._granted: dict[str, asyncio.Event] = {}
-        self._interrupted: asyncio.Queue[tuple[str, Interruption]] = asyncio.Queue()
         self._own_work = self._keys.work + self._name
         always = [self._own_work, self._keys.granted, *(self._keys.interrupted + each for each in Interruption)]
         self._channels = RedisChannels(redis, always, self._on_message, self._on_return)
@@ -221,10 +220,6 @@ class RedisJobStore:
         """Ask all workers on all hosts."""
         await self._ask(self._redis.publish(self._keys.interrupted + interruption, job_id))
 
-    async def interrupted(self) -> tuple[str, Interruption]:
-        """Return what workers are asked for next."""
-        return await self._interrupted.get()
-
     @asynccontextmanager
     async def watch(self, job_id: str) -> AsyncIterator[AsyncIterator[Event]]:
         """Follow a job from its present state on, over the worker's one subscription."""
@@ -237,11 +232,6 @@ class RedisJobStore:
         finally:
             self._fanout.remove(job_id, watcher)
             await self._channels.unsubscribe(channel)
-
-    async def wait_for_work(self, timeout: float) -> None:
-        """Return when this worker is woken for a job, at the latest after so many seconds."""
-        await _wait(self._work, timeout)
-        self._work.clear()
 
     async def claim_callbacks(self, limit: int) -> list[Callback]:
         """Return due callbacks, and make them due again after `LEASE_SECONDS`, in one script."""
@@ -293,11 +283,6 @@ class RedisJobStore:
             self._granted.pop(holder, None)
         return bool(entered)
 
-    async def slot_granted(self, holder: str, timeout: float) -> None:
-        """Return when a slot was given to this waiting holder, at the latest after so many seconds."""
-        if holder in self._granted:
-            await _wait(self._granted[holder], timeout)
-
     async def leave(self, slot: Slot, holder: str) -> None:
         """Give a slot, or the place in the queue, back, and free slots to the first that wait."""
         self._granted.pop(holder, None)
@@ -322,9 +307,3 @@ class RedisJobStore:
     async def overview(self, limit: int) -> Overview:
         """Return what Redis holds, in two round trips."""
         return cast(Overview, await self._ask(read_overview(self._redis, self._keys, limit)))
-
-
-async def _wait(event: asyncio.Event, timeout: float) -> None:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(timeout):
-            await event.wait()

@@ -45,7 +45,7 @@ class _Addresses:
         self._prefix = prefix
 
     def of(self, file: StoredFile, plan: Plan) -> str:
-        """Return the address of a file; whoever has it can read that object, and nothing else."""
+        """Return the address of a file; with it a client can read that object, and nothing else."""
         labels = {f"response-{name.decode()}": value.decode() for name, value in plan.headers if name in _LABELS}
         # That of an answer with several parts is another one.
         labels["response-content-type"] = media_type(file.name)

@@ -79,7 +79,7 @@ class Cleanup:
             jobs = await self._store.paused(self._settings.transfer_resume_seconds, _AT_ONCE)
             for job in jobs:
                 await self._runs.end_waiting(job, UploadTimedOut())
-            # A Manager that is slow, or away, is not buried under reports: the rest end with later cleanups.
+            # A Manager that is slow, or away, gets no more reports at once: the rest end with later cleanups.
             waiting, _ = await self._store.pending_callbacks()
             is_last = len(jobs) < _AT_ONCE or waiting >= _AT_ONCE
 

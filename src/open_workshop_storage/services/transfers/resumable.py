@@ -220,16 +220,12 @@ class ResumableUploads:
                     return await self._taken(job)
             await asyncio.sleep(_POLL_SECONDS)
             job = await self._known(job.job_id)
-        return await self._as_here(job)
-
-    async def _as_here(self, job: Job) -> Job:
-        """Return a paused upload as this host can go on with it: from its beginning, if another host has its bytes."""
-        if job.resumable is None or not job.paused:
-            return job
-        resumable = await at_hand(job.resumable, self._workspaces.folder(job.job_id))
-        if resumable is job.resumable:
-            return job
-        return job.model_copy(update={"resumable": resumable, "bytes": 0})
+        if job.resumable is not None and job.paused:
+            resumable = await at_hand(job.resumable, self._workspaces.folder(job.job_id))
+            if resumable is not job.resumable:
+                # Another host has its bytes, and this one goes on from its beginning.
+                return job.model_copy(update={"resumable": resumable, "bytes": 0})
+        return job
 
     async def _taken(self, job: Job) -> Job:
         """Take an upload from a worker that does not answer; pack it if it is whole.
