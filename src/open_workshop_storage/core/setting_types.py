@@ -13,12 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from open_workshop_storage.utils.net.clamd import parse_address
-from open_workshop_storage.utils.net.redis_urls import (
-    RedisUrlError,
-    is_sentinel_url,
-    parse_sentinel_url,
-    redis_options,
-)
+from open_workshop_storage.utils.net.redis_urls import RedisUrlError, is_sentinel_url, parse_sentinel_url, redis_options
 
 NAMED_FAULT = "named_fault"
 """Type of the errors whose message may be shown, since it holds nothing of the value."""

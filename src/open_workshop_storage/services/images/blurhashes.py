@@ -15,12 +15,7 @@ from redis.asyncio import Redis
 from open_workshop_storage.core.errors import StorageError
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.observability.metrics import BLURHASHES
-from open_workshop_storage.services.images.blurhash_cache import (
-    NO_IMAGE,
-    Blurhash,
-    SharedBlurhashes,
-    recent_blurhashes,
-)
+from open_workshop_storage.services.images.blurhash_cache import NO_IMAGE, Blurhash, SharedBlurhashes, recent_blurhashes
 from open_workshop_storage.services.images.images import Images
 from open_workshop_storage.services.storage.files import Address, Files, StoredFile
 from open_workshop_storage.utils.processes.single_flight import SingleFlight

@@ -25,13 +25,7 @@ from open_workshop_storage.services.storage.local_checks import complaints_about
 from open_workshop_storage.services.storage.local_facts import keep_facts, kept_facts, version_of
 from open_workshop_storage.services.storage.workspaces import TEMP
 from open_workshop_storage.utils.files.blocks import BlockReader
-from open_workshop_storage.utils.files.paths import (
-    PathEscapes,
-    PathUnusable,
-    find_inside,
-    is_inside,
-    resolve_inside,
-)
+from open_workshop_storage.utils.files.paths import PathEscapes, PathUnusable, find_inside, is_inside, resolve_inside
 from open_workshop_storage.utils.files.walking import paths_below
 from open_workshop_storage.utils.processes.threads import run_to_end, run_until_stopped
 

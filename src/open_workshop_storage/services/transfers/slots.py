@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from open_workshop_storage.core.errors import ServiceUnavailable
 from open_workshop_storage.core.leases import RENEW_SECONDS
@@ -30,33 +30,25 @@ class Slots:
         Args:
             since: Unix time, in seconds, that decides over the place in the queue; `None` for now.
         """
-        async with self._holding(slot, holder):
-            self._waiting[slot].add(holder)
-            try:
-                while not await self._entered(slot, holder, since):
-                    await self._store.slot_granted(holder, RENEW_SECONDS)
-            finally:
-                self._waiting[slot].discard(holder)
+        self._held[slot].add(holder)
+        self._waiting[slot].add(holder)
+        try:
+            while not await self._entered(slot, holder, since):
+                await self._store.slot_granted(holder, RENEW_SECONDS)
+            self._waiting[slot].discard(holder)
             yield
+        finally:
+            self._waiting[slot].discard(holder)
+            self._held[slot].discard(holder)
+            # Where the store is away it runs out by itself, since it is not renewed any more.
+            with suppress(ServiceUnavailable):
+                await self._store.leave(slot, holder)
 
     async def _entered(self, slot: Slot, holder: str, since: float | None) -> bool:
         try:
             return await self._store.enter(slot, holder, since)
         except ServiceUnavailable:
             return False
-
-    @asynccontextmanager
-    async def _holding(self, slot: Slot, holder: str) -> AsyncIterator[None]:
-        self._held[slot].add(holder)
-        try:
-            yield
-        finally:
-            self._held[slot].discard(holder)
-            try:
-                await self._store.leave(slot, holder)
-            except ServiceUnavailable:
-                # It runs out by itself, since it is not renewed any more.
-                pass
 
     async def renew(self) -> None:
         """Keep the slots that this worker uses for another lease; waiting runs ask again by themselves."""
