@@ -13,7 +13,8 @@ from tests.support.client import raw_request
 from tests.support.documents import operations
 from tests.support.services import Services
 
-pytestmark = pytest.mark.anyio
+# They do not get as far as a store.
+pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("services", ["memory"], indirect=True)]
 
 DOCUMENTS = {"distributor": distributor.app.openapi(), "loader": loader.app.openapi()}
 OPERATIONS = {

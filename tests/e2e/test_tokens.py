@@ -16,7 +16,8 @@ from tests.support.archives import entries_of
 from tests.support.client import upload
 from tests.support.services import Services
 
-pytestmark = pytest.mark.anyio
+# A token is judged before the store is asked.
+pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("services", ["memory"], indirect=True)]
 
 LATER = int(time.time()) + 3600
 OTHER_SECRET = "another secret of more than thirty-two bytes"
