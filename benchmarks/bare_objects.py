@@ -20,7 +20,7 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
     found = await obstore.get_async(_store(), scope["path"].removeprefix("/"))
     headers = [(b"content-length", str(found.meta["size"]).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    async for piece in found.stream(min_chunk_size=256 * 1024):
+    async for piece in found.stream(min_chunk_size=1024 * 1024):
         await send({"type": "http.response.body", "body": piece, "more_body": True})
     await send({"type": "http.response.body"})
 

@@ -85,6 +85,17 @@ async def test_a_part_is_read_alone(files: ObjectFiles, tmp_path: Path) -> None:
         assert await opened.read(3, 5) == CONTENT[3:8]
 
 
+async def test_a_large_object_is_read_in_large_pieces(files: ObjectFiles, tmp_path: Path) -> None:
+    content = random.Random(1).randbytes(4 * files.block_bytes)
+    (tmp_path / "source").write_bytes(content)
+    await files.put(tmp_path / "source", "resource/a")
+    blocks: list[bytes] = []
+    async with files.open(("resource", "a")) as opened:
+        while block := await opened.read(sum(map(len, blocks)), files.block_bytes):
+            blocks.append(block)
+    assert b"".join(blocks) == content and min(map(len, blocks[:-1])) > files.block_bytes // 2
+
+
 async def test_the_store_is_asked_once_for_a_file_of_which_nothing_is_known(bucket: Credentials) -> None:
     headers = ['ETag: "5e"', "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT", f"x-amz-meta-sha256: {'5e' * 32}"]
     async with (

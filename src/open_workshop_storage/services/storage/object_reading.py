@@ -18,15 +18,18 @@ from open_workshop_storage.services.storage.files import MOST_READ_BYTES, Stored
 if TYPE_CHECKING:
     from obstore import BytesStream, GetResult
 
-BLOCK_BYTES = 408 * 1024
-"""How much obstore's HTTP client takes from a connection at once; a piece that is cut costs one hand-over more."""
+BLOCK_BYTES = 1024 * 1024
+"""The most that one read returns. Each piece is handed over between threads, so large ones cost less per byte."""
+
+# How much obstore's HTTP client takes from a connection at once, by which a piece may be longer than was asked for.
+_TAKEN_AT_ONCE = 408 * 1024
 
 
 class OpenedObject:
     """One version of an object, being read; an implementation of `OpenedFile`.
 
-    The store is asked for a part once, and sends it as it is read. While one piece of it is handed out, the next one
-    comes in.
+    The store is asked for a part once, and sends it as it is read, in pieces about as large as the blocks that are read
+    first. While one of them is handed out, the next one comes in.
 
     Args:
         stored: Tells which file an object is.
@@ -49,8 +52,9 @@ class OpenedObject:
         self._stored = stored
         self._wanted = file
         self._part = part
-        self._stream: BytesStream
-        self._next: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._result: GetResult
+        self._stream: BytesStream | None = None
+        self._next: asyncio.Future[bytes] | None = None
         self._piece = b""
         self._taken = 0
         self._offset = 0
@@ -80,16 +84,26 @@ class OpenedObject:
             if offset != self._offset or self._offset == self._stop < self.file.size:
                 await self._begin(range(self.file.size)[offset:])
             if self._taken == len(self._piece) and self._offset < self._stop:
-                self._piece, self._taken = await self._next, 0
+                next_piece = self._next or self._ask(length)
+                self._piece, self._taken = await next_piece, 0
+                self._next = None
         except (StorageError, Replaced, BaseError, StopAsyncIteration) as error:
             raise OSError(f"{self._key} cannot be read on: {type(error).__name__}") from error
         # A slice that is all of a piece is no copy.
         block = self._piece[self._taken : self._taken + min(length, BLOCK_BYTES)]
         self._taken += len(block)
         self._offset += len(block)
-        if self._taken == len(self._piece) and self._offset < self._stop:
-            self._next = asyncio.ensure_future(anext(self._stream))
+        # Small blocks are for slow clients: what is read ahead of them lies in memory.
+        if self._taken == len(self._piece) and self._offset < self._stop and length >= MOST_READ_BYTES:
+            self._ask(length)
         return block
+
+    def _ask(self, length: int) -> asyncio.Future[bytes]:
+        if self._stream is None:
+            # A piece that is no longer than a block need not be cut: that would be a copy more.
+            self._stream = self._result.stream(min_chunk_size=max(length - _TAKEN_AT_ONCE, MOST_READ_BYTES))
+        self._next = asyncio.ensure_future(anext(self._stream))
+        return self._next
 
     async def _begin(self, part: range) -> None:
         await self._end()
@@ -99,11 +113,13 @@ class OpenedObject:
     def _follow(self, result: GetResult | None, part: range) -> None:
         self._offset, self._stop = part.start, part.stop
         self._piece, self._taken = b"", 0
-        if result is not None and part:
-            self._stream = result.stream(min_chunk_size=MOST_READ_BYTES)
-            self._next = asyncio.ensure_future(anext(self._stream))
+        self._stream = None
+        if result is not None:
+            self._result = result
 
     async def _end(self) -> None:
-        self._next.cancel()
-        with suppress(asyncio.CancelledError, BaseError, StopAsyncIteration):
-            await self._next
+        if self._next is not None:
+            self._next.cancel()
+            with suppress(asyncio.CancelledError, BaseError, StopAsyncIteration):
+                await self._next
+            self._next = None
