@@ -99,6 +99,12 @@ alone keeps more than one core busy, so whatever stands between it and its clien
 Ranges of 2 to 8 MiB that are read two or three at once are no faster than one stream: they cost the store more.
 
 A whole file that needs no permission takes one request to the store. Others are looked up first (HEAD).
+
+Downloads from a disk were compared once with those of f318411, the last commit without object storage, in turns on an
+idle machine (goal: 0.98 of its rate). Requests per second: 1.31 with files of 20 KB, 1.75 with answers of 304, 1.23
+with protected files (15 turns). Bytes per second: 1.03 with one file of 256 MiB, 1.02 with four at once (0.93 in 15
+turns before), 0.97 with four ranges of 128 MiB at once (35 turns, half of them between 0.92 and 1.06), for which a
+byte takes as much CPU time as it did.
 """
     return Findings("Objects", rows, notes)
 
