@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.growth import archives, files, requests, sockets, uploads, waiting, workers
+from benchmarks.growth import archives, callbacks, files, requests, sockets, starts, uploads, waiting, workers
 from benchmarks.growth.curves import Curve, picture
 from benchmarks.report import Findings
 
@@ -14,6 +14,8 @@ PICTURE = Path(__file__).parent.with_name("growth.svg")
 
 _PARTS: dict[str, Callable[[Path], Sequence[Curve]]] = {
     "waiting": waiting.measure,
+    "starts": starts.measure,
+    "callbacks": callbacks.measure,
     "uploads": uploads.measure,
     "sockets": sockets.measure,
     "files": files.measure,
@@ -29,7 +31,11 @@ first.
 
 - *Stray workspaces*: a cleanup looks at 1,000 workspaces, and reads the names of all. The names follow the number of
   uploads; it is done in a thread, once a minute.
-- *Sockets*: a worker holds 1,500 (`TRANSFER_MAX_SOCKETS`), and closes more with 1013.
+- *Callbacks*: a worker delivers 4 at once, and begins no more in 50 ms, so that requests do not wait. nginx is the
+  Manager.
+- *Uploads whose client waits* for a slot to be packed ask for it every five seconds, one script each, so that 1,000
+  of them make 200 scripts a second. Each holds a connection and its whole file; their places are not renewed together.
+- *Sockets*: without `TRANSFER_MAX_SOCKETS`, which has a worker hold 1,500, and close more with 1013.
 - *Files*: CPU time; `digests` reads each file for itself, and is measured up to 100,000.
 """
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from asyncio import StreamWriter
+from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, closing, suppress
 from email.utils import formatdate
 from pathlib import Path
 
@@ -24,10 +24,12 @@ from open_workshop_storage.utils.net.http_connections import Connections
 from tests.support.configs import Secrets
 from tests.support.in_process import make_settings
 from tests.support.origins import Answer, Origin, Request, reply, running_origin
+from tests.support.servers import HOST
 
 pytestmark = pytest.mark.anyio
 
 SECRETS = Secrets()
+CLAIMS = parse_claims({"job_id": "job-12345678"})
 
 
 class Outbox:
@@ -167,11 +169,51 @@ async def test_due_callbacks_are_delivered_in_the_background_without_a_pause_bet
 ) -> None:
     monkeypatch.setattr(callback_delivery, "_POLL_SECONDS", 3600)
     async with outbox(tmp_path, reply(200)) as box:
-        for number in range(20):
+        for number in range(40):
             await box.store.retry_callback(await box.ended_job(f"job-{number:08}"), 0)
+        claim = box.store.claim_callbacks
+
+        async def claim_slowly(limit: int) -> list[Callback]:
+            # Some deliveries end meanwhile.
+            await asyncio.sleep(0.05)
+            return await claim(limit)
+
+        monkeypatch.setattr(box.store, "claim_callbacks", claim_slowly)
         running = asyncio.create_task(box.callbacks.run())
         async with asyncio.timeout(60):
             while (await box.store.pending_callbacks())[0]:
                 await asyncio.sleep(0.02)
         running.cancel()
-        assert len(box.manager.requests) == 20
+        assert len(box.manager.requests) == 40
+
+
+async def test_callbacks_share_a_connection(tmp_path: Path) -> None:
+    connections = 0
+
+    async def serve(reader: StreamReader, writer: StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        with suppress(asyncio.IncompleteReadError), closing(writer):
+            while await reader.readuntil(b"\r\n\r\n"):
+                writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n{"ok": true}')
+
+    async with await asyncio.start_server(serve, HOST, 0) as server, aclosing(Connections(1, 0)) as manager_connections:
+        manager_url = f"http://{HOST}:{server.sockets[0].getsockname()[1]}"
+        store = MemoryJobStore()
+        callbacks = Callbacks(make_settings(tmp_path, SECRETS, manager_url=manager_url), store, manager_connections)
+        for number in range(20):
+            callback = callback_of(Job(job_id=f"job-{number:08}", claims=CLAIMS, origin="upload", file_name="mod.zip"))
+            assert await callbacks.deliver(callback) is Outcome.DELIVERED
+    # A busy machine may leave it idle for too long.
+    assert connections < 20
+
+
+@pytest.mark.parametrize("announced", [10, 10**9], ids=["short", "long"])
+async def test_the_status_counts_whatever_becomes_of_the_body(announced: int, tmp_path: Path) -> None:
+    async def beginning_only(request: Request, writer: StreamWriter) -> bytes:
+        writer.write(reply(200, length=announced))
+        await asyncio.Event().wait()
+        return b""
+
+    async with outbox(tmp_path, beginning_only, transfer_callback_timeout_seconds=3) as box:
+        assert await box.callbacks.deliver(await box.ended_job()) is Outcome.DELIVERED

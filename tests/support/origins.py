@@ -109,7 +109,8 @@ async def running_origin(
 
 def reply(status: int, *headers: str, body: bytes = b"", length: int | None = None) -> bytes:
     """Return an answer; `length` is what it says of its body, if that is not the truth."""
-    lines = [f"HTTP/1.1 {status} As Said", f"Content-Length: {len(body) if length is None else length}", *headers]
+    told = len(body) if length is None else length
+    lines = [f"HTTP/1.1 {status} As Said", f"Content-Length: {told}", "Connection: close", *headers]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 

@@ -31,8 +31,11 @@ _LONGEST_PAUSE_SECONDS = 300.0
 # Together with the polling interval, the second attempt comes within 2 seconds.
 _FIRST_PAUSE_SECONDS = 1.2
 _MOST_DOUBLINGS = 10
-_AT_ONCE = 8
+_AT_ONCE = 4
 _POLL_SECONDS = 0.5
+# Thousands may be due after an absence of the Manager, and requests are not to wait for them.
+_PAUSE_SECONDS = 0.05
+_MOST_READ_BYTES = 64 * 1024
 _TRY_AGAIN = frozenset(
     {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS, *range(500, 600)}
 )
@@ -62,7 +65,6 @@ class Callbacks:
     async def run(self) -> None:
         """Deliver due callbacks until cancelled."""
         free = _AT_ONCE
-        one_is_out = asyncio.Event()
 
         async def deliver(callback: Callback) -> None:
             nonlocal free
@@ -70,19 +72,15 @@ class Callbacks:
                 await self.deliver(callback)
             finally:
                 free += 1
-                one_is_out.set()
 
         async with asyncio.TaskGroup() as deliveries:
             while True:
-                one_is_out.clear()
-                for callback in await self._due(free):
+                wanted = free
+                due = await self._due(wanted) if wanted else []
+                for callback in due:
                     free -= 1
                     deliveries.create_task(deliver(callback))
-                if free:
-                    await asyncio.sleep(_POLL_SECONDS)
-                else:
-                    # More may be due, thousands after an absence of the Manager.
-                    await one_is_out.wait()
+                await asyncio.sleep(_POLL_SECONDS if len(due) < wanted else _PAUSE_SECONDS)
 
     async def _due(self, limit: int) -> Sequence[Callback]:
         try:
@@ -118,13 +116,16 @@ class Callbacks:
             self._settings.transfer_callback_ttl_seconds,
         )
         headers = {"Authorization": f"Bearer {token}", **trace_headers()}
+        status = None
         try:
             async with self._connections.one() as http, asyncio.timeout(seconds):
                 async with http.stream("POST", self._settings.callback_url, headers=headers) as answer:
                     status = answer.status_code
+                    await _read_short(answer)
         except (httpx.HTTPError, TimeoutError, OSError, AllBusy) as error:
-            log.warning("callback failed: %s", type(error).__name__)
-            return Outcome.FAILED, 0.0
+            if status is None:
+                log.warning("callback failed: %s", type(error).__name__)
+                return Outcome.FAILED, 0.0
         if status in _TRY_AGAIN:
             log.warning("callback answered %d", status)
             return Outcome.FAILED, retry_after(answer.headers.get("retry-after"))
@@ -164,3 +165,11 @@ class Callbacks:
                 yield
             finally:
                 holding.cancel()
+
+
+async def _read_short(answer: httpx.Response) -> None:
+    """Read an answer to its end if it is short: else its connection cannot be used again."""
+    length = answer.headers.get("content-length", "")
+    if length.isdecimal() and int(length) <= _MOST_READ_BYTES:
+        async for _ in answer.aiter_raw():
+            pass

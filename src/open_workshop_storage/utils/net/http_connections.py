@@ -8,6 +8,9 @@ from contextlib import asynccontextmanager
 
 import httpx
 
+_IDLE_SECONDS = 2.0
+"""How long a connection waits for its next use: less than servers usually do, five seconds at least."""
+
 
 class AllBusy(Exception):
     """Every connection is in use, and as many callers wait as may."""
@@ -66,7 +69,7 @@ class Connections:
             await client.aclose()
 
     def _client(self) -> httpx.AsyncClient:
-        limits = httpx.Limits(max_connections=1, max_keepalive_connections=1)
+        limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=_IDLE_SECONDS)
         return httpx.AsyncClient(trust_env=False, timeout=None, verify=self._ssl_context, limits=limits)
 
     def _give_back(self, client: httpx.AsyncClient) -> None:
