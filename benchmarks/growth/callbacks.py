@@ -23,7 +23,7 @@ from tests.support.nginx import nginx
 from tests.support.servers import redis_server
 from tests.support.services import REDIS_WORKERS
 
-_SIZES = (1_000, 5_000)
+_SIZES = (2_000, 5_000)
 _AT_ONCE = 50
 _KEEP_SECONDS = 86400
 _MOST_AT_ONCE = 4 * REDIS_WORKERS
