@@ -16,6 +16,7 @@ from open_workshop_storage.core.errors import ClientGone, DownloadTimedOut, File
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.services.storage.disk import full_disk_is_no_space, require_space
 from open_workshop_storage.utils.files.digests import FileDigest
+from open_workshop_storage.utils.processes.limited_waits import LimitedWaits
 from open_workshop_storage.utils.processes.step_thread import StepThread
 from open_workshop_storage.utils.processes.threads import finished
 
@@ -74,8 +75,8 @@ class ReceiveLimits:
             return math.inf
         return max(_FIRST_SECONDS, pace.sent_bytes / self.min_bytes_per_second) - pace.waited_seconds
 
-    def patience(self, elapsed: float, pace: Pace) -> float | None:
-        """Return how many seconds the sender may take for its next byte; `None` for any time.
+    def patience(self, elapsed: float, pace: Pace) -> float:
+        """Return how many seconds the sender may take for its next byte; `math.inf` for any time.
 
         Args:
             elapsed: Seconds since the body began.
@@ -91,7 +92,7 @@ class ReceiveLimits:
             seconds = min(seconds, self.total_seconds - elapsed)
         if seconds <= 0:
             raise self.timed_out
-        return None if seconds == math.inf else seconds
+        return seconds
 
 
 def upload_limits(settings: Settings, max_bytes: int) -> ReceiveLimits:
@@ -174,21 +175,23 @@ async def receive(
         with full_disk_is_no_space():
             if expected is not None:
                 await writer.require_space(expected - offset)
-            while True:
-                asked = clock()
-                try:
-                    async with asyncio.timeout(limits.patience(asked - began, pace)):
+            async with LimitedWaits() as waits:
+                while True:
+                    asked = clock()
+                    try:
+                        waits.begin(limits.patience(asked - began, pace))
                         chunk = await anext(chunks, None)
-                finally:
-                    limits.count_wait(pace, clock() - asked)
-                if chunk is None:
-                    break
-                received += len(chunk)
-                limits.count_bytes(pace, len(chunk))
-                if limits.max_bytes and received > limits.max_bytes:
-                    raise FileTooLarge
-                await writer.add(chunk)
-                on_bytes(received)
+                    finally:
+                        waits.end()
+                        limits.count_wait(pace, clock() - asked)
+                    if chunk is None:
+                        break
+                    received += len(chunk)
+                    limits.count_bytes(pace, len(chunk))
+                    if limits.max_bytes and received > limits.max_bytes:
+                        raise FileTooLarge
+                    await writer.add(chunk)
+                    on_bytes(received)
             if expected is not None and received < expected:
                 raise ClientGone
             await writer.finish()
