@@ -6,6 +6,7 @@ import io
 import json
 import struct
 import tracemalloc
+import zipfile
 from array import array
 from dataclasses import replace
 from typing import Any
@@ -71,7 +72,7 @@ def test_the_memory_that_many_files_take_is_what_is_told_and_bounded_while_they_
 
 
 def test_files_are_found_also_where_all_names_have_one_hash(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zip_contents, "_key", lambda name, position: position)
+    monkeypatch.setattr(zip_contents, "_HASH", 0)
     contents = contents_of(zip_of({"a": b"1", "b": b"22", "c": b"333"}))
     sizes = [header.unpacked_bytes for name in "abc" if (header := contents.find(name))]
     assert sizes == [1, 2, 3] and contents.find("d") is None
@@ -117,6 +118,24 @@ def test_a_caller_can_pause_and_end_the_work() -> None:
 def test_folders_are_known_by_name_or_by_attribute_if_nothing_is_in_them(folder: Entry) -> None:
     files = [Entry(b"holds something", b"x", mode=folder.mode), Entry(b"file", method=0)]
     assert [file["name"] for file in listed(contents_of(zip_from([folder, *files])))] == ["holds something", "file"]
+
+
+def test_headers_of_the_usual_kind_and_others_are_told_alike() -> None:
+    unusual = [
+        Entry(b"with an extra field", extra=b"\x99\x99\x01\x00x"),
+        Entry(b"in the large format", b"12", size=0xFFFFFFFF, extra=struct.pack("<HHQ", 1, 8, 2)),
+        Entry("Grüße".encode("cp437")),
+    ]
+    entries = [Entry(b"usual/%d" % number, b"x" * number) for number in range(700)]
+    for place, entry in zip((0, 300, 650), unusual, strict=True):
+        entries.insert(place, entry)
+    archive = zip_from(entries)
+    with zipfile.ZipFile(io.BytesIO(archive)) as opened:
+        told = [(info.filename, info.file_size, info.compress_size, f"{info.CRC:08x}") for info in opened.infolist()]
+    contents = contents_of(archive)
+    assert [(*file.values(),)[:4] for file in listed(contents)] == told
+    sizes = [(name, header.unpacked_bytes) for name, *_ in told if (header := contents.find(name))]
+    assert sizes == [(name, size) for name, size, *_ in told]
 
 
 def test_a_name_in_the_extra_field_counts_also_where_all_others_are_utf8() -> None:

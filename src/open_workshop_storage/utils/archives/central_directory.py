@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, BinaryIO, NamedTuple
 
 from open_workshop_storage.utils.archives.entry_names import decoded, is_utf8
 from open_workshop_storage.utils.archives.faults import CorruptData, CutOff, EncryptedData, UnpackedTooLarge
@@ -18,6 +18,10 @@ STORED, DEFLATE = 0, 8
 """Methods of packing (section 4.4.5)."""
 _HEADER, _CENTRAL_MAGIC = struct.Struct("<4s2xHHHIIIIHHHH2xII"), b"PK\x01\x02"
 _HEADER_BYTES, _unpacked_header = _HEADER.size, _HEADER.unpack_from
+_unpacked_plain = struct.Struct("<4s4xIIIIIH6s2xII").unpack_from
+"""A header of which flags and method are read as one number, and as one text what stands in `_PLAIN_OTHERS`."""
+_PLAIN_OTHERS = bytes(6)
+"""No extra fields, no comment, the first piece of the archive: what most writers say."""
 _FIELD = struct.Struct("<HH")
 _MOST_HEADER_BYTES = _HEADER_BYTES + 3 * 0xFFFF
 _BLOCK_BYTES = 256 * 1024
@@ -74,25 +78,48 @@ class CentralHeader(NamedTuple):
     is_sound: bool
     length: int
 
-    @property
-    def says_folder(self) -> bool:
-        """Whether the attributes are those of a folder."""
-        return self.attributes >> 16 & 0o170000 == _FOLDER_TYPE or bool(self.attributes & _FOLDER_ATTRIBUTE)
-
     def text_name(self, code_page: str = "") -> str:
         """Return the name as readers see it: the Unicode path if there is one, else as `decoded` reads it."""
         if self.unicode_name and is_utf8(self.unicode_name):
             return self.unicode_name.decode()
         return decoded(self.name, code_page)
 
-    def is_folder(self, name: str) -> bool:
-        """Return whether readers take the entry for a folder.
 
-        Args:
-            name: As `text_name` returns it.
-        """
-        # The attribute alone says only where a file with content once was.
-        return name.endswith(("/", "\\")) or (not self.unpacked_bytes and self.says_folder)
+class Columns(NamedTuple):
+    """What the directory tells of entries that follow each other, a column for each attribute of `CentralHeader`.
+
+    Attributes:
+        positions: Where the headers are in the directory.
+        names: What `text_name` returns, in UTF-8.
+        name_lengths: Bytes of `CentralHeader.name`.
+        end: Where the last header ends.
+    """
+
+    positions: Sequence[int]
+    names: Sequence[bytes]
+    name_lengths: Sequence[int]
+    times: Sequence[int]
+    crcs: Sequence[int]
+    packed_bytes: Sequence[int]
+    unpacked_bytes: Sequence[int]
+    attributes: Sequence[int]
+    offsets: Sequence[int]
+    end: int
+
+
+def says_folder(attributes: int) -> bool:
+    """Return whether an entry's attributes are those of a folder."""
+    return attributes >> 16 & 0o170000 == _FOLDER_TYPE or bool(attributes & _FOLDER_ATTRIBUTE)
+
+
+def is_folder(name: str, unpacked_bytes: int, attributes: int) -> bool:
+    """Return whether readers take an entry for a folder.
+
+    Args:
+        name: As `CentralHeader.text_name` returns it.
+    """
+    # The attribute alone says only where a file with content once was.
+    return name.endswith(("/", "\\")) or (not unpacked_bytes and says_folder(attributes))
 
 
 def read_headers(file: BinaryIO, directory: Directory, max_entries: int) -> Iterator[CentralHeader]:
@@ -120,9 +147,7 @@ def read_headers(file: BinaryIO, directory: Directory, max_entries: int) -> Iter
         header = header_at(block, position)
         position += header.length
         yield header
-    # Without the large format the count starts again at 65,536, with writers that know no better.
-    if entries != directory.headers and (directory.is_large or entries & 0xFFFF != directory.headers):
-        raise CorruptData("another number of entries")
+    directory.judge_count(entries)
 
 
 def header_at(directory: bytes, position: int) -> CentralHeader:
@@ -157,6 +182,57 @@ def header_at(directory: bytes, position: int) -> CentralHeader:
     told = needed, flags, method, time, crc, packed, unpacked, attributes, at, name, unicode_name, is_sound, length
     # The class's own constructor would take a quarter of the time of all this.
     return tuple.__new__(CentralHeader, told)
+
+
+def columns_at(directory: bytes, position: int, most: int) -> Columns:
+    """Return the headers from a position on, in half the time that `read_headers` takes.
+
+    Args:
+        directory: All of it.
+        position: Where a header begins, before the end.
+        most: The limit on headers.
+
+    Raises:
+        EncryptedData: An entry is encrypted.
+        CorruptData: As in `header_at`.
+    """
+    rows: list[tuple[Any, ...]] = []
+    names, positions = [], []
+    end, last = position, len(directory) - _HEADER_BYTES
+    while end <= last and len(rows) < most:
+        row = _unpacked_plain(directory, end)
+        name_at = end + _HEADER_BYTES
+        positions.append(end)
+        end = name_at + row[6]
+        rows.append(row)
+        names.append(directory[name_at:end])
+    if not rows or end > len(directory):
+        return _general_columns(directory, position, most)
+    magics, kinds, times, crcs, packed, unpacked, lengths, others, attributes, offsets = zip(*rows, strict=True)
+    is_large = _HERE_64 in packed or _HERE_64 in unpacked or _HERE_64 in offsets
+    if is_large or {*magics} != {_CENTRAL_MAGIC} or {*others} != {_PLAIN_OTHERS}:
+        return _general_columns(directory, position, most)
+    for kind in {*kinds}:
+        refuse_encryption(kind & 0xFFFF, kind >> 16)
+    try:
+        b"\0".join(names).decode()
+    except UnicodeDecodeError:
+        names = [decoded(name).encode() for name in names]
+    return Columns(positions, names, lengths, times, crcs, packed, unpacked, attributes, offsets, end)
+
+
+def _general_columns(directory: bytes, position: int, most: int) -> Columns:
+    positions: list[int] = []
+    headers: list[CentralHeader] = []
+    while position < len(directory) and len(headers) < most:
+        positions.append(position)
+        header = header_at(directory, position)
+        refuse_encryption(header.flags, header.method)
+        headers.append(header)
+        position += header.length
+    _, _, _, times, crcs, packed, unpacked, attributes, offsets, raw_names, _, _, _ = zip(*headers, strict=True)
+    names, lengths = [header.text_name().encode() for header in headers], [*map(len, raw_names)]
+    return Columns(positions, names, lengths, times, crcs, packed, unpacked, attributes, offsets, position)
 
 
 def refuse_encryption(flags: int, method: int) -> None:

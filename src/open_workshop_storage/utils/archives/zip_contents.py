@@ -6,13 +6,13 @@ PKWARE's APPNOTE 6.3.10.
 
 from __future__ import annotations
 
-import io
+import struct
 from array import array
+from binascii import hexlify
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from datetime import datetime
-from itertools import accumulate, chain, compress, islice
+from itertools import chain, compress, islice
 from json.encoder import encode_basestring
 from operator import gt
 from typing import BinaryIO
@@ -20,21 +20,27 @@ from typing import BinaryIO
 from open_workshop_storage.utils.archives.central_directory import (
     STORED,
     CentralHeader,
+    Columns,
+    columns_at,
     header_at,
-    read_headers,
-    refuse_encryption,
+    is_folder,
+    says_folder,
 )
 from open_workshop_storage.utils.archives.entry_names import split_name
 from open_workshop_storage.utils.archives.faults import CorruptData, CutOff, UnpackedTooLarge, UnsafeEntry
 from open_workshop_storage.utils.archives.zip_end_records import find_directory
 from open_workshop_storage.utils.archives.zip_local_headers import LOCAL_HEADER, agrees_with_local
 
-_LISTED = '{"name":%s,"bytes":%d,"compressed_bytes":%d,"crc32":"%08x","modified":%s}'
+_LISTED = b'{"name":"%b","bytes":%d,"compressed_bytes":%d,"crc32":"%b","modified":%b}'
 _BATCH = 256
 _KEY_BYTES, _BUCKET_BITS = 8, 8
 _POSITION_BITS = 32
 _POSITION = (1 << _POSITION_BITS) - 1
+# Hashes of texts differ from process to process, so no archive can have many names of one hash.
+_HASH = _POSITION << _POSITION_BITS
 _MOST_HARMLESS = 255
+_ESCAPED = bytes(range(1, 0x20)) + b'"\\'
+"""What JSON does not take as it is (RFC 8259, section 7); no name has a NUL."""
 
 
 class ZipContents:
@@ -64,7 +70,7 @@ class ZipContents:
 
     def find(self, name: str) -> CentralHeader | None:
         """Return what the directory tells of the file of a name; None if there is none."""
-        key = _key(name, 0)
+        key = hash(name.encode(errors="replace")) & _HASH
         for at in range(bisect_left(self._keys, key), bisect_right(self._keys, key | _POSITION)):
             header = header_at(self._directory, self._keys[at] & _POSITION)
             if header.text_name() == name:
@@ -102,8 +108,8 @@ def read_contents(file: BinaryIO, most_bytes: int, pause: Callable[[], None]) ->
 
     Raises:
         EncryptedData: An entry is encrypted.
-        UnsafeEntry: Two entries overlap or have one name, or a name escapes.
-        CorruptData: There is no directory, or it is broken, in several pieces, or not behind its entries.
+        UnsafeEntry: Two entries overlap or have one name, or one overlaps the directory, or a name escapes.
+        CorruptData: There is no directory, or it is broken or in several pieces.
         UnpackedTooLarge: It passes the limit.
     """
     found = find_directory(file)
@@ -115,10 +121,14 @@ def read_contents(file: BinaryIO, most_bytes: int, pause: Callable[[], None]) ->
     if len(directory) < length:
         raise CutOff
     listing = _Listing(most_bytes - length)
-    headers = read_headers(io.BytesIO(directory), found._replace(start=0, end=length), max_entries=0)
-    while batch := [*islice(headers, _BATCH)]:
-        listing.add(batch)
+    position = count = 0
+    while position < length:
+        headers = columns_at(directory, position, _BATCH)
+        listing.add(headers)
+        position = headers.end
+        count += len(headers.positions)
         pause()
+    found.judge_count(count)
     keys, starts = listing.sorted_keys(directory), listing.sorted_starts(found.start)
     return ZipContents(directory, keys, starts, b",".join(listing.blocks), listing.unpacked_bytes)
 
@@ -138,46 +148,42 @@ class _Listing:
         self.blocks: list[bytes] = []
         self.unpacked_bytes = 0
         self._left_bytes = most_bytes
-        self._position = 0
         self._files = 0
         self._keys: list[list[int]] = [[] for _ in range(1 << _BUCKET_BITS)]
         self._starts: list[int] = []
         self._ends: list[int] = []
-        self._dates: dict[int, str] = {}
+        self._dates = _Dates()
 
-    def add(self, headers: list[CentralHeader]) -> None:
+    def add(self, headers: Columns) -> None:
         """Take the next headers; raises as `read_contents`."""
         # Column by column, since a loop over headers takes twice as long.
-        _, flags, methods, times, crcs, packed, unpacked, attributes, offsets, raw_names, unicode_names, _, lengths = (
-            zip(*headers, strict=True)
-        )
-        for pair in set(zip(flags, methods, strict=True)):
-            refuse_encryption(*pair)
-        names = None if any(unicode_names) else _utf8_names(raw_names)
-        if names is None:
-            names = [header.text_name() for header in headers]
-        text = "\n".join(["", *names, ""])
+        names = headers.names
+        text = b"\0".join([b"", *names, b""])
         if _may_escape(names, text):
             for name in names:
-                split_name(name)
-        self._starts += offsets
-        data = zip(offsets, raw_names, packed, strict=True)
-        self._ends += [offset + LOCAL_HEADER.size + len(name) + size for offset, name, size in data]
-        positions = [*accumulate(lengths, initial=self._position)]
-        self._position = positions.pop()
-        are_files = [True] * len(names)
-        one_of_each = dict(zip(attributes, headers, strict=True)).values()
-        if "/\n" in text or "\\" in text or any(header.says_folder for header in one_of_each):
-            are_files = [not header.is_folder(name) for header, name in zip(headers, names, strict=True)]
-        dates = [self._dates.get(time) or self._dates.setdefault(time, _date(time)) for time in times]
-        for key in compress(map(_key, names, positions), are_files):
+                split_name(name.decode())
+        data = zip(headers.offsets, headers.name_lengths, headers.packed_bytes, strict=True)
+        self._starts += headers.offsets
+        self._ends += [offset + LOCAL_HEADER.size + name_bytes + size for offset, name_bytes, size in data]
+        columns = [headers.positions, headers.unpacked_bytes, headers.packed_bytes, headers.crcs, headers.times]
+        if b"/\0" in text or b"\\" in text or any(map(says_folder, {*headers.attributes})):
+            folders = map(is_folder, map(bytes.decode, names), headers.unpacked_bytes, headers.attributes)
+            are_files = [not folder for folder in folders]
+            names = [*compress(names, are_files)]
+            columns = [[*compress(column, are_files)] for column in columns]
+        positions, unpacked, packed, crcs, times = columns
+        for key in [hash(name) & _HASH | position for name, position in zip(names, positions, strict=True)]:
             self._keys[key >> 64 - _BUCKET_BITS].append(key)
-        self._files += sum(are_files)
-        self.unpacked_bytes += sum(compress(unpacked, are_files))
-        rows = [*compress(zip(map(encode_basestring, names), unpacked, packed, crcs, dates, strict=True), are_files)]
-        if rows:
-            text = ",".join([_LISTED] * len(rows)) % tuple(chain.from_iterable(rows))
-            self.blocks.append(text.encode())
+        self._files += len(names)
+        self.unpacked_bytes += sum(unpacked)
+        if names:
+            dates = map(self._dates.__getitem__, times)
+            # All at once, since numbers in another base take long to be formatted one by one.
+            hex_crcs = hexlify(struct.pack(f">{len(crcs)}I", *crcs), " ", 4).split()
+            if len(text.translate(None, _ESCAPED)) < len(text):
+                names = [encode_basestring(name.decode())[1:-1].encode() for name in names]
+            rows = zip(names, unpacked, packed, hex_crcs, dates, strict=True)
+            self.blocks.append(b",".join([_LISTED] * len(names)) % tuple(chain.from_iterable(rows)))
             self._left_bytes -= len(self.blocks[-1]) + 1
         if self._left_bytes < _KEY_BYTES * (self._files + len(self._starts)):
             raise UnpackedTooLarge("more entries than can be listed")
@@ -203,51 +209,41 @@ class _Listing:
         """Return where the local headers are, as in `ZipContents`.
 
         Raises:
-            UnsafeEntry: Two entries overlap.
-            CorruptData: The directory is not behind its entries.
+            UnsafeEntry: The data of an entry go on where another begins, or the directory.
         """
         starts, ends = self._starts, self._ends
-        if any(map(gt, starts, islice(starts, 1, None))):
+        if _overlap(starts, ends, directory_start):
             order = sorted(range(len(starts)), key=starts.__getitem__)
             starts, ends = ([*map(column.__getitem__, order)] for column in (starts, ends))
-        if ends and max(ends) > directory_start:
-            raise CorruptData("a directory that does not follow its entries")
-        if any(map(gt, ends, islice(starts, 1, None))):
-            raise UnsafeEntry("overlapping entries")
+            if _overlap(starts, ends, directory_start):
+                raise UnsafeEntry("overlapping entries")
         return array("Q", [*starts, directory_start])
 
 
-def _utf8_names(raw_names: Sequence[bytes]) -> list[str] | None:
-    """Return names that have no Unicode path, read at once; `None` if they are not all UTF-8, or one holds NUL."""
-    with suppress(UnicodeDecodeError):
-        names = b"\0".join(raw_names).decode().split("\0")
-        if len(names) == len(raw_names):
-            return names
-    return None
+def _overlap(starts: list[int], ends: list[int], directory_start: int) -> bool:
+    return any(map(gt, ends, chain(islice(starts, 1, None), [directory_start])))
 
 
-def _may_escape(names: list[str], text: str) -> bool:
+def _may_escape(names: Sequence[bytes], text: bytes) -> bool:
     """Return whether one of the names may break a rule of `split_name`, which takes longer.
 
     Args:
-        text: All of them, each after a line break.
+        text: All of them, with a NUL before and behind each.
     """
     # What is shorter breaks none without one of these.
-    return max(map(len, names)) > _MOST_HARMLESS or any(part in text for part in ("\n/", "..", "\\", ":", "\0"))
+    is_long_or_cut = max(map(len, names)) > _MOST_HARMLESS or text.count(0) > len(names) + 1
+    return is_long_or_cut or any(part in text for part in (b"\0/", b"..", b"\\", b":"))
 
 
-def _key(name: str, position: int) -> int:
-    # Hashes of texts differ from process to process, so no archive can have many names of one hash.
-    return (hash(name) & _POSITION) << _POSITION_BITS | position
+class _Dates(dict[int, bytes]):
+    """JSON by date and time as MS-DOS writes them (section 4.4.6)."""
 
-
-def _date(time: int) -> str:
-    """Return date and time of MS-DOS (section 4.4.6) in JSON."""
-    days, minutes = time >> 16, time >> 5 & 0x7FF
-    try:
-        moment = datetime(
-            1980 + (days >> 9), days >> 5 & 0xF, days & 0x1F, minutes >> 6, minutes & 0x3F, (time & 0x1F) * 2
-        )
-    except ValueError:
-        return "null"
-    return f'"{moment.isoformat()}"'
+    def __missing__(self, time: int) -> bytes:
+        days, minutes = time >> 16, time >> 5 & 0x7FF
+        date = 1980 + (days >> 9), days >> 5 & 0xF, days & 0x1F
+        try:
+            text = f'"{datetime(*date, minutes >> 6, minutes & 0x3F, (time & 0x1F) * 2).isoformat()}"'
+        except ValueError:
+            text = "null"
+        self[time] = text.encode()
+        return self[time]

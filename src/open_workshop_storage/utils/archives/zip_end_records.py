@@ -39,6 +39,16 @@ class Directory(NamedTuple):
     is_large: bool
     is_plain: bool
 
+    def judge_count(self, headers: int) -> None:
+        """Hold the number of headers that were read against the one that is told.
+
+        Raises:
+            CorruptData: They differ.
+        """
+        # Without the large format the count starts again at 65,536, with writers that know no better.
+        if headers != self.headers and (self.is_large or headers & 0xFFFF != self.headers):
+            raise CorruptData("another number of entries")
+
 
 def find_directory(file: BinaryIO) -> Directory:
     """Find the directory of a ZIP. Blocks.

@@ -14,6 +14,7 @@ from typing import BinaryIO
 from open_workshop_storage.utils.archives.central_directory import (
     STORED,
     CentralHeader,
+    is_folder,
     read_headers,
     refuse_encryption,
 )
@@ -127,14 +128,14 @@ def _judge_entry(header: CentralHeader, entries: Entries, code_page: str) -> Zip
     name = header.text_name(code_page)
     if header.method == STORED and header.packed_bytes != header.unpacked_bytes:
         raise CorruptData("a stored entry of two sizes")
-    is_folder = header.is_folder(name)
     size, mode = header.unpacked_bytes, header.attributes >> 16
+    folder = is_folder(name, size, header.attributes)
     # Info-ZIP notes of what it reads from a pipe that it is one.
     mode = 0 if stat.S_ISFIFO(mode) and size else mode
     is_reparse_point = bool(header.attributes & REPARSE_POINT)
-    refuse_special(mode, is_reparse_point=is_reparse_point, size=size, is_folder=is_folder)
-    parts = entries.add(name, size, is_folder)
-    return ZipEntry(header, parts, is_folder, 0)
+    refuse_special(mode, is_reparse_point=is_reparse_point, size=size, is_folder=folder)
+    parts = entries.add(name, size, folder)
+    return ZipEntry(header, parts, folder, 0)
 
 
 def _judge_local_headers(file: BinaryIO, entries: list[ZipEntry], directory_start: int) -> bool:

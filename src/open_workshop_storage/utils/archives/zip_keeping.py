@@ -8,7 +8,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Collection
 
-from open_workshop_storage.utils.archives.central_directory import STORED, CentralHeader
+from open_workshop_storage.utils.archives.central_directory import STORED, CentralHeader, says_folder
 from open_workshop_storage.utils.archives.entry_names import is_utf8
 from open_workshop_storage.utils.archives.special_files import REPARSE_POINT
 from open_workshop_storage.utils.archives.zip_local_headers import SIZES_FOLLOW, UTF8
@@ -52,7 +52,7 @@ def _is_usual(header: CentralHeader, is_folder: bool) -> bool:
         and not stat.S_ISFIFO(header.attributes >> 16)
         and not header.attributes & (REPARSE_POINT | _VOLUME_ATTRIBUTE)
         # Some readers go by the attributes, others by the name.
-        and not (header.says_folder and not header.name.endswith(b"/"))
+        and not (says_folder(header.attributes) and not header.name.endswith(b"/"))
         and not (is_folder and header.packed_bytes)
         # Readers of streams look for the sizes that follow among the data.
         and not (header.method == STORED and header.flags & SIZES_FOLLOW)
