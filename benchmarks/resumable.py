@@ -56,7 +56,7 @@ def measure(folder: Path) -> Findings:
         "Resumable uploads",
         rows,
         """
-Each PATCH is a request with a run of its own: the job's record is saved twice, the slot with it, and its 8 MiB are
+Each PATCH is a request with a run of its own: the job's record is read, and saved twice with the slot, and 8 MiB are
 synced to the disk, before its answer. Its first bytes come in beside the first save. The disk begins with each half MiB
 as soon as it is written, so that the sync waits for the last one and for the file system's journal. Between an answer
 and the next request's first bytes the loader has nothing to take in. The raw upload is synced once, behind its last

@@ -16,7 +16,6 @@ from open_workshop_storage.core.errors import ClientGone, DownloadTimedOut, File
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.services.storage.disk import full_disk_is_no_space, require_space
 from open_workshop_storage.utils.files.digests import FileDigest
-from open_workshop_storage.utils.processes.limited_waits import LimitedWaits
 from open_workshop_storage.utils.processes.step_thread import StepThread
 from open_workshop_storage.utils.processes.threads import finished
 
@@ -75,8 +74,8 @@ class ReceiveLimits:
             return math.inf
         return max(_FIRST_SECONDS, pace.sent_bytes / self.min_bytes_per_second) - pace.waited_seconds
 
-    def patience(self, elapsed: float, pace: Pace) -> float:
-        """Return how many seconds the sender may take for its next byte; `math.inf` for any time.
+    def patience(self, elapsed: float, pace: Pace) -> float | None:
+        """Return how many seconds the sender may take for its next byte; `None` for any time.
 
         Args:
             elapsed: Seconds since the body began.
@@ -92,7 +91,7 @@ class ReceiveLimits:
             seconds = min(seconds, self.total_seconds - elapsed)
         if seconds <= 0:
             raise self.timed_out
-        return seconds
+        return None if seconds == math.inf else seconds
 
 
 def upload_limits(settings: Settings, max_bytes: int) -> ReceiveLimits:
@@ -175,23 +174,21 @@ async def receive(
         with full_disk_is_no_space():
             if expected is not None:
                 await writer.require_space(expected - offset)
-            async with LimitedWaits() as waits:
-                while True:
-                    asked = clock()
-                    try:
-                        waits.begin(limits.patience(asked - began, pace))
+            while True:
+                asked = clock()
+                try:
+                    async with asyncio.timeout(limits.patience(asked - began, pace)):
                         chunk = await anext(chunks, None)
-                    finally:
-                        waits.end()
-                        limits.count_wait(pace, clock() - asked)
-                    if chunk is None:
-                        break
-                    received += len(chunk)
-                    limits.count_bytes(pace, len(chunk))
-                    if limits.max_bytes and received > limits.max_bytes:
-                        raise FileTooLarge
-                    await writer.add(chunk)
-                    on_bytes(received)
+                finally:
+                    limits.count_wait(pace, clock() - asked)
+                if chunk is None:
+                    break
+                received += len(chunk)
+                limits.count_bytes(pace, len(chunk))
+                if limits.max_bytes and received > limits.max_bytes:
+                    raise FileTooLarge
+                await writer.add(chunk)
+                on_bytes(received)
             if expected is not None and received < expected:
                 raise ClientGone
             await writer.finish()

@@ -6,14 +6,13 @@ import asyncio
 import hashlib
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum, auto
 from typing import NamedTuple
 
 from open_workshop_storage.core import errors
 from open_workshop_storage.core.changes import Pace
 from open_workshop_storage.services.intake.receive import ReceiveLimits
-from open_workshop_storage.utils.processes.limited_waits import LimitedWaits
 
 _NEXT_SECONDS = 0.05
 _LAST_CHANCE_SECONDS = 0.3
@@ -115,7 +114,7 @@ class UploadBody:
         self._pace = pace
         self._began = time.monotonic()
         self._last_chance = 0.0
-        self._waits = LimitedWaits()
+        self._wait: asyncio.Timeout | None = None
         self._room = room
         self._hash = hashlib.new(algorithm) if algorithm else None
 
@@ -139,18 +138,34 @@ class UploadBody:
     async def __aiter__(self) -> AsyncIterator[bytes]:
         hurrying = asyncio.create_task(self._hurry())
         try:
-            async with self._waits:
-                while (chunk := await self._next()) is not None:
-                    if self._room is not None:
-                        self._room -= len(chunk)
-                        if self._room < 0:
-                            self.ending = Ending.TOO_LONG
-                            return
-                    self._limits.count_bytes(self._pace, len(chunk))
-                    if self._hash is not None:
-                        self._hash.update(chunk)
-                    yield chunk
-            self.ending = Ending.COMPLETE
+            while self.ending is None:
+                chunk = await self._next()
+                if chunk is None:
+                    return
+                if self._room is not None:
+                    self._room -= len(chunk)
+                    if self._room < 0:
+                        self.ending = Ending.TOO_LONG
+                        return
+                self._limits.count_bytes(self._pace, len(chunk))
+                if self._hash is not None:
+                    self._hash.update(chunk)
+                yield chunk
+        finally:
+            hurrying.cancel()
+
+    async def _next(self) -> bytes | None:
+        """Return the next chunk, or `None` with `ending` set."""
+        asked = time.monotonic()
+        try:
+            try:
+                # A task for each chunk, beside one that waits for the interruption, would cost as much as the chunk.
+                async with asyncio.timeout(self._patience(asked)) as self._wait:
+                    chunk = await anext(self._chunks, None)
+            finally:
+                self._limits.count_wait(self._pace, time.monotonic() - asked)
+            self.ending = Ending.COMPLETE if chunk is None else None
+            return chunk
         except errors.ClientGone:
             self.ending = Ending.CUT
         except (TimeoutError, errors.UploadTimedOut):
@@ -158,19 +173,9 @@ class UploadBody:
                 self.ending = Ending.INTERRUPTED
             else:
                 self.ending = Ending.TOO_SLOW if self._limits.is_too_slow(self._pace) else Ending.STALLED
-        finally:
-            hurrying.cancel()
+        return None
 
-    async def _next(self) -> bytes | None:
-        asked = time.monotonic()
-        try:
-            self._waits.begin(self._patience(asked))
-            return await anext(self._chunks, None)
-        finally:
-            self._waits.end()
-            self._limits.count_wait(self._pace, time.monotonic() - asked)
-
-    def _patience(self, asked: float) -> float:
+    def _patience(self, asked: float) -> float | None:
         if not self._interrupted.is_set():
             return self._limits.patience(asked - self._began, self._pace)
         # The server may have bytes of the body that it has not handed over.
@@ -180,4 +185,6 @@ class UploadBody:
     async def _hurry(self) -> None:
         """Shorten the wait that an interruption finds."""
         await self._interrupted.wait()
-        self._waits.hurry(_NEXT_SECONDS)
+        if self._wait is not None:
+            with suppress(RuntimeError):  # It has just ended.
+                self._wait.reschedule(asyncio.get_running_loop().time() + _NEXT_SECONDS)

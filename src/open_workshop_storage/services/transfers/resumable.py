@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -42,8 +42,6 @@ _logger = logging.getLogger(__name__)
 
 _PATIENCE_SECONDS = 0.6
 _POLL_SECONDS = 0.02
-_RECALL_SECONDS = 1.0
-"""How long a worker knows an upload that it has paused; the next request mostly comes at once."""
 
 
 @dataclass(eq=False)
@@ -57,7 +55,6 @@ class ResumableUploads:
     _lifetime: Lifetime
     _stages: Stages
     _tasks: Tasks
-    _just_paused: dict[str, Job] = field(default_factory=dict, init=False)
 
     async def create(
         self, claims: TransferClaims, file_name: str, length: int | None, described: Resumable, *, is_expired: bool
@@ -132,8 +129,7 @@ class ResumableUploads:
             StorageError: The attempt ended with this error, and the Manager is told.
         """
         self._refuse_while_stopping()
-        recalled = self._recalled(job_id, request.offset)
-        job = recalled or await self._left(await self._known(job_id))
+        job = await self._left(await self._known(job_id))
         total = request.length if job.total is None else job.total
         if request.length not in (None, total):
             raise errors.BadRequest("Upload length differs")
@@ -154,26 +150,11 @@ class ResumableUploads:
             try:
                 job = await self._store.save(job.changed(Continued(owner, resumable, total, Slot.UPLOAD)), None)
             except StaleJobError:
-                if recalled is not None:
-                    # It has changed since; the next look is at the store's.
-                    return await self.append(job_id, request, body, has_left)
                 raise errors.UploadTaken from None
         run = self._runs.hold(job, is_attended=True)
         work = self._receive(run, resumable, request, body, has_left)
         # Once the file is whole, the transfer goes on to its end, whether or not the client waits for it.
-        job = await asyncio.shield(self._tasks.start(self._runs.attempt(run, work)))
-        if job.paused:
-            self._just_paused[job_id] = job
-            asyncio.get_running_loop().call_later(_RECALL_SECONDS, self._recalled, job_id, job.bytes)
-        return job
-
-    def _recalled(self, job_id: str, offset: int) -> Job | None:
-        """Return the record of an upload as this worker has just paused it at an offset, and forget it.
-
-        Whether it is still the latest one shows when it is saved.
-        """
-        job = self._just_paused.get(job_id)
-        return self._just_paused.pop(job_id) if job is not None and job.bytes == offset else None
+        return await asyncio.shield(self._tasks.start(self._runs.attempt(run, work)))
 
     async def cancel(self, job_id: str) -> None:
         """End an unfinished upload, as its client wishes.
