@@ -36,7 +36,8 @@ first.
 - *Uploads whose client waits* for a slot to be packed ask for it every five seconds, one script each, so that 1,000
   of them make 200 scripts a second. Each holds a connection and its whole file; their places are not renewed together.
 - *Sockets*: without `TRANSFER_MAX_SOCKETS`, which has a worker hold 1,500, and close more with 1013.
-- *Files*: CPU time; `digests` reads each file for itself, and is measured up to 100,000.
+- *Files*: CPU time. Once measured beside other work: among 1,000,000 files, one was looked up in 20 µs, the store
+  listed in 49 µs a file, and cleaned up beside in 0.5 ms, as among 1,000. To fill and list such a store takes minutes.
 """
 
 
