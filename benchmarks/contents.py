@@ -35,7 +35,7 @@ def measure(folder: Path) -> Findings:
     """Compare one file of a ZIP with a file of its own, list large ZIPs, and update a mod."""
     with stage(folder) as servers:
         server = servers.distributor()
-        servers.stored("resource/small.bin", _BYTES)
+        servers.stored("archive/small.bin", _BYTES)
         files = {f"mod/{number:03}.bin": secrets.token_bytes(_BYTES) for number in range(_FILES)}
         (servers.root / _ZIP).write_bytes(zip_of(files))
         entry = f"{server.url}/contents/{_ZIP}?entry={quote('mod/050.bin', safe='')}"
@@ -43,7 +43,7 @@ def measure(folder: Path) -> Findings:
         rates = interleaved(
             _ROUNDS,
             {
-                "stored": lambda: requests_per_second(f"{server.url}/download/resource/small.bin", gzip),
+                "stored": lambda: requests_per_second(f"{server.url}/download/archive/small.bin", gzip),
                 "entry": lambda: requests_per_second(entry, gzip),
                 "inflated": lambda: requests_per_second(entry),
                 "not remembered": lambda: requests_per_second(entry, gzip, 'If-None-Match: "another"'),
@@ -63,10 +63,10 @@ def measure(folder: Path) -> Findings:
     inflated = ratio("", 0.75, rates, "inflated", "stored", "req/s")
     planned = ratio("", 0.75, rates, "not remembered", "stored", "req/s")
     notes = f"""
-A file of a ZIP is looked up like a stored one, found by its name, and sent from the middle of the ZIP as it is packed,
-in one message with the ten bytes before and the eight behind it. For clients that take no gzip it is inflated in a
-thread: {inflated.median:.2f} of the rate of the stored file ({inflated.detail}). Where nothing of the answer is
-remembered, the rate with gzip is {planned.median:.2f} of it ({planned.detail}).
+A file of a ZIP is looked up like a stored one (here both are in one folder), found by its name, and sent from the
+middle of the ZIP as it is packed, in one message with the ten bytes before and the eight behind it. For clients that
+take no gzip it is inflated in a thread: {inflated.median:.2f} of the rate of the stored file ({inflated.detail}).
+Where nothing of the answer is remembered, the rate with gzip is {planned.median:.2f} of it ({planned.detail}).
 
 A first listing is limited by Python: reading the directory of {_ENTRIES} entries takes {lone * 1000:.0f} ms of a thread
 alone. Meanwhile the event loop has to wait for the interpreter now and then: {beside * 1000:.2f} ms at most between two

@@ -125,9 +125,11 @@ def test_headers_of_the_usual_kind_and_others_are_told_alike() -> None:
         Entry(b"with an extra field", extra=b"\x99\x99\x01\x00x"),
         Entry(b"in the large format", b"12", size=0xFFFFFFFF, extra=struct.pack("<HHQ", 1, 8, 2)),
         Entry("Grüße".encode("cp437")),
+        # No header follows that would be missed.
+        Entry(b"the last with an extra field", extra=b"\x99\x99\x01\x00x"),
     ]
     entries = [Entry(b"usual/%d" % number, b"x" * number) for number in range(700)]
-    for place, entry in zip((0, 300, 650), unusual, strict=True):
+    for place, entry in zip((0, 300, 650, 703), unusual, strict=True):
         entries.insert(place, entry)
     archive = zip_from(entries)
     with zipfile.ZipFile(io.BytesIO(archive)) as opened:

@@ -71,9 +71,9 @@ class BlockSender:
             _logger.warning("an answer is broken off: %s", error)
 
     async def _send(self, file: Source, pieces: Sequence[Piece], receive: Receive, send: Send) -> None:
-        if 1 < len(pieces) <= _MOST_JOINED_PIECES and sum(map(len, pieces)) <= _MOST_JOINED_BYTES:
+        if 1 < len(pieces) <= _MOST_JOINED_PIECES and (size := sum(map(len, pieces))) <= _MOST_JOINED_BYTES:
             body = await _joined(file, pieces)
-            if body is not None:
+            if len(body) == size:
                 await send({"type": "http.response.body", "body": body})
                 return
         gone = asyncio.create_task(_disconnection(receive))
@@ -161,15 +161,12 @@ class _Share:
         self._reserved_bytes = 0
 
 
-async def _joined(file: Source, pieces: Sequence[Piece]) -> bytes | bytearray | None:
-    """Return a short body as one block; None if the file does not give each piece at once."""
-    blocks: list[bytes | bytearray] = []
+async def _joined(file: Source, pieces: Sequence[Piece]) -> bytes:
+    """Return a short body as one block; it is too short if the file does not give each piece at once."""
+    blocks: list[bytes] = []
     for piece in pieces:
-        block = piece if isinstance(piece, bytes) else await file.read(piece.start, len(piece))
-        if len(block) < len(piece):
-            return None
-        # The next read may change it.
-        blocks.append(bytes(block))
+        # The next read may change what the last one gave.
+        blocks.append(piece if isinstance(piece, bytes) else bytes(await file.read(piece.start, len(piece))))
     return b"".join(blocks)
 
 

@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import NamedTuple
 
-from cachetools import LRUCache
 from starlette.types import Receive, Scope, Send
 
 from open_workshop_storage.core.errors import EntryMissing, UnsupportedFormat
@@ -80,7 +79,7 @@ class Contents:
         self._downloads = downloads
         self._directories = ZipDirectories()
         # By the ZIP, the file's name and the codings that the client takes.
-        self._answers: LRUCache[tuple[StoredFile, str, str], _EntryAnswer] = LRUCache(_REMEMBERED_ANSWERS)
+        self._answers: dict[tuple[StoredFile, str, str], _EntryAnswer] = {}
         self._threads = ThreadPoolExecutor(_THREADS, "inflating")
 
     async def answer(
@@ -115,6 +114,8 @@ class Contents:
             if answer is None or opened.file is not file:
                 answer = await self._entry_answer(opened, entry, requested, scope)
                 if is_usual and opened.file is file and sum(map(len, (file.name, *key[1:]))) < _USUAL_CHARACTERS:
+                    if len(self._answers) >= _REMEMBERED_ANSWERS:
+                        del self._answers[next(iter(self._answers))]
                     self._answers[key] = answer
             plan, inflates, _ = answer
             source: Source = opened
