@@ -21,7 +21,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from open_workshop_storage.utils.auth.random_tokens import hash_random_token
+# The package stands beside this file, and need not be installed.
+sys.path.insert(0, str(Path(__file__).resolve().with_name("src")))
+
+from open_workshop_storage.utils.auth.random_tokens import hash_random_token  # noqa: E402
 
 SAMPLE = Path(__file__).resolve().with_name("ow_config_sample.py")
 TOKEN_NAMES = ("upload_file", "delete_file", "storage_manage_token")

@@ -8,6 +8,7 @@ import os
 import runpy
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import bcrypt
@@ -39,6 +40,15 @@ def test_every_printed_pair_matches() -> None:
     assert len(printed.pop("TRANSFER_JWT_SECRET").encode()) >= 32
     for pair in printed.values():
         assert bcrypt.checkpw(pair["plain"].encode(), pair["hash"].encode())
+
+
+def test_the_package_need_not_be_installed() -> None:
+    # Without `site` the packages are found, but not what they link to.
+    command = [sys.executable, "-S", token_gen.__file__, "--json"]
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": sysconfig.get_path("purelib")}
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    assert result.returncode == 0, result.stderr
+    assert is_hash_of_random_token(json.loads(result.stdout)["upload_file"]["hash"].encode())
 
 
 def test_no_search_finds_a_token_and_its_hash_tells_wrong_ones_at_once() -> None:
