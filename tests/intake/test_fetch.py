@@ -59,7 +59,7 @@ async def test_the_file_comes_with_its_size_and_name() -> None:
         async with fetcher().open(f"{origin.url}/mods/my%20mod.zip?key=1/2") as response:
             assert (response.total, response.offset, response.validator) == (len(BODY), 0, '"v1"')
             assert response.filename == "my mod.zip"
-            chunks = [chunk async for chunk in response.chunks()]
+            chunks = [chunk async for chunk in response.chunks]
     assert b"".join(chunks) == BODY
     assert max(map(len, chunks)) <= 256 * 1024
 
@@ -97,7 +97,7 @@ async def test_a_body_of_unknown_length_ends_with_the_connection() -> None:
     async with running_origin(b"HTTP/1.0 200 OK\r\n\r\n" + BODY) as origin:
         async with fetcher().open(origin.url) as response:
             assert response.total is None
-            assert b"".join([chunk async for chunk in response.chunks()]) == BODY
+            assert b"".join([chunk async for chunk in response.chunks]) == BODY
 
 
 async def test_a_chunked_body_is_put_together() -> None:
@@ -193,14 +193,14 @@ async def test_gzip_that_was_not_asked_for_is_unpacked() -> None:
     async with running_origin(reply(200, 'ETag: "v1"', "Content-Encoding: x-gzip", body=packed)) as origin:
         async with fetcher().open(origin.url) as response:
             assert (response.total, response.validator) == (None, None)
-            assert b"".join([chunk async for chunk in response.chunks()]) == BODY + b"second member"
+            assert b"".join([chunk async for chunk in response.chunks]) == BODY + b"second member"
 
 
 async def test_a_gzip_bomb_comes_in_small_pieces() -> None:
     bomb = gzip.compress(bytes(16 << 20))
     async with running_origin(reply(200, "Content-Encoding: gzip", body=bomb)) as origin:
         async with fetcher().open(origin.url) as response:
-            sizes = [len(chunk) async for chunk in response.chunks()]
+            sizes = [len(chunk) async for chunk in response.chunks]
     assert sum(sizes) == 16 << 20
     assert max(sizes) <= 256 * 1024
 
@@ -255,7 +255,7 @@ async def test_203_and_a_206_that_covers_all_are_successes(answer: bytes) -> Non
     async with running_origin(answer) as origin:
         async with fetcher().open(origin.url) as response:
             assert (response.total, response.offset) == (len(BODY), 0)
-            assert b"".join([chunk async for chunk in response.chunks()]) == BODY
+            assert b"".join([chunk async for chunk in response.chunks]) == BODY
 
 
 @pytest.mark.parametrize("part", ["0-3/5", "1-4/5", "0-3/*"])
@@ -360,7 +360,7 @@ async def test_others_have_their_turn_however_small_the_pieces_are(answer: bytes
         async with fetcher().open(origin.url) as response:
             # The loop has nothing else to do than the two.
             running = asyncio.create_task(other())
-            async for _ in response.chunks():
+            async for _ in response.chunks:
                 pass
             running.cancel()
     assert had >= turns
@@ -376,7 +376,7 @@ async def test_leaving_early_ends_the_connection() -> None:
     async with running_origin(endless) as origin:
         with pytest.raises(FileExistsError):
             async with fetcher().open(origin.url) as response:
-                async for _ in response.chunks():
+                async for _ in response.chunks:
                     # Not the origin's failure, so it must come out as it is.
                     raise FileExistsError
         await origin.left[0].wait()

@@ -29,7 +29,7 @@ async def test_redirects_are_followed(status: int) -> None:
         async with running_origin(reply(status, f"Location: {target.url}/there.zip")) as origin:
             async with fetcher().open(f"{origin.url}/here") as response:
                 assert response.filename == "there.zip"
-                assert [chunk async for chunk in response.chunks()] == [b"file"]
+                assert [chunk async for chunk in response.chunks] == [b"file"]
 
 
 async def test_five_are_followed_and_no_sixth() -> None:

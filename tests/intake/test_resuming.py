@@ -23,7 +23,7 @@ def rest(*headers: str, start: int = 4, end: int = 9, total: str = "10") -> byte
 async def resumed(origin: Origin, offset: int = 4, validator: str | None = '"v1"') -> tuple[int, int | None, bytes]:
     """Return the offset, the total and the bytes of a resumed fetch."""
     async with fetcher().open(origin.url, offset=offset, validator=validator) as response:
-        body = b"".join([chunk async for chunk in response.chunks()])
+        body = b"".join([chunk async for chunk in response.chunks])
         assert response.validator == validator
         return response.offset, response.total, body
 
@@ -54,7 +54,7 @@ async def test_a_changed_file_comes_whole() -> None:
     async with running_origin(reply(200, 'ETag: "v2"', body=b"new")) as origin:
         async with fetcher().open(origin.url, offset=4, validator='"v1"') as response:
             assert (response.offset, response.total, response.validator) == (0, 3, '"v2"')
-            assert [chunk async for chunk in response.chunks()] == [b"new"]
+            assert [chunk async for chunk in response.chunks] == [b"new"]
 
 
 @pytest.mark.parametrize(

@@ -139,4 +139,4 @@ def fetcher(*, allowed: str = LOOPBACK, idle_seconds: float = 20, resolve: Resol
 async def fetched(using: Fetcher, url: str) -> bytes:
     """Return the whole body at a URL."""
     async with using.open(url) as response:
-        return b"".join([chunk async for chunk in response.chunks()])
+        return b"".join([chunk async for chunk in response.chunks])

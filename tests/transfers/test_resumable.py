@@ -229,7 +229,7 @@ async def test_all_requests_of_an_upload_share_the_minute_for_slow_senders(
             with pytest.raises(UploadStalled):
                 await parts.resumable.append(JOB_ID, UploadRequest(start), held(MOD[start : start + 1]))
         # More than a quarter of one idle wait, and less than of both.
-        monkeypatch.setattr("open_workshop_storage.services.intake.receive._FIRST_SECONDS", 0.04)
+        monkeypatch.setattr("open_workshop_storage.services.intake.limits._FIRST_SECONDS", 0.04)
         with pytest.raises(UploadTimedOut):
             await parts.resumable.append(JOB_ID, UploadRequest(2), held(MOD[2:3]))
         job = await parts.job(JOB_ID)
@@ -242,7 +242,7 @@ async def test_all_requests_of_an_upload_share_the_minute_for_slow_senders(
 async def test_many_short_requests_over_the_rate_go_on_to_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("open_workshop_storage.services.intake.receive._FIRST_SECONDS", 0.01)
+    monkeypatch.setattr("open_workshop_storage.services.intake.limits._FIRST_SECONDS", 0.01)
     async with bench(tmp_path, transfer_min_bytes_per_second=1) as parts:
         await begun(parts)
 

@@ -54,21 +54,16 @@ class FetchResponse:
         offset: Bytes to keep of an earlier fetch; 0 means that the file comes from its start.
         validator: Entity tag or date that a later fetch can be resumed with, `None` if it cannot be resumed.
         filename: The origin's name for the file, unchecked.
+        chunks: The file's bytes from `offset` on, at most 256 KiB each, to be read once. It raises `NotAFile` if a web
+            page comes instead of the file, `DownloadTimedOut` if no byte came for `TRANSFER_IDLE_TIMEOUT_SECONDS`, and
+            `DownloadFailed` if the connection broke or the file ended too early.
     """
 
     total: int | None
     offset: int
     validator: str | None
     filename: str | None
-    _chunks: AsyncIterator[bytes]
-
-    def chunks(self) -> AsyncIterator[bytes]:
-        """Return the file's bytes from `offset` on, in chunks of at most 256 KiB. They can be read once.
-
-        The iterator raises `NotAFile` if a web page comes instead of the file, `DownloadTimedOut` if no byte came for
-        `TRANSFER_IDLE_TIMEOUT_SECONDS`, and `DownloadFailed` if the connection broke or the file ended too early.
-        """
-        return self._chunks
+    chunks: AsyncIterator[bytes]
 
 
 @dataclass(frozen=True)
@@ -118,22 +113,19 @@ class Fetcher:
             DownloadTimedOut: A request had no answer within `TRANSFER_IDLE_TIMEOUT_SECONDS`, connecting included.
             DownloadFailed: No connection, no usable answer, or more than 5 redirects.
         """
-        first = parse_url(url)
+        address = parse_url(url)
         async with AsyncExitStack() as stack:
-            yield await self._response(stack, pause, first, offset, validator)
-
-    async def _response(
-        self, stack: AsyncExitStack, pause: Pause, url: httpx.URL, offset: int, validator: str | None
-    ) -> FetchResponse:
-        if not offset or validator is None:
-            return self._whole(await self._ask(stack, pause, url, {}))
-        reply = await self._ask(stack, pause, url, {"Range": f"bytes={offset}-", "If-Range": validator})
-        if _continues(reply, offset, validator):
-            return self._rest(reply, offset, validator)
-        if reply.status in (206, 416):
-            await stack.aclose()
-            reply = await self._ask(stack, pause, url, {})
-        return self._whole(reply)
+            if not offset or validator is None:
+                yield self._whole(await self._ask(stack, pause, address, {}))
+                return
+            reply = await self._ask(stack, pause, address, {"Range": f"bytes={offset}-", "If-Range": validator})
+            if _continues(reply, offset, validator):
+                yield self._rest(reply, offset, validator)
+                return
+            if reply.status in (206, 416):
+                await stack.aclose()
+                reply = await self._ask(stack, pause, address, {})
+            yield self._whole(reply)
 
     async def _ask(self, stack: AsyncExitStack, pause: Pause, url: httpx.URL, extra: Mapping[str, str]) -> _Reply:
         """Return the answer of an origin that may ask to come again later."""

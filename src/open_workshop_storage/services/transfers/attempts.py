@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from open_workshop_storage.core.callback import callback_of
-from open_workshop_storage.core.claims import TransferClaims, TransferKind
+from open_workshop_storage.core.claims import TransferClaims
 from open_workshop_storage.core.errors import BadRequest, UploadFinished, UploadInProgress
 from open_workshop_storage.core.events import EventKind
 from open_workshop_storage.core.job import Job, Stage, check_step
 from open_workshop_storage.core.resumable_state import Resumable
-from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.slots import Slot
 from open_workshop_storage.core.store import JobStore, StaleJobError
 from open_workshop_storage.observability.tracing import traceparent
@@ -73,16 +72,3 @@ async def begin_attempt(store: JobStore, job: Job, previous: Job | None) -> Job:
     except StaleJobError:
         is_forgotten = await store.forgotten(job.job_id) is not None
         raise (UploadFinished if is_forgotten else UploadInProgress) from None
-
-
-def max_bytes_of(settings: Settings, claims: TransferClaims) -> int:
-    """Return the limit on a transfer's received bytes; 0 for none."""
-    if claims.max_bytes is not None:
-        return claims.max_bytes
-    is_image = claims.transfer_kind is TransferKind.IMAGE
-    return settings.transfer_max_image_bytes if is_image else settings.transfer_max_bytes
-
-
-def exceeds_limit(settings: Settings, claims: TransferClaims, length: int | None) -> bool:
-    """Return whether a file of so many bytes is too large for a transfer; `None` is not known to be."""
-    return length is not None and 0 < max_bytes_of(settings, claims) < length

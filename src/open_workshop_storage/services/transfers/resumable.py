@@ -25,11 +25,12 @@ from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.slots import Slot
 from open_workshop_storage.core.store import Interruption, JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
-from open_workshop_storage.services.intake.receive import BLOCK_BYTES, receive, upload_limits
+from open_workshop_storage.services.intake.limits import transfer_limits
+from open_workshop_storage.services.intake.receive import BLOCK_BYTES, receive
 from open_workshop_storage.services.intake.upload_bodies import Ending, UploadBody, UploadRequest, reading_ahead
 from open_workshop_storage.services.intake.upload_parts import at_hand, sealed, whole, with_open_part, without_last_byte
 from open_workshop_storage.services.storage.workspaces import Workspaces
-from open_workshop_storage.services.transfers.attempts import begin_attempt, exceeds_limit, max_bytes_of, new_attempt
+from open_workshop_storage.services.transfers.attempts import begin_attempt, new_attempt
 from open_workshop_storage.services.transfers.endings import Pause
 from open_workshop_storage.services.transfers.job_run import JobRun
 from open_workshop_storage.services.transfers.lifetime import Lifetime
@@ -74,7 +75,7 @@ class ResumableUploads:
             UploadFinished: The job has its file.
             ServiceUnavailable: The store is away, or this worker stops.
         """
-        is_too_large = exceeds_limit(self._settings, claims, length)
+        is_too_large = transfer_limits(self._settings, claims).exceeded_by(length)
         previous = await self._store.get(claims.job_id)
         if previous is not None and previous.resumable is not None and previous.stage is Stage.UPLOADING:
             if length not in (None, previous.total):
@@ -139,7 +140,7 @@ class ResumableUploads:
             raise errors.BadRequest("More bytes than the upload has")
         if job.stage is not Stage.UPLOADING or job.owner is not None:
             return job
-        if exceeds_limit(self._settings, job.claims, request.length):
+        if transfer_limits(self._settings, job.claims).exceeded_by(request.length):
             await self._refuse_too_large(job)
         assert job.resumable is not None
         owner = new_owner()
@@ -258,9 +259,9 @@ class ResumableUploads:
         *before, part = resumable.parts
         begun, total = run.job.bytes, run.job.total
         room = None if total is None else total - begun
-        limit = max_bytes_of(self._settings, run.job.claims)
         # The upload as a whole has no time limit but that between two requests.
-        limits = replace(upload_limits(self._settings, limit), total_seconds=0)
+        limits = replace(transfer_limits(self._settings, run.job.claims), total_seconds=0)
+        most = limits.max_bytes
         body = UploadBody(chunks, run.interrupted, limits, run.pace, room, request.algorithm)
         target = run.workspace / part.file
         earlier = sum(one.bytes for one in before)
@@ -268,7 +269,7 @@ class ResumableUploads:
             aiter(body),
             target,
             # The body keeps the time, and ends where this would raise.
-            replace(limits, max_bytes=max(limit - earlier, 1) if limit else 0, idle_seconds=0, min_bytes_per_second=0),
+            replace(limits, max_bytes=max(most - earlier, 1) if most else 0, idle_seconds=0, min_bytes_per_second=0),
             None,
             lambda count: run.progress(Counted(earlier + count)),
             part.bytes,

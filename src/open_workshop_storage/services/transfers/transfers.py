@@ -21,10 +21,11 @@ from open_workshop_storage.core.store import JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.observability.tracing import joined, traceparent
 from open_workshop_storage.services.intake.fetch import Fetcher
-from open_workshop_storage.services.intake.receive import ReceiveLimits, fetch_limits, receive, upload_limits
+from open_workshop_storage.services.intake.limits import transfer_limits
+from open_workshop_storage.services.intake.receive import receive
 from open_workshop_storage.services.intake.urls import parse_url
 from open_workshop_storage.services.storage.disk import has_space
-from open_workshop_storage.services.transfers.attempts import begin_attempt, max_bytes_of, new_attempt
+from open_workshop_storage.services.transfers.attempts import begin_attempt, new_attempt
 from open_workshop_storage.services.transfers.endings import Unreported
 from open_workshop_storage.services.transfers.job_run import JobRun
 from open_workshop_storage.services.transfers.lifetime import Lifetime
@@ -134,12 +135,11 @@ class Transfers:
         digests: Sequence[str],
         has_left: HasLeft,
     ) -> Packed:
-        limits = upload_limits(self._settings, max_bytes_of(self._settings, run.job.claims))
         try:
             sha256 = sha256_in(digests)
         except ValueError:
             raise errors.BadRequest("Malformed digest") from None
-        await self._receive(run, chunks, limits, run.job.total, Stage.UPLOADED, sha256=sha256)
+        await self._receive(run, chunks, run.job.total, Stage.UPLOADED, sha256=sha256)
         try:
             return await self._stages.prepare(run)
         except errors.ScannerUnavailable as refusal:
@@ -177,7 +177,6 @@ class Transfers:
     async def _fetch(self, run: JobRun) -> None:
         claims = run.job.claims
         assert claims.download_url is not None
-        limits = fetch_limits(self._settings, max_bytes_of(self._settings, claims))
         async with AsyncExitStack() as slot:
 
             async def pause(seconds: float) -> None:
@@ -206,9 +205,7 @@ class Transfers:
                                 file_name=safe_file_name(claims.filename or response.filename or ""),
                             )
                         )
-                        await self._receive(
-                            run, response.chunks(), limits, response.total, Stage.DOWNLOADED, response.offset
-                        )
+                        await self._receive(run, response.chunks, response.total, Stage.DOWNLOADED, response.offset)
             except TimeoutError:
                 raise errors.DownloadTimedOut from None
 
@@ -228,7 +225,6 @@ class Transfers:
         self,
         run: JobRun,
         chunks: AsyncIterator[bytes],
-        limits: ReceiveLimits,
         expected: int | None,
         then: Stage,
         offset: int = 0,
@@ -238,7 +234,7 @@ class Transfers:
         size, is_on_disk = await receive(
             chunks,
             source,
-            limits,
+            transfer_limits(self._settings, run.job.claims),
             expected,
             lambda count: run.progress(Counted(count)),
             offset,
