@@ -8,7 +8,7 @@ import os
 import socket
 import tracemalloc
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,17 @@ from redis.backoff import NoBackoff
 
 from open_workshop_storage.api.documents.blurhashes import MAX_PATHS
 from open_workshop_storage.api.routes.blurhashes import router
+from open_workshop_storage.core.errors import ServiceUnavailable
 from open_workshop_storage.services.images.blurhash_cache import NO_IMAGE
 from open_workshop_storage.services.images.blurhashes import Blurhashes
 from open_workshop_storage.services.images.images import Images
+from open_workshop_storage.services.storage.bucket import Bucket
+from open_workshop_storage.services.storage.bucket_requests import Credentials
 from open_workshop_storage.services.storage.local import LocalFiles
+from open_workshop_storage.services.storage.objects import ObjectFiles
 from tests.support.configs import Secrets
 from tests.support.in_process import make_settings, serving
+from tests.support.origins import Request, reply, running_origin
 from tests.support.servers import free_port
 
 pytestmark = pytest.mark.anyio
@@ -229,6 +234,27 @@ async def test_a_missing_storage_root_is_waited_for(client: httpx.AsyncClient, m
     main_dir.rename(main_dir.with_name("elsewhere"))
     answer = await client.post("/blurhashes", json={"paths": ["/download/resource/x.webp"]})
     assert (answer.status_code, answer.text) == (503, "Service unavailable")
+
+
+async def test_a_store_that_goes_away_is_not_remembered_as_one_without_images(
+    bucket: Credentials, main_dir: Path, shared_secrets: Secrets
+) -> None:
+    found = reply(200, 'ETag: "5e"', "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT", length=5)
+
+    async def serve(request: Request, writer: asyncio.StreamWriter) -> bytes:
+        # Only reads name a version.
+        return reply(503) if "if-match" in request.headers else found
+
+    settings = make_settings(main_dir, shared_secrets)
+    async with (
+        running_origin(serve) as store,
+        aclosing(Bucket(bucket._replace(endpoint=store.url))) as opened,
+        aclosing(Images()) as images,
+    ):
+        blurhashes = Blurhashes(ObjectFiles(opened, ""), images, settings, None)
+        for _ in range(2):
+            with pytest.raises(ServiceUnavailable):
+                await blurhashes.compute(["/download/resource/x.webp"])
 
 
 async def test_the_documents_show_the_body(client: httpx.AsyncClient) -> None:

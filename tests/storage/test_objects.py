@@ -15,6 +15,7 @@ import pytest
 
 from open_workshop_storage.core.errors import BadRequest, FileMissing, ServiceUnavailable, StoreRefuses
 from open_workshop_storage.services.downloads.unpacked_sizes import UnpackedSizes
+from open_workshop_storage.services.storage import bucket as bucket_module
 from open_workshop_storage.services.storage.bucket import Bucket
 from open_workshop_storage.services.storage.bucket_requests import Credentials
 from open_workshop_storage.services.storage.files import Facts
@@ -22,6 +23,7 @@ from open_workshop_storage.services.storage.object_staging import ObjectStaging
 from open_workshop_storage.services.storage.objects import ObjectFiles
 from open_workshop_storage.services.storage.workspaces import Workspaces
 from open_workshop_storage.utils.auth.s3_signatures import signed_url
+from tests.support.client import PATIENCE_SECONDS
 from tests.support.origins import Request, reply, running_origin
 from tests.support.servers import free_port
 
@@ -153,6 +155,26 @@ async def test_a_store_that_is_away_or_has_no_such_bucket_is_told_from_a_file_th
             (complaint,) = await files.complaints()
             assert complaint.is_fault
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_store_that_goes_away_while_files_are_looked_up_or_is_silent_is_away(
+    bucket: Credentials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def serve(request: Request, writer: asyncio.StreamWriter) -> bytes:
+        if "silent" in request.target:
+            await asyncio.Event().wait()
+        return reply(503 if "resource" in request.target else 200)
+
+    monkeypatch.setattr(bucket_module, "_ANSWER_SECONDS", 0.5)
+    async with (
+        running_origin(serve) as store,
+        aclosing(Bucket(bucket._replace(endpoint=store.url))) as leaving,
+        asyncio.timeout(PATIENCE_SECONDS / 2),
+    ):
+        files = ObjectFiles(leaving, "")
+        for path in ("x", "silent"):
+            with pytest.raises(ServiceUnavailable):
+                await files.find_all([("resource", path)])
 
 
 async def test_a_store_that_refuses_a_file_is_told_from_one_that_is_away(bucket: Credentials, tmp_path: Path) -> None:

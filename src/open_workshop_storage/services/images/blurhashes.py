@@ -12,13 +12,14 @@ from urllib.parse import unquote, urlsplit
 
 from redis.asyncio import Redis
 
-from open_workshop_storage.core.errors import StorageError
+from open_workshop_storage.core.errors import ServiceUnavailable, StorageError
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.observability.metrics import BLURHASHES
 from open_workshop_storage.services.images.blurhash_cache import NO_IMAGE, Blurhash, SharedBlurhashes, recent_blurhashes
 from open_workshop_storage.services.images.images import Images
 from open_workshop_storage.services.storage.files import Address, Files, StoredFile
 from open_workshop_storage.utils.processes.single_flight import SingleFlight
+from open_workshop_storage.utils.processes.task_groups import without_group
 
 _DOWNLOAD_PATH = re.compile(r"/?download/([^/]+)/(.+)", re.DOTALL)
 _NOWHERE: Address = ("", "")
@@ -55,7 +56,7 @@ class Blurhashes:
                 or of a protected file, gets `NO_IMAGE`.
 
         Raises:
-            ServiceUnavailable: The storage root is missing.
+            ServiceUnavailable: The store is away.
         """
         # A thousand long addresses take a while to read.
         addresses = await asyncio.to_thread(_addresses, set(paths))
@@ -87,8 +88,9 @@ class Blurhashes:
             async with turns:
                 return await self._flights.run(file, partial(self._compute, file))
 
-        async with asyncio.TaskGroup() as group:
-            tasks = {file: group.create_task(compute(file)) for file in files}
+        with without_group():
+            async with asyncio.TaskGroup() as group:
+                tasks = {file: group.create_task(compute(file)) for file in files}
         return {file: task.result() for file, task in tasks.items()}
 
     async def _compute(self, file: StoredFile) -> Blurhash:
@@ -97,6 +99,9 @@ class Blurhashes:
             try:
                 async with self._files.local_copy(file) as path:
                     blurhash = Blurhash(*await self._images.blurhash(path))
+            except ServiceUnavailable:
+                # It may be one, and what is remembered stays so.
+                raise
             except StorageError:
                 blurhash = NO_IMAGE
             self._remember(file, blurhash)

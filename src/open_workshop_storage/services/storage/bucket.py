@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
+# Until an answer begins. A store that is silent is away long before a connection to it is given up.
+_ANSWER_SECONDS = 10.0
 _PART_BYTES = 8 * 1024 * 1024
 _MOST_PARTS = 9000
 _PARTS_AT_ONCE = 4
@@ -132,7 +134,11 @@ class Bucket:
 
     async def _asked(self, key: str, options: GetOptions) -> GetResult:
         try:
-            return await obstore.get_async(self._store, key, options=options)
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                return await obstore.get_async(self._store, key, options=options)
+        except TimeoutError:
+            _logger.warning("object store: no answer for %d seconds", _ANSWER_SECONDS)
+            raise ServiceUnavailable from None
         except FileNotFoundError:
             # Where the bucket itself is missing, the store says the same.
             if not await self.is_available():

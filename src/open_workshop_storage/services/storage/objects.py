@@ -19,6 +19,7 @@ from open_workshop_storage.services.storage.object_checks import complaints_abou
 from open_workshop_storage.services.storage.object_reading import BLOCK_BYTES, OpenedObject
 from open_workshop_storage.services.storage.workspaces import TEMP
 from open_workshop_storage.utils.files.paths import PathEscapes, PathUnusable, normal_name
+from open_workshop_storage.utils.processes.task_groups import without_group
 
 _ALL_TYPES = tuple(StorageType)
 _MODS = f"{StorageType.ARCHIVE}/mods/"
@@ -62,12 +63,15 @@ class ObjectFiles:
             async with turns:
                 try:
                     found[address] = await self.find(*address)
+                except errors.ServiceUnavailable:
+                    raise
                 except errors.StorageError:
                     pass
 
-        async with asyncio.TaskGroup() as group:
-            for address in addresses:
-                group.create_task(look_up(address))
+        with without_group():
+            async with asyncio.TaskGroup() as group:
+                for address in addresses:
+                    group.create_task(look_up(address))
         return found
 
     def open(self, file: StoredFile | Address, part: range | None = None) -> OpenedObject:
