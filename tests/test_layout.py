@@ -50,8 +50,10 @@ ELSEWHERE = {
     "stores/memory_outbox.py": "stores/test_job_stores.py",
     "stores/notices.py": "stores/test_job_stores.py",
     "stores/redis.py": "stores/test_job_stores.py",
+    "stores/redis_calls.py": "stores/test_redis_sentinel.py",
     "stores/redis_channels.py": "stores/test_job_stores.py",
     "stores/redis_client.py": "stores/test_job_stores.py",
+    "stores/redis_outbox.py": "stores/test_job_stores.py",
     "stores/redis_overview.py": "stores/test_job_stores.py",
     "stores/redis_records.py": "stores/test_job_stores.py",
     # One suite for all that is done to archives, and one for any storage.
@@ -66,6 +68,7 @@ ELSEWHERE = {
     "services/storage/staging.py": "transfers/test_moves.py",
     "services/storage/local_changes.py": "storage/test_local.py",
     "services/storage/local_checks.py": "storage/test_local.py",
+    "services/storage/local_reading.py": "storage/test_local.py",
     "utils/archives/kinds.py": "archives/test_archives.py",
     "utils/archives/seven_zip_listing.py": "archives/test_refused_archives.py",
     "utils/archives/copying.py": "archives/test_cases.py",
@@ -87,7 +90,7 @@ ELSEWHERE = {
     "core/job_ids.py": "e2e/test_claims.py",
     "utils/images/orientation.py": "images/test_conversion.py",
     "core/setting_types.py": "core/test_settings.py",
-    "core/errors.py": "documents/test_api_document.py",
+    "core/storage_error.py": "documents/test_api_document.py",
     "core/events.py": "documents/test_api_document.py",
     "utils/processes/python_child.py": "processes/test_python_children.py",
 }

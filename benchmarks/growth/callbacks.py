@@ -73,7 +73,7 @@ async def _leave_waiting(redis_url: str, prefix: str, count: int) -> None:
             job = new_job(stage=Stage.ERROR, reason="exception", message="Download failed", origin="url")
             callback = callback_of(job)
             await store.save(job, EventKind.ERROR, callback)
-            await store.retry_callback(callback.model_copy(update={"attempts": 1}), 0)
+            await store.outbox.retry(callback.model_copy(update={"attempts": 1}), 0)
 
         for _ in range(count // _AT_ONCE):
             await asyncio.gather(*(leave_one() for _ in range(_AT_ONCE)))

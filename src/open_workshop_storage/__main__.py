@@ -91,7 +91,7 @@ async def redeliver(settings: Settings, jti: str) -> int:
     """Have a callback delivered now; return the exit status."""
 
     async def hurry(store: JobStore) -> None:
-        due_seconds = await store.hurry_callback(jti)
+        due_seconds = await store.outbox.hurry(jti)
         if due_seconds is None:
             raise CallbackMissing
         print(f"A loader delivers it {f'in {due_seconds:.0f} s' if due_seconds else 'now'}; its log tells more")

@@ -50,7 +50,7 @@ class Outbox:
     async def due(self, seconds: float) -> list[Callback]:
         """Wait until callbacks are due, at most so many seconds, and claim them."""
         deadline = time.monotonic() + seconds
-        while not (claimed := await self.store.claim_callbacks(10)) and time.monotonic() < deadline:
+        while not (claimed := await self.store.outbox.claim(10)) and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
         return claimed
 
@@ -60,7 +60,7 @@ async def outbox(folder: Path, answer: Answer, connections: int = 1, **settings:
     async with running_origin(answer) as manager, aclosing(Connections(connections, 7)) as manager_connections:
         store = MemoryJobStore()
         configured = make_settings(folder, SECRETS, manager_url=manager.url, **settings)
-        yield Outbox(manager, store, Callbacks(configured, store, manager_connections))
+        yield Outbox(manager, store, Callbacks(configured, store.outbox, manager_connections))
 
 
 async def test_an_attempt_that_is_cut_off_at_any_moment_does_not_stop_the_next(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ async def test_an_attempt_that_is_cut_off_at_any_moment_does_not_stop_the_next(t
 async def test_a_delivered_settled_or_refused_callback_leaves_the_outbox(status: int, tmp_path: Path) -> None:
     async with outbox(tmp_path, reply(status, "Location: /elsewhere")) as box:
         await box.callbacks.deliver(await box.ended_job())
-        assert await box.store.pending_callbacks() == (0, 0)
+        assert await box.store.outbox.pending() == (0, 0)
         assert len(box.manager.requests) == 1
 
 
@@ -93,7 +93,7 @@ async def test_a_failed_callback_is_due_again_within_2_seconds(tmp_path: Path) -
         callbacks = [await box.ended_job(f"job-{number:08}") for number in range(len(failures))]
         for callback in callbacks:
             await box.callbacks.deliver(callback)
-        assert (await box.store.pending_callbacks())[0] == len(callbacks)
+        assert (await box.store.outbox.pending())[0] == len(callbacks)
         again, *_ = await box.due(2)
         assert again.attempts == 1 and again.jti in {callback.jti for callback in callbacks}
 
@@ -117,14 +117,14 @@ async def test_retry_after_is_obeyed_in_seconds_and_as_a_date(date: bool, tmp_pa
     async with outbox(tmp_path, reply(429, f"Retry-After: {value}")) as box:
         await box.callbacks.deliver(await box.ended_job())
         assert not await box.due(1.5)
-        assert (await box.store.pending_callbacks())[0] == 1
+        assert (await box.store.outbox.pending())[0] == 1
 
 
 async def test_a_callback_is_given_up_after_its_retry_window(tmp_path: Path) -> None:
     async with outbox(tmp_path, reply(503), callback_retry_window_seconds=10) as box:
         callback = await box.ended_job()
         await box.callbacks.deliver(callback.model_copy(update={"created_at": time.time() - 11}))
-        assert await box.store.pending_callbacks() == (0, 0)
+        assert await box.store.outbox.pending() == (0, 0)
 
 
 async def test_each_attempt_is_signed_afresh_and_names_the_same_end(tmp_path: Path) -> None:
@@ -170,18 +170,18 @@ async def test_due_callbacks_are_delivered_in_the_background_without_a_pause_bet
     monkeypatch.setattr(callback_delivery, "_POLL_SECONDS", 3600)
     async with outbox(tmp_path, reply(200)) as box:
         for number in range(40):
-            await box.store.retry_callback(await box.ended_job(f"job-{number:08}"), 0)
-        claim = box.store.claim_callbacks
+            await box.store.outbox.retry(await box.ended_job(f"job-{number:08}"), 0)
+        claim = box.store.outbox.claim
 
         async def claim_slowly(limit: int) -> list[Callback]:
             # Some deliveries end meanwhile.
             await asyncio.sleep(0.05)
             return await claim(limit)
 
-        monkeypatch.setattr(box.store, "claim_callbacks", claim_slowly)
+        monkeypatch.setattr(box.store.outbox, "claim", claim_slowly)
         running = asyncio.create_task(box.callbacks.run())
         async with asyncio.timeout(60):
-            while (await box.store.pending_callbacks())[0]:
+            while (await box.store.outbox.pending())[0]:
                 await asyncio.sleep(0.02)
         running.cancel()
         assert len(box.manager.requests) == 40
@@ -200,7 +200,9 @@ async def test_callbacks_share_a_connection(tmp_path: Path) -> None:
     async with await asyncio.start_server(serve, HOST, 0) as server, aclosing(Connections(1, 0)) as manager_connections:
         manager_url = f"http://{HOST}:{server.sockets[0].getsockname()[1]}"
         store = MemoryJobStore()
-        callbacks = Callbacks(make_settings(tmp_path, SECRETS, manager_url=manager_url), store, manager_connections)
+        callbacks = Callbacks(
+            make_settings(tmp_path, SECRETS, manager_url=manager_url), store.outbox, manager_connections
+        )
         for number in range(20):
             callback = callback_of(Job(job_id=f"job-{number:08}", claims=CLAIMS, origin="upload", file_name="mod.zip"))
             assert await callbacks.deliver(callback) is Outcome.DELIVERED

@@ -75,7 +75,7 @@ async def test_the_documented_rights_are_enough_and_no_more_than_needed(
             job.changed(stage=Stage.ERROR), EventKind.ERROR, callback_of(job.changed(stage=Stage.ERROR))
         )
         assert await store.enter(Slot.UPLOAD, "holder")
-        assert await store.claim_callbacks(1) == [] and await store.take("owner") is None
+        assert await store.outbox.claim(1) == [] and await store.take("owner") is None
         for denied in (client.flushdb(), client.set("another", 1), client.publish("another", ""), client.config_get()):
             with pytest.raises(redis.exceptions.NoPermissionError):
                 await denied

@@ -471,19 +471,19 @@ async def test_a_callback_waits_until_it_is_settled(store: JobStore) -> None:
     job = new_job(stage=Stage.PACKED)
     callback = callback_of(job)
     await store.save(job, EventKind.COMPLETE, callback)
-    assert await store.callback_waits(callback.jti)
-    assert await store.claim_callbacks(8) == []
+    assert await store.outbox.contains(callback.jti)
+    assert await store.outbox.claim(8) == []
     tried = callback.model_copy(update={"attempts": 1})
-    await store.retry_callback(tried, 0.0)
+    await store.outbox.retry(tried, 0.0)
     await asyncio.sleep(0.01)
-    assert await store.claim_callbacks(8) == [tried]
-    assert await store.claim_callbacks(8) == []
-    await store.settle_callback(tried)
-    assert not await store.callback_waits(callback.jti)
+    assert await store.outbox.claim(8) == [tried]
+    assert await store.outbox.claim(8) == []
+    await store.outbox.settle(tried)
+    assert not await store.outbox.contains(callback.jti)
 
 
 async def test_pending_callbacks_are_counted_with_the_age_of_the_oldest(store: JobStore) -> None:
-    assert await store.pending_callbacks() == (0, 0)
+    assert await store.outbox.pending() == (0, 0)
     callbacks, begun = [], []
     for _ in range(2):
         begun.append(time.monotonic())
@@ -491,34 +491,34 @@ async def test_pending_callbacks_are_counted_with_the_age_of_the_oldest(store: J
         callbacks.append(callback_of(job))
         await store.save(job, EventKind.COMPLETE, callbacks[-1])
         await asyncio.sleep(0.01)
-    await store.retry_callback(callbacks[0], 0.0)
-    count, age = await store.pending_callbacks()
+    await store.outbox.retry(callbacks[0], 0.0)
+    count, age = await store.outbox.pending()
     assert count == 2 and age > 0.01
-    await store.settle_callback(callbacks[0])
-    count, younger = await store.pending_callbacks()
+    await store.outbox.settle(callbacks[0])
+    count, younger = await store.outbox.pending()
     # Redis counts whole milliseconds.
     assert count == 1 and 0 < younger < time.monotonic() - begun[1] + 0.002
-    await store.settle_callback(callbacks[1])
-    assert await store.pending_callbacks() == (0, 0)
+    await store.outbox.settle(callbacks[1])
+    assert await store.outbox.pending() == (0, 0)
 
 
 async def test_a_settled_callback_does_not_come_back(store: JobStore) -> None:
     job = new_job(stage=Stage.PACKED)
     callback = callback_of(job)
     await store.save(job, None, callback)
-    await store.settle_callback(callback)
-    await store.hold_callback(callback)
-    assert await store.claim_callbacks(8) == []
+    await store.outbox.settle(callback)
+    await store.outbox.hold(callback)
+    assert await store.outbox.claim(8) == []
 
 
 async def test_a_failed_callback_is_written_down_again_though_redis_lost_it(store: JobStore) -> None:
     job = new_job(stage=Stage.PACKED)
     callback = callback_of(job)
     await store.save(job, None, callback)
-    await store.settle_callback(callback)
-    await store.retry_callback(callback, 0.0)
+    await store.outbox.settle(callback)
+    await store.outbox.retry(callback, 0.0)
     await asyncio.sleep(0.01)
-    assert await store.claim_callbacks(8) == [callback]
+    assert await store.outbox.claim(8) == [callback]
 
 
 async def test_a_new_attempt_withdraws_the_report_of_the_one_before(store: JobStore) -> None:
@@ -530,15 +530,15 @@ async def test_a_new_attempt_withdraws_the_report_of_the_one_before(store: JobSt
     again = altered(failed, attempt=2, stage=Stage.UPLOADING, owner="me")
     with pytest.raises(StaleJobError):
         await store.save(altered(again, version=7), None, withdrawn=report.jti)
-    assert await store.callback_waits(report.jti)
+    assert await store.outbox.contains(report.jti)
     await store.save(again, None, withdrawn=report.jti)
-    assert not await store.callback_waits(report.jti)
+    assert not await store.outbox.contains(report.jti)
     # A worker may have been about to deliver it.
-    await store.hold_callback(report)
-    await store.retry_callback(report, 0.0)
+    await store.outbox.hold(report)
+    await store.outbox.retry(report, 0.0)
     await asyncio.sleep(0.01)
-    assert await store.claim_callbacks(8) == []
-    assert (await store.pending_callbacks())[0] == 1
+    assert await store.outbox.claim(8) == []
+    assert (await store.outbox.pending())[0] == 1
 
 
 async def test_a_call_that_is_cancelled_at_any_point_of_it_ends(store: JobStore) -> None:
@@ -807,10 +807,10 @@ async def test_a_callback_is_made_due_now_and_claimed(store: JobStore) -> None:
     callback = callback_of(job)
     saved = await store.save(job, None)
     await store.save(altered(saved, stage=Stage.PACKED, owner=None), EventKind.COMPLETE, callback)
-    await store.retry_callback(callback, 500)
-    assert await store.claim_callbacks(8) == []
-    assert await store.hurry_callback(callback.jti) == 0
-    assert [claimed.jti for claimed in await store.claim_callbacks(8)] == [callback.jti]
+    await store.outbox.retry(callback, 500)
+    assert await store.outbox.claim(8) == []
+    assert await store.outbox.hurry(callback.jti) == 0
+    assert [claimed.jti for claimed in await store.outbox.claim(8)] == [callback.jti]
 
 
 async def test_a_callback_that_may_be_under_delivery_is_left_to_who_holds_it(store: JobStore) -> None:
@@ -818,14 +818,14 @@ async def test_a_callback_that_may_be_under_delivery_is_left_to_who_holds_it(sto
     callback = callback_of(job)
     saved = await store.save(job, None)
     await store.save(altered(saved, stage=Stage.PACKED, owner=None), EventKind.COMPLETE, callback)
-    left = await store.hurry_callback(callback.jti)
+    left = await store.outbox.hurry(callback.jti)
     assert left is not None and 0 < left <= LEASE_SECONDS
-    assert await store.claim_callbacks(8) == []
+    assert await store.outbox.claim(8) == []
 
 
 async def test_a_callback_that_does_not_wait_is_not_hurried(store: JobStore) -> None:
-    assert await store.hurry_callback("none") is None
-    assert await store.claim_callbacks(8) == []
+    assert await store.outbox.hurry("none") is None
+    assert await store.outbox.claim(8) == []
 
 
 async def test_every_worker_hears_what_is_asked_of_a_job_and_in_which_way(store: JobStore) -> None:
@@ -873,7 +873,7 @@ async def test_the_overview_tells_when_callbacks_come_due_and_how_long_they_have
     callback = callback_of(job)
     saved = await store.save(job, None)
     await store.save(altered(saved, stage=Stage.PACKED, owner=None), EventKind.COMPLETE, callback)
-    await store.retry_callback(callback.model_copy(update={"attempts": 3}), 500)
+    await store.outbox.retry(callback.model_copy(update={"attempts": 3}), 500)
     shown = await store.overview(40)
     ((waiting, due),) = shown.callbacks
     assert (waiting.jti, waiting.attempts) == (callback.jti, 3)

@@ -169,7 +169,7 @@ async def bench(
         store = store or MemoryJobStore(slot_limits(settings))
         workspaces = Workspaces(settings.main_dir, settings.storage_reserve_bytes)
         slots, lifetime = Slots(store), Lifetime(settings, tasks)
-        callbacks = Callbacks(settings, store, connections)
+        callbacks = Callbacks(settings, store.outbox, connections)
         async with (
             open_storage(settings, workspaces) as (files, staging),
             aclosing(Archives(settings)) as archives,

@@ -127,7 +127,7 @@ async def test_a_packed_job_stays_until_the_manager_has_heard_of_it(tmp_path: Pa
         await parts.cleanup.clean()
         kept = await parts.job(job.job_id)
         assert kept.updated_at > job.updated_at
-        await parts.store.settle_callback(callback)
+        await parts.store.outbox.settle(callback)
         await parts.store.save(aged(kept, 600), None)
         await parts.cleanup.clean()
         assert await parts.store.get(job.job_id) is None
@@ -175,7 +175,7 @@ async def test_a_paused_upload_that_a_request_has_claimed_is_not_ended(tmp_path:
         claimed = await parts.store.save(paused.changed(Owned("request")), None)
         await parts.runs.end_waiting(paused, UploadTimedOut())
         assert await parts.store.get(paused.job_id) == claimed
-        assert await parts.store.pending_callbacks() == (0, 0)
+        assert await parts.store.outbox.pending() == (0, 0)
 
 
 async def test_jobs_that_a_newer_version_wrote_keep_their_workspaces_and_hold_up_nothing(

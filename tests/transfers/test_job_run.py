@@ -108,14 +108,14 @@ async def test_what_was_received_is_told_with_a_failure(store: Store, tmp_path: 
     callback = await run.end(CorruptArchive())
     assert (callback.claims["status"], callback.claims["bytes"]) == ("error", 7)
     assert callback.claims["reason"] == "corrupt_archive"
-    assert await store.callback_waits(callback.jti)
+    assert await store.outbox.contains(callback.jti)
 
 
 async def test_a_good_end_reports_the_packed_file(store: Store, tmp_path: Path) -> None:
     run = await run_at(store, tmp_path, job_in(Stage.REPACKING))
     callback = await run.end(Packed("me/packed.zip", 5, 9, SHA256))
     assert (callback.claims["status"], callback.claims["unpacked_bytes"]) == ("success", 9)
-    assert await store.callback_waits(callback.jti)
+    assert await store.outbox.contains(callback.jti)
 
 
 async def test_work_outlives_an_absence_of_the_store(store: Store, tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ async def test_a_save_whose_answer_was_lost_counts_once(
     await run.end(end)
     assert run.job.version == version + 1
     assert await store.get(run.job.job_id) == run.job
-    assert (await store.pending_callbacks())[0] == 1
+    assert (await store.outbox.pending())[0] == 1
 
 
 async def test_a_save_that_was_given_up_but_stored_does_not_lose_the_job(store: Store, tmp_path: Path) -> None:

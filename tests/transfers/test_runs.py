@@ -131,7 +131,7 @@ async def test_a_run_that_lost_its_job_at_the_very_end_reports_nothing(tmp_path:
         await parts.store.save(run.job.changed(Owned("successor")), None)
         with pytest.raises(ServiceUnavailable):
             await parts.runs.attempt(run, packs())
-        assert await parts.store.pending_callbacks() == (0, 0)
+        assert await parts.store.outbox.pending() == (0, 0)
 
 
 async def test_a_second_run_at_a_job_in_one_worker_ends_the_first(tmp_path: Path) -> None:

@@ -161,7 +161,7 @@ async def test_an_upload_that_cannot_be_judged_may_begin_again_and_is_not_report
         job = await parts.job(JOB_ID)
         assert (job.message, job.may_begin_again) == ("Scanner unavailable", True)
         assert not parts.workspaces.folder(JOB_ID).exists()
-        assert await parts.store.pending_callbacks() == (0, 0)
+        assert await parts.store.outbox.pending() == (0, 0)
         socket.symlink_to(clamd.local.removeprefix("unix:"))
         job = await parts.upload(content, job_id=JOB_ID)
         assert (job.stage, job.attempt) == (Stage.PACKED, 2)

@@ -64,7 +64,7 @@ async def test_an_upload_is_packed_and_reported_before_it_is_answered(tmp_path: 
         assert job.packed_file is not None
         assert entries_of((parts.workspaces.folder(JOB_ID) / job.packed_file).read_bytes()) == SMALL_MOD
         assert len(parts.manager.requests) == 1
-        assert await parts.store.pending_callbacks() == (0, 0)
+        assert await parts.store.outbox.pending() == (0, 0)
         assert await parts.store.get(JOB_ID) == job
 
 
@@ -160,8 +160,8 @@ async def test_a_new_attempt_withdraws_the_undelivered_report_of_the_one_before(
             await parts.upload(MOD[:-30], job_id=JOB_ID)
         await eventually(lambda: parts.manager.requests)
         await parts.upload(MOD, job_id=JOB_ID)
-        assert (await parts.store.pending_callbacks())[0] == 1
-        assert await parts.store.callback_waits(callback_of(await parts.job(JOB_ID)).jti)
+        assert (await parts.store.outbox.pending())[0] == 1
+        assert await parts.store.outbox.contains(callback_of(await parts.job(JOB_ID)).jti)
 
 
 @pytest.mark.parametrize("status", [400, 403, 302, 409])
@@ -432,7 +432,7 @@ async def test_a_token_for_a_url_transfer_uploads_nothing(tmp_path: Path) -> Non
         with pytest.raises(BadRequest, match="Token is for a URL transfer"):
             await parts.upload(MOD, job_id=JOB_ID, download_url="http://127.0.0.1/mod.zip")
         assert await parts.store.get(JOB_ID) is None
-        assert await parts.store.pending_callbacks() == (0, 0)
+        assert await parts.store.outbox.pending() == (0, 0)
 
 
 async def test_a_forgotten_job_answers_its_token_as_it_ended(tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ async def test_callbacks_that_come_due_are_delivered(tmp_path: Path) -> None:
         job = job_in(Stage.PACKED)
         callback = callback_of(job)
         await parts.store.save(job, EventKind.COMPLETE, callback)
-        await parts.store.retry_callback(callback, 0.0)
+        await parts.store.outbox.retry(callback, 0.0)
         async with working(parts):
             await eventually(lambda: parts.manager.requests)
 

@@ -35,8 +35,40 @@ class Interruption(StrEnum):
     """To end the attempt; any worker does that to a job that waits."""
 
 
+class Outbox(Protocol):
+    """The callbacks that wait for their delivery; saving a job puts them in."""
+
+    async def claim(self, limit: int) -> list[Callback]:
+        """Return due callbacks, each held for `LEASE_SECONDS`, so that no other worker delivers them."""
+
+    async def hold(self, callback: Callback) -> None:
+        """Hold a claimed callback for another `LEASE_SECONDS`, if it still waits."""
+
+    async def retry(self, callback: Callback, delay: float) -> None:
+        """Store a callback's record and make it due in so many seconds, unless a later attempt at its job began."""
+
+    async def settle(self, callback: Callback) -> None:
+        """Take a callback out."""
+
+    async def hurry(self, jti: str) -> float | None:
+        """Make a callback due now; return the seconds until it is due, `None` if no such callback waits.
+
+        One that is due within `LEASE_SECONDS` stays so, since a worker may be delivering it.
+        """
+
+    async def contains(self, jti: str) -> bool:
+        """Return whether the report of this name waits."""
+
+    async def pending(self) -> tuple[int, float]:
+        """Return how many callbacks wait, and the age of the oldest in seconds, 0 if there is none."""
+
+
 class JobStore(Protocol):
     """Where jobs live."""
+
+    @property
+    def outbox(self) -> Outbox:
+        """The callbacks of the jobs."""
 
     async def ping(self) -> None:
         """Return if the store can be reached and takes changes."""
@@ -125,30 +157,6 @@ class JobStore(Protocol):
         Of several workers that wait, one is woken for each job. One that has taken a job and may take another is not
         kept waiting.
         """
-
-    async def claim_callbacks(self, limit: int) -> list[Callback]:
-        """Return due callbacks, each held for `LEASE_SECONDS`, so that no other worker delivers them."""
-
-    async def hold_callback(self, callback: Callback) -> None:
-        """Hold a claimed callback for another `LEASE_SECONDS`."""
-
-    async def retry_callback(self, callback: Callback, delay: float) -> None:
-        """Store a callback's record and make it due in so many seconds, unless a later attempt at its job began."""
-
-    async def settle_callback(self, callback: Callback) -> None:
-        """Take a callback out of the outbox."""
-
-    async def hurry_callback(self, jti: str) -> float | None:
-        """Make a callback due now; return the seconds until it is due, `None` if no such callback waits.
-
-        One that is due within `LEASE_SECONDS` stays so, since a worker may be delivering it.
-        """
-
-    async def callback_waits(self, jti: str) -> bool:
-        """Return whether the outbox holds the report of this name."""
-
-    async def pending_callbacks(self) -> tuple[int, float]:
-        """Return how many callbacks are in the outbox, and the age of the oldest in seconds, 0 if there is none."""
 
     async def enter(self, slot: Slot, holder: str, since: float | None = None) -> bool:
         """Take a slot for a holder that is no job's owner, or takes its turn by itself; return whether it has one.

@@ -118,7 +118,7 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
         archives = Archives(settings)
         stack.push_async_callback(archives.aclose)
         slots = Slots(store)
-        callbacks = Callbacks(settings, store, manager_connections)
+        callbacks = Callbacks(settings, store.outbox, manager_connections)
         lifetime = Lifetime(settings, tasks)
         runs = Runs(store, workspaces, staging, callbacks, tasks, lifetime)
         scanner = Scanner(settings)

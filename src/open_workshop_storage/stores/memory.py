@@ -42,7 +42,7 @@ class MemoryJobStore(Notices):
         self._ended: dict[str, None] = {}
         self._forgotten: dict[str, tuple[float, str]] = {}
         self._fanout = Fanout()
-        self._outbox = MemoryOutbox()
+        self.outbox = MemoryOutbox(self._jobs)
         self._held: dict[Slot, set[str]] = {slot: set() for slot in Slot}
         self._queues: dict[Slot, MemoryQueue] = {slot: MemoryQueue() for slot in Slot}
         self._reports: dict[str, tuple[WorkerReport, float]] = {}
@@ -66,9 +66,9 @@ class MemoryJobStore(Notices):
         before = self._jobs.get(job.job_id)
         self._jobs[job.job_id] = job
         self._sort_in(job)
-        self._outbox.drop(withdrawn or "")
+        self.outbox.drop(withdrawn or "")
         if callback is not None:
-            self._outbox.keep(callback, LEASE_SECONDS)
+            self.outbox.keep(callback, LEASE_SECONDS)
         if event is not None:
             self._fanout.publish(job.job_id, event_of(job, event))
         if before is not None and (before.owner, before.slot) != (job.owner, job.slot):
@@ -184,36 +184,6 @@ class MemoryJobStore(Notices):
         finally:
             self._fanout.remove(job_id, watcher)
 
-    async def claim_callbacks(self, limit: int) -> list[Callback]:
-        """Return due callbacks, and make them due again after `LEASE_SECONDS`."""
-        return self._outbox.claim(limit)
-
-    async def hold_callback(self, callback: Callback) -> None:
-        """Make a callback due after `LEASE_SECONDS`, if it still waits."""
-        self._outbox.hold(callback.jti)
-
-    async def retry_callback(self, callback: Callback, delay: float) -> None:
-        """Keep a callback's record, due in so many seconds."""
-        job = self._jobs.get(callback.job_id)
-        if job is None or job.attempt <= callback.attempt:
-            self._outbox.keep(callback, delay)
-
-    async def settle_callback(self, callback: Callback) -> None:
-        """Take a callback out of the outbox."""
-        self._outbox.drop(callback.jti)
-
-    async def hurry_callback(self, jti: str) -> float | None:
-        """Make a callback due now, unless it may be under delivery; return the seconds until it is due."""
-        return self._outbox.hurry(jti)
-
-    async def callback_waits(self, jti: str) -> bool:
-        """Return whether the outbox holds the report of this name."""
-        return jti in self._outbox
-
-    async def pending_callbacks(self) -> tuple[int, float]:
-        """Return the number of callbacks in the outbox, and the age of the oldest in seconds."""
-        return len(self._outbox), self._outbox.oldest_seconds()
-
     def _has_room(self, slot: Slot) -> bool:
         limit = self._limits.get(slot, 0)
         return limit == 0 or len(self._held[slot]) < limit
@@ -275,14 +245,14 @@ class MemoryJobStore(Notices):
             unfinished=unfinished,
             paused=self._latest(self._paused, limit // 4),
             ended=self._latest(self._ended, limit // 4),
-            callbacks=self._outbox.next(limit),
+            callbacks=self.outbox.next(limit),
             totals={
                 "unfinished": len(self._owned) + sum(map(len, self._waiting.values())),
                 "paused": len(self._paused),
                 "ended": len(self._ended),
-                "callbacks": len(self._outbox),
+                "callbacks": len(self.outbox),
             },
-            oldest_callback_seconds=self._outbox.oldest_seconds(),
+            oldest_callback_seconds=self.outbox.oldest_seconds(),
             slots={
                 slot: SlotQueue(len(self._held[slot]), queued[slot], queue.names(limit))
                 for slot, queue in self._queues.items()

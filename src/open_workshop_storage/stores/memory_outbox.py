@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from open_workshop_storage.core.callback import Callback
+from open_workshop_storage.core.job import Job
 from open_workshop_storage.core.leases import LEASE_SECONDS
 from open_workshop_storage.stores.memory_queue import MemoryQueue
 
 
 class MemoryOutbox:
-    """Callbacks by their `jti`; no question takes hardly longer where many wait."""
+    """Fulfils `core.store.Outbox`; no question takes hardly longer where many wait.
 
-    def __init__(self) -> None:
+    Args:
+        jobs: The store's records, by the jobs' ids.
+    """
+
+    def __init__(self, jobs: Mapping[str, Job]) -> None:
+        self._jobs = jobs
         self._callbacks: dict[str, Callback] = {}
         self._due = MemoryQueue()
         self._since = MemoryQueue()
 
     def __len__(self) -> int:
         return len(self._callbacks)
-
-    def __contains__(self, jti: str) -> bool:
-        return jti in self._callbacks
 
     def keep(self, callback: Callback, delay: float) -> None:
         """Keep a callback, due in so many seconds."""
@@ -37,7 +40,7 @@ class MemoryOutbox:
         self._due.leave(jti)
         self._since.leave(jti)
 
-    def claim(self, limit: int) -> list[Callback]:
+    async def claim(self, limit: int) -> list[Callback]:
         """Return due callbacks, and make them due again after `LEASE_SECONDS`."""
         now = time.monotonic()
         claimed: list[Callback] = []
@@ -46,11 +49,21 @@ class MemoryOutbox:
             claimed.append(self._callbacks[first[1]])
         return claimed
 
-    def hold(self, jti: str) -> None:
+    async def hold(self, callback: Callback) -> None:
         """Make a callback due after `LEASE_SECONDS`, if it still waits."""
-        self._due.move(jti, time.monotonic() + LEASE_SECONDS)
+        self._due.move(callback.jti, time.monotonic() + LEASE_SECONDS)
 
-    def hurry(self, jti: str) -> float | None:
+    async def retry(self, callback: Callback, delay: float) -> None:
+        """Keep a callback's record, due in so many seconds, unless a later attempt at its job began."""
+        job = self._jobs.get(callback.job_id)
+        if job is None or job.attempt <= callback.attempt:
+            self.keep(callback, delay)
+
+    async def settle(self, callback: Callback) -> None:
+        """Take a callback out."""
+        self.drop(callback.jti)
+
+    async def hurry(self, jti: str) -> float | None:
         """Make a callback due now, unless it may be under delivery; return the seconds until it is due."""
         due, now = self._due.since(jti), time.monotonic()
         if due is None:
@@ -59,6 +72,14 @@ class MemoryOutbox:
             self._due.move(jti, now)
             return 0
         return max(due - now, 0)
+
+    async def contains(self, jti: str) -> bool:
+        """Return whether the report of this name waits."""
+        return jti in self._callbacks
+
+    async def pending(self) -> tuple[int, float]:
+        """Return the number of callbacks, and the age of the oldest in seconds."""
+        return len(self), self.oldest_seconds()
 
     def oldest_seconds(self) -> float:
         """Return the age of the oldest callback in seconds, 0 if there is none."""

@@ -9,12 +9,9 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, cast
+from typing import cast
 
-from opentelemetry.trace import SpanKind
 from redis.asyncio import Redis
-from redis.commands.core import AsyncScript
-from redis.exceptions import ReadOnlyError, RedisError
 
 from open_workshop_storage.core.callback import Callback
 from open_workshop_storage.core.errors import ServiceUnavailable, StorageBusy
@@ -24,19 +21,19 @@ from open_workshop_storage.core.leases import LEASE_SECONDS
 from open_workshop_storage.core.overview import REPORT_SECONDS, STEP_SECONDS, STEPS, Overview, WorkerReport
 from open_workshop_storage.core.slots import Slot
 from open_workshop_storage.core.store import Interruption, StaleJobError
-from open_workshop_storage.observability.tracing import span
 from open_workshop_storage.stores import redis_scripts as scripts
 from open_workshop_storage.stores.fanout import Fanout
 from open_workshop_storage.stores.notices import Notices
+from open_workshop_storage.stores.redis_calls import RedisCalls
 from open_workshop_storage.stores.redis_channels import RedisChannels
 from open_workshop_storage.stores.redis_keys import RedisKeys
+from open_workshop_storage.stores.redis_outbox import RedisOutbox
 from open_workshop_storage.stores.redis_overview import read_overview, read_waiting
 from open_workshop_storage.stores.redis_records import FIELDS, job_of
 from open_workshop_storage.stores.redis_sentinel import SentinelPool
 from open_workshop_storage.stores.redis_slot_functions import config_of
 
 _LEASE_MS = int(LEASE_SECONDS * 1000)
-_PATIENCE_SECONDS = 5.0
 
 
 class RedisJobStore(Notices):
@@ -62,24 +59,8 @@ class RedisJobStore(Notices):
         self._own_work = self._keys.work + self._name
         always = [self._own_work, self._keys.granted, *(self._keys.interrupted + each for each in Interruption)]
         self._channels = RedisChannels(redis, always, self._on_message, self._on_return)
-        self._scripts: dict[str, AsyncScript] = {}
-
-    async def _ask(self, answer: Awaitable[Any]) -> Any:
-        try:
-            async with asyncio.timeout(_PATIENCE_SECONDS):
-                return await answer
-        except ReadOnlyError as error:
-            # The address may lead to another master by now; open connections still lead to this one.
-            await self._redis.connection_pool.disconnect()
-            raise ServiceUnavailable from error
-        except (RedisError, OSError) as error:
-            raise ServiceUnavailable from error
-
-    async def _script(self, text: str, keys: Sequence[str], *args: str | int | float) -> Any:
-        script = self._scripts.get(text)
-        if script is None:
-            script = self._scripts[text] = self._redis.register_script(text)
-        return await self._ask(script(keys=keys, args=args))
+        self._calls = RedisCalls(redis)
+        self.outbox = RedisOutbox(self._calls, redis, self._keys)
 
     async def run(self) -> None:
         """Receive events of other workers, and follow the sentinels if there are some, until cancelled."""
@@ -111,12 +92,12 @@ class RedisJobStore(Notices):
     async def ping(self) -> None:
         """Return if Redis answers."""
         # Replicas answer PING too, and so does a Redis that is full.
-        await self._ask(self._redis.set(self._keys.ping, 1, px=_LEASE_MS))
+        await self._calls.ask(self._redis.set(self._keys.ping, 1, px=_LEASE_MS))
 
     async def get(self, job_id: str) -> Job | None:
         """Return a job's present record, whatever worker saved it last."""
         values = self._redis.hmget(self._keys.job + job_id, FIELDS)
-        return job_of(await self._ask(cast(Awaitable[list[str | None]], values)))
+        return job_of(await self._calls.ask(cast(Awaitable[list[str | None]], values)))
 
     async def save(
         self, job: Job, event: EventKind | None, callback: Callback | None = None, *, withdrawn: str | None = None
@@ -128,7 +109,7 @@ class RedisJobStore(Notices):
             in_set = keys.leases
         else:
             in_set = keys.paused if saved.paused else keys.ended
-        stored = await self._script(
+        stored = await self._calls.script(
             scripts.SAVE,
             [
                 keys.job + job.job_id,
@@ -170,26 +151,25 @@ class RedisJobStore(Notices):
         """Forget a job; StaleJobError if it has changed."""
         keys = [self._keys.job + job.job_id, self._keys.forgotten + job.job_id, *self._keys.sets]
         memory = "" if job.may_begin_again else job.status, int(job.claims.expires_at * 1000)
-        if not await self._script(scripts.REMOVE, keys, self._config, job.version, job.job_id, *memory):
+        if not await self._calls.script(scripts.REMOVE, keys, self._config, job.version, job.job_id, *memory):
             raise StaleJobError
 
     async def forgotten(self, job_id: str) -> str | None:
         """Return the last status of a removed job whose token is still valid."""
-        status: str | None = await self._ask(self._redis.get(self._keys.forgotten + job_id))
-        return status
+        return cast(str | None, await self._calls.ask(self._redis.get(self._keys.forgotten + job_id)))
 
     async def restore(self, job: Job) -> None:
         """Store a running job's record again if Redis has lost its data; StaleJobError if the job was removed."""
         keys = [self._keys.job + job.job_id, self._keys.kept_since, self._keys.leases]
         values = (job.version, job.owner or "", job.model_dump_json(), job.job_id, _LEASE_MS, self._keep_ms)
         beside = (SCHEMA, job.attempt, job.slot or "", job.created_at * 1000, job.home or "")
-        if not await self._script(scripts.RESTORE, keys, *values, job.kept_since, job.lost_owners, *beside):
+        if not await self._calls.script(scripts.RESTORE, keys, *values, job.kept_since, job.lost_owners, *beside):
             raise StaleJobError
 
     async def take(self, owner: str, *, home: str | None = None, expired: bool = True) -> Job | None:
         """Take a job that has no owner, or whose owner's lease ran out, with its slot, in one script."""
         values = (self._config, owner, self._name, self._keep_ms, SCHEMA, int(expired), home or "")
-        taken = await self._script(scripts.TAKE, [self._keys.leases, self._keys.kept_since], *values, *FIELDS)
+        taken = await self._calls.script(scripts.TAKE, [self._keys.leases, self._keys.kept_since], *values, *FIELDS)
         if not taken:
             return None
         may_be_more, fields = taken
@@ -200,7 +180,7 @@ class RedisJobStore(Notices):
     async def renew(self, jobs: Collection[Job]) -> set[str]:
         """Renew leases and slots by Redis's clock; return the ids of jobs that another run owns, or that are gone."""
         values = [text for job in jobs for text in (job.job_id, job.owner or "", job.slot or "")]
-        return set(await self._script(scripts.RENEW, [self._keys.leases], self._config, *values))
+        return set(await self._calls.script(scripts.RENEW, [self._keys.leases], self._config, *values))
 
     async def idle(self, seconds: float, limit: int) -> Sequence[Job]:
         """Return ended jobs that have not changed for so many seconds, by Redis's clock."""
@@ -211,14 +191,14 @@ class RedisJobStore(Notices):
         return await self._unchanged(self._keys.paused, seconds, limit)
 
     async def _unchanged(self, in_set: str, seconds: float, limit: int) -> Sequence[Job]:
-        answers = await self._script(
+        answers = await self._calls.script(
             scripts.UNCHANGED, [in_set], int(seconds * 1000), limit, self._keys.job, SCHEMA, *FIELDS
         )
         return [job for job in map(job_of, answers) if job]
 
     async def interrupt(self, job_id: str, interruption: Interruption) -> None:
         """Ask all workers on all hosts."""
-        await self._ask(self._redis.publish(self._keys.interrupted + interruption, job_id))
+        await self._calls.ask(self._redis.publish(self._keys.interrupted + interruption, job_id))
 
     @asynccontextmanager
     async def watch(self, job_id: str) -> AsyncIterator[AsyncIterator[Event]]:
@@ -233,52 +213,11 @@ class RedisJobStore(Notices):
             self._fanout.remove(job_id, watcher)
             await self._channels.unsubscribe(channel)
 
-    async def claim_callbacks(self, limit: int) -> list[Callback]:
-        """Return due callbacks, and make them due again after `LEASE_SECONDS`, in one script."""
-        names = await self._script(scripts.CLAIM, [self._keys.due], limit, _LEASE_MS)
-        if not names:
-            return []
-        texts = await self._ask(cast(Awaitable[list[str | None]], self._redis.hmget(self._keys.outbox, names)))
-        return [Callback.model_validate_json(text) for text in texts if text]
-
-    async def hold_callback(self, callback: Callback) -> None:
-        """Make a callback due after `LEASE_SECONDS`, if it still waits."""
-        await self._script(scripts.HOLD, [self._keys.due], callback.jti, _LEASE_MS)
-
-    async def retry_callback(self, callback: Callback, delay: float) -> None:
-        """Keep a callback's record, due in so many seconds."""
-        keys = [self._keys.outbox, self._keys.due, self._keys.since, self._keys.job + callback.job_id]
-        values = callback.jti, int(delay * 1000), callback.model_dump_json(), callback.attempt
-        await self._script(scripts.RETRY, keys, *values)
-
-    async def settle_callback(self, callback: Callback) -> None:
-        """Take a callback out of the outbox."""
-        async with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.hdel(self._keys.outbox, callback.jti)
-            pipeline.zrem(self._keys.due, callback.jti)
-            pipeline.zrem(self._keys.since, callback.jti)
-            with span("redis MULTI", {"db.system.name": "redis", "db.operation.name": "MULTI"}, SpanKind.CLIENT):
-                await self._ask(pipeline.execute())
-
-    async def hurry_callback(self, jti: str) -> float | None:
-        """Make a callback due now, unless it may be under delivery; return the seconds until it is due."""
-        due_in_ms = await self._script(scripts.HURRY, [self._keys.due], jti, _LEASE_MS)
-        return None if due_in_ms is None else due_in_ms / 1000
-
-    async def callback_waits(self, jti: str) -> bool:
-        """Return whether the outbox holds the report of this name."""
-        return bool(await self._ask(self._redis.hexists(self._keys.outbox, jti)))
-
-    async def pending_callbacks(self) -> tuple[int, float]:
-        """Return the number of callbacks in the outbox, and the age of the oldest in seconds."""
-        count, oldest_ms = await self._script(scripts.PENDING, [self._keys.since])
-        return count, oldest_ms / 1000
-
     async def enter(self, slot: Slot, holder: str, since: float | None = None) -> bool:
         """Take a slot, or join the queue, in one script; return whether the holder has one."""
         self._granted.setdefault(holder, asyncio.Event())
         place = "" if since is None else since * 1000
-        entered = await self._script(scripts.ENTER, [], self._config, slot, holder, place)
+        entered = await self._calls.script(scripts.ENTER, [], self._config, slot, holder, place)
         if entered:
             self._granted.pop(holder, None)
         return bool(entered)
@@ -286,15 +225,15 @@ class RedisJobStore(Notices):
     async def leave(self, slot: Slot, holder: str) -> None:
         """Give a slot, or the place in the queue, back, and free slots to the first that wait."""
         self._granted.pop(holder, None)
-        await self._script(scripts.LEAVE, [], self._config, slot, holder)
+        await self._calls.script(scripts.LEAVE, [], self._config, slot, holder)
 
     async def renew_slots(self, slot: Slot, holders: Collection[str]) -> None:
         """Hold slots for another `LEASE_SECONDS`, those that Redis has lost too."""
-        await self._script(scripts.RENEW_SLOT, [], self._config, slot, *holders)
+        await self._calls.script(scripts.RENEW_SLOT, [], self._config, slot, *holders)
 
     async def waiting(self) -> Mapping[Slot, int]:
         """Return how many jobs and holders wait for each slot."""
-        return cast(Mapping[Slot, int], await self._ask(read_waiting(self._redis, self._keys)))
+        return await self._calls.ask(read_waiting(self._redis, self._keys))
 
     async def report(self, worker: WorkerReport, metrics: Mapping[str, int]) -> None:
         """Store what a worker says, and add its metrics to the present step's, in one script."""
@@ -302,8 +241,8 @@ class RedisJobStore(Notices):
         present_ms = int(REPORT_SECONDS * 1000)
         values = (worker.name, worker.model_dump_json(), present_ms, self._keys.metrics, STEP_SECONDS)
         keys = [self._keys.workers, self._keys.told]
-        await self._script(scripts.REPORT, keys, *values, STEP_SECONDS * (STEPS + 1), *counts)
+        await self._calls.script(scripts.REPORT, keys, *values, STEP_SECONDS * (STEPS + 1), *counts)
 
     async def overview(self, limit: int) -> Overview:
         """Return what Redis holds, in two round trips."""
-        return cast(Overview, await self._ask(read_overview(self._redis, self._keys, limit)))
+        return await self._calls.ask(read_overview(self._redis, self._keys, limit))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from open_workshop_storage.stores.redis_slot_functions import SLOTS
 
-_NOW = """
+NOW = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 """
@@ -20,7 +20,7 @@ local function kept_since(key, keep)
 end
 """
 
-SAVE = _NOW + _KEPT_SINCE + SLOTS + """
+SAVE = NOW + _KEPT_SINCE + SLOTS + """
 local job, since, forgotten, outbox, due, waiting, leases, paused, ended = unpack(KEYS)
 local expected, version, data, owner, id = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local set, created, keep = ARGV[7], ARGV[8], ARGV[9]
@@ -83,7 +83,7 @@ end
 return {kept, owner}
 """
 
-RESTORE = _NOW + _KEPT_SINCE + """
+RESTORE = NOW + _KEPT_SINCE + """
 local job, since, leases = unpack(KEYS)
 if redis.call('EXISTS', job) == 1 then
     return 1
@@ -100,7 +100,7 @@ redis.call('ZADD', leases, now + tonumber(ARGV[5]), ARGV[4])
 return 1
 """
 
-REMOVE = _NOW + SLOTS + """
+REMOVE = NOW + SLOTS + """
 local version, owner, slot = unpack(redis.call('HMGET', KEYS[1], 'version', 'owner', 'slot'))
 if (version or '0') ~= ARGV[2] then
     return 0
@@ -120,7 +120,7 @@ return 1
 # first job that waits for no slot, or the first that waits for one which is free, and is the only one until its lease
 # runs out. Records of a newer schema are passed over, those of an owner unless expired leases count, and for one lease
 # those whose files are on another host.
-TAKE = _NOW + _KEPT_SINCE + SLOTS + """
+TAKE = NOW + _KEPT_SINCE + SLOTS + """
 local leases, since = unpack(KEYS)
 local owner, worker, keep, schema = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local expired, here = ARGV[6] == '1', ARGV[7]
@@ -203,17 +203,8 @@ register_as_idle()
 return false
 """
 
-# The worker that gets an id here is the only one to hear of it until the lease runs out again.
-CLAIM = _NOW + """
-local ids = redis.call('ZRANGE', KEYS[1], '-inf', now, 'BYSCORE', 'LIMIT', 0, ARGV[1])
-for _, id in ipairs(ids) do
-    redis.call('ZADD', KEYS[1], now + tonumber(ARGV[2]), id)
-end
-return ids
-"""
-
 # A holder is counted again if Redis was away for so long that it forgot it.
-RENEW = _NOW + SLOTS + """
+RENEW = NOW + SLOTS + """
 local lost = {}
 for i = 2, #ARGV, 3 do
     local id, owner, slot = ARGV[i], ARGV[i + 1], ARGV[i + 2]
@@ -230,39 +221,8 @@ end
 return lost
 """
 
-HOLD = _NOW + """
-return redis.call('ZADD', KEYS[1], 'XX', now + tonumber(ARGV[2]), ARGV[1])
-"""
-
-# One that is due sooner than a hold lasts may be held.
-HURRY = _NOW + """
-local due = redis.call('ZSCORE', KEYS[1], ARGV[1])
-if not due then
-    return false
-end
-if due - now > tonumber(ARGV[2]) then
-    redis.call('ZADD', KEYS[1], now, ARGV[1])
-    return 0
-end
-return math.max(due - now, 0)
-"""
-
-RETRY = _NOW + """
-if tonumber(redis.call('HGET', KEYS[4], 'attempt') or 0) > tonumber(ARGV[4]) then
-    return 0
-end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
-redis.call('ZADD', KEYS[3], 'NX', now, ARGV[1])
-return redis.call('ZADD', KEYS[2], now + tonumber(ARGV[2]), ARGV[1])
-"""
-
-PENDING = _NOW + """
-local oldest = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
-return {redis.call('ZCARD', KEYS[1]), oldest[2] and now - tonumber(oldest[2]) or 0}
-"""
-
 # What is left of a record that went by itself goes too; records of a newer schema are passed over.
-UNCHANGED = _NOW + """
+UNCHANGED = NOW + """
 local jobs, found, passed = ARGV[3], {}, 0
 local limit, schema, before = tonumber(ARGV[2]), tonumber(ARGV[4]), now - tonumber(ARGV[1])
 repeat
@@ -282,7 +242,7 @@ until #found == limit or #ids == 0
 return found
 """
 
-ENTER = _NOW + SLOTS + """
+ENTER = NOW + SLOTS + """
 local slot, holder = ARGV[2], ARGV[3]
 local held, queue, seen = key(slot, 'held'), key(slot, 'queue'), key(slot, 'seen')
 if redis.call('ZSCORE', held, holder) then
@@ -297,7 +257,7 @@ serve(slot)
 return redis.call('ZSCORE', held, holder) and 1 or 0
 """
 
-LEAVE = _NOW + SLOTS + """
+LEAVE = NOW + SLOTS + """
 for _, part in ipairs({'held', 'queue', 'seen'}) do
     redis.call('ZREM', key(ARGV[2], part), ARGV[3])
 end
@@ -305,14 +265,14 @@ serve(ARGV[2])
 """
 
 # A holder is counted again if Redis was away for so long that it forgot it.
-RENEW_SLOT = _NOW + SLOTS + """
+RENEW_SLOT = NOW + SLOTS + """
 for i = 3, #ARGV do
     hold(ARGV[2], ARGV[i])
 end
 """
 
 # Workers that have not reported for so long are gone. Metrics are added to those of the step that now is.
-REPORT = _NOW + """
+REPORT = NOW + """
 local workers, told = unpack(KEYS)
 local name, report, present, metrics, step, keep = unpack(ARGV, 1, 6)
 redis.call('HSET', workers, name, report)

@@ -61,7 +61,7 @@ async def status(runtime: RuntimeDep) -> Response:
 @router.post("/callbacks/{jti}/deliver", status_code=202, dependencies=[Depends(require_operator)], **console.DELIVER)
 async def deliver(jti: console.CallbackName, runtime: RuntimeDep) -> CallbackHurried:
     """Have a callback that waits delivered at once, in place of after its pause."""
-    due_seconds = await runtime.store.hurry_callback(jti)
+    due_seconds = await runtime.store.outbox.hurry(jti)
     if due_seconds is None:
         raise CallbackMissing
     return CallbackHurried(jti=jti, due_seconds=due_seconds)

@@ -17,7 +17,7 @@ from open_workshop_storage.core.callback import Callback
 from open_workshop_storage.core.errors import ServiceUnavailable
 from open_workshop_storage.core.leases import RENEW_SECONDS
 from open_workshop_storage.core.settings import Settings
-from open_workshop_storage.core.store import JobStore
+from open_workshop_storage.core.store import Outbox
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.observability.metrics import CALLBACKS
 from open_workshop_storage.observability.tracing import job_span, mark_failed, trace_headers
@@ -57,9 +57,9 @@ class Callbacks:
         connections: To the Manager. A callback for which none is free, and that may not wait, is sent again later.
     """
 
-    def __init__(self, settings: Settings, store: JobStore, connections: Connections) -> None:
+    def __init__(self, settings: Settings, outbox: Outbox, connections: Connections) -> None:
         self._settings = settings
-        self._store = store
+        self._outbox = outbox
         self._connections = connections
 
     async def run(self) -> None:
@@ -84,7 +84,7 @@ class Callbacks:
 
     async def _due(self, limit: int) -> Sequence[Callback]:
         try:
-            return await self._store.claim_callbacks(limit)
+            return await self._outbox.claim(limit)
         except ServiceUnavailable:
             return []
 
@@ -100,7 +100,7 @@ class Callbacks:
                 if outcome is Outcome.FAILED:
                     await self._again(callback, pause)
                 else:
-                    await self._store.settle_callback(callback)
+                    await self._outbox.settle(callback)
             except ServiceUnavailable:
                 # The callback comes due again when the hold on it runs out.
                 job_log(_logger, callback.job_id).warning("outcome of the callback not stored")
@@ -145,9 +145,9 @@ class Callbacks:
         pause = max(pause, least_pause)
         if time.time() + pause > callback.created_at + self._settings.callback_retry_window_seconds:
             job_log(_logger, callback.job_id).error("callback given up after %d attempts", attempts)
-            await self._store.settle_callback(callback)
+            await self._outbox.settle(callback)
             return
-        await self._store.retry_callback(callback.model_copy(update={"attempts": attempts}), pause)
+        await self._outbox.retry(callback.model_copy(update={"attempts": attempts}), pause)
 
     @asynccontextmanager
     async def _held(self, callback: Callback) -> AsyncIterator[None]:
@@ -155,7 +155,7 @@ class Callbacks:
             while True:
                 await asyncio.sleep(RENEW_SECONDS)
                 try:
-                    await self._store.hold_callback(callback)
+                    await self._outbox.hold(callback)
                 except ServiceUnavailable:
                     continue
 

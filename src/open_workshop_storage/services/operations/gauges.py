@@ -41,7 +41,7 @@ class Gauges:
         with suppress(ServiceUnavailable):
             for slot, waiting in (await self._store.waiting()).items():
                 metrics.JOBS_WAITING.set(waiting, {"slot": slot})
-            pending, oldest_seconds = await self._store.pending_callbacks()
+            pending, oldest_seconds = await self._store.outbox.pending()
             metrics.CALLBACKS_PENDING.set(pending)
             metrics.OLDEST_CALLBACK.set(oldest_seconds)
         with suppress(OSError):

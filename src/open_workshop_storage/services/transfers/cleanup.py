@@ -80,12 +80,12 @@ class Cleanup:
             for job in jobs:
                 await self._runs.end_waiting(job, UploadTimedOut())
             # A Manager that is slow, or away, gets no more reports at once: the rest end with later cleanups.
-            waiting, _ = await self._store.pending_callbacks()
+            waiting, _ = await self._store.outbox.pending()
             is_last = len(jobs) < _AT_ONCE or waiting >= _AT_ONCE
 
     async def _forget(self, job: Job) -> None:
         """Forget an idle job, unless the Manager still has to hear of it and to ask for its file, perhaps again."""
-        if job.stage is Stage.PACKED and await self._store.callback_waits(callback_of(job).jti):
+        if job.stage is Stage.PACKED and await self._store.outbox.contains(callback_of(job).jti):
             await self._store.save(job.changed(), None)
             return
         workspace = self._workspaces.folder(job.job_id)
