@@ -1,4 +1,4 @@
-"""All refusals and failures that clients and the Manager see.
+"""All refusals and failures that clients and the Manager see; what they have in common is `StorageError`'s.
 
 Each class carries the HTTP status and the plain-text message that a client sees, and the `reason` that the
 Manager is told when the failure ends a transfer (docs/API.md, "Reasons"). Routes and services raise them, and
@@ -7,36 +7,7 @@ Manager is told when the failure ends a transfer (docs/API.md, "Reasons"). Route
 
 from __future__ import annotations
 
-
-class StorageError(Exception):
-    """A failure with a status, a message for people and a reason for the Manager.
-
-    Args:
-        message: Text in place of the class's own.
-    """
-
-    status = 500
-    message = "Internal server error"
-    reason = "exception"
-    retry_after: int | None = None
-    """Seconds that the client should wait, sent as `Retry-After`."""
-
-    def __init_subclass__(
-        cls,
-        *,
-        status: int | None = None,
-        message: str | None = None,
-        reason: str | None = None,
-        retry_after: int | None = None,
-    ) -> None:
-        """Set what a subclass does not have in common with its base."""
-        cls.status, cls.message = status or cls.status, message or cls.message
-        cls.reason, cls.retry_after = reason or cls.reason, retry_after or cls.retry_after
-
-    def __init__(self, message: str | None = None) -> None:
-        if message is not None:
-            self.message = message
-        super().__init__(self.message)
+from open_workshop_storage.core.storage_error import StorageError as StorageError
 
 
 class BadRequest(StorageError, status=400, message="Bad request"):
@@ -260,7 +231,7 @@ class DownloadFailed(StorageError, status=502, message="Download failed"):
     """The origin could not be reached, or broke off."""
 
 
-# Archives
+# Contents of files: archives, malware, images
 
 
 class ArchiveRefused(StorageError):
@@ -291,9 +262,6 @@ class RepackFailed(ArchiveRefused, status=500, message="Repack failed", reason="
     """`7z` failed for a reason that is not the archive's."""
 
 
-# Malware
-
-
 class MalwareFound(StorageError, status=400, message="Malware found", reason="malware"):
     """The scanner has found something in the file.
 
@@ -308,9 +276,6 @@ class MalwareFound(StorageError, status=400, message="Malware found", reason="ma
 
 class ScannerUnavailable(StorageError, status=503, message="Scanner unavailable", retry_after=30):
     """The scanner could not judge the file, and `SCAN_FAILURE` does not let it pass."""
-
-
-# Images
 
 
 class ImageRefused(StorageError):

@@ -9,13 +9,11 @@ import os
 import stat
 import threading
 import time
-from collections.abc import AsyncIterator, Collection, Coroutine, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
-from typing import Any
 
 from open_workshop_storage.core import errors
 from open_workshop_storage.core.storage_types import StorageType
@@ -23,6 +21,7 @@ from open_workshop_storage.services.storage.files import MOST_READ_BYTES, Addres
 from open_workshop_storage.services.storage.local_changes import place, remove, remove_leftovers
 from open_workshop_storage.services.storage.local_checks import complaints_about, folders_can_sync
 from open_workshop_storage.services.storage.local_facts import keep_facts, kept_facts, version_of
+from open_workshop_storage.services.storage.local_reading import OpenedLocalFile
 from open_workshop_storage.services.storage.workspaces import TEMP
 from open_workshop_storage.utils.files.blocks import BlockReader
 from open_workshop_storage.utils.files.paths import PathEscapes, PathUnusable, find_inside, is_inside, resolve_inside
@@ -76,13 +75,13 @@ class LocalFiles:
         """Look up many files in a thread; raises as `Files.find_all`."""
         return await asyncio.to_thread(self._find_all, addresses)
 
-    def open(self, file: StoredFile | Address, part: range | None = None) -> _Opened:
+    def open(self, file: StoredFile | Address, part: range | None = None) -> OpenedLocalFile:
         """Open a file while the block runs; raises as `Files.open`."""
         if not isinstance(file, StoredFile):
             file = self._find(*file)
         # Looking the file up has just found its folder; to do so again would take longer than to open the file.
         folder = self._real_folders[file.storage_type]
-        return _Opened(folder + file.name[len(file.storage_type) :], file, self._reader)
+        return OpenedLocalFile(folder + file.name[len(file.storage_type) :], file, self._reader)
 
     @asynccontextmanager
     async def local_copy(self, file: StoredFile, *, ends_only: bool = False) -> AsyncIterator[Path]:
@@ -265,38 +264,3 @@ class LocalFiles:
         storage_type, _, below = name.partition("/")
         root = Path(self._real_folder(storage_type))
         remove(root / below, root)
-
-
-class _Opened:
-    """An open descriptor of a file; an implementation of `OpenedFile`."""
-
-    def __init__(self, path: str, file: StoredFile, reader: BlockReader) -> None:
-        self.file = file
-        self._path = path
-        self._reader = reader
-        self._descriptor = -1
-
-    async def __aenter__(self) -> _Opened:
-        try:
-            self._descriptor = os.open(self._path, os.O_RDONLY)
-        except FileNotFoundError:
-            raise errors.FileMissing from None
-        status = os.fstat(self._descriptor)
-        version = version_of(status)
-        if version != self.file.version:
-            self.file = self.file._replace(
-                size=status.st_size,
-                modified_ns=status.st_mtime_ns,
-                version=version,
-                changed_ns=status.st_ctime_ns,
-            )
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        os.close(self._descriptor)
-
-    def read(self, offset: int, length: int) -> Coroutine[Any, Any, bytes | bytearray]:
-        """Read from the page cache at once, else in a thread; raises as `OpenedFile.read`."""
-        return self._reader.read(self._descriptor, offset, length)

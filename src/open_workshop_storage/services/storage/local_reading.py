@@ -1,0 +1,48 @@
+"""Reads files of a disk in blocks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import Any
+
+from open_workshop_storage.core.errors import FileMissing
+from open_workshop_storage.services.storage.files import StoredFile
+from open_workshop_storage.services.storage.local_facts import version_of
+from open_workshop_storage.utils.files.blocks import BlockReader
+
+
+class OpenedLocalFile:
+    """An open descriptor of a file; an implementation of `OpenedFile`."""
+
+    def __init__(self, path: str, file: StoredFile, reader: BlockReader) -> None:
+        self.file = file
+        self._path = path
+        self._reader = reader
+        self._descriptor = -1
+
+    async def __aenter__(self) -> OpenedLocalFile:
+        try:
+            self._descriptor = os.open(self._path, os.O_RDONLY)
+        except FileNotFoundError:
+            raise FileMissing from None
+        status = os.fstat(self._descriptor)
+        version = version_of(status)
+        if version != self.file.version:
+            self.file = self.file._replace(
+                size=status.st_size,
+                modified_ns=status.st_mtime_ns,
+                version=version,
+                changed_ns=status.st_ctime_ns,
+            )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._descriptor)
+
+    def read(self, offset: int, length: int) -> Coroutine[Any, Any, bytes | bytearray]:
+        """Read from the page cache at once, else in a thread; raises as `OpenedFile.read`."""
+        return self._reader.read(self._descriptor, offset, length)
