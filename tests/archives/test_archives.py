@@ -22,7 +22,7 @@ from tests.archives import fake_seven_zip
 from tests.archives.conftest import ArchivesMaker
 from tests.archives.rars import file5, rar5
 from tests.archives.tars import member, sparse
-from tests.archives.workbench import Workbench, content_of
+from tests.archives.workbench import Workbench, content_of, ignore
 from tests.archives.zips import Entry, zip_from
 from tests.support.archives import SMALL_MOD, compressed_tar_of, seven_zip_of, tar_of, zip_of
 from tests.support.processes import descendants
@@ -31,11 +31,6 @@ pytestmark = pytest.mark.anyio
 
 SMALL_MOD_BYTES = sum(map(len, SMALL_MOD.values()))
 HUGE_RESERVE = 2**62
-
-
-def ignore(percent: float) -> None:
-    """Do nothing with a percentage."""
-
 
 LIMITED = [
     pytest.param(zip_of(SMALL_MOD), id="kept zip"),
@@ -162,7 +157,7 @@ async def test_a_command_over_its_time_is_a_failure_of_ours(
     with pytest.raises(RepackFailed):
         await archives.extract(workbench.source, inspection, workbench.extracted, "a", 0, ignore)
     with pytest.raises(RepackFailed):
-        await archives.test(workbench.source, Inspection(Kind.ZIP, 9, keep=True, sizes_follow=True), ignore)
+        await archives.test(workbench.source, Inspection(Kind.ZIP, 9, keep=True, sizes_follow=True))
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
@@ -11,6 +11,10 @@ from open_workshop_storage.services.archives.archives import Archives
 
 Content = dict[str, bytes | None]
 """Files by name, and folders with None; a folder's name has no slash at its end."""
+
+
+def ignore(percent: float) -> None:
+    """Do nothing with a percentage."""
 
 
 @dataclass
@@ -24,7 +28,6 @@ class Workbench:
 
     archives: Archives
     folder: Path
-    percents: list[float] = field(default_factory=list)
 
     @property
     def source(self) -> Path:
@@ -46,7 +49,7 @@ class Workbench:
         self.source.write_bytes(sent)
         inspection = await self.archives.inspect(self.source, "file.bin", 0)
         if inspection.keep:
-            await self.archives.test(self.source, inspection, self.percents.append)
+            await self.archives.test(self.source, inspection)
         return inspection.keep
 
     async def repack(self, sent: bytes, limit: int = 0, name: str = "file.bin") -> int:
@@ -54,10 +57,8 @@ class Workbench:
         self.source.write_bytes(sent)
         inspection = await self.archives.inspect(self.source, name, limit)
         assert not inspection.keep
-        unpacked = await self.archives.extract(
-            self.source, inspection, self.extracted, name, limit, self.percents.append
-        )
-        packed = await self.archives.pack(self.extracted, self.packed, 3, self.percents.append)
+        unpacked = await self.archives.extract(self.source, inspection, self.extracted, name, limit, ignore)
+        packed = await self.archives.pack(self.extracted, self.packed, 3, ignore)
         assert packed == (self.packed.stat().st_size, sha256(self.packed.read_bytes()).hexdigest())
         assert self.source.read_bytes() == sent
         return unpacked

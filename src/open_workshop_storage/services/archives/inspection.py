@@ -114,25 +114,21 @@ class Inspector:
         seconds = _SECONDS + os.fstat(file.fileno()).st_size / 1024**2 * _SECONDS_PER_MEBIBYTE
         return await self._parsers.call(function, file, *arguments, seconds=seconds)
 
-    async def test(self, source: Path, inspection: Inspection, on_percent: Callable[[float], None]) -> None:
+    async def test(self, source: Path, inspection: Inspection) -> None:
         """Read all data of an archive that is to be kept, unless that is done, and compare their checksums and size.
-
-        Args:
-            on_percent: Told each rise of the progress, up to 100; must not block.
 
         Raises:
             CorruptArchive: The data do not unpack to what the headers say.
             RepackFailed: `7z` failed for another reason.
         """
         if inspection.is_sound:
-            on_percent(100)
             return
         type_switch = TYPE_SWITCHES[inspection.kind]
         with as_storage_errors():
             if inspection.sizes_follow:
-                await compare_size(self._seven_zip, source, type_switch, inspection.unpacked_bytes, on_percent)
+                await compare_size(self._seven_zip, source, type_switch, inspection.unpacked_bytes)
             else:
-                await self._seven_zip.run("t", type_switch, *READ_SWITCHES, source, on_percent=on_percent)
+                await self._seven_zip.run("t", type_switch, *READ_SWITCHES, source)
 
 
 def limits_of(file: BinaryIO, settings: Settings, max_unpacked_bytes: int) -> tuple[int, int]:

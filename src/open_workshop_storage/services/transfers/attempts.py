@@ -14,25 +14,27 @@ from open_workshop_storage.observability.tracing import traceparent
 from open_workshop_storage.utils.files.safe_names import safe_file_name
 
 
-def new_attempt(
+async def begin_attempt(
+    store: JobStore,
+    previous: Job | None,
     claims: TransferClaims,
     file_name: str,
     announced: int | None,
-    previous: Job | None,
     owner: str | None,
     resumable: Resumable | None = None,
 ) -> Job:
-    """Return the record of a new attempt at an upload.
+    """Store the record of a new attempt at an upload, and withdraw the report of the one before if it is undelivered.
 
     Args:
-        announced: The file's size in bytes, if the client said it.
         previous: The job's record, if there is one.
-        owner: The run that receives it; `None` for one that waits for its first request.
+        announced: The file's size in bytes, if the client said it.
+        owner: The run that receives it, with a slot; `None` for one that waits for its first request.
 
     Raises:
         BadRequest: The token is one for a URL transfer.
-        UploadInProgress: The attempt before it has not ended.
-        UploadFinished: It has its file.
+        UploadInProgress: The attempt before it has not ended, or another request began one at the same time.
+        UploadFinished: The job has its file, or had it before it was forgotten.
+        StorageBusy: No slot is free.
     """
     if claims.download_url:
         raise BadRequest("Token is for a URL transfer")
@@ -55,17 +57,6 @@ def new_attempt(
         traceparent=traceparent(),
     )
     check_step(previous.state if previous else None, job.state)
-    return job
-
-
-async def begin_attempt(store: JobStore, job: Job, previous: Job | None) -> Job:
-    """Store the record of a new attempt, and withdraw the report of the one before if it is not delivered yet.
-
-    Raises:
-        StorageBusy: It needs a slot, and none is free.
-        UploadInProgress: Another request began an attempt at the same time.
-        UploadFinished: The job had its file before it was forgotten.
-    """
     withdrawn = None if previous is None else callback_of(previous).jti
     try:
         return await store.save(job, EventKind.STAGE, withdrawn=withdrawn)

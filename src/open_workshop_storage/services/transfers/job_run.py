@@ -17,8 +17,6 @@ from open_workshop_storage.core.changes import (
     Failed,
     Held,
     Housed,
-    Moved,
-    MoveUndone,
     Owned,
     Pace,
     Packed,
@@ -65,6 +63,7 @@ class JobRun:
         interrupted: Set when another request wants to go on with the upload that this run receives.
         digest: Of the received file; a run that receives it from its first byte on adds what comes.
         pace: The job's, which a run that receives bytes adds to.
+        spans: Those of the job's stages; whoever ends the run ends the last one.
     """
 
     def __init__(
@@ -94,7 +93,7 @@ class JobRun:
         self.pace = Pace(job.waited_seconds, job.sent_bytes)
         self._stopped: BaseException | None = None
         self._log = job_log(_logger, job.job_id)
-        self._spans = StageSpans(job.job_id, job.traceparent)
+        self.spans = StageSpans(job.job_id, job.traceparent)
         self._stage_began = time.monotonic()
         self._source = workspace / job.source_file if job.source_file else None
 
@@ -129,16 +128,10 @@ class JobRun:
         self._progress[type(fact)] = fact
         self._news.set()
 
-    def end_spans(self) -> None:
-        """End the present stage's span, since this run does nothing more."""
-        self._spans.end()
-
     async def stage(self, stage: Stage, *changes: Change) -> None:
         """Enter a stage."""
-        left = self.job
-        await self._save(EventKind.STAGE, *changes, stage=stage)
-        self._left(left)
-        self._spans.enter(stage)
+        await self.save(*changes, event=EventKind.STAGE, stage=stage)
+        self.spans.enter(stage)
         self._log.info("%s, %d bytes", stage, self.job.bytes)
 
     async def take_slot(self, slot: Slot) -> None:
@@ -149,17 +142,11 @@ class JobRun:
         """
         if self.job.slot is slot:
             return
-        if self.is_received:
-            # Whichever run has its turn goes on from there.
-            await self._secure_source()
-        await self._save(None, Held(slot))
+        # Whichever run has its turn goes on from there.
+        await self._secure_source()
+        await self.save(Held(slot))
         if self.job.owner is None:
             raise Queued
-
-    async def leave_slot(self) -> None:
-        """Give the slot of the record back, if there is one."""
-        if self.job.slot is not None:
-            await self._save(None, Held(None))
 
     async def received(
         self, source: Path, stage: Stage, size: int, *, is_on_disk: bool, sha256: str | None = None
@@ -206,12 +193,12 @@ class JobRun:
                 yield
 
     async def _secure_source(self) -> None:
-        if self.job.source_file is None:
+        if self.is_received and self.job.source_file is None:
             await run_to_end(sync, self.source)
             secured = Secured(self.within(self.source))
             if self.job.origin == "upload":
                 # Its body cannot be had again.
-                await self._save(None, secured)
+                await self.save(secured)
             else:
                 # It goes with the next save, for a small file that of the attempt's end.
                 self.progress(secured)
@@ -219,7 +206,7 @@ class JobRun:
     async def scanner_away_since(self) -> float:
         """Return since when the job has waited for the scanner, Unix time in seconds: perhaps in earlier runs, too."""
         if self.job.scanner_away_since is None:
-            await self._save(None, ScannerAway(time.time()))
+            await self.save(ScannerAway(time.time()))
         assert self.job.scanner_away_since is not None
         return self.job.scanner_away_since
 
@@ -229,58 +216,45 @@ class JobRun:
         Args:
             is_reported: Whether the Manager is to hear of it; else the callback is not kept.
         """
-        left = self.job
         if isinstance(outcome, StorageError):
             result = outcome.reason
             malware = outcome.name if isinstance(outcome, MalwareFound) else None
             failed = Failed(outcome.message, outcome.reason, malware)
-            await self._save(EventKind.ERROR, failed, stage=Stage.ERROR, is_reported=is_reported)
-            self._spans.end(outcome.reason)
+            await self.save(failed, event=EventKind.ERROR, stage=Stage.ERROR, is_reported=is_reported)
+            self.spans.end(outcome.reason)
         else:
             result = SUCCESS
-            await self._save(EventKind.COMPLETE, outcome, stage=Stage.PACKED)
-            self._spans.end()
+            await self.save(outcome, event=EventKind.COMPLETE, stage=Stage.PACKED)
             self._metrics.handled("received", self.job.bytes)
             self._metrics.handled("packed", outcome.packed_bytes)
             self._log.info("packed, %d bytes", outcome.packed_bytes)
-        self._left(left)
         self._metrics.ended(self.job, result)
         return callback_of(self.job)
 
-    def _left(self, left: Job) -> None:
-        """Count the time that this run spent in a stage."""
-        now = time.monotonic()
-        self._metrics.left_stage(left, now - self._stage_began)
-        self._stage_began = now
-
     async def pause(self, paused: Paused) -> None:
         """Leave the upload to its next request."""
-        left = self.job
-        await self._save(EventKind.PROGRESS, paused, stage=Stage.UPLOADING)
-        self._left(left)
+        await self.save(paused, event=EventKind.PROGRESS, stage=Stage.UPLOADING)
         self._log.info("paused, %d bytes", self.job.bytes)
-
-    async def moved(self, moved_bytes: int) -> None:
-        """End the job with its file in place."""
-        await self._save(None, Moved(moved_bytes))
-        self._metrics.handled("moved", moved_bytes)
-
-    async def undo_move(self) -> None:
-        """Take back the beginning of a move that could not be carried out."""
-        await self._save(None, MoveUndone())
 
     async def hand_over(self) -> None:
         """Leave the job to whichever worker takes it next."""
-        if self.is_received:
-            await self._secure_source()
-            slot: Slot | None = self.job.packing_slot
-        else:
-            slot = Slot.DOWNLOAD if self.job.origin == "url" else None
-        await self._save(None, Owned(None, slot))
+        await self._secure_source()
+        waits_for = Slot.DOWNLOAD if self.job.origin == "url" else None
+        await self.save(Owned(None, self.job.packing_slot if self.is_received else waits_for))
 
-    async def _save(
-        self, event: EventKind | None, *changes: Change, stage: Stage | None = None, is_reported: bool = True
+    async def save(
+        self, *changes: Change, event: EventKind | None = None, stage: Stage | None = None, is_reported: bool = True
     ) -> None:
+        """Save the record with what is new, for as long as it takes.
+
+        Args:
+            event: What clients are told of it; `None` for nothing.
+            stage: The stage that begins; the time in the one before is counted.
+            is_reported: Whether the Manager hears of an attempt that ends with it.
+
+        Raises:
+            StaleJobError: The lease is lost.
+        """
         async with self._saving:
             progress, self._progress = self._progress, {}
             try:
@@ -288,13 +262,16 @@ class JobRun:
                 callback = callback_of(wanted) if is_reported and wanted.ended and not self.job.ended else None
                 saved = await save_for_sure(self._store, self.job, wanted, event, callback)
                 self._metrics.received(saved.bytes - self.job.bytes)
-                self.job = saved
+                left, self.job = self.job, saved
             except BaseException:
                 # A message that is given up must not take with it what the attempt's end has to tell.
                 self._progress = {**progress, **self._progress}
                 raise
             # Counted from here, no slow save brings two messages closer together than they may be.
-            self._last_event = time.monotonic()
+            self._last_event = now = time.monotonic()
+            if stage is not None:
+                self._metrics.left_stage(left, now - self._stage_began)
+                self._stage_began = now
 
     @asynccontextmanager
     async def reporting(self) -> AsyncIterator[None]:
@@ -304,7 +281,7 @@ class JobRun:
             StaleJobError: The lease is lost; the block was cancelled.
             Exception: What `stop` was called with; the block was cancelled.
         """
-        with self._spans.current(self.job.stage):
+        with self.spans.current(self.job.stage):
             async with run_beside(self._report()):
                 yield
 
@@ -317,4 +294,4 @@ class JobRun:
             await asyncio.sleep(self._last_event + _PROGRESS_SECONDS - time.monotonic())
             if self._progress:
                 is_told = any(change.is_told for change in self._progress.values())
-                await self._save(EventKind.PROGRESS if is_told else None)
+                await self.save(event=EventKind.PROGRESS if is_told else None)

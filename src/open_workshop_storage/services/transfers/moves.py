@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from open_workshop_storage.core import errors
-from open_workshop_storage.core.changes import MoveBegun
+from open_workshop_storage.core.changes import MoveBegun, Moved, MoveUndone
 from open_workshop_storage.core.job import Inner, Job, Stage
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import JobStore, StaleJobError
@@ -93,7 +93,9 @@ class Moves:
         """
         with job_span("move", run.job.job_id, run.job.traceparent):
             try:
-                await run.moved(await self._place(run, taken_over))
+                size = await self._place(run, taken_over)
+                await run.save(Moved(size))
+                self._runs.metrics.handled("moved", size)
             except StaleJobError:
                 # The worker that took the job over finishes the move.
                 raise errors.ServiceUnavailable from None
@@ -104,7 +106,7 @@ class Moves:
             with suppress(errors.ServiceUnavailable):
                 # Cleanup removes what is left.
                 await self._staging.discard(run.job.job_id)
-            job_log(_logger, run.job.job_id).info("moved to %s, %d bytes", run.job.move_to, run.job.moved_bytes)
+            job_log(_logger, run.job.job_id).info("moved to %s, %d bytes", run.job.move_to, size)
             return run.job
 
     async def _place(self, run: JobRun, taken_over: bool) -> int:
@@ -118,7 +120,7 @@ class Moves:
                     raise errors.PackedMissing from None
                 return await self._size_if_moved(job)
         except (errors.StorageError, OSError):
-            await run.undo_move()
+            await run.save(MoveUndone())
             raise
 
     async def _size_if_moved(self, job: Job) -> int:

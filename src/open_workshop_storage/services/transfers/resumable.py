@@ -30,7 +30,7 @@ from open_workshop_storage.services.intake.receive import BLOCK_BYTES, receive
 from open_workshop_storage.services.intake.upload_bodies import Ending, UploadBody, UploadRequest, reading_ahead
 from open_workshop_storage.services.intake.upload_parts import at_hand, sealed, whole, with_open_part, without_last_byte
 from open_workshop_storage.services.storage.workspaces import Workspaces
-from open_workshop_storage.services.transfers.attempts import begin_attempt, new_attempt
+from open_workshop_storage.services.transfers.attempts import begin_attempt
 from open_workshop_storage.services.transfers.endings import Pause
 from open_workshop_storage.services.transfers.job_run import JobRun
 from open_workshop_storage.services.transfers.lifetime import Lifetime
@@ -87,11 +87,13 @@ class ResumableUploads:
         if is_expired:
             raise errors.AccessDenied
         self._refuse_while_stopping()
-        job = new_attempt(claims, file_name, length, previous, None, described)
         try:
-            job = await begin_attempt(self._store, job, previous)
+            job = await begin_attempt(self._store, previous, claims, file_name, length, None, described)
         except errors.UploadInProgress:
-            raise errors.FileTooLarge if is_too_large else errors.UploadInProgress from None
+            if is_too_large and (previous is None or previous.ended):
+                # Another request has begun the attempt, and is about to end it.
+                raise errors.FileTooLarge from None
+            raise
         self._runs.metrics.begun()
         job_log(_logger, job.job_id).info("uploading in several requests, attempt %d", job.attempt)
         if is_too_large:

@@ -78,10 +78,10 @@ class Stages:
         # The disk takes the file in while this waits for a slot, and while 7z and the scanner work on it.
         async with run.securing_source():
             packed, copy = await self._pack(run)
+            log = job_log(_logger, run.job.job_id)
             try:
-                await self._scan(run, packed.packed_file)
-                if copy is not None:
-                    await self._scan(run, copy.packed_file)
+                for result in filter(None, (packed, copy)):
+                    await self._scanner.require_clean(run.workspace / result.packed_file, log, run.scanner_away_since)
             except ScannerUnavailable:
                 # The received file may be scanned another time.
                 await discard(run.folder / _PACKED)
@@ -116,23 +116,16 @@ class Stages:
             if not inspection.keep:
                 level = job.claims.pack_level
                 return await self._repack(run.source, inspection, run.folder, job.file_name, level, run), None
-            sha256 = await self._tested(run, inspection)
-            packed = Packed(run.within(run.source), run.source.stat().st_size, inspection.unpacked_bytes, sha256)
+            with without_group():
+                async with asyncio.TaskGroup() as group:
+                    # What was not hashed while it came is hashed beside the test.
+                    sha256 = group.create_task(run.sha256_of(run.source))
+                    await self._archives.test(run.source, inspection)
+            size, unpacked = run.source.stat().st_size, inspection.unpacked_bytes
+            packed = Packed(run.within(run.source), size, unpacked, sha256.result())
             if not (self._scanner.is_set and inspection.has_new_methods):
                 return packed, None
             return packed, await self._repack(run.source, inspection, run.folder, job.file_name, _STORED, None)
-
-    async def _scan(self, run: JobRun, file: str) -> None:
-        log = job_log(_logger, run.job.job_id)
-        await self._scanner.require_clean(run.workspace / file, log, run.scanner_away_since)
-
-    async def _tested(self, run: JobRun, inspection: Inspection) -> str:
-        """Test a ZIP that is kept, and return its SHA-256; what was not hashed while it came is, beside the test."""
-        with without_group():
-            async with asyncio.TaskGroup() as group:
-                sha256 = group.create_task(run.sha256_of(run.source))
-                await self._archives.test(run.source, inspection, lambda percent: None)
-        return sha256.result()
 
     async def repack(self, source: Path, folder: Path, file_name: str, level: int) -> Packed:
         """Pack a received file again, waiting for a repack slot, and have it scanned.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from open_workshop_storage.core import errors
-from open_workshop_storage.core.changes import Counted, Opened, Packed, Resumed
+from open_workshop_storage.core.changes import Counted, Held, Opened, Packed, Resumed
 from open_workshop_storage.core.claims import TransferClaims
 from open_workshop_storage.core.events import EventKind
 from open_workshop_storage.core.job import Job, Stage
@@ -25,7 +25,7 @@ from open_workshop_storage.services.intake.limits import transfer_limits
 from open_workshop_storage.services.intake.receive import receive
 from open_workshop_storage.services.intake.urls import parse_url
 from open_workshop_storage.services.storage.disk import has_space
-from open_workshop_storage.services.transfers.attempts import begin_attempt, new_attempt
+from open_workshop_storage.services.transfers.attempts import begin_attempt
 from open_workshop_storage.services.transfers.endings import Unreported
 from open_workshop_storage.services.transfers.job_run import JobRun
 from open_workshop_storage.services.transfers.lifetime import Lifetime
@@ -119,8 +119,7 @@ class Transfers:
             raise errors.ServiceUnavailable
         owner = new_owner()
         previous = await self._store.get(claims.job_id)
-        job = new_attempt(claims, file_name, announced, previous, owner)
-        job = await begin_attempt(self._store, job, previous)
+        job = await begin_attempt(self._store, previous, claims, file_name, announced, owner)
         self._runs.metrics.begun()
         job_log(_logger, job.job_id).info("uploading, attempt %d", job.attempt)
         run = self._runs.hold(job, is_attended=True)
@@ -181,7 +180,8 @@ class Transfers:
 
             async def pause(seconds: float) -> None:
                 # Another fetch has the slot during the pause, or origins could hold all of them.
-                await run.leave_slot()
+                if run.job.slot is not None:
+                    await run.save(Held(None))
                 await slot.aclose()
                 await asyncio.sleep(seconds)
                 # Another run would not know how often the origin has been asked.

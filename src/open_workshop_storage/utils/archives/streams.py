@@ -7,7 +7,6 @@ import contextlib
 import fcntl
 import os
 import threading
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -23,15 +22,12 @@ _PIPE_BYTES = 1024 * 1024
 """What an ordinary user's pipe may hold; the usual 64 KiB make the two sides wait for each other."""
 
 
-async def compare_size(
-    seven_zip: SevenZip, source: Path, type_switch: str, unpacked_bytes: int, on_percent: Callable[[float], None]
-) -> None:
+async def compare_size(seven_zip: SevenZip, source: Path, type_switch: str, unpacked_bytes: int) -> None:
     """Have `7z` unpack an archive into a pipe, and count what comes out.
 
     Args:
         type_switch: The switch that names the format to `7z`.
         unpacked_bytes: What all files together should have.
-        on_percent: Told each rise of the progress.
 
     Raises:
         ArchiveFault: What `SevenZip.run` raises, or the size is another one.
@@ -54,9 +50,7 @@ async def compare_size(
         # Two tasks side by side, so that a cancellation kills 7z, which ends the stream, which ends the counting.
         with without_group():
             async with asyncio.TaskGroup() as group:
-                unpacking = group.create_task(
-                    seven_zip.run("x", "-so", type_switch, source, on_percent=on_percent, output=entrance)
-                )
+                unpacking = group.create_task(seven_zip.run("x", "-so", type_switch, source, output=entrance))
                 group.create_task(counting())
 
 
