@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Iterator
 from contextlib import aclosing
@@ -21,6 +22,7 @@ from open_workshop_storage.utils.auth.s3_signatures import signed_url
 from tests.support.manager import AccessAnswer
 from tests.support.nginx import OBJECT_PREFIX, nginx, object_site_for
 from tests.support.object_store import settings_of
+from tests.support.origins import Request, reply, running_origin
 from tests.support.services import Services, running_services
 
 pytestmark = pytest.mark.anyio
@@ -142,3 +144,24 @@ async def test_nginx_fetches_what_a_client_may_have(
     refused = await http.get(behind_nginx.address(NAMES[1]), headers=COOKIES)
     assert (refused.status_code, refused.text) == (403, "No")
     assert (await http.get(f"{behind_nginx.url}{OBJECT_PREFIX}/{bucket.bucket}/x")).status_code == 404
+
+
+async def test_nginx_asks_again_if_another_file_takes_the_place_of_the_one_that_was_judged(
+    http: httpx.AsyncClient, bucket: Credentials, prefix: str, tmp_path: Path
+) -> None:
+    await fill(bucket, prefix, tmp_path)
+    url = signed_url(bucket.key, "GET", bucket.url(f"{prefix}/{NAMES[1]}"), 60)
+    etag = (await http.get(url)).headers["etag"]
+    lead = f"X-Accel-Redirect: {OBJECT_PREFIX}{url.removeprefix(bucket.endpoint)}"
+    answers = [reply(200, lead, f"ETag: {tag}", f"Repr-Digest: {tag}") for tag in ('"old"', '"older"', etag)]
+
+    async def judge(request: Request, writer: asyncio.StreamWriter) -> bytes:
+        return answers[len(distributor.requests) - 1]
+
+    async with running_origin(judge) as distributor:
+        with nginx(tmp_path, object_site_for(bucket.endpoint), distributor.port) as front:
+            answer = await http.get(f"{front.url}/download/a%20b?filename=%C3%B6", headers={"range": "bytes=5-9"})
+    assert (answer.status_code, answer.content, answer.headers["repr-digest"]) == (206, CONTENT[5:10], etag)
+    assert {request.target for request in distributor.requests} == {"/download/a%20b?filename=%C3%B6"}
+    assert {request.headers["range"] for request in distributor.requests} == {"bytes=5-9"}
+    assert len(distributor.requests) == len(answers)
