@@ -108,6 +108,7 @@ S3: dict[str, object] = {"S3_BUCKET": "files", "S3_ACCESS_KEY_ID": "id", "S3_SEC
 
 def test_a_bucket_has_a_key(load: Load) -> None:
     assert load(S3 | {"S3_PREFIX": "a/b/", "S3_ENDPOINT_URL": "http://store.test/"}).s3_prefix == "a/b"
+    assert load(S3 | {"S3_REGION": ""}).s3_region == load(S3).s3_region == "us-east-1"
     for name in S3:
         assert "S3_BUCKET is not valid" in complaint(load, {**S3, name: ""})
         assert "S3_BUCKET is not valid" in complaint(load, {name: S3[name]})
@@ -120,7 +121,7 @@ def test_a_bucket_has_a_key(load: Load) -> None:
         ("S3_PREFIX", "/a"),
         ("S3_PREFIX", "a//b"),
         ("S3_PREFIX", "../a"),
-        ("S3_REGION", ""),
+        ("S3_REGION", "eu west"),
         ("S3_ENDPOINT_URL", "store.test"),
         ("S3_DOWNLOADS", "proxy"),
     ],

@@ -24,6 +24,8 @@ _URL_PATH = r"(/[A-Za-z0-9_-][A-Za-z0-9._~-]*)+/?"
 _BUCKET_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}"
 _OBJECT_PREFIX = r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*/?"
 _WORD = r"[A-Za-z0-9-]+"
+USUAL_REGION = "us-east-1"
+"""What stores without regions take."""
 _SPAN_KINDS = frozenset({"receive", "send", "operation"})
 
 
@@ -144,7 +146,7 @@ OptionalHttpUrl = Annotated[str, _optional(_http_url), Field(description="a full
 OptionalBaseUrl = Annotated[str, _optional(_base_url)]
 BucketName = Annotated[str, _optional(_of_form(_BUCKET_NAME))]
 ObjectPrefix = Annotated[str, _optional(_path_of_form(_OBJECT_PREFIX))]
-Word = Annotated[str, AfterValidator(_of_form(_WORD))]
+Region = Annotated[str, AfterValidator(lambda value: _of_form(_WORD)(value or USUAL_REGION))]
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 ScannerAddress = Annotated[str, _optional(_scanner_address)]
 UrlPath = Annotated[str, _optional(_path_of_form(_URL_PATH))]

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from open_workshop_storage.core.setting_types import (
     NAMED_FAULT,
+    USUAL_REGION,
     BaseUrl,
     BcryptHash,
     BucketName,
@@ -30,11 +31,11 @@ from open_workshop_storage.core.setting_types import (
     OptionalSeconds,
     Patterns,
     RedisUrl,
+    Region,
     ScannerAddress,
     Seconds,
     SpanKinds,
     UrlPath,
-    Word,
     listed,
 )
 from open_workshop_storage.core.storage_types import StorageType
@@ -117,7 +118,7 @@ class Settings(BaseSettings):
     s3_endpoint_url: OptionalBaseUrl = Field(
         "", description="the base URL of an S3-compatible store, or empty for Amazon's of the region"
     )
-    s3_region: Word = Field("us-east-1", description="the name of the store's region")
+    s3_region: Region = Field(USUAL_REGION, description=f"the name of the store's region, or empty for {USUAL_REGION}")
     s3_prefix: ObjectPrefix = Field("", description="what all keys of ours begin with, such as open-workshop, or empty")
     s3_access_key_id: str = ""
     s3_secret_access_key: str = ""
