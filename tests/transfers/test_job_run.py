@@ -201,7 +201,7 @@ async def test_a_job_that_is_handed_over_waits_with_its_received_file(store: Sto
     run.folder.mkdir()
     source = run.folder / "source"
     source.write_bytes(b"received")
-    await run.received(source, Stage.UPLOADED, 8, is_on_disk=False)
+    await run.received(source, 8, is_on_disk=False)
     await run.hand_over()
     taken = await store.take("another")
     assert taken is not None

@@ -76,7 +76,7 @@ async def test_a_received_file_is_named_by_the_record_once_the_disk_has_it(tmp_p
         run.folder.mkdir(parents=True)
         source = run.folder / "source"
         source.write_bytes(zip_of(SMALL_MOD))
-        await run.received(source, Stage.UPLOADED, source.stat().st_size, is_on_disk=False)
+        await run.received(source, source.stat().st_size, is_on_disk=False)
         assert run.job.source_file is None
         await parts.stages.prepare(run)
         assert (await parts.job(job.job_id)).source_file == "me/source"

@@ -148,9 +148,7 @@ class JobRun:
         if self.job.owner is None:
             raise Queued
 
-    async def received(
-        self, source: Path, stage: Stage, size: int, *, is_on_disk: bool, sha256: str | None = None
-    ) -> None:
+    async def received(self, source: Path, size: int, *, is_on_disk: bool, sha256: str | None = None) -> None:
         """Enter the stage after the last byte, with a slot for what follows if the file is on the disk.
 
         Args:
@@ -168,6 +166,7 @@ class JobRun:
         job, named = self.job, self.within(source) if is_on_disk else None
         lost = job.lost_owners if job.lost_receivers is None else job.lost_receivers
         slot = job.packing_slot if is_on_disk and not self.is_attended else None
+        stage = Stage.UPLOADED if job.origin == "upload" else Stage.DOWNLOADED
         await self.stage(stage, Received(size, size, named, lost), Held(slot))
         self._source = source
         if self.job.owner is None:

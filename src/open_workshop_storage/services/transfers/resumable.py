@@ -304,7 +304,7 @@ class ResumableUploads:
         reserve_bytes = self._settings.storage_reserve_bytes
         source = await whole(resumable, run.workspace, run.folder / "source", reserve_bytes)
         size = sum(part.bytes for part in resumable.parts)
-        await run.received(source, Stage.UPLOADED, size, is_on_disk=True, sha256=resumable.sha256)
+        await run.received(source, size, is_on_disk=True, sha256=resumable.sha256)
         return await self._stages.prepare(run)
 
 

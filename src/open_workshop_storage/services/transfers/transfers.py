@@ -138,7 +138,7 @@ class Transfers:
             sha256 = sha256_in(digests)
         except ValueError:
             raise errors.BadRequest("Malformed digest") from None
-        await self._receive(run, chunks, run.job.total, Stage.UPLOADED, sha256=sha256)
+        await self._receive(run, chunks, run.job.total, sha256=sha256)
         try:
             return await self._stages.prepare(run)
         except errors.ScannerUnavailable as refusal:
@@ -205,7 +205,7 @@ class Transfers:
                                 file_name=safe_file_name(claims.filename or response.filename or ""),
                             )
                         )
-                        await self._receive(run, response.chunks, response.total, Stage.DOWNLOADED, response.offset)
+                        await self._receive(run, response.chunks, response.total, response.offset)
             except TimeoutError:
                 raise errors.DownloadTimedOut from None
 
@@ -226,7 +226,6 @@ class Transfers:
         run: JobRun,
         chunks: AsyncIterator[bytes],
         expected: int | None,
-        then: Stage,
         offset: int = 0,
         sha256: str | None = None,
     ) -> None:
@@ -242,7 +241,7 @@ class Transfers:
             digest=None if offset else run.digest,
             pace=run.pace,
         )
-        await run.received(source, then, size, is_on_disk=is_on_disk, sha256=sha256)
+        await run.received(source, size, is_on_disk=is_on_disk, sha256=sha256)
 
 
 def _copy(source: Path, target: Path, reserve_bytes: int) -> int:
