@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
+from tests.browser.pages import PATIENCE_MS
 from tests.support.services import Services, running_services
 
 HTTP_PAGE = (
@@ -33,6 +34,7 @@ async def browser() -> AsyncIterator[Browser]:
     """Chromium, without a window."""
     chromium = shutil.which("chromium")
     assert chromium is not None, "make test-browser installs it"
+    expect.set_options(timeout=PATIENCE_MS)
     async with async_playwright() as playwright:
         # Root has no sandbox.
         browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])

@@ -10,7 +10,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from tests.browser.conftest import OpenPage
-from tests.browser.pages import PATIENCE_MS, console_of, findings_of_axe, show_operations, text_of
+from tests.browser.pages import console_of, findings_of_axe, show_operations, text_of
 from tests.conftest import ServiceStarter
 from tests.e2e.under_way import LARGE, Transfers
 from tests.support.archives import SMALL_MOD, zip_of
@@ -44,8 +44,8 @@ async def test_operators_see_what_all_workers_do_and_step_in(
         stack.callback(running.file.go_on.set)
         await stack.enter_async_context(watching(services.loader, paused.job_id, paused.token))
         await show_operations(page, services)
-        await expect(page.locator("#workers tr")).to_have_count(REDIS_WORKERS, timeout=PATIENCE_MS)
-        await expect(page.locator("#total-sockets")).to_have_text("1", timeout=PATIENCE_MS)
+        await expect(page.locator("#workers tr")).to_have_count(REDIS_WORKERS)
+        await expect(page.locator("#total-sockets")).to_have_text("1")
         assert "Corrupt archive (corrupt_archive)" in await text_of(page, row_of(page, "jobs", failed.job_id), "failed")
         assert "downloading" in await text_of(page, row_of(page, "jobs", running.ticket.job_id), "runs")
         assert await text_of(page, row_of(page, "callbacks", packed.job_id), "success")
@@ -72,7 +72,7 @@ async def step_in(page: Page, services: Services, packed: str, paused: str) -> N
     await page.get_by_role("button", name=f"Deliver now: callback of {packed}").press("Enter")
     await text_of(page, "#operations-said", "is delivered now")
     await text_of(page, row_of(page, "jobs", packed), "moved")
-    await expect(page.locator("#callbacks tr")).to_have_count(0, timeout=PATIENCE_MS)
+    await expect(page.locator("#callbacks tr")).to_have_count(0)
     await page.get_by_role("button", name=f"Cancel {paused}").press("Enter")
     await text_of(page, "#operations-said", "is cancelled")
     await text_of(page, row_of(page, "jobs", paused), "failed")
@@ -103,4 +103,4 @@ async def test_a_service_that_is_away_is_told_and_found_again(
     await page.context.set_offline(True)
     await text_of(page, "#operations-failure", "The service cannot be reached")
     await page.context.set_offline(False)
-    await expect(page.locator("#operations-failure")).to_be_empty(timeout=PATIENCE_MS)
+    await expect(page.locator("#operations-failure")).to_be_empty()
