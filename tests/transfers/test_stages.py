@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from hashlib import sha256
 from pathlib import Path
 
@@ -13,10 +14,11 @@ from open_workshop_storage.core.changes import Packed
 from open_workshop_storage.core.errors import CorruptArchive, EncryptedArchive, ImageExpected
 from open_workshop_storage.core.job import Stage
 from open_workshop_storage.core.slots import Slot
+from open_workshop_storage.utils.archives.zip_testing import MOST_TESTED_BYTES
 from tests.support.archives import SMALL_MOD, entries_of, seven_zip_of, tar_of, zip_of
 from tests.support.images import saved
 from tests.support.jobs import job_in, new_job
-from tests.support.transfers import bench, eventually
+from tests.support.transfers import PATIENCE_SECONDS, bench, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -82,7 +84,13 @@ async def test_a_received_file_is_named_by_the_record_once_the_disk_has_it(tmp_p
         assert (await parts.job(job.job_id)).source_file == "me/source"
 
 
-@pytest.mark.parametrize("content", [zip_of(SMALL_MOD), seven_zip_of(SMALL_MOD)], ids=["kept ZIP", "7z"])
+# More than is tested without `7z`, packed in less.
+HALF_PACKABLE = random.Random(0).randbytes(MOST_TESTED_BYTES // 2 + 1).hex()
+
+
+@pytest.mark.parametrize(
+    "content", [zip_of({"main.txt": HALF_PACKABLE.encode()}), seven_zip_of(SMALL_MOD)], ids=["kept ZIP", "7z"]
+)
 async def test_all_that_7z_does_waits_for_a_slot_and_gives_it_back(tmp_path: Path, content: bytes) -> None:
     async with bench(tmp_path, transfer_repack_concurrency=1) as parts:
         run = await parts.run_in(UPLOADED, content)
@@ -92,6 +100,14 @@ async def test_all_that_7z_does_waits_for_a_slot_and_gives_it_back(tmp_path: Pat
             assert (await parts.job(UPLOADED.job_id)).stage is Stage.UPLOADED
         await preparing
         assert await parts.counts(Slot.REPACK) == (0, 0)
+
+
+async def test_a_small_sound_zip_waits_for_no_slot(tmp_path: Path) -> None:
+    async with bench(tmp_path, transfer_repack_concurrency=1) as parts:
+        run = await parts.run_in(UPLOADED, zip_of(SMALL_MOD))
+        async with parts.slots.in_turn(Slot.REPACK, "another"), asyncio.timeout(PATIENCE_SECONDS):
+            assert (await parts.stages.prepare(run)).packed_file == run.within(run.source)
+            assert await parts.counts(Slot.REPACK) == (1, 0)
 
 
 async def test_images_wait_for_a_slot_of_their_own_and_give_it_back(tmp_path: Path) -> None:

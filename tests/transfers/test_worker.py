@@ -53,11 +53,11 @@ async def test_a_queued_job_is_taken_at_once(tmp_path: Path) -> None:
                 assert (await ended(parts, JOB_ID)).stage is Stage.PACKED
 
 
-@pytest.mark.parametrize("size", [len(zip_of(SMALL_MOD)), 2 * BLOCK_BYTES], ids=["small", "large"])
+@pytest.mark.parametrize("size", [len(tar_of(SMALL_MOD)), 2 * BLOCK_BYTES], ids=["small", "large"])
 async def test_a_fetched_file_waits_for_its_slot_without_a_run_and_is_not_fetched_again(
     tmp_path: Path, size: int
 ) -> None:
-    content = zip_of(SMALL_MOD).ljust(size, b"\0")
+    content = tar_of(SMALL_MOD).ljust(size, b"\0")
     async with (
         bench(tmp_path, transfer_repack_concurrency=1) as parts,
         running_origin(reply(200, body=content)) as origin,

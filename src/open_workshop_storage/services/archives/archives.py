@@ -29,6 +29,7 @@ class Archives:
         self._parsers = Parsers(len(os.sched_getaffinity(0))), Parsers(_MAX_EXTRACTIONS)
         inspector = Inspector(settings, seven_zip, self._parsers[0])
         self.inspect = inspector.inspect
+        self.inspect_small_zip = inspector.inspect_small_zip
         self.test = inspector.test
         self.extract = Extractor(settings, seven_zip, self._parsers[1]).extract
         self.pack = Packer(settings, seven_zip).pack

@@ -23,6 +23,7 @@ from open_workshop_storage.utils.archives.streams import compare_size
 from open_workshop_storage.utils.archives.tar import inspect_tar
 from open_workshop_storage.utils.archives.trailing_data import refuse_archive_in_tail
 from open_workshop_storage.utils.archives.zip_inspection import inspect_zip
+from open_workshop_storage.utils.archives.zip_testing import MOST_TESTED_BYTES
 
 # Headers of 200,000 entries take 10 s; a larger file may have more of them.
 _SECONDS, _SECONDS_PER_MEBIBYTE = 60.0, 0.5
@@ -75,12 +76,22 @@ class Inspector:
             RepackFailed: Reading failed for another reason.
         """
         with as_storage_errors():
-            file = await asyncio.to_thread(source.open, "rb")
+            file, kind = await asyncio.to_thread(_opened, source)
             with file:
-                return await self._inspect(source, file, file_name, max_unpacked_bytes)
+                return await self._inspect(source, file, kind, file_name, max_unpacked_bytes)
 
-    async def _inspect(self, source: Path, file: BinaryIO, file_name: str, max_unpacked_bytes: int) -> Inspection:
-        kind = kind_of(await asyncio.to_thread(os.pread, file.fileno(), HEAD_BYTES, 0))
+    async def inspect_small_zip(self, source: Path, max_unpacked_bytes: int) -> Inspection | None:
+        """Judge a ZIP of at most `MOST_TESTED_BYTES` as `inspect` does, without `7z`; return `None` for other files."""
+        with as_storage_errors():
+            file, kind = await asyncio.to_thread(_opened, source)
+            with file:
+                if kind is not Kind.ZIP or os.fstat(file.fileno()).st_size > MOST_TESTED_BYTES:
+                    return None
+                return await self._inspect(source, file, kind, "", max_unpacked_bytes)
+
+    async def _inspect(
+        self, source: Path, file: BinaryIO, kind: Kind, file_name: str, max_unpacked_bytes: int
+    ) -> Inspection:
         limits = limits_of(file, self._settings, max_unpacked_bytes)
         if kind in COMPRESSED and not await self._parse(holds_tar, file, kind.name):
             kind = Kind.PLAIN
@@ -129,6 +140,11 @@ class Inspector:
                 await compare_size(self._seven_zip, source, type_switch, inspection.unpacked_bytes)
             else:
                 await self._seven_zip.run("t", type_switch, *READ_SWITCHES, source)
+
+
+def _opened(source: Path) -> tuple[BinaryIO, Kind]:
+    file = source.open("rb")
+    return file, kind_of(os.pread(file.fileno(), HEAD_BYTES, 0))
 
 
 def limits_of(file: BinaryIO, settings: Settings, max_unpacked_bytes: int) -> tuple[int, int]:

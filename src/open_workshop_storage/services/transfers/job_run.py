@@ -149,7 +149,7 @@ class JobRun:
             raise Queued
 
     async def received(self, source: Path, size: int, *, is_on_disk: bool, sha256: str | None = None) -> None:
-        """Enter the stage after the last byte, with a slot for what follows if the file is on the disk.
+        """Enter the stage after the last byte, and give the slot back.
 
         Args:
             size: The file's, in bytes.
@@ -158,19 +158,15 @@ class JobRun:
 
         Raises:
             DigestDiffers: It is another one.
-            Queued: No slot is free, and no client waits for this run.
         """
         # Before the record names the file, since another run would go on from it.
         if sha256 is not None and await self.sha256_of(source) != sha256:
             raise DigestDiffers
         job, named = self.job, self.within(source) if is_on_disk else None
         lost = job.lost_owners if job.lost_receivers is None else job.lost_receivers
-        slot = job.packing_slot if is_on_disk and not self.is_attended else None
         stage = Stage.UPLOADED if job.origin == "upload" else Stage.DOWNLOADED
-        await self.stage(stage, Received(size, size, named, lost), Held(slot))
+        await self.stage(stage, Received(size, size, named, lost), Held(None))
         self._source = source
-        if self.job.owner is None:
-            raise Queued
 
     async def sha256_of(self, source: Path) -> str:
         """Return the digest of the received file, of which only those bytes are read that were not hashed before."""

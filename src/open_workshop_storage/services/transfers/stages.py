@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 
 from open_workshop_storage.core.changes import Advanced, Change, Held, Packed, Unpacked
@@ -111,8 +111,10 @@ class Stages:
     async def _pack(self, run: JobRun) -> tuple[Packed, Packed | None]:
         """Return the packed file, and a copy for the scanner if that knows a method of compression in it not."""
         job = run.job
-        async with self._turn(run):
-            inspection = await self._archives.inspect(run.source, job.file_name, self._max_unpacked_bytes)
+        small = await self._archives.inspect_small_zip(run.source, self._max_unpacked_bytes)
+        # Slots limit `7z`, which nothing starts for a small sound ZIP.
+        async with nullcontext() if small is not None and small.is_sound else self._turn(run):
+            inspection = small or await self._archives.inspect(run.source, job.file_name, self._max_unpacked_bytes)
             if not inspection.keep:
                 level = job.claims.pack_level
                 return await self._repack(run.source, inspection, run.folder, job.file_name, level, run), None
