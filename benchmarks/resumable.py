@@ -62,7 +62,8 @@ as soon as it is written, so that the sync waits for the last one and for the fi
 and the next request's first bytes the loader has nothing to take in. The raw upload is synced once, behind its last
 byte, which is counted here too. The disk does not hold PATCHes up: a bare app under the same server, which writes and
 syncs each with the loader's `receive` and keeps no record, reached 1.01 of its raw uploads on two cores. What is
-missing goes to the work for each request on the event loop: its route and token, its record, its slot and its run.
+missing goes to the work for each request on the event loop: its route and token, its record, its slot and its run. That
+is some 4 ms of processor time, beside the 14 ms in which the bare app takes 8 MiB in.
 
 Connections are cut at random moments while a client sends as fast as the loader takes it: a third are reset, a third
 are closed, and a third fall silent. What waits in the client's kernel has not reached the loader, and is not counted.

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from open_workshop_storage.core.changes import Paused
 from open_workshop_storage.core.resumable_state import Part, Resumable
+from open_workshop_storage.services.intake.receive import BLOCK_BYTES
 from open_workshop_storage.services.storage.disk import require_space
 from open_workshop_storage.utils.files.durable_files import Stopped
 from open_workshop_storage.utils.processes.threads import run_to_end, run_until_stopped
@@ -43,12 +44,22 @@ async def sealed(resumable: Resumable, workspace: Path) -> Paused:
     resumable = await at_hand(resumable, workspace)
     if not resumable.parts:
         return Paused(0, resumable)
-    *before, last = resumable.parts
-    size = await run_to_end(_size_on_disk, workspace / last.file)
+    return held_to(resumable, await run_to_end(_size_on_disk, workspace / resumable.parts[-1].file))
+
+
+def held_to(resumable: Resumable, size: int) -> Paused:
+    """Return what counts of an upload of whose last file only the first so many bytes do, and no later ones may."""
+    resumable = with_last_part(resumable, size)
     # A worker that wrote nothing may have made no file.
-    parts = (*before, last.model_copy(update={"bytes": size})) if size else tuple(before)
+    parts = resumable.parts if size else resumable.parts[:-1]
     count = sum(part.bytes for part in parts)
     return Paused(count, resumable.model_copy(update={"parts": parts, "sealed": True}))
+
+
+def with_last_part(resumable: Resumable, size: int) -> Resumable:
+    """Return the record of an upload whose last file has so many bytes."""
+    *before, last = resumable.parts
+    return resumable.model_copy(update={"parts": (*before, Part(file=last.file, bytes=size))})
 
 
 async def whole(resumable: Resumable, workspace: Path, joined: Path, reserve_bytes: int) -> Path:
@@ -78,6 +89,12 @@ def without_last_byte(resumable: Resumable, file: str, size: int) -> Paused:
     count = max(size - 1, 0)
     parts = (Part(file=file, bytes=count),)
     return Paused(count, resumable.model_copy(update={"parts": parts, "sealed": False}))
+
+
+def head_of(path: Path) -> bytes:
+    """Return the first block of a file, by which it is judged. Blocks."""
+    with path.open("rb") as file:
+        return file.read(BLOCK_BYTES)
 
 
 def cut_off(path: Path, size: int) -> None:

@@ -12,7 +12,6 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import NoReturn
 
 from open_workshop_storage.core import errors
@@ -20,15 +19,15 @@ from open_workshop_storage.core.changes import Continued, Counted, Packed, Pause
 from open_workshop_storage.core.claims import TransferClaims
 from open_workshop_storage.core.events import EventKind
 from open_workshop_storage.core.job import Job, Stage
-from open_workshop_storage.core.resumable_state import Part, Resumable
+from open_workshop_storage.core.resumable_state import Resumable
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.slots import Slot
 from open_workshop_storage.core.store import Interruption, JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
+from open_workshop_storage.services.intake import upload_parts
 from open_workshop_storage.services.intake.limits import transfer_limits
-from open_workshop_storage.services.intake.receive import BLOCK_BYTES, receive
+from open_workshop_storage.services.intake.receive import receive
 from open_workshop_storage.services.intake.upload_bodies import Ending, UploadBody, UploadRequest, reading_ahead
-from open_workshop_storage.services.intake.upload_parts import at_hand, sealed, whole, with_open_part, without_last_byte
 from open_workshop_storage.services.storage.workspaces import Workspaces
 from open_workshop_storage.services.transfers.attempts import begin_attempt
 from open_workshop_storage.services.transfers.endings import Pause
@@ -146,7 +145,7 @@ class ResumableUploads:
             await self._refuse_too_large(job)
         assert job.resumable is not None
         owner = new_owner()
-        resumable = with_open_part(job.resumable, owner)
+        resumable = upload_parts.with_open_part(job.resumable, owner)
         if request.sha256 is not None:
             resumable = resumable.model_copy(update={"sha256": request.sha256})
         with reading_ahead(chunks) as body:
@@ -179,7 +178,8 @@ class ResumableUploads:
             Pause: Bytes are missing.
             StorageError: The file is refused, or could not be packed.
         """
-        paused = await self._sealed(run.job)
+        assert run.job.resumable is not None
+        paused = await upload_parts.sealed(run.job.resumable, run.workspace)
         if paused.bytes != run.job.total:
             raise Pause(paused)
         return await self._pack(run, paused.resumable)
@@ -212,19 +212,18 @@ class ResumableUploads:
         Raises:
             UploadGone: It has ended with an error.
         """
-        deadline = time.monotonic() + _PATIENCE_SECONDS
-        asked = False
+        asked_at: float | None = None
         while job.stage is Stage.UPLOADING and job.owner is not None and not (job.resumable and job.resumable.sealed):
-            if not asked:
+            if asked_at is None:
+                asked_at = time.monotonic()
                 await self._store.interrupt(job.job_id, Interruption.LEAVE)
-                asked = True
-            elif time.monotonic() > deadline:
+            elif time.monotonic() > asked_at + _PATIENCE_SECONDS:
                 with suppress(StaleJobError):
                     return await self._taken(job)
             await asyncio.sleep(_POLL_SECONDS)
             job = await self._known(job.job_id)
         if job.resumable is not None and job.paused:
-            resumable = await at_hand(job.resumable, self._workspaces.folder(job.job_id))
+            resumable = await upload_parts.at_hand(job.resumable, self._workspaces.folder(job.job_id))
             if resumable is not job.resumable:
                 # Another host has its bytes, and this one goes on from its beginning.
                 return job.model_copy(update={"resumable": resumable, "bytes": 0})
@@ -236,7 +235,8 @@ class ResumableUploads:
         Raises:
             StaleJobError: The worker has left it, or another one has taken it.
         """
-        paused = await self._sealed(job)
+        assert job.resumable is not None
+        paused = await upload_parts.sealed(job.resumable, self._workspaces.folder(job.job_id))
         if paused.bytes != job.total:
             return await self._store.save(job.changed(paused), EventKind.PROGRESS)
         # The client takes it for done, and sends nothing more: the lease sees to it that it is packed.
@@ -246,10 +246,6 @@ class ResumableUploads:
         self._tasks.start(self._runs.attempt(run, self._pack(run, paused.resumable)))
         return job
 
-    async def _sealed(self, job: Job) -> Paused:
-        assert job.resumable is not None
-        return await sealed(job.resumable, self._workspaces.folder(job.job_id))
-
     async def _receive(
         self,
         run: JobRun,
@@ -258,15 +254,14 @@ class ResumableUploads:
         chunks: AsyncIterator[bytes],
         has_left: HasLeft,
     ) -> Packed:
-        *before, part = resumable.parts
-        begun, total = run.job.bytes, run.job.total
+        begun, total, part = run.job.bytes, run.job.total, resumable.parts[-1]
         room = None if total is None else total - begun
         # The upload as a whole has no time limit but that between two requests.
         limits = replace(transfer_limits(self._settings, run.job.claims), total_seconds=0)
         most = limits.max_bytes
         body = UploadBody(chunks, run.interrupted, limits, run.pace, room, request.algorithm)
         target = run.workspace / part.file
-        earlier = sum(one.bytes for one in before)
+        earlier = begun - part.bytes
         size, _ = await receive(
             aiter(body),
             target,
@@ -279,14 +274,11 @@ class ResumableUploads:
             digest=run.digest if begun == 0 else None,
         )
         if begun == 0:
-            self._stages.judge_start(run, await run_to_end(_head, target))
-        refusal = body.refusal(request.checksum)
-        if refusal is not None:
+            self._stages.judge_start(run, await run_to_end(upload_parts.head_of, target))
+        if refusal := body.refusal(request.checksum):
             # None of these bytes counts, and no later look at the file may find them.
-            parts = resumable.parts if part.bytes else tuple(before)
-            paused = Paused(begun, resumable.model_copy(update={"parts": parts, "sealed": True}))
-            raise Pause(paused, refusal, (target, part.bytes))
-        resumable = resumable.model_copy(update={"parts": (*before, Part(file=part.file, bytes=size))})
+            raise Pause(upload_parts.held_to(resumable, part.bytes), refusal, (target, part.bytes))
+        resumable = upload_parts.with_last_part(resumable, size)
         if earlier + size != total:
             if body.ending is Ending.TOO_SLOW:
                 # No later request would be waited for.
@@ -298,16 +290,11 @@ class ResumableUploads:
             if await has_left():
                 # It takes the file for done, and would send nothing more.
                 raise
-            raise Pause(without_last_byte(resumable, run.within(run.source), total), refusal) from None
+            raise Pause(upload_parts.without_last_byte(resumable, run.within(run.source), total), refusal) from None
 
     async def _pack(self, run: JobRun, resumable: Resumable) -> Packed:
         reserve_bytes = self._settings.storage_reserve_bytes
-        source = await whole(resumable, run.workspace, run.folder / "source", reserve_bytes)
+        source = await upload_parts.whole(resumable, run.workspace, run.folder / "source", reserve_bytes)
         size = sum(part.bytes for part in resumable.parts)
         await run.received(source, size, is_on_disk=True, sha256=resumable.sha256)
         return await self._stages.prepare(run)
-
-
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(BLOCK_BYTES)
