@@ -16,6 +16,7 @@ from opentelemetry.trace import SpanKind
 
 from open_workshop_storage.core import errors
 from open_workshop_storage.observability.tracing import span, trace_headers
+from open_workshop_storage.services.downloads.remembering import remember
 from open_workshop_storage.utils.net.http_connections import AllBusy, Connections
 from open_workshop_storage.utils.processes.single_flight import SingleFlight
 
@@ -89,15 +90,9 @@ class AccessService:
             return errors.AccessServiceUnavailable()
         except errors.StorageError as refusal:
             return refusal
-        self._remember(question, asked)
+        if self._ttl_seconds:
+            remember(self._permissions, question, asked, _MAX_PERMISSIONS)
         return None
-
-    def _remember(self, question: _Question, asked: float) -> None:
-        if not self._ttl_seconds:
-            return
-        if self._permissions.pop(question, None) is None and len(self._permissions) >= _MAX_PERMISSIONS:
-            del self._permissions[next(iter(self._permissions))]
-        self._permissions[question] = asked
 
 
 async def _ask(http: httpx.AsyncClient, url: str, cookies: bytes) -> tuple[int, bytes]:

@@ -17,6 +17,7 @@ from open_workshop_storage.services.downloads.block_sender import Source
 from open_workshop_storage.services.downloads.downloads import Downloads, send_without_file, start
 from open_workshop_storage.services.downloads.inflating import InflatedEntry
 from open_workshop_storage.services.downloads.plan import Content, Piece, Plan, plan_content, validators_of
+from open_workshop_storage.services.downloads.remembering import remember
 from open_workshop_storage.services.downloads.zip_directories import ZipDirectories
 from open_workshop_storage.services.storage.files import MOST_READ_BYTES, Files, OpenedFile, StoredFile
 from open_workshop_storage.utils.archives.central_directory import DEFLATE, STORED
@@ -114,9 +115,7 @@ class Contents:
             if answer is None or opened.file is not file:
                 answer = await self._entry_answer(opened, entry, requested, scope)
                 if is_usual and opened.file is file and sum(map(len, (file.name, *key[1:]))) < _USUAL_CHARACTERS:
-                    if len(self._answers) >= _REMEMBERED_ANSWERS:
-                        del self._answers[next(iter(self._answers))]
-                    self._answers[key] = answer
+                    remember(self._answers, key, answer, _REMEMBERED_ANSWERS)
             plan, inflates, _ = answer
             source: Source = opened
             if inflates is not None:

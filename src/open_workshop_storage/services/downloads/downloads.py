@@ -14,6 +14,7 @@ from open_workshop_storage.services.downloads.access import AccessService, passe
 from open_workshop_storage.services.downloads.block_sender import BlockSender
 from open_workshop_storage.services.downloads.delegates import delegate_of
 from open_workshop_storage.services.downloads.plan import Plan, plan_answer
+from open_workshop_storage.services.downloads.remembering import remember
 from open_workshop_storage.services.downloads.unpacked_sizes import UnpackedSizes
 from open_workshop_storage.services.storage.files import Files, OpenedFile, StoredFile
 from open_workshop_storage.utils.http.media_types import attachment_name
@@ -177,9 +178,7 @@ class Downloads:
         # Two changes at nearly the same time may bear the same one.
         is_settled = max(file.modified_ns, file.changed_ns) < time.time_ns() - _SETTLING_NS
         if is_usual and is_short and is_settled and self._remembers_plans:
-            if len(self._usual_plans) >= _REMEMBERED_PLANS:
-                del self._usual_plans[next(iter(self._usual_plans))]
-            self._usual_plans[usual] = plan
+            remember(self._usual_plans, usual, plan, _REMEMBERED_PLANS)
         return plan
 
 
