@@ -32,6 +32,17 @@ def test_the_named_modules_exist() -> None:
     assert named and named <= modules, named - modules
 
 
+def test_each_row_of_rules_names_modules_of_its_folders() -> None:
+    rows = re.findall(r"^\| (`\S+/`(?:, `\S+/`)*) \| (.*) \|$", DOCUMENT, re.MULTILINE)
+    folders = [[SOURCES / name for name in re.findall(r"`(\S+)/`", row)] for row, _ in rows]
+    # The second folder of a row stands beside the first one.
+    places = [[first, *(first.parent / other.name for other in others)] for first, *others in folders]
+    assert len(rows) > 10
+    for (_, rules), there in zip(rows, places, strict=True):
+        for module in re.findall(r"`(\w+\.py)`", rules):
+            assert any((folder / module).exists() for folder in there), module
+
+
 def test_the_directions_of_imports_are_those_that_lint_checks() -> None:
     contracts = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     rooms, topics = (contract["layers"] for contract in contracts if contract["type"] == "layers")
