@@ -21,7 +21,7 @@ ELSEWHERE = {
     "api/shortcuts.py": "downloads/test_downloads.py",
     "api/routes/files.py": "api/test_files.py",
     "api/routes/health.py": "e2e/test_service_surface.py",
-    "api/progress_watch.py": "api/test_progress.py",
+    "api/progress_watch.py": "e2e/test_progress.py",
     "api/routes/metrics.py": "e2e/test_metrics.py",
     "api/routes/progress.py": "e2e/test_progress.py",
     "api/routes/progress_events.py": "e2e/test_progress_events.py",

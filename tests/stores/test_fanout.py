@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
-import pytest
-
 from open_workshop_storage.core.events import Event, EventKind
 from open_workshop_storage.stores.fanout import Fanout, Watcher
 
@@ -15,79 +11,74 @@ def event(version: int, kind: EventKind = EventKind.STAGE) -> Event:
     return Event(version=version, kind=kind, text=str(version))
 
 
-async def read(watcher: Watcher, count: int) -> list[int]:
-    """Return the versions of the next events."""
-    return [(await anext(watcher)).version for _ in range(count)]
+def read(watcher: Watcher) -> list[int]:
+    """Take out the versions of the events that wait."""
+    versions = [event.version for event in watcher.waiting]
+    watcher.waiting.clear()
+    return versions
 
 
-@pytest.mark.anyio
-async def test_the_snapshot_comes_first_and_then_what_is_newer() -> None:
+def test_the_snapshot_comes_first_and_then_what_is_newer() -> None:
     fanout = Fanout()
     watcher = fanout.add("job")
     for version in (3, 4, 5):
         fanout.publish("job", event(version))
     watcher.start(event(4))
     fanout.publish("job", event(6))
-    assert await read(watcher, 3) == [4, 5, 6]
+    assert read(watcher) == [4, 5, 6]
 
 
-@pytest.mark.anyio
-async def test_after_a_break_the_present_state_is_told_once() -> None:
+def test_after_a_break_the_present_state_is_told_once() -> None:
     fanout = Fanout()
     watcher = fanout.add("job")
     watcher.start(event(3))
     for version in (3, 5):
         fanout.catch_up("job", event(version))
-    assert await read(watcher, 2) == [3, 5]
+    assert read(watcher) == [3, 5]
 
 
-@pytest.mark.anyio
-async def test_after_a_loss_of_the_last_changes_those_that_follow_are_told() -> None:
+def test_after_a_loss_of_the_last_changes_those_that_follow_are_told() -> None:
     fanout = Fanout()
     watcher = fanout.add("job")
     watcher.start(event(3))
-    assert await read(watcher, 1) == [3]
+    assert read(watcher) == [3]
     for version in (4, 5):
         fanout.publish("job", event(version))
     fanout.catch_up("job", event(3))
     fanout.publish("job", event(4))
-    assert await read(watcher, 2) == [3, 4]
+    assert read(watcher) == [3, 4]
 
 
-@pytest.mark.anyio
-async def test_an_event_that_comes_twice_or_late_is_told_once() -> None:
+def test_an_event_that_comes_twice_or_late_is_told_once() -> None:
     watcher = Watcher()
     watcher.start(event(1))
     for version in (2, 2, 1, 3):
         watcher.push(event(version))
-    assert await read(watcher, 3) == [1, 2, 3]
+    assert read(watcher) == [1, 2, 3]
 
 
-@pytest.mark.anyio
-async def test_of_progress_that_waits_the_latest_is_kept_and_of_stages_all() -> None:
+def test_of_progress_that_waits_the_latest_is_kept_and_of_stages_all() -> None:
     watcher = Watcher()
     watcher.start(event(1))
     for version in (2, 3, 4):
         watcher.push(event(version, EventKind.PROGRESS))
     watcher.push(event(5))
     watcher.push(event(6, EventKind.PROGRESS))
-    assert await read(watcher, 4) == [1, 4, 5, 6]
+    assert read(watcher) == [1, 4, 5, 6]
 
 
-@pytest.mark.anyio
-async def test_a_reader_waits_for_the_next_event() -> None:
-    watcher = Watcher()
-    reading = asyncio.create_task(read(watcher, 2))
-    await asyncio.sleep(0)
+def test_a_reader_is_called_for_each_event_from_the_present_state_on() -> None:
+    watcher, heard = Watcher(), list[int]()
+    watcher.on_event = lambda: heard.extend(read(watcher))
     watcher.push(event(2))
-    await asyncio.sleep(0)
-    assert not reading.done()
+    assert heard == []
     watcher.start(event(1))
-    assert await reading == [1, 2]
+    assert heard == [1, 2]
+    watcher.push(event(3))
+    assert heard == [1, 2, 3]
 
 
-@pytest.mark.anyio
-async def test_events_go_to_all_watchers_of_their_job_and_to_no_others() -> None:
+def test_events_go_to_all_watchers_of_their_job_and_to_no_others() -> None:
     fanout = Fanout()
     first, second, other = fanout.add("job"), fanout.add("job"), fanout.add("another")
     for watcher in (first, second, other):
@@ -95,7 +86,7 @@ async def test_events_go_to_all_watchers_of_their_job_and_to_no_others() -> None
     fanout.publish("job", event(1))
     fanout.publish("unknown", event(9))
     fanout.publish("another", event(2))
-    assert [await read(watcher, 2) for watcher in (first, second, other)] == [[0, 1], [0, 1], [0, 2]]
+    assert [read(watcher) for watcher in (first, second, other)] == [[0, 1], [0, 1], [0, 2]]
 
 
 def test_a_job_without_watchers_is_forgotten() -> None:

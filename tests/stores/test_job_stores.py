@@ -24,6 +24,7 @@ from open_workshop_storage.core.store import Interruption, JobStore, StaleJobErr
 from open_workshop_storage.stores.memory import MemoryJobStore
 from open_workshop_storage.stores.redis import RedisJobStore
 from open_workshop_storage.stores.redis_client import redis_client
+from tests.support.events import watched
 from tests.support.sentinel import SentinelRedis
 
 pytestmark = pytest.mark.anyio
@@ -162,7 +163,7 @@ async def test_a_paused_upload_is_not_taken_and_has_no_lease(store: JobStore) ->
     assert await store.renew([uploading]) == {uploading.job_id}
     assert await store.idle(0.0, 8) == []
     assert await store.get(paused.job_id) == paused
-    async with store.watch(paused.job_id) as events:
+    async with watched(store, paused.job_id) as events:
         (snapshot,) = await read(events, 1)
     assert json.loads(snapshot.text)["status"] == "uploading"
 
@@ -414,7 +415,7 @@ async def test_waiting_for_work_ends_when_a_job_waits(store: JobStore) -> None:
 
 async def test_a_watcher_of_no_job_hears_that_it_is_pending_and_then_of_its_events(store: JobStore) -> None:
     job = new_job(owner="me")
-    async with store.watch(job.job_id) as events:
+    async with watched(store, job.job_id) as events:
         (snapshot,) = await read(events, 1)
         assert json.loads(snapshot.text)["status"] == "pending"
         await store.save(altered(job, stage=Stage.UPLOADING), EventKind.STAGE)
@@ -427,7 +428,7 @@ async def test_a_watcher_hears_the_present_state_first_and_every_later_stage_onc
     store: JobStore,
 ) -> None:
     job = await store.save(new_job(owner="me", stage=Stage.UPLOADING, bytes=3), EventKind.STAGE)
-    async with store.watch(job.job_id) as events, store.watch(job.job_id) as others:
+    async with watched(store, job.job_id) as events, watched(store, job.job_id) as others:
         for stage in (Stage.UPLOADED, Stage.EXTRACTING, Stage.REPACKING):
             job = await store.save(altered(job, stage=stage), EventKind.STAGE)
         await store.save(altered(job, stage=Stage.PACKED, owner=None), EventKind.COMPLETE)
@@ -439,7 +440,7 @@ async def test_a_watcher_hears_the_present_state_first_and_every_later_stage_onc
 
 async def test_a_watcher_that_falls_behind_gets_the_latest_of_several_progress_events(store: JobStore) -> None:
     job = await store.save(new_job(owner="me", stage=Stage.UPLOADING), EventKind.STAGE)
-    async with store.watch(job.job_id) as events:
+    async with watched(store, job.job_id) as events:
         await read(events, 1)
         for count in range(1, 6):
             job = await store.save(altered(job, bytes=count), EventKind.PROGRESS)
@@ -453,7 +454,7 @@ async def test_a_watcher_that_falls_behind_gets_the_latest_of_several_progress_e
 
 async def test_a_watcher_of_an_ended_job_hears_its_end_first(store: JobStore) -> None:
     job = await store.save(new_job(stage=Stage.ERROR, message="No good", reason="exception"), EventKind.ERROR)
-    async with store.watch(job.job_id) as events:
+    async with watched(store, job.job_id) as events:
         (end,) = await read(events, 1)
     assert end.kind is EventKind.ERROR
     assert json.loads(end.text)["message"] == "No good"
@@ -629,7 +630,7 @@ async def test_an_owner_that_finds_its_next_slot_free_changes_over_in_one_step(s
 async def test_an_owner_that_finds_none_gives_its_job_up_and_its_old_slot_back(store: JobStore) -> None:
     await store.save(waiting_for(Slot.REPACK, owner="another"), None)
     fetching = await store.save(waiting_for(Slot.DOWNLOAD, owner="me"), None)
-    async with store.watch(fetching.job_id) as events:
+    async with watched(store, fetching.job_id) as events:
         await read(events, 1)
         queued = await store.save(altered(fetching, stage=Stage.DOWNLOADED, slot=Slot.REPACK), EventKind.STAGE)
         (event,) = await read(events, 1)

@@ -18,6 +18,7 @@ from open_workshop_storage.core.store import JobStore
 from open_workshop_storage.stores import redis_calls
 from open_workshop_storage.stores.redis import RedisJobStore
 from open_workshop_storage.stores.redis_client import redis_client
+from tests.support.events import watched
 from tests.support.origins import CERTIFICATE
 from tests.support.processes import connections
 from tests.support.sentinel import NAME, Access, SentinelRedis
@@ -70,7 +71,7 @@ async def test_what_a_replica_had_is_there_after_the_primary_was_killed_and_watc
 ) -> None:
     async with store_at(servers.url) as store:
         saved = await store.save(JOB, EventKind.STAGE)
-        async with store.watch(JOB.job_id) as events:
+        async with watched(store, JOB.job_id) as events:
             assert (await anext(events)).version == saved.version
             servers.kill(servers.until_whole())
             with pytest.raises(ServiceUnavailable):

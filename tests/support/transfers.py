@@ -38,6 +38,7 @@ from open_workshop_storage.services.transfers.worker import Worker
 from open_workshop_storage.stores.memory import MemoryJobStore
 from open_workshop_storage.utils.net.http_connections import Connections
 from tests.support.configs import Secrets
+from tests.support.events import watched
 from tests.support.in_process import make_settings
 from tests.support.jobs import new_job
 from tests.support.origins import LOOPBACK, Answer, Origin, reply, running_origin
@@ -119,7 +120,7 @@ class Bench:
     async def stages_of(self, job_id: str) -> Sequence[str]:
         """Return the stages that a socket hears of until the job ends."""
         heard: list[str] = []
-        async with self.store.watch(job_id) as events, asyncio.timeout(PATIENCE_SECONDS):
+        async with watched(self.store, job_id) as events, asyncio.timeout(PATIENCE_SECONDS):
             async for event in events:
                 stage = json.loads(event.text)["stage"]
                 if stage not in heard[-1:]:

@@ -19,6 +19,7 @@ from open_workshop_storage.services.transfers import job_run, record_saving
 from open_workshop_storage.services.transfers.job_run import JobRun
 from open_workshop_storage.services.transfers.metrics import TransferMetrics
 from open_workshop_storage.stores.memory import MemoryJobStore
+from tests.support.events import watched
 from tests.support.jobs import SHA256, job_in, new_job
 
 pytestmark = pytest.mark.anyio
@@ -78,7 +79,7 @@ async def texts(events: AsyncIterator[Event], count: int) -> list[dict[str, obje
 
 async def test_stages_and_their_facts_are_stored_and_told(store: Store, tmp_path: Path) -> None:
     run = await run_at(store, tmp_path, new_job(origin="url", owner="me"))
-    async with store.watch(run.job.job_id) as events:
+    async with watched(store, run.job.job_id) as events:
         await run.stage(Stage.DOWNLOADING, Resumed(5, 9))
         _, told = await texts(events, 2)
     assert (told["event"], told["stage"], told["bytes"], told["total"]) == ("stage", "downloading", 5, 9)
@@ -95,7 +96,7 @@ async def test_a_wrong_step_is_not_stored(store: Store, tmp_path: Path) -> None:
 
 async def test_progress_is_told_with_its_latest_values(store: Store, tmp_path: Path) -> None:
     run = await run_at(store, tmp_path, job_in(Stage.UPLOADING))
-    async with store.watch(run.job.job_id) as events, run.reporting():
+    async with watched(store, run.job.job_id) as events, run.reporting():
         for count in range(1, 6):
             run.progress(Counted(count))
         _, told = await texts(events, 2)

@@ -4,34 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from enum import Enum, auto
+from contextlib import AsyncExitStack
 
 from starlette.types import Receive
 
+from open_workshop_storage.api.telling import Ending, Tell, Telling
 from open_workshop_storage.core.errors import ServiceUnavailable
-from open_workshop_storage.core.events import Event, repeated
 from open_workshop_storage.services.runtime import Runtime
-
-_SILENCE_SECONDS = 30.0
-
-Tell = Callable[[int, str], Awaitable[None]]
-"""Sends a client one message, with its version; raises RuntimeError or OSError if it has left."""
-
-
-class Ending(Enum):
-    """Why a client hears no more."""
-
-    COMPLETE = auto()
-    """The attempt has ended, and the client knows."""
-    LEFT = auto()
-    """It has left."""
-    STOPPING = auto()
-    """This worker is about to go."""
-    NOT_ALLOWED = auto()
-    """Its token allows no more."""
-    AWAY = auto()
-    """The store went away as the watch began."""
 
 
 class ProgressWatch:
@@ -70,68 +49,45 @@ class ProgressWatch:
     async def tell_until_end(self, tell: Tell, receive: Receive) -> Ending:
         """Tell the client of events until the last one, or until it leaves or has to."""
         told_to_stop = self._runtime.lifetime.told_to_stop
-        # A task of its own, to be ended with its client: it waits for a store that is away.
-        telling = asyncio.create_task(self._tell(tell))
-        receiving = asyncio.ensure_future(receive())
+        telling = Telling(tell, self._heard)
+        async with AsyncExitStack() as stack:
+            # A task of its own, to be ended with its client: it waits for a store that is away.
+            watching: asyncio.Future[Ending] | asyncio.Task[Ending | None] = asyncio.create_task(
+                self._begin(telling, stack)
+            )
+            receiving = asyncio.ensure_future(receive())
+            try:
+                while True:
+                    awaited = (watching, receiving, told_to_stop)
+                    timeout = min(self._next_check_seconds(), telling.repeat_after_silence())
+                    await asyncio.wait(awaited, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+                    if watching.done():
+                        if (ending := watching.result()) is not None:
+                            return ending
+                        watching = telling.ended
+                    elif told_to_stop.done():
+                        return Ending.STOPPING
+                    elif not receiving.done():
+                        if not await self.is_allowed():
+                            return Ending.NOT_ALLOWED
+                    elif receiving.result()["type"].endswith(".disconnect"):
+                        return Ending.LEFT
+                    else:
+                        receiving = asyncio.ensure_future(receive())
+            finally:
+                # The server's close never completes while something of the connection waits in receive().
+                watching.cancel()
+                receiving.cancel()
+                await asyncio.wait((watching, receiving))
+                await telling.close()
+
+    async def _begin(self, telling: Telling, stack: AsyncExitStack) -> Ending | None:
         try:
-            while True:
-                awaited = (telling, receiving, told_to_stop)
-                await asyncio.wait(awaited, timeout=self._next_check_seconds(), return_when=asyncio.FIRST_COMPLETED)
-                if telling.done():
-                    return telling.result()
-                if told_to_stop.done():
-                    return Ending.STOPPING
-                if not receiving.done():
-                    if not await self.is_allowed():
-                        return Ending.NOT_ALLOWED
-                elif receiving.result()["type"].endswith(".disconnect"):
-                    return Ending.LEFT
-                else:
-                    receiving = asyncio.ensure_future(receive())
-        finally:
-            # The server's close never completes while something of the connection waits in receive().
-            telling.cancel()
-            receiving.cancel()
-            await asyncio.wait((telling, receiving))
+            telling.follow(await stack.enter_async_context(self._runtime.store.watch(self._job_id)))
+        except ServiceUnavailable:
+            return Ending.AWAY
+        return None
 
     def _next_check_seconds(self) -> float:
         left = self._expires_at - time.time()
         return max(left if left > 0 else left + self._runtime.settings.transfer_resume_seconds, 0) + 0.001
-
-    async def _tell(self, tell: Tell) -> Ending:
-        try:
-            async with self._runtime.store.watch(self._job_id) as events:
-                return await tell_all(tell, events, self._heard)
-        except ServiceUnavailable:
-            return Ending.AWAY
-
-
-async def tell_all(
-    tell: Tell, events: AsyncIterator[Event], heard: int | None = None, silence_seconds: float = _SILENCE_SECONDS
-) -> Ending:
-    """Tell a client of events until the last one, or until it has left.
-
-    Args:
-        heard: The version that it has heard of; it is not told of it again if nothing has changed.
-        silence_seconds: After so long without a message the present state is sent again.
-    """
-    event: Event | None = None
-    while True:
-        try:
-            async with asyncio.timeout(silence_seconds):
-                following = await anext(events)
-            # A store that takes over from another may give later events the same numbers again.
-            text, is_new = following.text, event is not None or following.version != heard
-            event, is_final = following, following.kind.final
-        except TimeoutError:
-            # Nothing to repeat yet: the store is away.
-            if event is None:
-                continue
-            text, is_new, is_final = repeated(event.text), True, False
-        if is_new:
-            try:
-                await tell(event.version, text)
-            except (RuntimeError, OSError):
-                return Ending.LEFT
-        if is_final:
-            return Ending.COMPLETE

@@ -10,7 +10,7 @@ A record that a newer version of this program wrote is left alone: `take`, `idle
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
 from typing import Protocol
@@ -61,6 +61,19 @@ class Outbox(Protocol):
 
     async def pending(self) -> tuple[int, float]:
         """Return how many callbacks wait, and the age of the oldest in seconds, 0 if there is none."""
+
+
+class JobEvents(Protocol):
+    """What a reader has not been told of a job yet.
+
+    Attributes:
+        waiting: Its state at first, then later events in order, which the reader takes out; of several progress
+            events in a row only the latest waits.
+        on_event: Called when there is one, within the call that tells of it.
+    """
+
+    waiting: list[Event]
+    on_event: Callable[[], object]
 
 
 class JobStore(Protocol):
@@ -144,12 +157,8 @@ class JobStore(Protocol):
     async def interrupted(self) -> tuple[str, Interruption]:
         """Return the id of the next job that workers are asked for, and what they are asked for."""
 
-    def watch(self, job_id: str) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
-        """Follow a job: its state at first, then every later event in order.
-
-        A reader that falls behind gets the latest of several progress events that wait for it. A wait for the next
-        event may be cancelled, and loses none.
-        """
+    def watch(self, job_id: str) -> AbstractAsyncContextManager[JobEvents]:
+        """Follow a job: its state at first, then every later event in order."""
 
     async def wait_for_work(self, timeout: float) -> None:
         """Return when this worker may find a job to take, at the latest after so many seconds.

@@ -2,44 +2,47 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 
 from open_workshop_storage.core.events import Event, EventKind
 
 
-class Watcher(AsyncIterator[Event]):
-    """One socket's view of a job: the present state, then the events that it has not read yet, in order, without end.
+class Watcher:
+    """One client's view of a job: the present state, then the events that it has not taken yet, in order.
 
     Only the latest of several progress events in a row is kept, so a reader that falls behind costs no more than
     one event for each stage.
+
+    Attributes:
+        waiting: The events; the reader takes them out.
+        on_event: Called when there is one.
     """
 
-    __slots__ = ("_waiting", "_reader", "_started", "_latest")
+    __slots__ = ("waiting", "on_event", "_started", "_latest")
 
     def __init__(self) -> None:
-        self._waiting: list[Event] = []
-        self._reader: asyncio.Future[None] | None = None
+        self.waiting: list[Event] = []
+        self.on_event: Callable[[], object] = _nothing
         self._started = False
         self._latest = -1
 
     def start(self, snapshot: Event) -> None:
         """Put the present state in front, and drop events that are older."""
-        self._waiting = [snapshot, *(event for event in self._waiting if event.version > snapshot.version)]
-        self._latest = self._waiting[-1].version
+        self.waiting = [snapshot, *(event for event in self.waiting if event.version > snapshot.version)]
+        self._latest = self.waiting[-1].version
         self._started = True
-        self._wake_reader()
+        self.on_event()
 
     def push(self, event: Event) -> None:
         """Add an event, unless the watcher has heard of it."""
         if event.version <= self._latest:
             return
         self._latest = event.version
-        if event.kind is EventKind.PROGRESS and self._waiting and self._waiting[-1].kind is EventKind.PROGRESS:
-            self._waiting.pop()
-        self._waiting.append(event)
+        if event.kind is EventKind.PROGRESS and self.waiting and self.waiting[-1].kind is EventKind.PROGRESS:
+            self.waiting.pop()
+        self.waiting.append(event)
         if self._started:
-            self._wake_reader()
+            self.on_event()
 
     def catch_up(self, snapshot: Event) -> None:
         """Add the present state, and go on from it if it is older than what the watcher has heard of.
@@ -47,21 +50,14 @@ class Watcher(AsyncIterator[Event]):
         A Redis that takes over from another may lack the last changes; those that follow have their numbers again.
         """
         if snapshot.version < self._latest:
-            self._waiting.clear()
+            self.waiting.clear()
             self.start(snapshot)
         else:
             self.push(snapshot)
 
-    def _wake_reader(self) -> None:
-        if self._reader is not None and not self._reader.done():
-            self._reader.set_result(None)
 
-    async def __anext__(self) -> Event:
-        """Wait for the next event and return it."""
-        while not self._started or not self._waiting:
-            self._reader = asyncio.get_running_loop().create_future()
-            await self._reader
-        return self._waiting.pop(0)
+def _nothing() -> None:
+    """Stand in until there is a reader."""
 
 
 class Fanout:

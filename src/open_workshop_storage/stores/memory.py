@@ -11,12 +11,12 @@ from itertools import islice, takewhile
 
 from open_workshop_storage.core.callback import Callback
 from open_workshop_storage.core.errors import StorageBusy
-from open_workshop_storage.core.events import Event, EventKind, event_of, first_event
+from open_workshop_storage.core.events import EventKind, event_of, first_event
 from open_workshop_storage.core.job import Job
 from open_workshop_storage.core.leases import LEASE_SECONDS
 from open_workshop_storage.core.overview import STEP_SECONDS, STEPS, Overview, SlotQueue, WorkerReport
 from open_workshop_storage.core.slots import SLOTS_OF_JOBS, Slot
-from open_workshop_storage.core.store import Interruption, StaleJobError
+from open_workshop_storage.core.store import Interruption, JobEvents, StaleJobError
 from open_workshop_storage.stores.fanout import Fanout
 from open_workshop_storage.stores.memory_outbox import MemoryOutbox
 from open_workshop_storage.stores.memory_queue import MemoryQueue
@@ -175,7 +175,7 @@ class MemoryJobStore(Notices):
         self._interrupted.put_nowait((job_id, interruption))
 
     @asynccontextmanager
-    async def watch(self, job_id: str) -> AsyncIterator[AsyncIterator[Event]]:
+    async def watch(self, job_id: str) -> AsyncIterator[JobEvents]:
         """Follow a job from its present state on."""
         watcher = self._fanout.add(job_id)
         try:

@@ -20,7 +20,7 @@ from open_workshop_storage.core.job import SCHEMA, Job
 from open_workshop_storage.core.leases import LEASE_SECONDS
 from open_workshop_storage.core.overview import REPORT_SECONDS, STEP_SECONDS, STEPS, Overview, WorkerReport
 from open_workshop_storage.core.slots import Slot
-from open_workshop_storage.core.store import Interruption, StaleJobError
+from open_workshop_storage.core.store import Interruption, JobEvents, StaleJobError
 from open_workshop_storage.stores import redis_scripts as scripts
 from open_workshop_storage.stores.fanout import Fanout
 from open_workshop_storage.stores.notices import Notices
@@ -201,7 +201,7 @@ class RedisJobStore(Notices):
         await self._calls.ask(self._redis.publish(self._keys.interrupted + interruption, job_id))
 
     @asynccontextmanager
-    async def watch(self, job_id: str) -> AsyncIterator[AsyncIterator[Event]]:
+    async def watch(self, job_id: str) -> AsyncIterator[JobEvents]:
         """Follow a job from its present state on, over the worker's one subscription."""
         channel = self._keys.events + job_id
         watcher = self._fanout.add(job_id)

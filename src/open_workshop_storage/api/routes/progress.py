@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from urllib.parse import parse_qsl
 
 from starlette import status
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from open_workshop_storage.api.dependencies import read_token
-from open_workshop_storage.api.progress_watch import Ending, ProgressWatch
+from open_workshop_storage.api.progress_watch import ProgressWatch
+from open_workshop_storage.api.telling import Ending
 from open_workshop_storage.core.claims import parse_claims
 from open_workshop_storage.core.errors import StorageError
 from open_workshop_storage.observability.fastapi_telemetry import name_route
@@ -50,8 +52,8 @@ class ProgressEndpoint:
             await send({"type": "websocket.close", "code": status.WS_1008_POLICY_VIOLATION})
             return
 
-        async def tell(version: int, text: str) -> None:
-            await send({"type": "websocket.send", "text": text})
+        def tell(version: int, text: str) -> Awaitable[None]:
+            return send({"type": "websocket.send", "text": text})
 
         is_full = runtime.lifetime.sockets_are_full(job_id)
         with runtime.lifetime.holding_socket(job_id):

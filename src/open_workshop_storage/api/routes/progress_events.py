@@ -10,7 +10,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from open_workshop_storage.api.dependencies import read_token
 from open_workshop_storage.api.documents import transfers
-from open_workshop_storage.api.progress_watch import Ending, ProgressWatch
+from open_workshop_storage.api.progress_watch import ProgressWatch
+from open_workshop_storage.api.telling import Ending
 from open_workshop_storage.core.claims import parse_claims
 from open_workshop_storage.core.errors import AccessDenied, ServiceUnavailable
 from open_workshop_storage.observability.fastapi_telemetry import name_route
