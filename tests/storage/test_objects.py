@@ -133,6 +133,27 @@ async def test_the_size_of_a_large_archive_is_told_from_its_ends(files: ObjectFi
         assert await sizes.get(file) == 17 * 1024 * 1024
 
 
+async def test_what_takes_the_place_of_an_object_while_it_is_copied_is_copied_instead(bucket: Credentials) -> None:
+    old, new = (['ETag: "%s"' % name, "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT"] for name in ("old", "new"))
+
+    async def serve(request: Request, writer: asyncio.StreamWriter) -> bytes:
+        match request.headers.get("if-match"):
+            case None:
+                return reply(200, *(old if len(store.requests) == 1 else new), length=len(CONTENT))
+            case '"new"':
+                whole = f"Content-Range: bytes 0-{len(CONTENT) - 1}/{len(CONTENT)}"
+                return reply(206, *new, whole, body=CONTENT)
+            case _:
+                return reply(412)
+
+    async with (
+        running_origin(serve) as store,
+        aclosing(Bucket(bucket._replace(endpoint=store.url))) as told,
+        told.fetched("resource/a") as path,
+    ):
+        assert path.read_bytes() == CONTENT
+
+
 async def test_a_store_that_is_away_or_has_no_such_bucket_is_told_from_a_file_that_is_missing(
     bucket: Credentials, tmp_path: Path
 ) -> None:

@@ -112,25 +112,31 @@ class Bucket:
             ends_only: Whether what lies between the first 64 KiB and the last 16 MiB may be left out, as a hole.
 
         Raises:
-            FileMissing: There is no such object, or it was replaced meanwhile.
+            FileMissing: There is no such object.
             ServiceUnavailable: The store is away.
         """
-        found = await self.find(key)
         with await asyncio.to_thread(_temporary_file, folder) as file:
-            parts = [range(found.size)]
-            if ends_only and found.size > _HEAD_BYTES + _TAIL_BYTES:
-                parts = [range(_HEAD_BYTES), range(found.size - _TAIL_BYTES, found.size)]
-            for part in filter(None, parts):
-                await asyncio.to_thread(file.seek, part.start)
-                try:
-                    result = await self.get(key, found.etag, part)
-                except Replaced:
-                    raise FileMissing from None
-                with _our_errors():
-                    async for piece in result.stream(min_chunk_size=_FETCHED_AT_ONCE):
-                        await asyncio.to_thread(file.write, piece)
-            await asyncio.to_thread(file.flush)
+            while not await self._is_fetched(key, file, ends_only):
+                await asyncio.to_thread(file.truncate, 0)
             yield Path(file.name)
+
+    async def _is_fetched(self, key: str, file: IO[bytes], ends_only: bool) -> bool:
+        """Write an object to a file; return whether that worked, as another version may take its place meanwhile."""
+        found = await self.find(key)
+        parts = [range(found.size)]
+        if ends_only and found.size > _HEAD_BYTES + _TAIL_BYTES:
+            parts = [range(_HEAD_BYTES), range(found.size - _TAIL_BYTES, found.size)]
+        for part in filter(None, parts):
+            await asyncio.to_thread(file.seek, part.start)
+            try:
+                result = await self.get(key, found.etag, part)
+            except Replaced:
+                return False
+            with _our_errors():
+                async for piece in result.stream(min_chunk_size=_FETCHED_AT_ONCE):
+                    await asyncio.to_thread(file.write, piece)
+        await asyncio.to_thread(file.flush)
+        return True
 
     async def _asked(self, key: str, options: GetOptions) -> GetResult:
         try:
