@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from open_workshop_storage.utils.files.unlinked import UnlinkedOpener
+
 _BLOCK = bytes(256 * 1024)
+_OPENER = UnlinkedOpener(os.O_RDONLY)
 
 
 async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -42,11 +45,9 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
 
 
 def _read(path: str) -> bytes:
-    """Take the steps to a file's bytes that follow no link below the folder of its type, and know its version."""
-    folder = os.path.dirname(path)
-    for part in (os.path.dirname(folder), folder, path):
-        os.lstat(part)
-    descriptor = os.open(path, os.O_RDONLY)
+    """Take the steps to a file's bytes that follow no link, and know its version."""
+    descriptor = _OPENER.open(path)
+    assert descriptor is not None
     try:
         return os.pread(descriptor, os.fstat(descriptor).st_size, 0)
     finally:

@@ -20,6 +20,7 @@ from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.services.storage.files import Facts
 from open_workshop_storage.services.storage.local import LocalFiles
 from open_workshop_storage.utils.files.paths import partial_path
+from open_workshop_storage.utils.files.unlinked import UnlinkedOpener
 from tests.support.servers import PROJECT
 
 pytestmark = pytest.mark.anyio
@@ -59,18 +60,67 @@ def write(root: Path, path: str, content: bytes = CONTENT) -> Path:
     return target
 
 
+def open_files() -> set[str]:
+    return set(os.listdir("/proc/self/fd"))
+
+
 def everything(root: Path) -> set[str]:
     return {str(path.relative_to(root)) for path in root.rglob("*")} - {*StorageType, "temp"}
 
 
-@pytest.mark.parametrize("path", ["pipe", "loop", "folder-link"])
-async def test_what_is_no_regular_file_is_missing(path: str, root: Path, storage: LocalFiles) -> None:
+@pytest.mark.parametrize("path", ["folder", "pipe", "socket", "loop", "folder-link"])
+async def test_what_is_no_regular_file_is_missing_and_left_closed(path: str, root: Path, storage: LocalFiles) -> None:
     write(root, "resource/folder/x")
     os.mkfifo(root / "resource" / "pipe")
+    os.mknod(root / "resource" / "socket", stat.S_IFSOCK | 0o600)
     (root / "resource" / "loop").symlink_to("loop")
     (root / "resource" / "folder-link").symlink_to("folder")
+    before = open_files()
     with pytest.raises(FileMissing):
         await storage.find("resource", path)
+    with pytest.raises(FileMissing):
+        async with storage.open(("resource", path)):
+            pass
+    assert open_files() == before
+
+
+async def test_what_was_looked_up_or_read_is_left_closed(root: Path, storage: LocalFiles) -> None:
+    write(root, "resource/x")
+    before = open_files()
+    async with storage.open(("resource", "x")) as opened:
+        assert opened.file == await storage.find("resource", "x")
+    assert open_files() == before
+
+
+async def test_a_file_is_the_same_to_systems_that_cannot_open_it_in_one_call(
+    root: Path, storage: LocalFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(root, "archive/mods/7/main.zip")
+    found = await storage.find("archive", "mods/7/main.zip")
+    monkeypatch.setattr(UnlinkedOpener, "open", lambda self, path: None)
+    assert await storage.find("archive", "mods/7/main.zip") == found
+    async with storage.open(("archive", "mods/7/main.zip")) as opened:
+        assert opened.file == found and await opened.read(0, len(CONTENT)) == CONTENT
+
+
+async def test_a_folder_that_becomes_a_link_is_judged_anew(root: Path, tmp_path: Path) -> None:
+    storage = LocalFiles(root.resolve())
+    write(root, "resource/folder/x")
+    write(root, "resource/other/x", b"another")
+    secret = write(tmp_path, "outside/x", b"secret").parent
+    async with storage.open(("resource", "folder/x")):
+        pass
+    shutil.rmtree(root / "resource" / "folder")
+    (root / "resource" / "folder").symlink_to("other")
+    async with storage.open(("resource", "folder/x")) as opened:
+        assert opened.file.name == "resource/other/x"
+    (root / "resource" / "folder").unlink()
+    (root / "resource" / "folder").symlink_to(secret)
+    for refused in (storage.find("resource", "folder/x"), storage.resolve("resource", "folder/x")):
+        with pytest.raises(PathOutsideStorage):
+            await refused
+    with pytest.raises(PathOutsideStorage):
+        storage.open(("resource", "folder/x"))
 
 
 async def test_a_link_from_one_type_into_another_leads_out(root: Path, storage: LocalFiles) -> None:
@@ -131,9 +181,11 @@ async def test_a_root_that_is_away_is_told_from_a_file_that_is_missing(tmp_path:
     assert (await storage.find("resource", "x")).size == len(CONTENT)
 
 
+@pytest.mark.parametrize("is_linked", [True, False])
 async def test_a_type_may_live_on_another_disk_and_move_there_at_any_time(
-    root: Path, storage: LocalFiles, tmp_path: Path
+    is_linked: bool, root: Path, tmp_path: Path
 ) -> None:
+    storage = LocalFiles(root if is_linked else root.resolve())
     write(root, "avatar/1.webp")
     before = await storage.find("avatar", "1.webp")
     (tmp_path / "disk").mkdir()

@@ -33,7 +33,7 @@ _READ_HEADERS = {
         _COOKIE,
     )
 }
-# The store sends nothing of a file before the client is known to be one that may have it.
+# A store elsewhere sends nothing of a file before the client is known to be one that may have it.
 _PROTECTED = StorageType.ARCHIVE
 _CACHE_CONTROL_OF_PROTECTED = "private, no-cache"
 _REMEMBERED_PLANS = 4096
@@ -91,8 +91,9 @@ class Downloads:
         requested = _requested(scope)
         cookies = requested.pop(_COOKIE, "")
         name = attachment_name(filename)
-        if scope["method"] == "GET" and not requested and self._delegate is None and storage_type != _PROTECTED:
-            # The whole file is wanted, and there is nothing to decide before it is read.
+        may_open = storage_type != _PROTECTED or not self._files.fetches_on_opening
+        if scope["method"] == "GET" and not requested and self._delegate is None and may_open:
+            # The whole file is wanted, and there is nothing to decide about it but whether the client may have it.
             async with self._files.open((storage_type, path)) as opened:
                 await self._check(opened.file, cookies)
                 plan = await self._plan_for("GET", requested, opened.file, name)

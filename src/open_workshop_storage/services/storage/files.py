@@ -127,9 +127,11 @@ class Files(Protocol):
 
     Attributes:
         block_bytes: How many bytes of a file are best read at once, which is also the most that one read returns.
+        fetches_on_opening: Whether a file that is opened begins to come in from elsewhere.
     """
 
     block_bytes: int
+    fetches_on_opening: bool
 
     async def resolve(self, storage_type: str, path: str, allowed: Collection[StorageType] = ...) -> str:
         """Return the name that a type and a path from outside stand for; no file need have it.

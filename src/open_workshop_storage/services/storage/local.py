@@ -24,7 +24,15 @@ from open_workshop_storage.services.storage.local_facts import keep_facts, kept_
 from open_workshop_storage.services.storage.local_reading import OpenedLocalFile
 from open_workshop_storage.services.storage.workspaces import TEMP
 from open_workshop_storage.utils.files.blocks import BlockReader
-from open_workshop_storage.utils.files.paths import PathEscapes, PathUnusable, find_inside, is_inside, resolve_inside
+from open_workshop_storage.utils.files.paths import (
+    PathEscapes,
+    PathUnusable,
+    find_inside,
+    is_inside,
+    is_plain,
+    resolve_inside,
+)
+from open_workshop_storage.utils.files.unlinked import UnlinkedOpener
 from open_workshop_storage.utils.files.walking import paths_below
 from open_workshop_storage.utils.processes.threads import run_to_end, run_until_stopped
 
@@ -34,6 +42,9 @@ _MODS = f"{StorageType.ARCHIVE}/mods"
 _NO_SUCH_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG}
 _LINKS_SECONDS = 1.0
 _WALKED_AT_ONCE = 1000
+# What is no regular file is opened too, before that is known, and must not be waited for.
+_FOR_READING = UnlinkedOpener(os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+_FOR_LOOKING = UnlinkedOpener(os.O_PATH)
 
 
 class LocalFiles:
@@ -46,6 +57,7 @@ class LocalFiles:
 
     # Larger blocks leave the core's cache between one copy and the next.
     block_bytes = MOST_READ_BYTES
+    fetches_on_opening = False
 
     def __init__(self, main_dir: Path, reserve_bytes: int = 0) -> None:
         self._main_dir = main_dir
@@ -78,6 +90,9 @@ class LocalFiles:
     def open(self, file: StoredFile | Address, part: range | None = None) -> OpenedLocalFile:
         """Open a file while the block runs; raises as `Files.open`."""
         if not isinstance(file, StoredFile):
+            opened = self._open_plain(_known_type(file[0]), file[1], _FOR_READING)
+            if opened is not None:
+                return opened
             file = self._find(*file)
         # Looking the file up has just found its folder; to do so again would take longer than to open the file.
         folder = self._real_folders[file.storage_type]
@@ -146,9 +161,11 @@ class LocalFiles:
             raise errors.BadRequest("Invalid path") from None
 
     def _find(self, storage_type: str, path: str) -> StoredFile:
-        known_type = _TYPES_BY_NAME.get(storage_type)
-        if known_type is None:
-            raise errors.InvalidType
+        known_type = _known_type(storage_type)
+        opened = self._open_plain(known_type, path, _FOR_LOOKING)
+        if opened is not None:
+            opened.close()
+            return opened.file
         try:
             folder = self._real_folder(known_type)
             real_path, status = find_inside(folder, path)
@@ -160,15 +177,41 @@ class LocalFiles:
             if error.errno in _NO_SUCH_FILE and self._main_dir.is_dir():
                 raise errors.FileMissing from None
             raise errors.ServiceUnavailable from None
+        return self._stored(real_path, known_type, folder, status)
+
+    def _open_plain(self, storage_type: StorageType, path: str, opener: UnlinkedOpener) -> OpenedLocalFile | None:
+        """Open a file in one step, which almost every download does; None if the path has to be judged part by part.
+
+        Raises:
+            FileMissing: As for `find`.
+        """
+        if not is_plain(path):
+            return None
+        folder = self._real_folders.get(storage_type)
+        if folder != f"{self._root}/{storage_type}":
+            # Reached by a link, which may be another one by now.
+            folder = self._real_folder(storage_type)
+        real_path = f"{folder}/{path}"
+        descriptor = opener.open(real_path)
+        if descriptor is None:
+            return None
+        try:
+            file = self._stored(real_path, storage_type, folder, os.fstat(descriptor))
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return OpenedLocalFile(real_path, file, self._reader, descriptor)
+
+    def _stored(self, real_path: str, storage_type: StorageType, folder: str, status: os.stat_result) -> StoredFile:
         if not stat.S_ISREG(status.st_mode):
             raise errors.FileMissing
         return StoredFile(
-            known_type + real_path[len(folder) :],
-            known_type,
+            storage_type + real_path[len(folder) :],
+            storage_type,
             status.st_size,
             status.st_mtime_ns,
             version_of(status),
-            self._protected_mod(real_path, known_type, folder),
+            self._protected_mod(real_path, storage_type, folder),
             status.st_ctime_ns,
         )
 
@@ -264,3 +307,10 @@ class LocalFiles:
         storage_type, _, below = name.partition("/")
         root = Path(self._real_folder(storage_type))
         remove(root / below, root)
+
+
+def _known_type(name: str) -> StorageType:
+    known_type = _TYPES_BY_NAME.get(name)
+    if known_type is None:
+        raise errors.InvalidType
+    return known_type

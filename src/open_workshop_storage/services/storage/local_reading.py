@@ -7,26 +7,34 @@ from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any
 
-from open_workshop_storage.core.errors import FileMissing
+from open_workshop_storage.core import errors
 from open_workshop_storage.services.storage.files import StoredFile
 from open_workshop_storage.services.storage.local_facts import version_of
 from open_workshop_storage.utils.files.blocks import BlockReader
 
 
 class OpenedLocalFile:
-    """An open descriptor of a file; an implementation of `OpenedFile`."""
+    """A file that is open in the block, or already; an implementation of `OpenedFile`.
 
-    def __init__(self, path: str, file: StoredFile, reader: BlockReader) -> None:
+    Args:
+        path: Its real path.
+        file: As it was looked up, or as it is open.
+        descriptor: Closed after the block; -1 to open the file when the block begins.
+    """
+
+    def __init__(self, path: str, file: StoredFile, reader: BlockReader, descriptor: int = -1) -> None:
         self.file = file
         self._path = path
         self._reader = reader
-        self._descriptor = -1
+        self._descriptor = descriptor
 
     async def __aenter__(self) -> OpenedLocalFile:
+        if self._descriptor >= 0:
+            return self
         try:
             self._descriptor = os.open(self._path, os.O_RDONLY)
         except FileNotFoundError:
-            raise FileMissing from None
+            raise errors.FileMissing from None
         status = os.fstat(self._descriptor)
         version = version_of(status)
         if version != self.file.version:
@@ -41,6 +49,10 @@ class OpenedLocalFile:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close what is open."""
         os.close(self._descriptor)
 
     def read(self, offset: int, length: int) -> Coroutine[Any, Any, bytes | bytearray]:

@@ -38,6 +38,7 @@ class ObjectFiles:
     """
 
     block_bytes = BLOCK_BYTES
+    fetches_on_opening = True
 
     def __init__(self, bucket: Bucket, prefix: str) -> None:
         self._bucket = bucket

@@ -74,14 +74,14 @@ def find_inside(real_folder: str, name: str) -> tuple[str, os.stat_result]:
     """Return the real path of what a name below a folder leads to, and its status.
 
     It is what `resolve_inside` and `os.stat` return, found with fewer look-ups where the name is plain and no
-    symbolic link is in it: every download waits for this.
+    symbolic link is in it.
 
     Raises:
         PathEscapes: As for `resolve_inside`.
         PathUnusable: As for `resolve_inside`.
         OSError: There is nothing of that name.
     """
-    if _PLAIN_NAME.fullmatch(name):
+    if is_plain(name):
         path = real_folder
         for part in name.split("/"):
             path = f"{path}/{part}"
@@ -92,6 +92,11 @@ def find_inside(real_folder: str, name: str) -> tuple[str, os.stat_result]:
             return path, status
     path = str(resolve_inside(real_folder, name))
     return path, os.stat(path)
+
+
+def is_plain(name: str) -> bool:
+    """Return whether a name needs no judgement: all that can lead out of its folder by it are symbolic links."""
+    return _PLAIN_NAME.fullmatch(name) is not None
 
 
 def is_inside(real_path: str, real_folder: str) -> bool:
