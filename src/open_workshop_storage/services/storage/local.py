@@ -16,28 +16,20 @@ from itertools import islice
 from pathlib import Path
 
 from open_workshop_storage.core import errors
-from open_workshop_storage.core.storage_types import StorageType
+from open_workshop_storage.core.storage_types import StorageType, known_type
 from open_workshop_storage.services.storage.files import MOST_READ_BYTES, Address, Complaint, Facts, StoredFile, mod_of
 from open_workshop_storage.services.storage.local_changes import place, remove, remove_leftovers
 from open_workshop_storage.services.storage.local_checks import complaints_about, folders_can_sync
 from open_workshop_storage.services.storage.local_facts import keep_facts, kept_facts, version_of
 from open_workshop_storage.services.storage.local_reading import OpenedLocalFile
 from open_workshop_storage.services.storage.workspaces import TEMP
+from open_workshop_storage.utils.files import paths
 from open_workshop_storage.utils.files.blocks import BlockReader
-from open_workshop_storage.utils.files.paths import (
-    PathEscapes,
-    PathUnusable,
-    find_inside,
-    is_inside,
-    is_plain,
-    resolve_inside,
-)
 from open_workshop_storage.utils.files.unlinked import UnlinkedOpener
 from open_workshop_storage.utils.files.walking import paths_below
 from open_workshop_storage.utils.processes.threads import run_to_end, run_until_stopped
 
 _ALL_TYPES = tuple(StorageType)
-_TYPES_BY_NAME = {str(storage_type): storage_type for storage_type in StorageType}
 _MODS = f"{StorageType.ARCHIVE}/mods"
 _NO_SUCH_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG}
 _LINKS_SECONDS = 1.0
@@ -90,7 +82,7 @@ class LocalFiles:
     def open(self, file: StoredFile | Address, part: range | None = None) -> OpenedLocalFile:
         """Open a file while the block runs; raises as `Files.open`."""
         if not isinstance(file, StoredFile):
-            opened = self._open_plain(_known_type(file[0]), file[1], _FOR_READING)
+            opened = self._open_plain(known_type(file[0]), file[1], _FOR_READING)
             if opened is not None:
                 return opened
             file = self._find(*file)
@@ -154,30 +146,30 @@ class LocalFiles:
     def _resolve(self, storage_type: str, path: str) -> str:
         folder = self._real_folder(storage_type)
         try:
-            return storage_type + str(resolve_inside(folder, path))[len(folder) :]
-        except PathEscapes:
+            return storage_type + str(paths.resolve_inside(folder, path))[len(folder) :]
+        except paths.PathEscapes:
             raise errors.PathOutsideStorage from None
-        except PathUnusable:
+        except paths.PathUnusable:
             raise errors.BadRequest("Invalid path") from None
 
     def _find(self, storage_type: str, path: str) -> StoredFile:
-        known_type = _known_type(storage_type)
-        opened = self._open_plain(known_type, path, _FOR_LOOKING)
+        of_type = known_type(storage_type)
+        opened = self._open_plain(of_type, path, _FOR_LOOKING)
         if opened is not None:
             opened.close()
             return opened.file
         try:
-            folder = self._real_folder(known_type)
-            real_path, status = find_inside(folder, path)
-        except PathEscapes:
+            folder = self._real_folder(of_type)
+            real_path, status = paths.find_inside(folder, path)
+        except paths.PathEscapes:
             raise errors.PathOutsideStorage from None
-        except PathUnusable:
+        except paths.PathUnusable:
             raise errors.FileMissing from None
         except OSError as error:
             if error.errno in _NO_SUCH_FILE and self._main_dir.is_dir():
                 raise errors.FileMissing from None
             raise errors.ServiceUnavailable from None
-        return self._stored(real_path, known_type, folder, status)
+        return self._stored(real_path, of_type, folder, status)
 
     def _open_plain(self, storage_type: StorageType, path: str, opener: UnlinkedOpener) -> OpenedLocalFile | None:
         """Open a file in one step, which almost every download does; None if the path has to be judged part by part.
@@ -185,7 +177,7 @@ class LocalFiles:
         Raises:
             FileMissing: As for `find`.
         """
-        if not is_plain(path):
+        if not paths.is_plain(path):
             return None
         folder = self._real_folders.get(storage_type)
         if folder != f"{self._root}/{storage_type}":
@@ -241,7 +233,7 @@ class LocalFiles:
                 # notice a new one soon.
                 mods = self._mods = self._real_folder(_MODS)
                 self._mods_expire = time.monotonic() + _LINKS_SECONDS
-        if not is_inside(real_path, mods):
+        if not paths.is_inside(real_path, mods):
             return None
         return mod_of(real_path[len(mods) + 1 :])
 
@@ -307,10 +299,3 @@ class LocalFiles:
         storage_type, _, below = name.partition("/")
         root = Path(self._real_folder(storage_type))
         remove(root / below, root)
-
-
-def _known_type(name: str) -> StorageType:
-    known_type = _TYPES_BY_NAME.get(name)
-    if known_type is None:
-        raise errors.InvalidType
-    return known_type
