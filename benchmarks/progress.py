@@ -51,10 +51,9 @@ def measure(folder: Path) -> Findings:
 @contextmanager
 def loader(folder: Path, redis_url: str = "", **settings: object) -> Iterator[Services]:
     folder.mkdir(exist_ok=True)
-    # The uploads that are broken off in the end are not reported.
-    with running_services(
-        folder, redis_url, ("loader",), None, 3, MANAGER_URL="http://127.0.0.1:9", **settings
-    ) as services:
+    # The uploads that are broken off in the end are not reported, and all sockets may watch one job.
+    settings = {"MANAGER_URL": "http://127.0.0.1:9", "TRANSFER_MAX_SOCKETS_PER_JOB": 0, **settings}
+    with running_services(folder, redis_url, ("loader",), None, 3, **settings) as services:
         yield services
 
 

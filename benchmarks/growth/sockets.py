@@ -29,7 +29,7 @@ def measure(folder: Path) -> Sequence[Curve]:
     """Hold more and more sockets on one job, and on as many jobs, and see when the last one of the job knows."""
     on_one, on_many, memory = [], [], []
     for size in _SIZES:
-        with loader(folder / f"{size}", TRANSFER_MAX_SOCKETS=0, TRANSFER_MAX_SOCKETS_PER_JOB=0) as services:
+        with loader(folder / f"{size}", TRANSFER_MAX_SOCKETS=0) as services:
             server = services.servers["loader"]
             ticket = services.ticket()
             _slowest(services, ticket, [ticket] * _FIRST, 2)
