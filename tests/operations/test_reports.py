@@ -38,7 +38,7 @@ async def test_a_worker_reports_where_it_is_what_it_holds_and_how_many_watch(tmp
     async with bench(tmp_path) as parts:
         reports = Reports(parts.store, parts.workspaces, parts.lifetime, parts.runs)
         job = await parts.store.save(new_job(owner="me", stage=Stage.UPLOADING), None)
-        run = parts.runs.hold(job)
+        run = parts.runs.begin_run(job)
         with parts.lifetime.holding_socket(job.job_id):
             await reports.report()
         ((report, _),) = (await parts.store.overview(40)).workers

@@ -79,7 +79,7 @@ class Bench:
         """Store a job, and begin a run at it that has received a file."""
         owner = job.owner or "me"
         job = await self.store.save(job.model_copy(update={"owner": owner, "source_file": f"{owner}/source"}), None)
-        run = self.runs.hold(job, is_attended=is_attended)
+        run = self.runs.begin_run(job, is_attended=is_attended)
         run.folder.mkdir(parents=True)
         run.source.write_bytes(content)
         return run
@@ -176,7 +176,7 @@ async def bench(
             aclosing(Archives(settings)) as archives,
         ):
             runs = Runs(store, workspaces, staging, callbacks, tasks, lifetime)
-            stages = Stages(settings, archives, images, Scanner(settings), slots, tasks)
+            stages = Stages(settings, archives, images, Scanner(settings), staging, slots, tasks)
             moves = Moves(settings, store, files, staging, runs, tasks)
             repacks = Repacks(store, staging, workspaces, stages)
             resumable = ResumableUploads(settings, store, workspaces, runs, lifetime, stages, tasks)

@@ -100,7 +100,7 @@ async def test_what_has_ended_stays_as_it_is(tmp_path: Path) -> None:
 
 async def test_a_packed_file_that_is_about_to_be_moved_is_moved(tmp_path: Path) -> None:
     async with listening(tmp_path) as parts:
-        run = parts.runs.hold(await parts.store.save(job_in(Inner.MOVING), None))
+        run = parts.runs.begin_run(await parts.store.save(job_in(Inner.MOVING), None))
         # A worker may be asked late.
         await parts.store.interrupt(run.job.job_id, Interruption.CANCEL)
         async with run.reporting():

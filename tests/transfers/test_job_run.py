@@ -107,6 +107,7 @@ async def test_what_was_received_is_told_with_a_failure(store: Store, tmp_path: 
     run = await run_at(store, tmp_path, job_in(Stage.UPLOADING))
     run.progress(Counted(7))
     callback = await run.end(CorruptArchive())
+    assert callback is not None
     assert (callback.claims["status"], callback.claims["bytes"]) == ("error", 7)
     assert callback.claims["reason"] == "corrupt_archive"
     assert await store.outbox.contains(callback.jti)
@@ -115,6 +116,7 @@ async def test_what_was_received_is_told_with_a_failure(store: Store, tmp_path: 
 async def test_a_good_end_reports_the_packed_file(store: Store, tmp_path: Path) -> None:
     run = await run_at(store, tmp_path, job_in(Stage.REPACKING))
     callback = await run.end(Packed("me/packed.zip", 5, 9, SHA256))
+    assert callback is not None
     assert (callback.claims["status"], callback.claims["unpacked_bytes"]) == ("success", 9)
     assert await store.outbox.contains(callback.jti)
 
@@ -155,7 +157,9 @@ async def test_progress_of_a_message_that_was_given_up_is_not_lost(store: Store,
     reporting.cancel()
     await asyncio.wait([reporting])
     store.away = 0
-    assert (await run.end(CorruptArchive())).claims["bytes"] == 7
+    callback = await run.end(CorruptArchive())
+    assert callback is not None
+    assert callback.claims["bytes"] == 7
 
 
 async def test_a_job_of_another_owner_is_lost(store: Store, tmp_path: Path) -> None:

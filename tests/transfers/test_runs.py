@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -18,17 +17,10 @@ from open_workshop_storage.core.errors import (
     RepackFailed,
     ServiceUnavailable,
     StorageError,
-    StoreRefuses,
     UploadFailed,
 )
 from open_workshop_storage.core.job import Job, Stage
 from open_workshop_storage.core.store import StaleJobError
-from open_workshop_storage.services.storage.bucket import Bucket
-from open_workshop_storage.services.storage.bucket_requests import Credentials
-from open_workshop_storage.services.storage.files import Facts
-from open_workshop_storage.services.storage.object_staging import ObjectStaging
-from open_workshop_storage.services.storage.staging import WorkspaceStaging
-from open_workshop_storage.services.transfers import runs
 from open_workshop_storage.services.transfers.job_run import JobRun
 from tests.support.jobs import SHA256, job_in, new_job
 from tests.support.transfers import Bench, bench, eventually
@@ -40,7 +32,7 @@ IMAGE = {"transfer_kind": "img", "storage_type": "avatar"}
 
 async def held(parts: Bench, job: Job) -> JobRun:
     """Store a job, and begin a run at it that has a file in its workspace."""
-    run = parts.runs.hold(await parts.store.save(job, None))
+    run = parts.runs.begin_run(await parts.store.save(job, None))
     run.folder.mkdir(parents=True)
     (run.folder / "source").write_bytes(b"received")
     return run
@@ -139,7 +131,7 @@ async def test_a_second_run_at_a_job_in_one_worker_ends_the_first(tmp_path: Path
         run = await held(parts, job_in(Stage.REPACKING))
         working = asyncio.create_task(parts.runs.attempt(run, forever()))
         await asyncio.sleep(0)
-        parts.runs.hold(await parts.store.save(run.job.changed(Owned("successor")), None))
+        parts.runs.begin_run(await parts.store.save(run.job.changed(Owned("successor")), None))
         with pytest.raises(ServiceUnavailable):
             await working
 
@@ -201,40 +193,3 @@ async def test_a_lost_record_is_told_apart_from_a_removed_one(tmp_path: Path) ->
         await parts.runs.renew()
         with pytest.raises(ServiceUnavailable):
             await working
-
-
-class AwayTwice(WorkspaceStaging):
-    """Hands packed files on to a store that is away at first."""
-
-    staged: tuple[str, str, Facts] | None = None
-    times = 2
-
-    async def stage(self, job_id: str, file: str, facts: Facts) -> None:
-        if self.times:
-            self.times -= 1
-            raise ServiceUnavailable
-        self.staged = job_id, file, facts
-
-
-async def test_what_is_packed_waits_for_the_store_that_it_goes_to(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(runs, "_STORE_SECONDS", 0.01)
-    async with bench(tmp_path) as parts:
-        run = await held(parts, job_in(Stage.REPACKING))
-        parts.runs._staging = staging = AwayTwice(parts.files, parts.workspaces)
-        job = await parts.runs.attempt(run, packs())
-        assert (job.stage, staging.times) == (Stage.PACKED, 0)
-        assert staging.staged == (job.job_id, "me/packed.zip", Facts(9, SHA256))
-
-
-async def test_an_attempt_ends_if_the_store_refuses_what_is_packed(tmp_path: Path, bucket: Credentials) -> None:
-    wrong = bucket._replace(key=bucket.key._replace(secret_access_key="wrong"))
-    async with bench(tmp_path) as parts, aclosing(Bucket(wrong)) as refusing:
-        run = await held(parts, job_in(Stage.REPACKING))
-        (run.folder / "packed.zip").write_bytes(b"zip")
-        parts.runs._staging = ObjectStaging(refusing, "", parts.workspaces, "home")
-        with pytest.raises(StoreRefuses):
-            await parts.runs.attempt(run, packs())
-        job = await parts.job(run.job.job_id)
-        assert (job.stage, job.reason) == (Stage.ERROR, "exception")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import aclosing
 from hashlib import sha256
 from pathlib import Path
 
@@ -11,9 +12,21 @@ import pytest
 from PIL import Image
 
 from open_workshop_storage.core.changes import Packed
-from open_workshop_storage.core.errors import CorruptArchive, EncryptedArchive, ImageExpected
+from open_workshop_storage.core.errors import (
+    CorruptArchive,
+    EncryptedArchive,
+    ImageExpected,
+    ServiceUnavailable,
+    StoreRefuses,
+)
 from open_workshop_storage.core.job import Stage
 from open_workshop_storage.core.slots import Slot
+from open_workshop_storage.services.storage.bucket import Bucket
+from open_workshop_storage.services.storage.bucket_requests import Credentials
+from open_workshop_storage.services.storage.files import Facts
+from open_workshop_storage.services.storage.object_staging import ObjectStaging
+from open_workshop_storage.services.storage.staging import WorkspaceStaging
+from open_workshop_storage.services.transfers import stages
 from open_workshop_storage.utils.archives.zip_testing import MOST_TESTED_BYTES
 from tests.support.archives import SMALL_MOD, entries_of, seven_zip_of, tar_of, zip_of
 from tests.support.images import saved
@@ -28,7 +41,7 @@ IMAGE = {"transfer_kind": "img", "storage_type": "avatar"}
 
 
 @pytest.mark.parametrize(
-    ("content", "stages"),
+    ("content", "expected_stages"),
     [
         (zip_of(SMALL_MOD), ["uploaded", "packed"]),
         (zip_of(SMALL_MOD, 0), ["uploaded", "extracting", "repacking", "packed"]),
@@ -38,13 +51,15 @@ IMAGE = {"transfer_kind": "img", "storage_type": "avatar"}
     ],
     ids=["kept ZIP", "stored ZIP", "7z", "tar", "plain file"],
 )
-async def test_each_kind_of_file_goes_through_its_stages(tmp_path: Path, content: bytes, stages: list[str]) -> None:
+async def test_each_kind_of_file_goes_through_its_stages(
+    tmp_path: Path, content: bytes, expected_stages: list[str]
+) -> None:
     async with bench(tmp_path) as parts:
         run = await parts.run_in(UPLOADED, content)
         listening = asyncio.create_task(parts.stages_of(UPLOADED.job_id))
         await asyncio.sleep(0)
         job = await parts.runs.attempt(run, parts.stages.prepare(run))
-        assert await listening == stages
+        assert await listening == expected_stages
         packed = parts.workspaces.folder(job.job_id) / str(job.packed_file)
         assert job.packed_bytes == packed.stat().st_size
         assert job.sha256 == sha256(packed.read_bytes()).hexdigest()
@@ -74,7 +89,7 @@ async def test_what_is_no_image_or_a_broken_archive_is_refused(tmp_path: Path) -
 async def test_a_received_file_is_named_by_the_record_once_the_disk_has_it(tmp_path: Path) -> None:
     async with bench(tmp_path) as parts:
         job = await parts.store.save(job_in(Stage.UPLOADING), None)
-        run = parts.runs.hold(job)
+        run = parts.runs.begin_run(job)
         run.folder.mkdir(parents=True)
         source = run.folder / "source"
         source.write_bytes(zip_of(SMALL_MOD))
@@ -134,3 +149,39 @@ async def test_an_encrypted_start_is_refused_of_archives_only(tmp_path: Path) ->
         with pytest.raises(EncryptedArchive):
             parts.stages.judge_start(await parts.run_in(UPLOADED, b""), encrypted)
         parts.stages.judge_start(await parts.run_in(new_job(IMAGE, stage=Stage.UPLOADED), b""), encrypted)
+
+
+class AwayTwice(WorkspaceStaging):
+    """Hands packed files on to a store that is away at first."""
+
+    staged: tuple[str, str, Facts] | None = None
+    times = 2
+
+    async def stage(self, job_id: str, file: str, facts: Facts) -> None:
+        if self.times:
+            self.times -= 1
+            raise ServiceUnavailable
+        self.staged = job_id, file, facts
+
+
+async def test_what_is_packed_waits_for_the_store_that_it_goes_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stages, "_STORE_SECONDS", 0.01)
+    async with bench(tmp_path) as parts:
+        run = await parts.run_in(UPLOADED, zip_of(SMALL_MOD))
+        parts.stages._staging = staging = AwayTwice(parts.files, parts.workspaces)
+        job = await parts.runs.attempt(run, parts.stages.prepare(run))
+        assert (job.stage, staging.times) == (Stage.PACKED, 0)
+        assert staging.staged == (job.job_id, job.packed_file, Facts(UNPACKED_BYTES, job.sha256))
+
+
+async def test_an_attempt_ends_if_the_store_refuses_what_is_packed(tmp_path: Path, bucket: Credentials) -> None:
+    wrong = bucket._replace(key=bucket.key._replace(secret_access_key="wrong"))
+    async with bench(tmp_path) as parts, aclosing(Bucket(wrong)) as refusing:
+        run = await parts.run_in(UPLOADED, zip_of(SMALL_MOD))
+        parts.stages._staging = ObjectStaging(refusing, "", parts.workspaces, "home")
+        with pytest.raises(StoreRefuses):
+            await parts.runs.attempt(run, parts.stages.prepare(run))
+        job = await parts.job(run.job.job_id)
+        assert (job.stage, job.reason) == (Stage.ERROR, "exception")

@@ -122,7 +122,7 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
         lifetime = Lifetime(settings, tasks)
         runs = Runs(store, workspaces, staging, callbacks, tasks, lifetime)
         scanner = Scanner(settings)
-        stages = Stages(settings, archives, transferred, scanner, slots, tasks)
+        stages = Stages(settings, archives, transferred, scanner, staging, slots, tasks)
         moves = Moves(settings, store, files, staging, runs, tasks)
         repacks = Repacks(store, staging, workspaces, stages)
         resumable = ResumableUploads(settings, store, workspaces, runs, lifetime, stages, tasks)

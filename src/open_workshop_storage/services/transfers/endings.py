@@ -53,23 +53,34 @@ class Unreported(Exception):
         self.answer = answer
 
 
-def failure_at(job: Job) -> errors.StorageError:
-    """Return what an unforeseen failure becomes at the stage where the job is."""
+def failure_of(job: Job, error: Exception) -> errors.StorageError:
+    """Return what an attempt fails with, and log it; an unforeseen error becomes that of the stage where the job is.
+
+    It is logged as an error, with its cause, only if this host is at fault, not a client or an origin.
+    """
+    match error:
+        case errors.StorageError():
+            failure = error
+        case Unreported():
+            failure = error.answer
+        case _:
+            failure = _failure_at(job)
+            failure.__cause__ = error
+    is_ours = failure.status in (errors.StorageError.status, errors.NoSpace.status)
+    job_log(_logger, job.job_id).log(
+        logging.ERROR if is_ours else logging.INFO,
+        "failed at %s: %s (%s)",
+        job.stage,
+        failure.message,
+        failure.reason,
+        exc_info=failure.__cause__ if is_ours else None,
+    )
+    return failure
+
+
+def _failure_at(job: Job) -> errors.StorageError:
     if job.stage is Stage.UPLOADING:
         return errors.UploadFailed()
     if job.stage in (Stage.PENDING, Stage.DOWNLOADING):
         return errors.DownloadFailed()
     return errors.ImagePreparationFailed() if job.claims.transfer_kind is TransferKind.IMAGE else errors.RepackFailed()
-
-
-def log_failure(job: Job, error: errors.StorageError) -> None:
-    """Log an attempt's failure: as an error with its cause only if this host is at fault, not a client or an origin."""
-    is_ours = error.status in (errors.StorageError.status, errors.NoSpace.status)
-    job_log(_logger, job.job_id).log(
-        logging.ERROR if is_ours else logging.INFO,
-        "failed at %s: %s (%s)",
-        job.stage,
-        error.message,
-        error.reason,
-        exc_info=error.__cause__ if is_ours else None,
-    )

@@ -205,26 +205,26 @@ class JobRun:
         assert self.job.scanner_away_since is not None
         return self.job.scanner_away_since
 
-    async def end(self, outcome: Packed | StorageError, *, is_reported: bool = True) -> Callback:
+    async def end(self, outcome: Packed | StorageError, *, is_reported: bool = True) -> Callback | None:
         """End the attempt, well or with an error; return the callback to deliver, which this worker holds.
 
         Args:
-            is_reported: Whether the Manager is to hear of it; else the callback is not kept.
+            is_reported: Whether the Manager is to hear of it; else there is no callback.
         """
         if isinstance(outcome, StorageError):
             result = outcome.reason
             malware = outcome.name if isinstance(outcome, MalwareFound) else None
             failed = Failed(outcome.message, outcome.reason, malware)
-            await self.save(failed, event=EventKind.ERROR, stage=Stage.ERROR, is_reported=is_reported)
+            callback = await self.save(failed, event=EventKind.ERROR, stage=Stage.ERROR, is_reported=is_reported)
             self.spans.end(outcome.reason)
         else:
             result = SUCCESS
-            await self.save(outcome, event=EventKind.COMPLETE, stage=Stage.PACKED)
+            callback = await self.save(outcome, event=EventKind.COMPLETE, stage=Stage.PACKED)
             self._metrics.handled("received", self.job.bytes)
             self._metrics.handled("packed", outcome.packed_bytes)
             self._log.info("packed, %d bytes", outcome.packed_bytes)
         self._metrics.ended(self.job, result)
-        return callback_of(self.job)
+        return callback
 
     async def pause(self, paused: Paused) -> None:
         """Leave the upload to its next request."""
@@ -239,8 +239,8 @@ class JobRun:
 
     async def save(
         self, *changes: Change, event: EventKind | None = None, stage: Stage | None = None, is_reported: bool = True
-    ) -> None:
-        """Save the record with what is new, for as long as it takes.
+    ) -> Callback | None:
+        """Save the record with what is new, for as long as it takes; return the report that is stored with it, if any.
 
         Args:
             event: What clients are told of it; `None` for nothing.
@@ -267,6 +267,7 @@ class JobRun:
             if stage is not None:
                 self._metrics.left_stage(left, now - self._stage_began)
                 self._stage_began = now
+            return callback
 
     @asynccontextmanager
     async def reporting(self) -> AsyncIterator[None]:

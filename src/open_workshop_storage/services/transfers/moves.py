@@ -78,7 +78,7 @@ class Moves:
                     moving = await self._store.save(job.changed(MoveBegun(final, new_owner())), None)
                 except StaleJobError:
                     continue
-                return await self.finish(self._runs.hold(moving), taken_over=False)
+                return await self.finish(self._runs.begin_run(moving), taken_over=False)
             await asyncio.sleep(_WAIT_SECONDS)
 
     async def finish(self, run: JobRun, *, taken_over: bool) -> Job:

@@ -153,7 +153,7 @@ class ResumableUploads:
                 job = await self._store.save(job.changed(Continued(owner, resumable, total, Slot.UPLOAD)), None)
             except StaleJobError:
                 raise errors.UploadTaken from None
-        run = self._runs.hold(job, is_attended=True)
+        run = self._runs.begin_run(job, is_attended=True)
         work = self._receive(run, resumable, request, body, has_left)
         # Once the file is whole, the transfer goes on to its end, whether or not the client waits for it.
         return await asyncio.shield(self._tasks.start(self._runs.attempt(run, work)))
@@ -242,7 +242,7 @@ class ResumableUploads:
         # The client takes it for done, and sends nothing more: the lease sees to it that it is packed.
         continued = Continued(new_owner(), paused.resumable, job.total)
         job = await self._store.save(job.changed(Counted(paused.bytes), continued), EventKind.PROGRESS)
-        run = self._runs.hold(job)
+        run = self._runs.begin_run(job)
         self._tasks.start(self._runs.attempt(run, self._pack(run, paused.resumable)))
         return job
 

@@ -20,16 +20,9 @@ from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.services.intake.upload_parts import cut_off
 from open_workshop_storage.services.manager.callback_delivery import Callbacks, Outcome
 from open_workshop_storage.services.storage.disk import full_disk_is_no_space
-from open_workshop_storage.services.storage.staging import Staging, facts_of
+from open_workshop_storage.services.storage.staging import Staging
 from open_workshop_storage.services.storage.workspaces import Workspaces, discard_parts, parts_of
-from open_workshop_storage.services.transfers.endings import (
-    HandOver,
-    Pause,
-    Queued,
-    Unreported,
-    failure_at,
-    log_failure,
-)
+from open_workshop_storage.services.transfers.endings import HandOver, Pause, Queued, Unreported, failure_of
 from open_workshop_storage.services.transfers.job_run import JobRun
 from open_workshop_storage.services.transfers.lifetime import Lifetime
 from open_workshop_storage.services.transfers.metrics import TransferMetrics
@@ -40,7 +33,6 @@ _logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.1
 _ENDING_SECONDS = 5.0
-_STORE_SECONDS = 1.0
 
 
 HasLeft = Callable[[], Awaitable[bool]]
@@ -88,7 +80,7 @@ class Runs:
         """Take a job that waits, first one whose files are on this host; raises as `JobStore.take`."""
         return await self._store.take(new_owner(), home=self._staging.home, expired=expired)
 
-    def hold(self, job: Job, *, is_attended: bool = False) -> JobRun:
+    def begin_run(self, job: Job, *, is_attended: bool = False) -> JobRun:
         """Begin a run at a job that was saved or taken with this run as its owner.
 
         Args:
@@ -158,66 +150,58 @@ class Runs:
             UploadNotAccepted: The Manager does not want the packed file.
             ServiceUnavailable: The job went to another worker, which goes on with it.
         """
-        outcome: Packed | errors.StorageError
+        end: Packed | Exception
         try:
             with full_disk_is_no_space():
                 async with run.reporting():
-                    packed = await work
-                    await self._stage(run.job, packed)
-                    outcome = packed
-        except StaleJobError:
-            self._drop(run)
-        except HandOver:
-            await self._hand_over(run)
-        except Queued:
-            self._leave(run, "waits for a %s slot", run.job.slot)
-        except Pause as pause:
-            return await self._pause(run, pause)
-        except Unreported as unreported:
-            return await self._end(run, unreported.answer, is_reported=False)
-        except errors.StorageError as error:
-            # systemd ends the child processes together with this worker.
-            if isinstance(error, errors.RepackFailed) and self._lifetime.stopping.is_set():
-                await self._hand_over(run)
-            outcome = error
+                    end = await work
         except Exception as error:
-            outcome = failure_at(run.job)
-            outcome.__cause__ = error
-        return await self._end(run, outcome)
+            end = error
+        if isinstance(end, errors.RepackFailed) and self._lifetime.stopping.is_set():
+            # systemd ends the child processes together with this worker.
+            end = HandOver()
+        return await self._end(run, end)
 
-    async def _stage(self, job: Job, packed: Packed) -> None:
-        """Let any host move the packed file, as soon as the store that it goes to is there.
-
-        Raises:
-            StoreRefuses: It is there, and does not take the file.
-        """
-        while True:
-            try:
-                return await self._staging.stage(job.job_id, packed.packed_file, facts_of(job, packed))
-            except errors.StoreRefuses:
-                raise
-            except errors.ServiceUnavailable:
-                await asyncio.sleep(_STORE_SECONDS)
-
-    async def _end(self, run: JobRun, outcome: Packed | errors.StorageError, *, is_reported: bool = True) -> Job:
-        """End an attempt, well or with an error, and report it to the Manager, unless it is not to hear of it."""
-        error = outcome if isinstance(outcome, errors.StorageError) else None
-        parts = []
-        if error is not None:
-            log_failure(run.job, error)
-            # The next attempt may begin as soon as this one's end is known.
-            parts = await parts_of(run.workspace)
+    async def _end(self, run: JobRun, end: Packed | Exception) -> Job:
+        """End a run, and report the attempt that ends with it to the Manager, unless another run is to go on."""
+        log = job_log(_logger, run.job.job_id)
+        callback, answer = None, None
         try:
-            callback = await run.end(outcome, is_reported=is_reported)
+            match end:
+                case Packed():
+                    callback = await run.end(end)
+                case Pause():
+                    await run.pause(end.paused)
+                    answer = end.answer
+                    # Not before: a request that has taken the upload over may count them.
+                    if end.cut is not None:
+                        await run_to_end(cut_off, *end.cut)
+                case Queued():
+                    log.info("waits for a %s slot", run.job.slot)
+                    answer = errors.ServiceUnavailable()
+                case HandOver():
+                    await run.hand_over()
+                    log.info("handed over at %s", run.job.stage)
+                    answer = errors.ServiceUnavailable()
+                case StaleJobError():
+                    raise end
+                case _:
+                    answer = failure_of(run.job, end)
+                    # The next attempt may begin as soon as this one's end is known.
+                    parts = await parts_of(run.workspace)
+                    callback = await run.end(answer, is_reported=not isinstance(end, Unreported))
+                    await discard_parts(run.workspace, parts)
         except StaleJobError:
-            self._drop(run)
-        self.release(run)
-        if error is not None:
-            await discard_parts(run.workspace, parts)
-            if is_reported:
-                self._tasks.start(self._callbacks.deliver(callback))
-            raise error
-        await self._check_accepted(run.job, await self._tasks.start(self._callbacks.deliver(callback)))
+            # The run's folder stays until the job's end: the received file in it is its successor's now.
+            log.warning("lost to another worker")
+            raise errors.ServiceUnavailable from None
+        finally:
+            self.release(run)
+        delivery = None if callback is None else self._tasks.start(self._callbacks.deliver(callback))
+        if answer is not None:
+            raise answer
+        if delivery is not None:
+            await self._check_accepted(run.job, await delivery)
         return run.job
 
     async def _check_accepted(self, job: Job, outcome: Outcome) -> None:
@@ -243,36 +227,7 @@ class Runs:
         except StaleJobError:
             return
         with suppress(errors.StorageError):
-            await self._end(self.hold(claimed), error)
-
-    def _drop(self, run: JobRun) -> NoReturn:
-        # The run's folder stays until the job's end: the received file in it is its successor's now.
-        self._leave(run, "lost to another worker", level=logging.WARNING)
-
-    def _leave(self, run: JobRun, text: str, *arguments: object, level: int = logging.INFO) -> NoReturn:
-        job_log(_logger, run.job.job_id).log(level, text, *arguments)
-        self.release(run)
-        raise errors.ServiceUnavailable
-
-    async def _pause(self, run: JobRun, pause: Pause) -> Job:
-        try:
-            await run.pause(pause.paused)
-        except StaleJobError:
-            self._drop(run)
-        self.release(run)
-        # Not before: a request that has taken the upload over may count them.
-        if pause.cut is not None:
-            await run_to_end(cut_off, *pause.cut)
-        if pause.answer is not None:
-            raise pause.answer
-        return run.job
-
-    async def _hand_over(self, run: JobRun) -> NoReturn:
-        try:
-            await run.hand_over()
-        except StaleJobError:
-            self._drop(run)
-        self._leave(run, "handed over at %s", run.job.stage)
+            await self._end(self.begin_run(claimed), error)
 
     async def stop(self, grace_seconds: float) -> None:
         """End all runs of a worker that is about to go.

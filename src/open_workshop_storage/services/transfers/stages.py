@@ -10,7 +10,7 @@ from pathlib import Path
 
 from open_workshop_storage.core.changes import Advanced, Change, Held, Packed, Unpacked
 from open_workshop_storage.core.claims import TransferKind
-from open_workshop_storage.core.errors import ScannerUnavailable
+from open_workshop_storage.core.errors import ScannerUnavailable, ServiceUnavailable, StoreRefuses
 from open_workshop_storage.core.job import Stage
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.slots import Slot
@@ -20,6 +20,7 @@ from open_workshop_storage.services.archives.faults_as_errors import as_storage_
 from open_workshop_storage.services.archives.inspection import Inspection
 from open_workshop_storage.services.images.images import Images
 from open_workshop_storage.services.intake.scan import Scanner
+from open_workshop_storage.services.storage.staging import Staging, facts_of
 from open_workshop_storage.services.storage.workspaces import discard
 from open_workshop_storage.services.transfers.job_run import JobRun
 from open_workshop_storage.services.transfers.slots import Slots
@@ -32,6 +33,7 @@ from open_workshop_storage.utils.processes.threads import run_to_end
 _logger = logging.getLogger(__name__)
 
 _PACKED = "packed.zip"
+_STORE_SECONDS = 1.0
 _STORED = 0
 """The level at which nothing is compressed."""
 
@@ -40,12 +42,20 @@ class Stages:
     """Turns received files into packed ones."""
 
     def __init__(
-        self, settings: Settings, archives: Archives, images: Images, scanner: Scanner, slots: Slots, tasks: Tasks
+        self,
+        settings: Settings,
+        archives: Archives,
+        images: Images,
+        scanner: Scanner,
+        staging: Staging,
+        slots: Slots,
+        tasks: Tasks,
     ) -> None:
         self._max_unpacked_bytes = settings.transfer_max_unpacked_bytes
         self._archives = archives
         self._images = images
         self._scanner = scanner
+        self._staging = staging
         self._slots = slots
         self._tasks = tasks
 
@@ -60,36 +70,32 @@ class Stages:
                 refuse_encrypted_start(block)
 
     async def prepare(self, run: JobRun) -> Packed:
-        """Make the packed file, and have it scanned, which takes no slot. Images are encoded anew, and not scanned.
+        """Make the packed file, have it scanned, which takes no slot, and let any host move it.
+
+        Images are encoded anew, and not scanned. A store that is away is waited for.
 
         Raises:
             Queued: No slot is free, and no client waits for this run.
             MalwareFound: The scanner found something in it.
             ScannerUnavailable: It has to be scanned, and cannot be now.
+            StoreRefuses: The store that it goes to is there, and does not take it.
             StorageError: The file is refused, or could not be packed.
         """
-        if run.job.claims.transfer_kind is TransferKind.IMAGE:
-            webp = run.folder / "packed.webp"
-            async with run.securing_source(), self._turn(run):
-                await run.stage(Stage.PROCESSING)
-                await run_to_end(webp.parent.mkdir, parents=True, exist_ok=True)
-                size, sha256 = await self._images.normalise(run.source, webp)
-            return Packed(run.within(webp), size, size, sha256)
-        # The disk takes the file in while this waits for a slot, and while 7z and the scanner work on it.
+        # The disk takes the file in while this waits for a slot, and while it is decoded, or packed and scanned.
         async with run.securing_source():
-            packed, copy = await self._pack(run)
-            log = job_log(_logger, run.job.job_id)
+            if run.job.claims.transfer_kind is TransferKind.IMAGE:
+                packed = await self._normalise(run)
+            else:
+                packed, copy = await self._pack(run)
+                await self._scan(run, packed, copy)
+        while True:
             try:
-                for result in filter(None, (packed, copy)):
-                    await self._scanner.require_clean(run.workspace / result.packed_file, log, run.scanner_away_since)
-            except ScannerUnavailable:
-                # The received file may be scanned another time.
-                await discard(run.folder / _PACKED)
+                await self._staging.stage(run.job.job_id, packed.packed_file, facts_of(run.job, packed))
+                return packed
+            except StoreRefuses:
                 raise
-            finally:
-                if copy is not None:
-                    self._tasks.start(discard(run.workspace / copy.packed_file))
-            return packed
+            except ServiceUnavailable:
+                await asyncio.sleep(_STORE_SECONDS)
 
     @asynccontextmanager
     async def _turn(self, run: JobRun) -> AsyncIterator[None]:
@@ -107,6 +113,14 @@ class Stages:
             yield
             # It goes with the next save, most often that of the attempt's end.
             run.progress(Held(None))
+
+    async def _normalise(self, run: JobRun) -> Packed:
+        webp = run.folder / "packed.webp"
+        async with self._turn(run):
+            await run.stage(Stage.PROCESSING)
+            await run_to_end(webp.parent.mkdir, parents=True, exist_ok=True)
+            size, sha256 = await self._images.normalise(run.source, webp)
+        return Packed(run.within(webp), size, size, sha256)
 
     async def _pack(self, run: JobRun) -> tuple[Packed, Packed | None]:
         """Return the packed file, and a copy for the scanner if that knows a method of compression in it not."""
@@ -128,6 +142,19 @@ class Stages:
             if not (self._scanner.is_set and inspection.has_new_methods):
                 return packed, None
             return packed, await self._repack(run.source, inspection, run.folder, job.file_name, _STORED, None)
+
+    async def _scan(self, run: JobRun, packed: Packed, copy: Packed | None) -> None:
+        log = job_log(_logger, run.job.job_id)
+        try:
+            for result in filter(None, (packed, copy)):
+                await self._scanner.require_clean(run.workspace / result.packed_file, log, run.scanner_away_since)
+        except ScannerUnavailable:
+            # The received file may be scanned another time.
+            await discard(run.folder / _PACKED)
+            raise
+        finally:
+            if copy is not None:
+                self._tasks.start(discard(run.workspace / copy.packed_file))
 
     async def repack(self, source: Path, folder: Path, file_name: str, level: int) -> Packed:
         """Pack a received file again, waiting for a repack slot, and have it scanned.

@@ -122,7 +122,7 @@ class Transfers:
         job = await begin_attempt(self._store, previous, claims, file_name, announced, owner)
         self._runs.metrics.begun()
         job_log(_logger, job.job_id).info("uploading, attempt %d", job.attempt)
-        run = self._runs.hold(job, is_attended=True)
+        run = self._runs.begin_run(job, is_attended=True)
         work = self._receive_and_pack(run, chunks, digests, has_left)
         # Once it has begun, the transfer goes on to its end, whether or not the client waits for it.
         return await asyncio.shield(self._tasks.start(self._runs.attempt(run, work)))
@@ -151,7 +151,7 @@ class Transfers:
 
         The stages are those of the table in docs/ARCHITECTURE.md, "A job".
         """
-        run = self._runs.hold(job)
+        run = self._runs.begin_run(job)
         # Failures are logged and reported where they end the attempt.
         with joined(job.traceparent), suppress(errors.StorageError):
             job_log(_logger, job.job_id).info("taken at %s", job.stage)
