@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from open_workshop_storage.core.settings import SettingsError, load_settings
@@ -17,14 +19,16 @@ class SettingsMiddleware:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Pass everything on, except a start with faulty settings."""
-        if scope["type"] == "lifespan":
-            try:
-                scope["app"].state.settings = load_settings()
-            except SettingsError as error:
-                await receive()
-                await send({"type": "lifespan.startup.failed", "message": str(error)})
-                end_server()
-                return
+        return (self._start if scope["type"] == "lifespan" else self._app)(scope, receive, send)
+
+    async def _start(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            scope["app"].state.settings = load_settings()
+        except SettingsError as error:
+            await receive()
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            end_server()
+            return
         await self._app(scope, receive, send)

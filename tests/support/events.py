@@ -24,5 +24,8 @@ async def following(events: JobEvents) -> AsyncIterator[Event]:
 @asynccontextmanager
 async def watched(store: JobStore, job_id: str) -> AsyncIterator[AsyncIterator[Event]]:
     """Follow a job of a store."""
-    async with store.watch(job_id) as events:
+    events = await store.watch(job_id)
+    try:
         yield following(events)
+    finally:
+        await store.unwatch(job_id, events)

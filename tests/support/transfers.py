@@ -169,7 +169,7 @@ async def bench(
         settings = make_settings(folder, _SECRETS, **(usual | changes))
         store = store or MemoryJobStore(slot_limits(settings))
         workspaces = Workspaces(settings.main_dir, settings.storage_reserve_bytes)
-        slots, lifetime = Slots(store), Lifetime(settings, tasks)
+        slots, lifetime = Slots(store), Lifetime(settings)
         callbacks = Callbacks(settings, store.outbox, connections)
         async with (
             open_storage(settings, workspaces) as (files, staging),

@@ -176,7 +176,7 @@ async def test_a_stop_waits_for_clients_that_are_attended_to(tmp_path: Path) -> 
         with parts.lifetime.holding_socket("job-7f3a9c21"):
             assert parts.lifetime.open_sockets == 1
             stopping = asyncio.create_task(parts.runs.stop(20))
-            await eventually(lambda: parts.lifetime.told_to_stop.done())
+            await eventually(parts.lifetime.stopping.is_set)
             assert not stopping.done()
         await stopping
         assert parts.lifetime.open_sockets == 0

@@ -7,6 +7,8 @@ to other sites (Referrer Policy).
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -44,21 +46,19 @@ class CommonHeaders:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Answer OPTIONS, and add the headers to all other answers."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+            return self._app(scope, receive, send)
         if scope["method"] == "OPTIONS":
             # Any request header is allowed; the wildcard would leave Authorization out.
             asked = Headers(scope=scope).getlist("access-control-request-headers")
             headers = {**_PREFLIGHT_HEADERS, "Access-Control-Allow-Headers": ", ".join(asked) or "*"}
-            await PlainTextResponse("OK", headers=headers)(scope, receive, send)
-            return
+            return PlainTextResponse("OK", headers=headers)(scope, receive, send)
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message.get("headers", ()), *_RAW_HEADERS]
             await send(message)
 
-        await self._app(scope, receive, send_with_headers)
+        return self._app(scope, receive, send_with_headers)

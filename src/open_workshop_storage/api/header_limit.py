@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from open_workshop_storage.core.errors import HeadersTooLarge, QueryTooLarge
@@ -23,7 +25,7 @@ class HeaderLimit:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Pass everything else on.
 
         Raises:
@@ -40,4 +42,4 @@ class HeaderLimit:
             query = scope["query_string"]
             if len(query) > _MAX_QUERY_BYTES or query.count(b"&") >= _MAX_PARAMETERS:
                 raise QueryTooLarge
-        await self._app(scope, receive, send)
+        return self._app(scope, receive, send)

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import AsyncExitStack
+from collections.abc import Coroutine
+from typing import Any
 
 from starlette.types import Receive
 
 from open_workshop_storage.api.telling import Ending, Tell, Telling
 from open_workshop_storage.core.errors import ServiceUnavailable
+from open_workshop_storage.core.store import JobEvents
 from open_workshop_storage.services.runtime import Runtime
 
 
 class ProgressWatch:
     """Tells one client of one job until one of them ends.
 
+    Thousands of clients may wait, so each costs a future and what is called back, but no task: there is one only while
+    something is asked of the store.
+
     Args:
         expires_at: Unix time at which the client's token expires.
         heard: The version of the last message that it has heard over an earlier connection.
     """
 
-    __slots__ = ("_runtime", "_job_id", "_expires_at", "_heard")
+    __slots__ = (
+        *("_runtime", "_job_id", "_expires_at", "_heard"),
+        *("_telling", "_receive", "_events", "_asking", "_receiving", "_timer"),
+    )
 
     def __init__(self, runtime: Runtime, job_id: str, expires_at: float, heard: int | None = None) -> None:
         self._runtime = runtime
@@ -34,10 +42,9 @@ class ProgressWatch:
 
         One that has expired does so while its job has not ended, for `TRANSFER_RESUME_SECONDS` at most.
         """
-        expired_seconds = time.time() - self._expires_at
-        if expired_seconds <= 0:
+        if self._seconds_left() >= 0:
             return True
-        if expired_seconds > self._runtime.settings.transfer_resume_seconds:
+        if self._is_worthless():
             return False
         try:
             job = await self._runtime.store.get(self._job_id)
@@ -48,46 +55,89 @@ class ProgressWatch:
 
     async def tell_until_end(self, tell: Tell, receive: Receive) -> Ending:
         """Tell the client of events until the last one, or until it leaves or has to."""
-        told_to_stop = self._runtime.lifetime.told_to_stop
-        telling = Telling(tell, self._heard)
-        async with AsyncExitStack() as stack:
-            # A task of its own, to be ended with its client: it waits for a store that is away.
-            watching: asyncio.Future[Ending] | asyncio.Task[Ending | None] = asyncio.create_task(
-                self._begin(telling, stack)
-            )
-            receiving = asyncio.ensure_future(receive())
-            try:
-                while True:
-                    awaited = (watching, receiving, told_to_stop)
-                    timeout = min(self._next_check_seconds(), telling.repeat_after_silence())
-                    await asyncio.wait(awaited, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-                    if watching.done():
-                        if (ending := watching.result()) is not None:
-                            return ending
-                        watching = telling.ended
-                    elif told_to_stop.done():
-                        return Ending.STOPPING
-                    elif not receiving.done():
-                        if not await self.is_allowed():
-                            return Ending.NOT_ALLOWED
-                    elif receiving.result()["type"].endswith(".disconnect"):
-                        return Ending.LEFT
-                    else:
-                        receiving = asyncio.ensure_future(receive())
-            finally:
-                # The server's close never completes while something of the connection waits in receive().
-                watching.cancel()
-                receiving.cancel()
-                await asyncio.wait((watching, receiving))
-                await telling.close()
-
-    async def _begin(self, telling: Telling, stack: AsyncExitStack) -> Ending | None:
+        self._telling = Telling(tell, self._heard)
+        self._receive = receive
+        self._events: JobEvents | None = None
+        self._asking: asyncio.Future[None] | None = None
+        self._receiving: asyncio.Future[Any] | None = None
+        lifetime = self._runtime.lifetime
+        lifetime.when_stopping.add(self._stop)
         try:
-            telling.follow(await stack.enter_async_context(self._runtime.store.watch(self._job_id)))
+            if lifetime.stopping.is_set():
+                self._stop()
+            self._ask(self._begin())
+            self._look()
+            self._listen()
+            return await self._telling.ended
+        finally:
+            lifetime.when_stopping.discard(self._stop)
+            await self._close()
+
+    async def _close(self) -> None:
+        self._timer.cancel()
+        # The server's close never completes while something of the connection waits in receive().
+        for awaited in (self._receiving, self._asking):
+            if awaited is not None:
+                awaited.cancel()
+                await asyncio.wait((awaited,))
+        await self._telling.close()
+        if self._events is not None:
+            await self._runtime.store.unwatch(self._job_id, self._events)
+
+    def _stop(self) -> None:
+        self._telling.end(Ending.STOPPING)
+
+    def _listen(self, received: asyncio.Future[Any] | None = None) -> None:
+        """Take in what the client sends, of which only that it has left counts."""
+        try:
+            if received is not None and received.result()["type"].endswith(".disconnect"):
+                self._telling.end(Ending.LEFT)
+                return
+            # The server's own awaitables are futures, which need no task.
+            self._receiving = asyncio.ensure_future(self._receive())
+            self._receiving.add_done_callback(self._listen)
+        except asyncio.CancelledError:
+            return
+        except Exception as error:
+            self._telling.fail(error)
+
+    def _look(self) -> None:
+        """Repeat the state if it is time to, and see whether the token still allows to watch; look again in time."""
+        if self._is_worthless():
+            self._telling.end(Ending.NOT_ALLOWED)
+        elif self._seconds_left() < 0 and self._asking is None:
+            self._ask(self._check())
+        seconds = min(self._next_check_seconds(), self._telling.repeat_after_silence())
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._look)
+
+    def _ask(self, question: Coroutine[Any, Any, None]) -> None:
+        # A task, to be ended with its client: it waits for a store that is away.
+        self._asking = asyncio.create_task(question)
+        self._asking.add_done_callback(self._asked)
+
+    def _asked(self, asking: asyncio.Future[None]) -> None:
+        self._asking = None
+        if not asking.cancelled() and (error := asking.exception()) is not None:
+            self._telling.fail(error)
+
+    async def _begin(self) -> None:
+        try:
+            self._events = await self._runtime.store.watch(self._job_id)
         except ServiceUnavailable:
-            return Ending.AWAY
-        return None
+            self._telling.end(Ending.AWAY)
+        else:
+            self._telling.follow(self._events)
+
+    async def _check(self) -> None:
+        if not await self.is_allowed():
+            self._telling.end(Ending.NOT_ALLOWED)
+
+    def _seconds_left(self) -> float:
+        return self._expires_at - time.time()
+
+    def _is_worthless(self) -> bool:
+        return self._seconds_left() < -self._runtime.settings.transfer_resume_seconds
 
     def _next_check_seconds(self) -> float:
-        left = self._expires_at - time.time()
+        left = self._seconds_left()
         return max(left if left > 0 else left + self._runtime.settings.transfer_resume_seconds, 0) + 0.001

@@ -73,6 +73,16 @@ class Telling:
             self._send(self._last.version, repeated(self._last.text))
         return self._silence_seconds
 
+    def end(self, ending: Ending) -> None:
+        """Tell nothing more, for this reason unless there was one before."""
+        if not self.ended.done():
+            self.ended.set_result(ending)
+
+    def fail(self, error: BaseException) -> None:
+        """Have whatever awaits the end meet an error instead, unless it has come."""
+        if not self.ended.done():
+            self.ended.set_exception(error)
+
     async def close(self) -> None:
         """Tell nothing more; return once nothing is on its way."""
         self.ended.cancel()
@@ -91,7 +101,7 @@ class Telling:
             if self._sending is not None and not self._has_gone(self._sending):
                 return
             if is_last:
-                self.ended.set_result(Ending.COMPLETE)
+                self.end(Ending.COMPLETE)
             else:
                 self._tell_of(self._events.waiting.pop(0))
 
@@ -104,9 +114,9 @@ class Telling:
             return False
         error = sending.exception()
         if isinstance(error, RuntimeError | OSError):
-            self.ended.set_result(Ending.LEFT)
+            self.end(Ending.LEFT)
         elif error is not None:
-            self.ended.set_exception(error)
+            self.fail(error)
         return error is None
 
     def _tell_of(self, event: Event) -> None:
@@ -122,4 +132,4 @@ class Telling:
             # The server's own awaitables are futures, which need no task.
             self._sending = asyncio.ensure_future(self._tell(version, text))
         except (RuntimeError, OSError):
-            self.ended.set_result(Ending.LEFT)
+            self.end(Ending.LEFT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from http import HTTPStatus
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -19,11 +20,10 @@ class TusProtocol:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Pass on everything else as it is."""
         if scope["type"] != "http" or not scope["path"].removeprefix(scope.get("root_path", "")).startswith(PREFIX):
-            await self._app(scope, receive, send)
-            return
+            return self._app(scope, receive, send)
         headers = Headers(scope=scope)
         method = headers.get("x-http-method-override", scope["method"]).upper()
         settings: Settings = scope["app"].state.settings
@@ -41,4 +41,4 @@ class TusProtocol:
                         answer["Tus-Max-Size"] = str(settings.transfer_max_bytes)
             await send(message)
 
-        await self._app({**scope, "method": method}, receive, send_with_headers)
+        return self._app({**scope, "method": method}, receive, send_with_headers)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from enum import StrEnum
-
-from pydantic import BaseModel, ConfigDict
 
 from open_workshop_storage.core.job import Job, Stage
 
@@ -24,7 +23,8 @@ class EventKind(StrEnum):
         return self in (EventKind.COMPLETE, EventKind.ERROR)
 
 
-class Event(BaseModel):
+@dataclass(frozen=True, slots=True)
+class Event:
     """One change of a job.
 
     Attributes:
@@ -32,14 +32,16 @@ class Event(BaseModel):
         text: The WebSocket message, ready to send.
     """
 
-    model_config = ConfigDict(frozen=True)
-
     version: int
     kind: EventKind
     text: str
 
 
-_NO_JOB_YET = '{"event":"progress","bytes":0,"total":null,"status":"pending","stage":"pending","percent":null}'
+_NO_JOB_YET = Event(
+    version=0,
+    kind=EventKind.PROGRESS,
+    text='{"event":"progress","bytes":0,"total":null,"status":"pending","stage":"pending","percent":null}',
+)
 
 
 def event_of(job: Job, kind: EventKind) -> Event:
@@ -65,7 +67,7 @@ def repeated(text: str) -> str:
 def first_event(job: Job | None) -> Event:
     """Return the first message of a new socket: the present state, or that of a job which is still to come."""
     if job is None:
-        return Event(version=0, kind=EventKind.PROGRESS, text=_NO_JOB_YET)
+        return _NO_JOB_YET
     if job.stage is Stage.ERROR:
         return event_of(job, EventKind.ERROR)
     return event_of(job, EventKind.COMPLETE if job.stage is Stage.PACKED else EventKind.PROGRESS)

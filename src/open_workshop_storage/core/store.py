@@ -11,7 +11,6 @@ A record that a newer version of this program wrote is left alone: `take`, `idle
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
 from typing import Protocol
 
@@ -157,8 +156,11 @@ class JobStore(Protocol):
     async def interrupted(self) -> tuple[str, Interruption]:
         """Return the id of the next job that workers are asked for, and what they are asked for."""
 
-    def watch(self, job_id: str) -> AbstractAsyncContextManager[JobEvents]:
-        """Follow a job: its state at first, then every later event in order."""
+    async def watch(self, job_id: str) -> JobEvents:
+        """Follow a job until `unwatch`: its state at first, then every later event in order."""
+
+    async def unwatch(self, job_id: str, events: JobEvents) -> None:
+        """End what `watch` began."""
 
     async def wait_for_work(self, timeout: float) -> None:
         """Return when this worker may find a job to take, at the latest after so many seconds.

@@ -119,7 +119,7 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
         stack.push_async_callback(archives.aclose)
         slots = Slots(store)
         callbacks = Callbacks(settings, store.outbox, manager_connections)
-        lifetime = Lifetime(settings, tasks)
+        lifetime = Lifetime(settings)
         runs = Runs(store, workspaces, staging, callbacks, tasks, lifetime)
         scanner = Scanner(settings)
         stages = Stages(settings, archives, transferred, scanner, staging, slots, tasks)

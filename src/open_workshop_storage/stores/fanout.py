@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from open_workshop_storage.core.events import Event, EventKind
+from open_workshop_storage.core.store import JobEvents
 
 
 class Watcher:
@@ -77,8 +78,9 @@ class Fanout:
         self._watchers.setdefault(job_id, set()).add(watcher)
         return watcher
 
-    def remove(self, job_id: str, watcher: Watcher) -> None:
+    def remove(self, job_id: str, watcher: JobEvents) -> None:
         """Forget a watcher."""
+        assert isinstance(watcher, Watcher)
         watchers = self._watchers[job_id]
         watchers.discard(watcher)
         if not watchers:

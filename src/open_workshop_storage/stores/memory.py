@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice, takewhile
 
 from open_workshop_storage.core.callback import Callback
@@ -174,15 +173,15 @@ class MemoryJobStore(Notices):
         """Ask this process's worker."""
         self._interrupted.put_nowait((job_id, interruption))
 
-    @asynccontextmanager
-    async def watch(self, job_id: str) -> AsyncIterator[JobEvents]:
+    async def watch(self, job_id: str) -> JobEvents:
         """Follow a job from its present state on."""
         watcher = self._fanout.add(job_id)
-        try:
-            watcher.start(first_event(self._jobs.get(job_id)))
-            yield watcher
-        finally:
-            self._fanout.remove(job_id, watcher)
+        watcher.start(first_event(self._jobs.get(job_id)))
+        return watcher
+
+    async def unwatch(self, job_id: str, events: JobEvents) -> None:
+        """End what `watch` began."""
+        self._fanout.remove(job_id, events)
 
     def _has_room(self, slot: Slot) -> bool:
         limit = self._limits.get(slot, 0)

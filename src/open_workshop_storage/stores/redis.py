@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import cast
 
 from redis.asyncio import Redis
@@ -200,18 +200,21 @@ class RedisJobStore(Notices):
         """Ask all workers on all hosts."""
         await self._calls.ask(self._redis.publish(self._keys.interrupted + interruption, job_id))
 
-    @asynccontextmanager
-    async def watch(self, job_id: str) -> AsyncIterator[JobEvents]:
+    async def watch(self, job_id: str) -> JobEvents:
         """Follow a job from its present state on, over the worker's one subscription."""
-        channel = self._keys.events + job_id
         watcher = self._fanout.add(job_id)
         try:
-            await self._channels.subscribe(channel)
+            await self._channels.subscribe(self._keys.events + job_id)
             watcher.start(first_event(await self.get(job_id)))
-            yield watcher
-        finally:
-            self._fanout.remove(job_id, watcher)
-            await self._channels.unsubscribe(channel)
+        except BaseException:
+            await self.unwatch(job_id, watcher)
+            raise
+        return watcher
+
+    async def unwatch(self, job_id: str, events: JobEvents) -> None:
+        """End what `watch` began."""
+        self._fanout.remove(job_id, events)
+        await self._channels.unsubscribe(self._keys.events + job_id)
 
     async def enter(self, slot: Slot, holder: str, since: float | None = None) -> bool:
         """Take a slot, or join the queue, in one script; return whether the holder has one."""

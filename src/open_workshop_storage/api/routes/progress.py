@@ -36,32 +36,35 @@ class ProgressEndpoint:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Send a job's state and then its events, until it ends or the client leaves; pass everything else on."""
         path = scope["path"].removeprefix(scope.get("root_path", "")) if scope["type"] == "websocket" else ""
         job_id = path.removeprefix(_PREFIX)
         if not path.startswith(_PREFIX) or "/" in job_id:
-            await self._app(scope, receive, send)
-            return
+            return self._app(scope, receive, send)
         name_route(scope, _ROUTE)
-        runtime: Runtime = scope["state"]["runtime"]
-        # The client's request to connect.
-        await receive()
-        watch = ProgressWatch(runtime, job_id, _expiry(scope, runtime, job_id))
-        if not await watch.is_allowed():
-            await send({"type": "websocket.close", "code": status.WS_1008_POLICY_VIOLATION})
-            return
+        return _answer(job_id, scope, receive, send)
 
-        def tell(version: int, text: str) -> Awaitable[None]:
-            return send({"type": "websocket.send", "text": text})
 
-        is_full = runtime.lifetime.sockets_are_full(job_id)
-        with runtime.lifetime.holding_socket(job_id):
-            await send({"type": "websocket.accept"})
-            # A refusal before the handshake could have no other code than that of a wrong token.
-            ending = Ending.AWAY if is_full else await watch.tell_until_end(tell, receive)
-            if ending is not Ending.LEFT:
-                await send({"type": "websocket.close", "code": _CODES[ending]})
+async def _answer(job_id: str, scope: Scope, receive: Receive, send: Send) -> None:
+    runtime: Runtime = scope["state"]["runtime"]
+    # The client's request to connect.
+    await receive()
+    watch = ProgressWatch(runtime, job_id, _expiry(scope, runtime, job_id))
+    if not await watch.is_allowed():
+        await send({"type": "websocket.close", "code": status.WS_1008_POLICY_VIOLATION})
+        return
+
+    def tell(version: int, text: str) -> Awaitable[None]:
+        return send({"type": "websocket.send", "text": text})
+
+    is_full = runtime.lifetime.sockets_are_full(job_id)
+    with runtime.lifetime.holding_socket(job_id):
+        await send({"type": "websocket.accept"})
+        # A refusal before the handshake could have no other code than that of a wrong token.
+        ending = Ending.AWAY if is_full else await watch.tell_until_end(tell, receive)
+        if ending is not Ending.LEFT:
+            await send({"type": "websocket.close", "code": _CODES[ending]})
 
 
 def _expiry(scope: Scope, runtime: Runtime, job_id: str) -> float:

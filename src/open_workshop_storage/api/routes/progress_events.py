@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable
 from contextlib import suppress
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
+from starlette.datastructures import Headers, QueryParams
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from open_workshop_storage.api.dependencies import read_token
@@ -45,40 +47,45 @@ class EventsEndpoint:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Send a job's state and then its events, until it ends or the client leaves; pass everything else on."""
         is_asked = scope["type"] == "http" and scope["method"] == "GET"
         path = scope["path"].removeprefix(scope.get("root_path", "")) if is_asked else ""
         job_id = path.removeprefix(_PREFIX)
         if not path.startswith(_PREFIX) or not job_id or "/" in job_id:
-            await self._app(scope, receive, send)
-            return
+            return self._app(scope, receive, send)
         name_route(scope, _ROUTE)
-        runtime: Runtime = scope["state"]["runtime"]
-        request = Request(scope)
-        token = read_token(request.query_params.get("token"), runtime)
-        heard = _number(request.headers.get("last-event-id", ""))
-        watch = ProgressWatch(runtime, job_id, token.expires_at, heard)
-        if parse_claims(token.claims).job_id != job_id or not await watch.is_allowed():
-            raise AccessDenied
-        if heard is not None and await _has_heard_the_end(runtime, job_id, heard):
-            # Nothing else keeps EventSource from asking again (HTML Standard, "Server-sent events").
-            await Response(status_code=204)(scope, receive, send)
-            return
-        if runtime.lifetime.sockets_are_full(job_id):
-            raise ServiceUnavailable
-        with runtime.lifetime.holding_socket(job_id):
-            await _stream(watch, receive, send)
+        return _answer(job_id, scope, receive, send)
 
 
-async def _stream(watch: ProgressWatch, receive: Receive, send: Send) -> None:
-    async def tell(version: int, text: str) -> None:
+async def _answer(job_id: str, scope: Scope, receive: Receive, send: Send) -> None:
+    runtime: Runtime = scope["state"]["runtime"]
+    heard = _number(Headers(scope=scope).get("last-event-id", ""))
+    watch = ProgressWatch(runtime, job_id, _expiry(scope, runtime, job_id), heard)
+    if not await watch.is_allowed():
+        raise AccessDenied
+    if heard is not None and await _has_heard_the_end(runtime, job_id, heard):
+        # Nothing else keeps EventSource from asking again (HTML Standard, "Server-sent events").
+        await Response(status_code=204)(scope, receive, send)
+        return
+    if runtime.lifetime.sockets_are_full(job_id):
+        raise ServiceUnavailable
+
+    def tell(version: int, text: str) -> Awaitable[None]:
         message = f"id: {version}\ndata: {text}\n\n"
-        await send({"type": "http.response.body", "body": message.encode(), "more_body": True})
+        return send({"type": "http.response.body", "body": message.encode(), "more_body": True})
 
-    await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-    if await watch.tell_until_end(tell, receive) is not Ending.LEFT:
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+    with runtime.lifetime.holding_socket(job_id):
+        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        if await watch.tell_until_end(tell, receive) is not Ending.LEFT:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _expiry(scope: Scope, runtime: Runtime, job_id: str) -> float:
+    token = read_token(QueryParams(scope["query_string"]).get("token"), runtime)
+    if parse_claims(token.claims).job_id != job_id:
+        raise AccessDenied
+    return token.expires_at
 
 
 async def _has_heard_the_end(runtime: Runtime, job_id: str, heard: int) -> bool:

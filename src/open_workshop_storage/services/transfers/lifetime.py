@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from open_workshop_storage.core.settings import Settings
-from open_workshop_storage.services.transfers.tasks import Tasks
 
 
 class Lifetime:
@@ -16,16 +15,22 @@ class Lifetime:
 
     Attributes:
         stopping: Set once this worker is about to go and takes no more work.
-        told_to_stop: Done from then on, to be awaited beside other things.
+        when_stopping: Each of them is called by then; sockets put in what ends them, and take it out again.
         attended: How many requests and sockets a stop waits for.
     """
 
-    def __init__(self, settings: Settings, tasks: Tasks) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.stopping = asyncio.Event()
-        self.told_to_stop = tasks.start(self.stopping.wait())
+        self.when_stopping: set[Callable[[], object]] = set()
         self._sockets: Counter[str] = Counter()
         self.attended = 0
+
+    def stop(self) -> None:
+        """Take no more work, and say so."""
+        self.stopping.set()
+        for tell in list(self.when_stopping):
+            tell()
 
     @contextmanager
     def attending(self) -> Iterator[None]:
@@ -50,10 +55,11 @@ class Lifetime:
     def holding_socket(self, job_id: str) -> Iterator[None]:
         """Count a progress socket of a job, and have a stop wait for it, during the block."""
         self._sockets[job_id] += 1
+        self.attended += 1
         try:
-            with self.attending():
-                yield
+            yield
         finally:
+            self.attended -= 1
             self._sockets[job_id] -= 1
             if not self._sockets[job_id]:
                 del self._sockets[job_id]

@@ -236,7 +236,7 @@ class Runs:
         period the runs that have their file are handed over too, and a body that is still coming in ends its attempt.
         Clients have until then to hear their ends.
         """
-        self._lifetime.stopping.set()
+        self._lifetime.stop()
         for run in self._runs.values():
             run.interrupted.set()
             if run.job.origin == "url":
