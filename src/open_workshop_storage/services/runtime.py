@@ -64,7 +64,6 @@ class Runtime:
     settings: Settings
     files: Files
     workspaces: Workspaces
-    access: AccessService
     downloads: Downloads
     contents: Contents
     file_uploads: FileUploads
@@ -142,7 +141,6 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
             settings=settings,
             files=files,
             workspaces=workspaces,
-            access=access,
             downloads=downloads,
             contents=contents,
             file_uploads=FileUploads(settings, files, workspaces, uploaded, scanner, form_tokens),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 from open_workshop_storage.core import errors
@@ -22,35 +23,30 @@ class Queued(Exception):
     """The job waits for a slot, and belongs to no run any more."""
 
 
+@dataclass(eq=False)
 class Pause(Exception):
     """The bytes of one request have come; others follow with later requests.
 
-    Args:
+    Attributes:
         paused: What the record then says.
         answer: What the client hears; `None` if all is well.
         cut: A file, and how many of its bytes the record then counts; the others are removed.
     """
 
-    def __init__(
-        self,
-        paused: Paused,
-        answer: errors.StorageError | None = None,
-        cut: tuple[Path, int] | None = None,
-    ) -> None:
-        self.paused = paused
-        self.answer = answer
-        self.cut = cut
+    paused: Paused
+    answer: errors.StorageError | None = None
+    cut: tuple[Path, int] | None = None
 
 
+@dataclass(eq=False)
 class Unreported(Exception):
     """The attempt has come to nothing for now: its client hears that, and the Manager does not.
 
-    Args:
+    Attributes:
         answer: What the client hears.
     """
 
-    def __init__(self, answer: errors.StorageError) -> None:
-        self.answer = answer
+    answer: errors.StorageError
 
 
 def failure_of(job: Job, error: Exception) -> errors.StorageError:

@@ -9,9 +9,10 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 
 from open_workshop_storage.core import errors
+from open_workshop_storage.core.callback import Callback
 from open_workshop_storage.core.changes import Owned, Packed, Unwanted
 from open_workshop_storage.core.job import Job
 from open_workshop_storage.core.slots import Slot
@@ -165,17 +166,12 @@ class Runs:
     async def _end(self, run: JobRun, end: Packed | Exception) -> Job:
         """End a run, and report the attempt that ends with it to the Manager, unless another run is to go on."""
         log = job_log(_logger, run.job.job_id)
-        callback, answer = None, None
+        callback: Callback | None = None
+        answer: errors.StorageError | None = None
         try:
             match end:
                 case Packed():
                     callback = await run.end(end)
-                case Pause():
-                    await run.pause(end.paused)
-                    answer = end.answer
-                    # Not before: a request that has taken the upload over may count them.
-                    if end.cut is not None:
-                        await run_to_end(cut_off, *end.cut)
                 case Queued():
                     log.info("waits for a %s slot", run.job.slot)
                     answer = errors.ServiceUnavailable()
@@ -183,6 +179,12 @@ class Runs:
                     await run.hand_over()
                     log.info("handed over at %s", run.job.stage)
                     answer = errors.ServiceUnavailable()
+                case Pause():
+                    await run.pause(end.paused)
+                    answer = end.answer
+                    # Not before: a request that has taken the upload over may count them.
+                    if end.cut is not None:
+                        await run_to_end(cut_off, *end.cut)
                 case StaleJobError():
                     raise end
                 case _:
@@ -205,20 +207,19 @@ class Runs:
         return run.job
 
     async def _check_accepted(self, job: Job, outcome: Outcome) -> None:
+        held: Job | None = job
         if outcome is Outcome.SETTLED:
             # It has been settled before: well, if it had the file moved.
+            held = None
             with suppress(errors.ServiceUnavailable):
                 held = await self._store.get(job.job_id)
-                if held is not None and held.moved_bytes is None:
-                    await self._give_up(held)
-        elif outcome is Outcome.REFUSED:
-            await self._give_up(job)
-
-    async def _give_up(self, job: Job) -> NoReturn:
-        # A client that lost this answer asks later.
-        with suppress(StaleJobError, errors.ServiceUnavailable):
-            await self._store.save(job.changed(Unwanted()), None)
-        raise errors.UploadNotAccepted
+        elif outcome is not Outcome.REFUSED:
+            return
+        if held is not None and held.moved_bytes is None:
+            # A client that lost this answer asks later.
+            with suppress(StaleJobError, errors.ServiceUnavailable):
+                await self._store.save(held.changed(Unwanted()), None)
+            raise errors.UploadNotAccepted
 
     async def end_waiting(self, job: Job, error: errors.StorageError) -> None:
         """End a job that waits for a request or a worker with an error, unless it has got one since, or its end."""

@@ -8,7 +8,6 @@ import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from open_workshop_storage.core import errors
 from open_workshop_storage.core.changes import Counted, Held, Opened, Packed, Resumed
@@ -188,7 +187,7 @@ class Transfers:
                 await slot.enter_async_context(self._slots.in_turn(Slot.DOWNLOAD, run.owner, run.job.created_at))
 
             await run.take_slot(Slot.DOWNLOAD)
-            kept = await self._keep_partial(run)
+            kept = await run_to_end(_kept_partial, run, self._settings.storage_reserve_bytes)
             await run.stage(Stage.DOWNLOADING, Resumed(kept, run.job.total if kept else None))
             try:
                 # The time limit holds for connecting and redirects too.
@@ -208,18 +207,6 @@ class Transfers:
                         await self._receive(run, response.chunks, response.total, response.offset)
             except TimeoutError:
                 raise errors.DownloadTimedOut from None
-
-    async def _keep_partial(self, run: JobRun) -> int:
-        """Return how many bytes an earlier run fetched that this one can go on from.
-
-        They are copied, because that run's worker may only be asleep, and write on when it wakes. Where the disk
-        has no room for both, the fetch begins anew.
-        """
-        if run.job.partial_file is None or run.job.validator is None:
-            return 0
-        partial = run.workspace / run.job.partial_file
-        reserve_bytes = self._settings.storage_reserve_bytes
-        return await run_to_end(_copy, partial, run.folder / _SOURCE, reserve_bytes)
 
     async def _receive(
         self,
@@ -244,12 +231,20 @@ class Transfers:
         await run.received(source, size, is_on_disk=is_on_disk, sha256=sha256)
 
 
-def _copy(source: Path, target: Path, reserve_bytes: int) -> int:
-    target.parent.mkdir(parents=True, exist_ok=True)
+def _kept_partial(run: JobRun, reserve_bytes: int) -> int:
+    """Return how many bytes an earlier run fetched that this one can go on from.
+
+    They are copied, because that run's worker may only be asleep, and write on when it wakes. Where the disk has no
+    room for both, the fetch begins anew.
+    """
+    if run.job.partial_file is None or run.job.validator is None:
+        return 0
+    partial, source = run.workspace / run.job.partial_file, run.folder / _SOURCE
+    source.parent.mkdir(parents=True, exist_ok=True)
     copied = 0
     with suppress(FileNotFoundError):
-        if has_space(target.parent, source.stat().st_size, reserve_bytes):
-            shutil.copyfile(source, target)
-            copied = target.stat().st_size
-        source.unlink()
+        if has_space(source.parent, partial.stat().st_size, reserve_bytes):
+            shutil.copyfile(partial, source)
+            copied = source.stat().st_size
+        partial.unlink()
     return copied
