@@ -7,6 +7,9 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install
 LOCKED := --require-hashes --requirement requirements.txt
 LOCK := $(BIN)/uv --quiet pip compile --universal --generate-hashes --custom-compile-command "make lock" pyproject.toml
 
+# Each process of tests would compile all modules again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup setup-runtime system-packages demo screenshots test test-fast test-browser coverage chaos fuzz bench lint format type-check lock
 
 setup: .venv/installed

@@ -11,20 +11,23 @@ import sys
 import termios
 import threading
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, redirect_stderr, redirect_stdout
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import StringIO
 from pathlib import Path
+from unittest.mock import patch
 
 import httpx
 import pytest
 import redis
 
+from open_workshop_storage.__main__ import main
 from tests.conftest import ServiceStarter
 from tests.e2e.under_way import PACKED_LARGE, Transfers, eventually
 from tests.support.archives import SMALL_MOD, zip_of
 from tests.support.clamd import MARKER, NAME, Clamd
-from tests.support.client import PATIENCE_SECONDS, upload
+from tests.support.client import upload
 from tests.support.configs import Secrets, write_config
 from tests.support.manager import Answer
 from tests.support.servers import PROJECT, clean_environment, free_port, redis_server
@@ -35,14 +38,21 @@ pytestmark = pytest.mark.anyio
 
 
 def run(command: str, config: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    variables = clean_environment() | {"PYTHONPATH": str(PROJECT / "src"), "OW_CONFIG": str(config)} | environment
-    return subprocess.run(
-        [sys.executable, "-m", "open_workshop_storage", command, *arguments],
-        env=variables,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-    )
+    """Run a command in this process: a start takes most of a second of a core.
+
+    The commands that docs/DEPLOYMENT.md types are started by tests/e2e/test_commands_of_documents.py.
+    """
+    printed, complained = StringIO(), StringIO()
+    typed = ["open-workshop-storage", command, *arguments]
+    variables = clean_environment() | {"OW_CONFIG": str(config)} | environment
+    with (
+        patch.dict(os.environ, variables, clear=True),
+        patch.object(sys, "argv", typed),
+        redirect_stdout(printed),
+        redirect_stderr(complained),
+    ):
+        status = main()
+    return subprocess.CompletedProcess(typed, status, printed.getvalue(), complained.getvalue())
 
 
 def config_of(services: Services) -> Path:
