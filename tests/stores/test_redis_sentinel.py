@@ -18,6 +18,7 @@ from open_workshop_storage.core.store import JobStore
 from open_workshop_storage.stores import redis_calls
 from open_workshop_storage.stores.redis import RedisJobStore
 from open_workshop_storage.stores.redis_client import redis_client
+from open_workshop_storage.stores.redis_sentinel import SentinelPool
 from tests.support.events import watched
 from tests.support.origins import CERTIFICATE
 from tests.support.processes import connections
@@ -122,6 +123,18 @@ async def test_a_sentinel_that_is_silent_is_passed_over(servers: SentinelRedis) 
     with servers.silent(servers.sentinels[0]):
         async with redis_client(servers.url) as client:
             await RedisJobStore(client, "test", keep_seconds=60).ping()
+
+
+async def test_no_sentinel_is_forgotten_when_many_calls_pass_over_the_first_at_once(servers: SentinelRedis) -> None:
+    async with redis_client(servers.url) as client:
+        assert isinstance(client.connection_pool, SentinelPool)
+        manager = client.connection_pool.sentinel_manager
+        first, *others = manager.sentinels
+        store = RedisJobStore(client, "test", keep_seconds=60)
+        with servers.silent(servers.sentinels[0]):
+            await asyncio.gather(*(store.ping() for _ in range(8)), return_exceptions=True)
+        assert {*manager.sentinels} == {first, *others}
+        assert len(manager.sentinels) == 1 + len(others)
 
 
 async def test_connections_to_sentinels_are_closed_with_the_client(servers: SentinelRedis) -> None:

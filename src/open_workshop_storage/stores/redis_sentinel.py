@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
+from copy import copy
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis, SSLConnection
@@ -79,7 +80,12 @@ class SentinelPool(SentinelConnectionPool, BlockingConnectionPool):
         Raises:
             ConnectionError: No sentinel knows one that is up.
         """
-        address: tuple[str, int] = await self.sentinel_manager.discover_master(self.service_name)
+        # redis-py puts the one that answers first by swapping two places of its list, which other callers may have
+        # changed since: one sentinel then stands twice, and another is forgotten without being closed.
+        asked = copy(self.sentinel_manager)
+        asked.sentinels = [*asked.sentinels]
+        address: tuple[str, int] = await asked.discover_master(self.service_name)
+        self.sentinel_manager.sentinels.sort(key=lambda client: client is not asked.sentinels[0])
         if address != self.master_address:
             self.master_address = address
             _logger.info("the sentinels name %s:%d as the primary of Redis", *address)
