@@ -1,4 +1,4 @@
-"""All refusals and failures that clients and the Manager see; what they have in common is `StorageError`'s.
+"""All refusals and failures that clients and the Manager see.
 
 Each class carries the HTTP status and the plain-text message that a client sees, and the `reason` that the
 Manager is told when the failure ends a transfer (docs/API.md, "Reasons"). Routes and services raise them, and
@@ -7,7 +7,31 @@ Manager is told when the failure ends a transfer (docs/API.md, "Reasons"). Route
 
 from __future__ import annotations
 
-from open_workshop_storage.core.storage_error import StorageError as StorageError
+
+class StorageError(Exception):
+    """A failure with a status, a message for people and a reason for the Manager.
+
+    Args:
+        message: Text in place of the class's own.
+    """
+
+    status = 500
+    message = "Internal server error"
+    reason = "exception"
+    retry_after: int | None = None
+    """Seconds that the client should wait, sent as `Retry-After`."""
+
+    def __init_subclass__(
+        cls, *, status: int = 0, message: str = "", reason: str = "", retry_after: int | None = None
+    ) -> None:
+        """Set what a subclass does not have in common with its base."""
+        cls.status, cls.message = status or cls.status, message or cls.message
+        cls.reason, cls.retry_after = reason or cls.reason, retry_after or cls.retry_after
+
+    def __init__(self, message: str | None = None) -> None:
+        if message is not None:
+            self.message = message
+        super().__init__(self.message)
 
 
 class BadRequest(StorageError, status=400, message="Bad request"):
@@ -24,9 +48,6 @@ class QueryTooLarge(StorageError, status=414, message="Query too large"):
 
 class NothingHere(StorageError, status=404, message="Not Found"):
     """There is nothing at this address, or the setting that enables it is not set."""
-
-
-# Tokens and access
 
 
 class TokenMissing(StorageError, status=401, message="Token not found"):
@@ -46,19 +67,11 @@ class AccessServiceConfused(StorageError, status=502, message="Access service re
 
 
 class AccessServiceRefused(StorageError):
-    """The access service answered with an error of its own, which is passed on.
-
-    Args:
-        status: The service's HTTP status.
-        message: Its message for people.
-    """
+    """The access service answered with an error of its own, whose status and message are passed on."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
-
-
-# Stored files
 
 
 class InvalidType(StorageError, status=400, message="Invalid type"):
@@ -83,9 +96,6 @@ class FileTooLarge(StorageError, status=413, message="File too large", reason="s
 
 class NoSpace(StorageError, status=507, message="No space left", reason="no_space"):
     """The disk is full, or would be down to its reserve."""
-
-
-# Jobs
 
 
 class JobMissing(StorageError, status=404, message="Job not found"):
@@ -200,19 +210,12 @@ class UploadFailed(StorageError, status=500, message="Upload failed"):
     """Receiving failed because of a fault of this service."""
 
 
-# Fetches
-
-
 class BlockedUrl(StorageError, status=400, message="Download URL not allowed", reason="blocked_url"):
     """An address that URL transfers may not reach."""
 
 
 class OriginRefused(StorageError, status=502):
-    """The origin answered with a status other than success.
-
-    Args:
-        origin_status: The origin's HTTP status.
-    """
+    """The origin answered with a status other than success."""
 
     def __init__(self, origin_status: int) -> None:
         super().__init__(f"Download failed with status {origin_status}")
@@ -229,9 +232,6 @@ class DownloadTimedOut(StorageError, status=504, message="Download timed out", r
 
 class DownloadFailed(StorageError, status=502, message="Download failed"):
     """The origin could not be reached, or broke off."""
-
-
-# Contents of files: archives, malware, images
 
 
 class ArchiveRefused(StorageError):
@@ -263,11 +263,7 @@ class RepackFailed(ArchiveRefused, status=500, message="Repack failed", reason="
 
 
 class MalwareFound(StorageError, status=400, message="Malware found", reason="malware"):
-    """The scanner has found something in the file.
-
-    Args:
-        name: What the scanner calls it.
-    """
+    """The scanner has found something in the file, which it calls by this name."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
