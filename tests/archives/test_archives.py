@@ -45,15 +45,26 @@ LIMITED = [
 @pytest.mark.parametrize("sent", LIMITED)
 async def test_more_than_the_limit_is_refused_by_the_headers(sent: bytes, workbench: Workbench) -> None:
     workbench.source.write_bytes(sent)
-    inspection = await workbench.archives.inspect(workbench.source, "a", SMALL_MOD_BYTES)
+    inspection = await workbench.archives.inspector.inspect(workbench.source, "a", SMALL_MOD_BYTES)
     assert inspection.unpacked_bytes == SMALL_MOD_BYTES
     with pytest.raises(ArchiveTooLarge):
-        await workbench.archives.inspect(workbench.source, "a", SMALL_MOD_BYTES - 1)
+        await workbench.archives.inspector.inspect(workbench.source, "a", SMALL_MOD_BYTES - 1)
     with pytest.raises(ArchiveTooLarge):
-        await workbench.archives.extract(
+        await workbench.archives.extractor.extract(
             workbench.source, inspection, workbench.extracted, "a", SMALL_MOD_BYTES - 1, ignore
         )
     assert content_of(workbench.folder) == {"source": sent}
+
+
+async def test_a_file_that_cannot_be_read_is_not_left_open(workbench: Workbench) -> None:
+    # Nothing is mapped at its start, so that it can be opened and its first bytes not be read.
+    unreadable = Path("/proc/self/mem")
+    with pytest.raises(RepackFailed) as refusal:
+        await workbench.archives.inspector.inspect(unreadable, "a", 0)
+    opened = [os.path.realpath(path) for path in Path("/proc/self/fd").iterdir()]
+    assert os.path.realpath(unreadable) not in opened
+    # Its traceback would have kept the file from being closed by itself.
+    assert refusal.tb is not None
 
 
 @pytest.mark.parametrize("form", ["gz", "bz2", "xz", "zst"])
@@ -69,9 +80,11 @@ async def test_more_than_the_limit_is_refused_while_a_compressed_tar_is_extracte
 
 async def test_a_bomb_in_a_compressed_tar_is_stopped_before_it_goes_off(workbench: Workbench) -> None:
     workbench.source.write_bytes(compressed_tar_of({"small": b"", "zeros": bytes(20_000_000)}, "zst"))
-    inspection = await workbench.archives.inspect(workbench.source, "a", 1_000_000)
+    inspection = await workbench.archives.inspector.inspect(workbench.source, "a", 1_000_000)
     with pytest.raises(ArchiveTooLarge):
-        await workbench.archives.extract(workbench.source, inspection, workbench.extracted, "a", 1_000_000, ignore)
+        await workbench.archives.extractor.extract(
+            workbench.source, inspection, workbench.extracted, "a", 1_000_000, ignore
+        )
     assert not workbench.extracted.exists()
 
 
@@ -104,11 +117,11 @@ async def test_a_tree_that_outgrows_its_headers_ends_the_extraction(
     workbench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workbench.source.write_bytes(seven_zip_of(SMALL_MOD))
-    inspection = await workbench.archives.inspect(workbench.source, "a", 0)
+    inspection = await workbench.archives.inspector.inspect(workbench.source, "a", 0)
     script = f"cd {workbench.extracted}; for n in 1 2; do yes | head -c {SMALL_MOD_BYTES - 1} > $n; done; sleep 1000"
     fake_seven_zip.install(workbench.folder, script, monkeypatch)
     with pytest.raises(CorruptArchive):
-        await workbench.archives.extract(workbench.source, inspection, workbench.extracted, "a", 0, ignore)
+        await workbench.archives.extractor.extract(workbench.source, inspection, workbench.extracted, "a", 0, ignore)
     assert not workbench.extracted.exists()
 
 
@@ -116,10 +129,10 @@ async def test_what_no_header_told_of_is_refused_when_it_has_come_out(
     workbench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workbench.source.write_bytes(seven_zip_of({"file": b"x"}))
-    inspection = await workbench.archives.inspect(workbench.source, "a", 0)
+    inspection = await workbench.archives.inspector.inspect(workbench.source, "a", 0)
     fake_seven_zip.install(workbench.folder, f"cd {workbench.extracted}; printf x > file; ln file second", monkeypatch)
     with pytest.raises(UnsafeArchive):
-        await workbench.archives.extract(workbench.source, inspection, workbench.extracted, "a", 0, ignore)
+        await workbench.archives.extractor.extract(workbench.source, inspection, workbench.extracted, "a", 0, ignore)
     assert not workbench.extracted.exists()
 
 
@@ -139,7 +152,8 @@ async def test_the_reserve_of_disk_space_is_kept_while_packing(
     workbench.extracted.mkdir()
     fake_seven_zip.install(workbench.folder, "echo part > ../packed.zip.part.tmp; sleep 1000", monkeypatch)
     with pytest.raises(NoSpace):
-        await make_archives(storage_reserve_bytes=HUGE_RESERVE).pack(workbench.extracted, workbench.packed, 3, ignore)
+        packer = make_archives(storage_reserve_bytes=HUGE_RESERVE).packer
+        await packer.pack(workbench.extracted, workbench.packed, 3, ignore)
     assert sorted(path.name for path in workbench.folder.iterdir()) == ["bin", "extracted"]
 
 
@@ -151,13 +165,13 @@ async def test_a_command_over_its_time_is_a_failure_of_ours(
     limit: str, script: str, workbench: Workbench, make_archives: ArchivesMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workbench.source.write_bytes(seven_zip_of(SMALL_MOD))
-    inspection = await workbench.archives.inspect(workbench.source, "a", 0)
+    inspection = await workbench.archives.inspector.inspect(workbench.source, "a", 0)
     fake_seven_zip.install(workbench.folder, f"echo some; {script} sleep 1000", monkeypatch)
     archives = make_archives(**{limit: 0.5})
     with pytest.raises(RepackFailed):
-        await archives.extract(workbench.source, inspection, workbench.extracted, "a", 0, ignore)
+        await archives.extractor.extract(workbench.source, inspection, workbench.extracted, "a", 0, ignore)
     with pytest.raises(RepackFailed):
-        await archives.test(workbench.source, Inspection(Kind.ZIP, 9, keep=True, sizes_follow=True))
+        await archives.inspector.test(workbench.source, Inspection(Kind.ZIP, 9, keep=True, sizes_follow=True))
 
 
 @pytest.mark.parametrize(
@@ -171,11 +185,13 @@ async def test_a_command_over_its_time_is_a_failure_of_ours(
 )
 async def test_progress_rises_to_a_hundred(sent: bytes, workbench: Workbench) -> None:
     workbench.source.write_bytes(sent)
-    inspection = await workbench.archives.inspect(workbench.source, "a", 0)
+    inspection = await workbench.archives.inspector.inspect(workbench.source, "a", 0)
     extracting: list[float] = []
-    await workbench.archives.extract(workbench.source, inspection, workbench.extracted, "a", 0, extracting.append)
+    await workbench.archives.extractor.extract(
+        workbench.source, inspection, workbench.extracted, "a", 0, extracting.append
+    )
     packing: list[float] = []
-    await workbench.archives.pack(workbench.extracted, workbench.packed, 3, packing.append)
+    await workbench.archives.packer.pack(workbench.extracted, workbench.packed, 3, packing.append)
     for percents in (extracting, packing):
         assert percents == sorted(set(percents))
         assert percents[-1] == 100
@@ -186,7 +202,7 @@ async def test_progress_of_longer_work_is_told_while_it_runs(workbench: Workbenc
     for number in range(2):
         (workbench.extracted / str(number)).write_bytes(random.Random(number).randbytes(3_000_000))
     percents: list[float] = []
-    await workbench.archives.pack(workbench.extracted, workbench.packed, 9, percents.append)
+    await workbench.archives.packer.pack(workbench.extracted, workbench.packed, 9, percents.append)
     assert percents == sorted(set(percents))
     assert any(0 < percent < 100 for percent in percents)
 
@@ -209,9 +225,9 @@ async def cancelled_at_first_percent(
 
 async def test_a_cancelled_extraction_leaves_neither_files_nor_processes(workbench: Workbench) -> None:
     workbench.source.write_bytes(seven_zip_of({"noise": random.Random(3).randbytes(1_000_000) * 60}, "-mx=0"))
-    inspection = await workbench.archives.inspect(workbench.source, "a", 0)
+    inspection = await workbench.archives.inspector.inspect(workbench.source, "a", 0)
     async with cancelled_at_first_percent(
-        lambda on_percent: workbench.archives.extract(
+        lambda on_percent: workbench.archives.extractor.extract(
             workbench.source, inspection, workbench.extracted, "a", 0, on_percent
         )
     ):
@@ -223,9 +239,9 @@ async def test_a_cancelled_extraction_of_a_tar_leaves_no_files(workbench: Workbe
     info.size = 10_000_000_000
     workbench.source.write_bytes(info.tobuf(tarfile.GNU_FORMAT))
     os.truncate(workbench.source, info.size + 10_240)
-    inspection = await workbench.archives.inspect(workbench.source, "a", 0)
+    inspection = await workbench.archives.inspector.inspect(workbench.source, "a", 0)
     async with cancelled_at_first_percent(
-        lambda on_percent: workbench.archives.extract(
+        lambda on_percent: workbench.archives.extractor.extract(
             workbench.source, inspection, workbench.extracted, "a", 0, on_percent
         )
     ):
@@ -236,7 +252,7 @@ async def test_a_cancelled_packing_leaves_neither_files_nor_processes(workbench:
     workbench.extracted.mkdir()
     (workbench.extracted / "noise").write_bytes(random.Random(4).randbytes(1_000_000) * 60)
     async with cancelled_at_first_percent(
-        lambda on_percent: workbench.archives.pack(workbench.extracted, workbench.packed, 9, on_percent)
+        lambda on_percent: workbench.archives.packer.pack(workbench.extracted, workbench.packed, 9, on_percent)
     ):
         assert [path.name for path in workbench.folder.iterdir()] == ["extracted"]
 
@@ -259,7 +275,7 @@ async def test_a_failed_packing_leaves_the_old_file(workbench: Workbench, monkey
     workbench.extracted.mkdir()
     fake_seven_zip.install(workbench.folder, "echo part > ../packed.zip.part; exit 1", monkeypatch)
     with pytest.raises(RepackFailed):
-        await workbench.archives.pack(workbench.extracted, workbench.packed, 3, ignore)
+        await workbench.archives.packer.pack(workbench.extracted, workbench.packed, 3, ignore)
     assert sorted(path.name for path in workbench.folder.iterdir()) == ["bin", "extracted", "packed.zip"]
     assert workbench.packed.read_bytes() == b"old"
 
@@ -268,7 +284,8 @@ async def test_the_level_decides_how_hard_7z_tries(workbench: Workbench) -> None
     workbench.extracted.mkdir()
     (workbench.extracted / "text").write_text("".join(map(str, range(100_000))))
     packed = [
-        await workbench.archives.pack(workbench.extracted, workbench.packed, level, ignore) for level in (0, 1, 9)
+        await workbench.archives.packer.pack(workbench.extracted, workbench.packed, level, ignore)
+        for level in (0, 1, 9)
     ]
     sizes = [size for size, _ in packed]
     assert sizes[0] >= sizes[1] > sizes[2]
@@ -285,9 +302,9 @@ async def test_a_plain_file_is_copied_where_it_cannot_be_linked(
     with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:
         source = Path(elsewhere, "source")
         source.write_bytes(b"plain file")
-        inspection = await workbench.archives.inspect(source, "a", 0)
-        await workbench.archives.extract(source, inspection, workbench.extracted, "name.bin", 0, ignore)
+        inspection = await workbench.archives.inspector.inspect(source, "a", 0)
+        await workbench.archives.extractor.extract(source, inspection, workbench.extracted, "name.bin", 0, ignore)
         assert (workbench.extracted / "name.bin").read_bytes() == b"plain file"
         with pytest.raises(NoSpace):
             archives = make_archives(storage_reserve_bytes=HUGE_RESERVE)
-            await archives.extract(source, inspection, workbench.extracted, "name.bin", 0, ignore)
+            await archives.extractor.extract(source, inspection, workbench.extracted, "name.bin", 0, ignore)

@@ -248,7 +248,7 @@ PIECES = {
 async def test_a_piece_of_a_split_archive_is_corrupt(name: str, workbench: Workbench) -> None:
     workbench.source.write_bytes(PIECES[name])
     with pytest.raises(CorruptArchive):
-        await workbench.archives.inspect(workbench.source, name, 0)
+        await workbench.archives.inspector.inspect(workbench.source, name, 0)
 
 
 @pytest.mark.parametrize("name", ["notes.7z.txt", "mod.001", "z01", "photo.r2"])
@@ -286,7 +286,7 @@ async def test_a_blank_texture_is_no_bomb(workbench: Workbench) -> None:
     sent = seven_zip_from(("blank.dds", bytes(30_000_000), ARCHIVE))
     assert len(sent) < 6_000
     workbench.source.write_bytes(sent)
-    assert (await workbench.archives.inspect(workbench.source, "a", 0)).unpacked_bytes == 30_000_000
+    assert (await workbench.archives.inspector.inspect(workbench.source, "a", 0)).unpacked_bytes == 30_000_000
 
 
 @pytest.mark.skipif(

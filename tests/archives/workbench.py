@@ -47,18 +47,18 @@ class Workbench:
     async def is_kept(self, sent: bytes) -> bool:
         """Return whether an archive may stay as it is; if so, it has passed its test."""
         self.source.write_bytes(sent)
-        inspection = await self.archives.inspect(self.source, "file.bin", 0)
+        inspection = await self.archives.inspector.inspect(self.source, "file.bin", 0)
         if inspection.keep:
-            await self.archives.test(self.source, inspection)
+            await self.archives.inspector.test(self.source, inspection)
         return inspection.keep
 
     async def repack(self, sent: bytes, limit: int = 0, name: str = "file.bin") -> int:
         """Inspect, extract and pack an archive that may not stay as it is; return the unpacked size in bytes."""
         self.source.write_bytes(sent)
-        inspection = await self.archives.inspect(self.source, name, limit)
+        inspection = await self.archives.inspector.inspect(self.source, name, limit)
         assert not inspection.keep
-        unpacked = await self.archives.extract(self.source, inspection, self.extracted, name, limit, ignore)
-        packed = await self.archives.pack(self.extracted, self.packed, 3, ignore)
+        unpacked = await self.archives.extractor.extract(self.source, inspection, self.extracted, name, limit, ignore)
+        packed = await self.archives.packer.pack(self.extracted, self.packed, 3, ignore)
         assert packed == (self.packed.stat().st_size, sha256(self.packed.read_bytes()).hexdigest())
         assert self.source.read_bytes() == sent
         return unpacked

@@ -76,7 +76,7 @@ def commands_below() -> set[int]:
 
 async def announced_by(workbench: Workbench) -> int:
     """Return the bytes that a ZIP announces to hold."""
-    return (await workbench.archives.inspect(workbench.source, "file.bin", 0)).unpacked_bytes
+    return (await workbench.archives.inspector.inspect(workbench.source, "file.bin", 0)).unpacked_bytes
 
 
 def bytes_in(path: Path) -> int:

@@ -21,18 +21,21 @@ _MAX_EXTRACTIONS = 100
 
 
 class Archives:
-    """The steps of an archive; those that run at the same time share the cores."""
+    """The steps of an archive; those that run at the same time share the cores.
+
+    Attributes:
+        inspector: Reads it, and writes nothing.
+        extractor: Makes a folder of it.
+        packer: Makes a ZIP of the folder.
+    """
 
     def __init__(self, settings: Settings) -> None:
         seven_zip = _TracedSevenZip(settings.seven_zip_timeout_seconds, settings.seven_zip_idle_timeout_seconds)
         # An extraction may take as long as it takes, and must not keep inspections waiting; slots limit extractions.
         self._parsers = Parsers(len(os.sched_getaffinity(0))), Parsers(_MAX_EXTRACTIONS)
-        inspector = Inspector(settings, seven_zip, self._parsers[0])
-        self.inspect = inspector.inspect
-        self.inspect_small_zip = inspector.inspect_small_zip
-        self.test = inspector.test
-        self.extract = Extractor(settings, seven_zip, self._parsers[1]).extract
-        self.pack = Packer(settings, seven_zip).pack
+        self.inspector = Inspector(settings, seven_zip, self._parsers[0])
+        self.extractor = Extractor(settings, seven_zip, self._parsers[1])
+        self.packer = Packer(settings, seven_zip)
 
     async def aclose(self) -> None:
         """End the child processes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -143,8 +144,11 @@ class Inspector:
 
 
 def _opened(source: Path) -> tuple[BinaryIO, Kind]:
-    file = source.open("rb")
-    return file, kind_of(os.pread(file.fileno(), HEAD_BYTES, 0))
+    with ExitStack() as stack:
+        file = stack.enter_context(source.open("rb"))
+        kind = kind_of(os.pread(file.fileno(), HEAD_BYTES, 0))
+        stack.pop_all()
+    return file, kind
 
 
 def limits_of(file: BinaryIO, settings: Settings, max_unpacked_bytes: int) -> tuple[int, int]:

@@ -89,7 +89,7 @@ async def _verdict_on(file: StoredFile, files: Files, scanner: Scanner, archives
         if verdict == Clean() and kind_of(await run_to_end(_head, path)) is Kind.ZIP:
             # One that cannot be read as a ZIP is what it is for the scanner, too.
             with suppress(ArchiveRefused):
-                if (await archives.inspect(path, path.name, 0)).has_new_methods:
+                if (await archives.inspector.inspect(path, path.name, 0)).has_new_methods:
                     return NotJudged(Cause.FAILURE, "packed in a method that scanners cannot undo")
         return verdict
 

@@ -125,10 +125,12 @@ class Stages:
     async def _pack(self, run: JobRun) -> tuple[Packed, Packed | None]:
         """Return the packed file, and a copy for the scanner if that knows a method of compression in it not."""
         job = run.job
-        small = await self._archives.inspect_small_zip(run.source, self._max_unpacked_bytes)
+        small = await self._archives.inspector.inspect_small_zip(run.source, self._max_unpacked_bytes)
         # Slots limit `7z`, which nothing starts for a small sound ZIP.
         async with nullcontext() if small is not None and small.is_sound else self._turn(run):
-            inspection = small or await self._archives.inspect(run.source, job.file_name, self._max_unpacked_bytes)
+            inspection = small or await self._archives.inspector.inspect(
+                run.source, job.file_name, self._max_unpacked_bytes
+            )
             if not inspection.keep:
                 level = job.claims.pack_level
                 return await self._repack(run.source, inspection, run.folder, job.file_name, level, run), None
@@ -136,7 +138,7 @@ class Stages:
                 async with asyncio.TaskGroup() as group:
                     # What was not hashed while it came is hashed beside the test.
                     sha256 = group.create_task(run.sha256_of(run.source))
-                    await self._archives.test(run.source, inspection)
+                    await self._archives.inspector.test(run.source, inspection)
             size, unpacked = run.source.stat().st_size, inspection.unpacked_bytes
             packed = Packed(run.within(run.source), size, unpacked, sha256.result())
             if not (self._scanner.is_set and inspection.has_new_methods):
@@ -170,7 +172,7 @@ class Stages:
             StorageError: The file is refused, or could not be packed.
         """
         async with self._slots.in_turn(Slot.REPACK, folder.name):
-            inspection = await self._archives.inspect(source, file_name, self._max_unpacked_bytes)
+            inspection = await self._archives.inspector.inspect(source, file_name, self._max_unpacked_bytes)
             packed = await self._repack(source, inspection, folder, file_name, level, None)
         job_id = folder.parent.name
         await self._scanner.require_clean(folder.parent / packed.packed_file, job_log(_logger, job_id))
@@ -197,11 +199,11 @@ class Stages:
         if inspection.kind is not Kind.PLAIN:
             await enter(Stage.EXTRACTING)
         try:
-            unpacked = await self._archives.extract(
+            unpacked = await self._archives.extractor.extract(
                 source, inspection, extracted, file_name, self._max_unpacked_bytes, advance
             )
             await enter(Stage.REPACKING, Unpacked(unpacked))
-            size, sha256 = await self._archives.pack(extracted, packed, level, advance)
+            size, sha256 = await self._archives.packer.pack(extracted, packed, level, advance)
         finally:
             # What is left of it when the worker dies goes with the job's folder.
             self._tasks.start(discard(extracted))
