@@ -8,6 +8,7 @@ import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from open_workshop_storage.core import errors
 from open_workshop_storage.core.changes import Counted, Held, Opened, Packed, Resumed
@@ -187,7 +188,10 @@ class Transfers:
                 await slot.enter_async_context(self._slots.in_turn(Slot.DOWNLOAD, run.owner, run.job.created_at))
 
             await run.take_slot(Slot.DOWNLOAD)
-            kept = await run_to_end(_kept_partial, run, self._settings.storage_reserve_bytes)
+            kept = 0
+            if run.job.partial_file is not None and run.job.validator is not None:
+                partial, reserve_bytes = run.workspace / run.job.partial_file, self._settings.storage_reserve_bytes
+                kept = await run_to_end(_copy, partial, run.folder / _SOURCE, reserve_bytes)
             await run.stage(Stage.DOWNLOADING, Resumed(kept, run.job.total if kept else None))
             try:
                 # The time limit holds for connecting and redirects too.
@@ -231,20 +235,17 @@ class Transfers:
         await run.received(source, size, is_on_disk=is_on_disk, sha256=sha256)
 
 
-def _kept_partial(run: JobRun, reserve_bytes: int) -> int:
-    """Return how many bytes an earlier run fetched that this one can go on from.
+def _copy(partial: Path, target: Path, reserve_bytes: int) -> int:
+    """Copy what an earlier run fetched, so that this one can go on from there; return its size in bytes.
 
-    They are copied, because that run's worker may only be asleep, and write on when it wakes. Where the disk has no
-    room for both, the fetch begins anew.
+    It cannot go on in the same file, since that run's worker may only be asleep, and write on when it wakes. Where the
+    disk has no room for both, nothing is kept, and the fetch begins anew.
     """
-    if run.job.partial_file is None or run.job.validator is None:
-        return 0
-    partial, source = run.workspace / run.job.partial_file, run.folder / _SOURCE
-    source.parent.mkdir(parents=True, exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
     copied = 0
     with suppress(FileNotFoundError):
-        if has_space(source.parent, partial.stat().st_size, reserve_bytes):
-            shutil.copyfile(partial, source)
-            copied = source.stat().st_size
+        if has_space(target.parent, partial.stat().st_size, reserve_bytes):
+            shutil.copyfile(partial, target)
+            copied = target.stat().st_size
         partial.unlink()
     return copied
