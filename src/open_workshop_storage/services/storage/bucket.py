@@ -9,9 +9,9 @@ import asyncio
 import logging
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -20,7 +20,15 @@ from obstore.exceptions import BaseError, PermissionDeniedError, PreconditionErr
 from obstore.store import S3Store
 
 from open_workshop_storage.core.errors import FileMissing, ServiceUnavailable, StoreRefuses
-from open_workshop_storage.services.storage.bucket_requests import BucketRequests, Credentials, Replaced, StoredObject
+from open_workshop_storage.services.storage.bucket_requests import (
+    SHA256,
+    UNPACKED_BYTES,
+    BucketRequests,
+    Credentials,
+    Replaced,
+    StoredObject,
+    metadata_of,
+)
 from open_workshop_storage.services.storage.files import Facts
 from open_workshop_storage.utils.http.media_types import media_type
 
@@ -38,14 +46,13 @@ _FETCHED_AT_ONCE = 1024 * 1024
 _HEAD_BYTES = 64 * 1024
 _TAIL_BYTES = 16 * 1024 * 1024
 _REMEMBERED_SECONDS = 1.0
-_UNPACKED_BYTES, _SHA256 = "unpacked-bytes", "sha256"
 
 
-class Bucket:
+class Bucket(BucketRequests):
     """One bucket."""
 
     def __init__(self, credentials: Credentials) -> None:
-        self._requests = BucketRequests(credentials)
+        super().__init__(credentials)
         self._available = (False, 0.0)
         self._store = S3Store(
             credentials.bucket,
@@ -63,15 +70,11 @@ class Bucket:
             },
         )
 
-    async def aclose(self) -> None:
-        """Close its connections."""
-        await self._requests.aclose()
-
     async def is_available(self) -> bool:
         """Return whether the store answers and has the bucket, as it was found within the last second."""
         is_there, until = self._available
         if time.monotonic() > until:
-            is_there = await self._requests.is_available()
+            is_there = await super().is_available()
             self._available = (is_there, time.monotonic() + _REMEMBERED_SECONDS)
         return is_there
 
@@ -166,7 +169,7 @@ class Bucket:
                     self._store,
                     key,
                     source,
-                    attributes={"Content-Type": media_type(key), **_metadata(facts)},
+                    attributes={"Content-Type": media_type(key), **metadata_of(facts)},
                     chunk_size=max(_PART_BYTES, size // _MOST_PARTS),
                     max_concurrency=_PARTS_AT_ONCE,
                 )
@@ -174,18 +177,6 @@ class Bucket:
                 # It is the bucket that is missing.
                 raise StoreRefuses from None
             return size
-
-    async def copy(self, source: StoredObject, key: str, facts: Facts | None) -> None:
-        """Have the store copy one version of an object, in one step for readers; in parts if it is large.
-
-        Raises:
-            Replaced: It is another version by now.
-            FileMissing: It is gone.
-            ServiceUnavailable: The store is away.
-        """
-        headers = {f"x-amz-meta-{name}": value for name, value in _metadata(facts).items()}
-        headers["content-type"] = media_type(key)
-        await self._requests.copy(source.key, source.etag, source.size, key, headers)
 
     async def delete(self, *keys: str) -> None:
         """Remove objects; those that are not there are passed over.
@@ -195,23 +186,6 @@ class Bucket:
         """
         with _our_errors():
             await obstore.delete_async(self._store, keys)
-
-    async def list(self, folder: str) -> AsyncIterator[StoredObject]:
-        """Yield all objects whose keys begin with this and a slash; without what is kept with them.
-
-        Raises:
-            ServiceUnavailable: The store is away, or has no such bucket.
-        """
-        async for listed in self._requests.list(f"{folder}/"):
-            yield listed
-
-    async def abort_uploads(self, prefix: str, before: datetime) -> None:
-        """End what was begun to be written before a time, to keys that begin with this, and is not complete.
-
-        Raises:
-            ServiceUnavailable: The store is away.
-        """
-        await self._requests.abort_uploads(prefix, before)
 
 
 @contextmanager
@@ -238,13 +212,8 @@ def _temporary_file(folder: Path | None) -> IO[bytes]:
 def found_by(result: GetResult) -> StoredObject:
     """Return the object that an answer of the store tells of."""
     attributes = result.attributes
-    unpacked_bytes = attributes.get(_UNPACKED_BYTES, "")
-    facts = Facts(int(unpacked_bytes) if unpacked_bytes.isdecimal() else None, attributes.get(_SHA256))
+    unpacked_bytes = attributes.get(UNPACKED_BYTES, "")
+    facts = Facts(int(unpacked_bytes) if unpacked_bytes.isdecimal() else None, attributes.get(SHA256))
     known = None if facts == Facts() else facts
     meta = result.meta
     return StoredObject(meta["path"], meta["size"], meta["last_modified"], meta["e_tag"] or "", known)
-
-
-def _metadata(facts: Facts | None) -> Mapping[str, str]:
-    known = {_UNPACKED_BYTES: facts.unpacked_bytes, _SHA256: facts.sha256} if facts else {}
-    return {name: str(value) for name, value in known.items() if value is not None}

@@ -22,6 +22,7 @@ import httpx
 from open_workshop_storage.core.errors import FileMissing, ServiceUnavailable, StoreRefuses
 from open_workshop_storage.services.storage.files import Facts
 from open_workshop_storage.utils.auth.s3_signatures import S3Key, encoded_path, signed_url
+from open_workshop_storage.utils.http.media_types import media_type
 
 _logger = logging.getLogger(__name__)
 
@@ -32,6 +33,8 @@ _LISTING_SECONDS = 60.0
 _COPY_SECONDS = 300.0
 _COPIED_AT_ONCE = 1024**3
 _COPIES_AT_ONCE = 4
+UNPACKED_BYTES, SHA256 = "unpacked-bytes", "sha256"
+"""Names of what is kept with an object."""
 # What is missing where no object was named is the bucket.
 _REFUSALS = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND}
 
@@ -93,13 +96,13 @@ class BucketRequests:
             return False
         return True
 
-    async def list(self, prefix: str) -> AsyncIterator[StoredObject]:
-        """Yield all objects whose keys begin with this; without what is kept with them.
+    async def list(self, folder: str) -> AsyncIterator[StoredObject]:
+        """Yield all objects whose keys begin with this and a slash; without what is kept with them.
 
         Raises:
             ServiceUnavailable: The store is away, or refuses.
         """
-        query = {"list-type": "2", "prefix": prefix}
+        query = {"list-type": "2", "prefix": f"{folder}/"}
         async for page in self._pages(query, {"continuation-token": "NextContinuationToken"}):
             for found in page.iterfind("{*}Contents"):
                 key, size, modified, etag = (
@@ -107,25 +110,23 @@ class BucketRequests:
                 )
                 yield StoredObject(key, int(size), datetime.fromisoformat(modified), etag)
 
-    async def copy(self, source: str, etag: str, size: int, target: str, headers: Mapping[str, str]) -> None:
-        """Have the store copy one version of an object.
-
-        Args:
-            source: A key, as the target is.
-            headers: What the copy has, instead of what its source has.
+    async def copy(self, source: StoredObject, key: str, facts: Facts | None) -> None:
+        """Have the store copy one version of an object, in one step for readers; in parts if it is large.
 
         Raises:
-            Replaced: The source is another version by now.
-            FileMissing: There is no source.
+            Replaced: It is another version by now.
+            FileMissing: It is gone.
             ServiceUnavailable: The store is away, or refuses.
         """
-        path = self._credentials.url(source).removeprefix(self._credentials.endpoint)
-        reading = {"x-amz-copy-source": path, "x-amz-copy-source-if-match": etag}
-        if size <= _COPIED_AT_ONCE:
+        headers = {f"x-amz-meta-{name}": value for name, value in metadata_of(facts).items()}
+        headers["content-type"] = media_type(key)
+        path = self._credentials.url(source.key).removeprefix(self._credentials.endpoint)
+        reading = {"x-amz-copy-source": path, "x-amz-copy-source-if-match": source.etag}
+        if source.size <= _COPIED_AT_ONCE:
             replacing = {"x-amz-metadata-directive": "REPLACE", **reading, **headers}
-            _text_of(await self._answered("PUT", target, {}, replacing, _COPY_SECONDS), "ETag")
+            _text_of(await self._answered("PUT", key, {}, replacing, _COPY_SECONDS), "ETag")
         else:
-            await self._copy_in_parts(size, target, reading, headers)
+            await self._copy_in_parts(source.size, key, reading, headers)
 
     async def _copy_in_parts(
         self, size: int, target: str, reading: Mapping[str, str], headers: Mapping[str, str]
@@ -213,6 +214,12 @@ class BucketRequests:
             raise Replaced
         _logger.warning("object store: %s is answered %d", method, answer.status_code)
         raise StoreRefuses if answer.status_code in _REFUSALS else ServiceUnavailable
+
+
+def metadata_of(facts: Facts | None) -> Mapping[str, str]:
+    """Return what is kept with an object for these facts."""
+    known = {UNPACKED_BYTES: facts.unpacked_bytes, SHA256: facts.sha256} if facts else {}
+    return {name: str(value) for name, value in known.items() if value is not None}
 
 
 def _completion(etags: Mapping[int, str]) -> bytes:
