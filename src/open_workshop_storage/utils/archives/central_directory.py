@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from open_workshop_storage.utils.archives.entry_names import decoded, is_utf8
 from open_workshop_storage.utils.archives.faults import CorruptData, CutOff, EncryptedData, UnpackedTooLarge
-from open_workshop_storage.utils.archives.zip_end_records import Directory
+from open_workshop_storage.utils.archives.zip_end_records import HERE_64, HERE_64_SHORT, Directory
 
 STORED, DEFLATE = 0, 8
 """Methods of packing (section 4.4.5)."""
@@ -25,8 +25,6 @@ _PLAIN_OTHERS = bytes(6)
 _FIELD = struct.Struct("<HH")
 _MOST_HEADER_BYTES = _HEADER_BYTES + 3 * 0xFFFF
 _BLOCK_BYTES = 256 * 1024
-_HERE_64, _HERE_64_SHORT = 0xFFFFFFFF, 0xFFFF
-"""Stand in a field whose number is in the large format's extra field instead."""
 _LARGE_FIELD, _UNICODE_PATH_FIELD = 0x0001, 0x7075
 # What some readers take for a link, which others do not know: attributes as libarchive writes them.
 _ATTRIBUTES_FIELD = 0x6C78
@@ -173,9 +171,9 @@ def header_at(directory: bytes, position: int) -> CentralHeader:
         raise CorruptData("a directory that does not end where it should")
     name = directory[name_at:extra_at]
     extra = extra_fields(directory[extra_at : extra_at + extras], name) if extras else _NO_EXTRA_FIELDS
-    if unpacked == _HERE_64 or packed == _HERE_64 or at == _HERE_64:
+    if unpacked == HERE_64 or packed == HERE_64 or at == HERE_64:
         unpacked, packed, at = large_numbers(extra, (unpacked, packed, at))
-    if volume and volume != _HERE_64_SHORT:
+    if volume and volume != HERE_64_SHORT:
         raise CorruptData("a piece of an archive in several")
     _, unicode_name, is_sound = extra
     length = end - position
@@ -209,7 +207,7 @@ def columns_at(directory: bytes, position: int, most: int) -> Columns:
     if not rows or end > len(directory):
         return _general_columns(directory, position, most)
     magics, kinds, times, crcs, packed, unpacked, lengths, others, attributes, offsets = zip(*rows, strict=True)
-    is_large = _HERE_64 in packed or _HERE_64 in unpacked or _HERE_64 in offsets
+    is_large = HERE_64 in packed or HERE_64 in unpacked or HERE_64 in offsets
     if is_large or {*magics} != {_CENTRAL_MAGIC} or {*others} != {_PLAIN_OTHERS}:
         return _general_columns(directory, position, most)
     for kind in {*kinds}:
@@ -289,7 +287,7 @@ def large_numbers(extra: ExtraFields, numbers: tuple[int, ...]) -> Iterator[int]
     """
     field = extra.large_numbers
     for number in numbers:
-        if number == _HERE_64:
+        if number == HERE_64:
             if len(field) < 8:
                 raise CorruptData("a number that is nowhere")
             number, field = int.from_bytes(field[:8], "little"), field[8:]

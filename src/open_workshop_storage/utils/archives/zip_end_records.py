@@ -17,8 +17,8 @@ END, END_MAGIC = struct.Struct("<4sHHHHIIH"), b"PK\x05\x06"
 MAX_COMMENT_BYTES = 0xFFFF
 _LOCATOR, _LOCATOR_MAGIC = struct.Struct("<4sIQI"), b"PK\x06\x07"
 _END_64, _END_64_MAGIC = struct.Struct("<4sQ4xIIQQQQ"), b"PK\x06\x06"
-_HERE_64, _HERE_64_SHORT = 0xFFFFFFFF, 0xFFFF
-"""Stand in a field whose number is in the large format's record instead."""
+HERE_64, HERE_64_SHORT = 0xFFFFFFFF, 0xFFFF
+"""Stand in a field whose number is in the large format's record or extra field instead."""
 _MAX_DIRECTORY_BYTES = 64 * 1024**2
 _BLOCK_BYTES = 256 * 1024
 
@@ -63,7 +63,7 @@ def find_directory(file: BinaryIO) -> Directory:
     if large is not None:
         end_at, large_numbers = large
         for number, large_number in zip(numbers, large_numbers, strict=True):
-            if number not in (large_number, _HERE_64, _HERE_64_SHORT):
+            if number not in (large_number, HERE_64, HERE_64_SHORT):
                 raise CorruptData("two end records that differ")
         numbers = large_numbers
     disk, first_disk, count_here, count, length, start = numbers

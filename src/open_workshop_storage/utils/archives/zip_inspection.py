@@ -22,10 +22,9 @@ from open_workshop_storage.utils.archives.entry_names import code_page_of, decod
 from open_workshop_storage.utils.archives.entry_rules import Entries
 from open_workshop_storage.utils.archives.faults import CorruptData, UnsafeEntry
 from open_workshop_storage.utils.archives.special_files import REPARSE_POINT, refuse_special
-from open_workshop_storage.utils.archives.zip_end_records import find_directory, holds_end_record
+from open_workshop_storage.utils.archives.zip_end_records import HERE_64, find_directory, holds_end_record
 from open_workshop_storage.utils.archives.zip_keeping import OLD_METHODS, stays
 from open_workshop_storage.utils.archives.zip_local_headers import (
-    IN_LARGE_FIELD,
     LOCAL_HEADER,
     SIZES_FOLLOW,
     agrees_with_local,
@@ -186,7 +185,7 @@ def _end_of_sizes(file: BinaryIO, end: int, header: CentralHeader) -> int:
     found = file.read(_LARGE_DESCRIPTOR.size + len(_DESCRIPTOR_MAGIC))
     magic_bytes = len(_DESCRIPTOR_MAGIC) if found.startswith(_DESCRIPTOR_MAGIC) else 0
     # Some readers take the small form for granted wherever it has room for the sizes.
-    form = _DESCRIPTOR if max(header.packed_bytes, header.unpacked_bytes) <= IN_LARGE_FIELD else _LARGE_DESCRIPTOR
+    form = _DESCRIPTOR if max(header.packed_bytes, header.unpacked_bytes) <= HERE_64 else _LARGE_DESCRIPTOR
     if len(found) >= magic_bytes + form.size:
         if form.unpack_from(found, magic_bytes) == (header.crc, header.packed_bytes, header.unpacked_bytes):
             return end + magic_bytes + form.size

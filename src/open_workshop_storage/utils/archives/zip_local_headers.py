@@ -15,12 +15,12 @@ from open_workshop_storage.utils.archives.central_directory import (
     refuse_encryption,
 )
 from open_workshop_storage.utils.archives.faults import CorruptData
+from open_workshop_storage.utils.archives.zip_end_records import HERE_64
 
 SIZES_FOLLOW, UTF8 = 0x0008, 0x0800
 LOCAL_HEADER, LOCAL_MAGIC = struct.Struct("<4s2xHH4xIIIHH"), b"PK\x03\x04"
 SINGLE_PIECE = b"PK00"
 """Stands before the first entry of an archive that was to be split and did not need to be (APPNOTE 8.5.4)."""
-IN_LARGE_FIELD = 0xFFFFFFFF
 
 
 def refuse_encrypted_start(head: bytes) -> None:
@@ -81,7 +81,7 @@ def agrees_with_local(central: CentralHeader, local: bytes) -> bool:
         unpacked, packed = large_numbers(extra, (unpacked, packed))
     numbers = ((crc, central.crc), (packed, central.packed_bytes), (unpacked, central.unpacked_bytes))
     for number, wanted in numbers:
-        if number != wanted and not (flags & SIZES_FOLLOW and number in (0, IN_LARGE_FIELD)):
+        if number != wanted and not (flags & SIZES_FOLLOW and number in (0, HERE_64)):
             raise CorruptData("a size or checksum that differs")
     paths_differ = extra.unicode_name not in (None, central.unicode_name)
     is_same_place = name.replace(b"\\", b"/") == central.name.replace(b"\\", b"/")

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from open_workshop_storage.utils.archives.copying import copy_bytes
 from open_workshop_storage.utils.archives.entry_rules import Entries
-from open_workshop_storage.utils.archives.zip_end_records import END, END_MAGIC
+from open_workshop_storage.utils.archives.zip_end_records import END, END_MAGIC, HERE_64, HERE_64_SHORT
 from open_workshop_storage.utils.archives.zip_inspection import ZipEntry, judge_zip
 from open_workshop_storage.utils.archives.zip_local_headers import LOCAL_MAGIC, UTF8
 
@@ -20,7 +20,7 @@ _END_64 = struct.Struct("<4sQHHIIQQQQ4sIQI")
 _VERSION, _UNIX = 63, 3
 _METHOD_OPTIONS = 0x0006
 """The flags that tell how a method was used: whether LZMA data have an end mark, above all (section 4.4.4)."""
-_LARGE, _LARGE_SHORT, _LARGE_FIELD = 0xFFFFFFFF, 0xFFFF, 0x0001
+_LARGE_FIELD = 0x0001
 
 
 def rewrite_zip(source: BinaryIO, target: BinaryIO, max_bytes: int, max_entries: int) -> None:
@@ -58,11 +58,11 @@ def _copy(source: BinaryIO, target: BinaryIO, entry: ZipEntry) -> bytes:
     is_runnable = header.attributes >> 16 & stat.S_IXUSR
     mode = stat.S_IFDIR | 0o755 if entry.is_folder else stat.S_IFREG | (0o755 if is_runnable else 0o644)
     # The large format for all: no reader but 7z sees this file.
-    common = flags, method, header.time, crc, _LARGE, _LARGE, len(name)
+    common = flags, method, header.time, crc, HERE_64, HERE_64, len(name)
     target.write(_LOCAL.pack(LOCAL_MAGIC, _VERSION, *common, len(large) - 8) + name)
     target.write(struct.pack("<HHQQ", _LARGE_FIELD, 16, unpacked, packed))
     copy_bytes(source, target, entry.data_at, packed)
-    central = _CENTRAL.pack(b"PK\x01\x02", _VERSION, _UNIX, _VERSION, *common, len(large), 0, 0, 0, mode << 16, _LARGE)
+    central = _CENTRAL.pack(b"PK\x01\x02", _VERSION, _UNIX, _VERSION, *common, len(large), 0, 0, 0, mode << 16, HERE_64)
     return central + name + large
 
 
@@ -70,5 +70,5 @@ def _end_records(entries: int, start: int, end: int) -> bytes:
     """Return the large format's end record and its locator, and the plain end record."""
     numbers = entries, entries, end - start, start
     large = _END_64.pack(b"PK\x06\x06", 44, _VERSION, _VERSION, 0, 0, *numbers, b"PK\x06\x07", 0, end, 1)
-    short = END.pack(END_MAGIC, 0, 0, _LARGE_SHORT, _LARGE_SHORT, _LARGE, _LARGE, 0)
+    short = END.pack(END_MAGIC, 0, 0, HERE_64_SHORT, HERE_64_SHORT, HERE_64, HERE_64, 0)
     return large + short
