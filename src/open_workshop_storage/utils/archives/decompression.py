@@ -13,13 +13,13 @@ from open_workshop_storage.utils.archives.faults import CorruptData, CutOff, Unr
 from open_workshop_storage.utils.archives.kinds import HEAD_BYTES, Kind, kind_of
 
 if sys.version_info >= (3, 14):
-    from compression import zstd
+    from compression import zstd as zstd
 else:
-    from backports import zstd
+    from backports import zstd as zstd
 
 GZIP_WINDOW_BITS = 16 + zlib.MAX_WBITS
 _BLOCK_BYTES = 256 * 1024
-_MEMORY_BYTES = 1024**3
+_MEMORY_BYTES, _WINDOW_LOG = 1024**3, 30
 _SAMPLE_BYTES = 4 * 1024 * 1024
 
 
@@ -51,10 +51,6 @@ class Decompressed:
         self._kind = kind
         self._decompressor: Decompressor | None = _DECOMPRESSORS[kind]()
         self._input = b""
-
-    def seekable(self) -> bool:
-        """Return that it is not."""
-        return False
 
     def read(self, size: int) -> bytes:
         """Return the next bytes, up to this many; nothing at the end. Blocks.
@@ -142,11 +138,16 @@ class ZlibStream:
         return self._stream.decompress(self._stream.unconsumed_tail + data, max_length)
 
 
+def zstd_stream(window_log: int) -> Decompressor:
+    """Return a decompressor whose window has at most two to this power of bytes."""
+    return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: window_log})
+
+
 _DECOMPRESSORS: dict[Kind, Callable[[], Decompressor]] = {
     Kind.GZIP: lambda: ZlibStream(GZIP_WINDOW_BITS),
     Kind.BZIP2: bz2.BZ2Decompressor,
     Kind.XZ: lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MEMORY_BYTES),
-    Kind.ZSTD: lambda: zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: 30}),
+    Kind.ZSTD: lambda: zstd_stream(_WINDOW_LOG),
 }
 
 

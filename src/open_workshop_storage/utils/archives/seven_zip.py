@@ -39,10 +39,6 @@ TYPE_SWITCHES = {
     Kind.SEVEN_ZIP: "-t7z",
     Kind.RAR4: "-trar",
     Kind.RAR5: "-trar5",
-    Kind.GZIP: "-tgzip",
-    Kind.BZIP2: "-tbzip2",
-    Kind.XZ: "-txz",
-    Kind.ZSTD: "-tzstd",
 }
 READ_SWITCHES = ("-p-", "-sns-")
 """Some password, so that none is asked for, and no alternate streams."""

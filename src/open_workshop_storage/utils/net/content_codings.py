@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import httpx
 
-from open_workshop_storage.utils.archives.decompression import GZIP_WINDOW_BITS, Decompressor, ZlibStream
+from open_workshop_storage.utils.archives.decompression import (
+    GZIP_WINDOW_BITS,
+    Decompressor,
+    ZlibStream,
+    zstd,
+    zstd_stream,
+)
 from open_workshop_storage.utils.archives.kinds import HEAD_BYTES, Kind, kind_of
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
 
 _REGISTERED = frozenset(
     {
@@ -102,7 +102,7 @@ def _stream_of(coding: str, head: bytes) -> Callable[[], Decompressor] | None:
     if coding in ("gzip", "x-gzip"):
         return lambda: ZlibStream(GZIP_WINDOW_BITS)
     if coding == "zstd":
-        return lambda: zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG})
+        return lambda: zstd_stream(_ZSTD_WINDOW_LOG)
     if kind_of(head) is not Kind.PLAIN or head.startswith(_PICTURES) or not head:
         # These codings have no mark of their own, but files have.
         return None

@@ -31,7 +31,7 @@ _VERSION_WITH_TRUNCATE = 3
 
 
 class _Access(IntFlag):
-    """What Landlock controls, by the names of linux/landlock.h."""
+    """What a child may do, of all that Landlock controls, by the names of linux/landlock.h."""
 
     EXECUTE = 1 << 0
     WRITE_FILE = 1 << 1
@@ -39,13 +39,8 @@ class _Access(IntFlag):
     READ_DIR = 1 << 3
     REMOVE_DIR = 1 << 4
     REMOVE_FILE = 1 << 5
-    MAKE_CHAR = 1 << 6
     MAKE_DIR = 1 << 7
     MAKE_REG = 1 << 8
-    MAKE_SOCK = 1 << 9
-    MAKE_FIFO = 1 << 10
-    MAKE_BLOCK = 1 << 11
-    MAKE_SYM = 1 << 12
     TRUNCATE = 1 << 14
 
 
