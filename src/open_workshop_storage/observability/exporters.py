@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import grpc
@@ -40,6 +40,10 @@ _ATTEMPT_SECONDS = 5
 _TRACES_PATH = "/v1/traces"
 # Clients choose paths and hosts of 64 KiB, and a thousand spans wait while the receiver is away.
 _MOST_CHARACTERS = 1024
+_UPTRACE_METRICS: Mapping[str, Any] = {
+    "preferred_temporality": temporality_delta,
+    "preferred_aggregation": {Histogram: ExponentialBucketHistogramAggregation()},
+}
 
 
 class _Exporters(NamedTuple):
@@ -92,18 +96,9 @@ def _exporters(settings: Settings) -> _Exporters:
 
 def _uptrace_over_grpc(settings: Settings) -> _Exporters:
     dsn = _dsn(settings)
-    endpoint, headers, compression = dsn.otlp_grpc_endpoint, {"uptrace-dsn": dsn.str}, grpc.Compression.Gzip
+    options = {**_uptrace_options(dsn), "endpoint": dsn.otlp_grpc_endpoint, "compression": grpc.Compression.Gzip}
     return _Exporters(
-        GrpcSpanExporter(endpoint, headers=headers, timeout=_ATTEMPT_SECONDS, compression=compression),
-        GrpcMetricExporter(
-            endpoint,
-            headers=headers,
-            timeout=_ATTEMPT_SECONDS,
-            compression=compression,
-            preferred_temporality=temporality_delta,
-            preferred_aggregation={Histogram: ExponentialBucketHistogramAggregation()},
-        ),
-        GrpcLogExporter(endpoint, headers=headers, timeout=_ATTEMPT_SECONDS, compression=compression),
+        GrpcSpanExporter(**options), GrpcMetricExporter(**options, **_UPTRACE_METRICS), GrpcLogExporter(**options)
     )
 
 
@@ -112,19 +107,16 @@ def _uptrace_over_http(settings: Settings) -> _Exporters:
     traces_url = settings.uptrace_otlp_traces_url or dsn.otlp_http_endpoint + _TRACES_PATH
     # Any other address of traces says nothing of the rest.
     base = traces_url.removesuffix(_TRACES_PATH) if traces_url.endswith(_TRACES_PATH) else dsn.otlp_http_endpoint
-    headers, compression = {"uptrace-dsn": settings.uptrace_dsn}, Compression.Gzip
+    options = {**_uptrace_options(dsn), "compression": Compression.Gzip}
     return _Exporters(
-        OTLPSpanExporter(traces_url, headers=headers, timeout=_ATTEMPT_SECONDS, compression=compression),
-        OTLPMetricExporter(
-            f"{base}/v1/metrics",
-            headers=headers,
-            timeout=_ATTEMPT_SECONDS,
-            compression=compression,
-            preferred_temporality=temporality_delta,
-            preferred_aggregation={Histogram: ExponentialBucketHistogramAggregation()},
-        ),
-        OTLPLogExporter(f"{base}/v1/logs", headers=headers, timeout=_ATTEMPT_SECONDS, compression=compression),
+        OTLPSpanExporter(traces_url, **options),
+        OTLPMetricExporter(f"{base}/v1/metrics", **options, **_UPTRACE_METRICS),
+        OTLPLogExporter(f"{base}/v1/logs", **options),
     )
+
+
+def _uptrace_options(dsn: DSN) -> dict[str, Any]:
+    return {"headers": {"uptrace-dsn": dsn.str}, "timeout": _ATTEMPT_SECONDS}
 
 
 def _resource(settings: Settings) -> Resource:

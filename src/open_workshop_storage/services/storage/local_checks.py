@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from functools import partial
 from pathlib import Path
 
 from open_workshop_storage.core.storage_types import StorageType
@@ -13,6 +14,7 @@ from open_workshop_storage.utils.files.durable_files import can_sync
 from open_workshop_storage.utils.files.paths import is_inside
 
 _MODS = f"{StorageType.ARCHIVE}/mods"
+_fault = partial(Complaint, True)
 
 
 def folders_can_sync(main_dir: Path) -> bool:
@@ -24,23 +26,16 @@ def complaints_about(main_dir: Path) -> list[Complaint]:
     """Return what is wrong with a storage root, for its operator. Blocks."""
     if not os.path.isdir(main_dir):
         return [
-            Complaint(
-                True, f"{main_dir} is no folder that this user can see; make or mount it, owned by the services' user"
-            )
+            _fault(f"{main_dir} is no folder that this user can see; make or mount it, owned by the services' user")
         ]
     folders = _folders(main_dir)
     complaints = [
-        Complaint(
-            True,
-            f"{path} cannot be written by this user; chown -R it to the services' user, and run this as that user",
-        )
+        _fault(f"{path} cannot be written by this user; chown -R it to the services' user, and run this as that user")
         for path in folders
         if not os.access(path, os.R_OK | os.W_OK | os.X_OK)
     ]
     complaints += [
-        Complaint(
-            True, f"{path} cannot be synced (fsync), so moves might be lost; use a file system that can, such as ext4"
-        )
+        _fault(f"{path} cannot be synced (fsync), so moves might be lost; use a file system that can, such as ext4")
         for path in folders
         if os.access(path, os.R_OK) and not can_sync(path)
     ]
@@ -51,7 +46,7 @@ def complaints_about(main_dir: Path) -> list[Complaint]:
         text = (
             f"{_MODS} leads to {mods}, where nginx takes files for public ones; let no link lead from one to the other"
         )
-        complaints.append(Complaint(True, text))
+        complaints.append(_fault(text))
     if main_dir.stat().st_mode & stat.S_IWOTH:
         complaints.append(Complaint(False, f"every user may write to {main_dir}; chmod o-w"))
     if len({path.stat().st_dev for path in folders}) > 1:
