@@ -15,11 +15,7 @@ _PASSING = (None, 429, 502, 503, 504)
 
 
 class Patience:
-    """Bears failures that pass by themselves, with growing pauses, until too long nothing has got ahead.
-
-    Args:
-        seconds: How long that is.
-    """
+    """Bears failures that pass by themselves, with growing pauses, until nothing has got ahead for so many seconds."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds

@@ -49,7 +49,6 @@ class Transfer:
     Args:
         http: Sends the requests, each within time limits of this class.
         loader_url: Where the loader is, as `https://storage.example.org`.
-        token: The transfer token.
         patience_seconds: How long failures are borne that pass by themselves, while nothing gets ahead.
 
     Attributes:

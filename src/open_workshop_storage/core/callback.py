@@ -15,11 +15,9 @@ class Callback(BaseModel):
 
     Attributes:
         jti: Names the end; the same for every delivery attempt.
-        attempt: The attempt at the job that has ended.
         claims: What the report says, without the claims of the token itself.
         attempts: Delivery attempts that failed so far.
         created_at: Unix time of the end, seconds.
-        traceparent: The job's.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -64,9 +64,6 @@ def clamp_level(level: int) -> int:
 def parse_claims(claims: Mapping[str, Any], expires_at: float = 0) -> TransferClaims:
     """Judge the claims of a token whose signature has been checked.
 
-    Args:
-        expires_at: Unix time, in seconds, from which on the token counts as expired.
-
     Raises:
         BadRequest: A claim is malformed, or names what does not exist.
         UnsupportedFormat: `pack_format` is not `zip`.

@@ -231,20 +231,13 @@ class Job(BaseModel):
         return job
 
     def as_saved(self, *, ends: bool) -> Job:
-        """Return the record as a store keeps it, with the next version.
-
-        Args:
-            ends: Whether the attempt ends with it.
-        """
+        """Return the record as a store keeps it: with the next version, at which the attempt ends if `ends` says so."""
         version = self.version + 1
         return self.model_copy(update={"version": version, **({"end_version": version} if ends else {})})
 
 
 def check_step(before: State | None, after: State) -> None:
-    """Make sure that a state may follow another.
-
-    Args:
-        before: `None` for a job that has no record yet.
+    """Make sure that a state may follow another, or `None`, that of a job without a record.
 
     Raises:
         WrongStep: `NEXT` does not say so.

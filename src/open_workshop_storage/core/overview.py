@@ -23,8 +23,6 @@ class WorkerReport(BaseModel):
 
     Attributes:
         name: One that no other worker has.
-        host: The name of its host.
-        process: Its process id.
         started_at: Unix time, seconds.
         sockets: How many clients watch the progress of transfers over it.
         free_bytes: Free space on its disk; `None` if that cannot be asked.

@@ -152,11 +152,7 @@ def _opened(source: Path) -> tuple[BinaryIO, Kind]:
 
 
 def limits_of(file: BinaryIO, settings: Settings, max_unpacked_bytes: int) -> tuple[int, int]:
-    """Return the limits on an archive's unpacked bytes and on its entries, as `Entries` takes them.
-
-    Args:
-        max_unpacked_bytes: The limit on all entries together; 0 for none.
-    """
+    """Return the limits on an archive's unpacked bytes and on its entries, as `Entries` takes them."""
     archive_bytes = os.fstat(file.fileno()).st_size
     limits = max_unpacked_bytes, ratio_limit(archive_bytes, settings.transfer_max_unpacked_ratio)
     return min(filter(None, limits), default=0), settings.transfer_max_entries

@@ -26,11 +26,7 @@ _FAULTS = (
 
 
 class Parsers:
-    """A pool of child processes for the functions of `utils/archives`.
-
-    Args:
-        size: How many may run at the same time; further ones wait.
-    """
+    """A pool of so many child processes for the functions of `utils/archives`; further calls wait."""
 
     def __init__(self, size: int) -> None:
         self._children = PythonChildren(size, _MEMORY_BYTES, _FAULTS)
@@ -47,9 +43,7 @@ class Parsers:
         """Call a function with an archive, and return what it returns.
 
         Args:
-            source: The archive, open for reading.
             target: The file that the function writes, if it writes one.
-            folder: The folder that the function writes to, if it writes to one.
             seconds: The limit on time, and on CPU time.
 
         Raises:

@@ -21,13 +21,7 @@ _PATIENCE_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Blurhash:
-    """An image's BlurHash and size; all are None if the file is no image.
-
-    Attributes:
-        blurhash: Its BlurHash.
-        width: Pixels.
-        height: Pixels.
-    """
+    """An image's BlurHash, and its size in pixels; all are None if the file is no image."""
 
     blurhash: str | None
     width: int | None
@@ -55,8 +49,6 @@ class SharedBlurhashes:
 
     Args:
         redis: A client that decodes answers.
-        prefix: `REDIS_PREFIX`.
-        ttl_seconds: How long an entry stays.
     """
 
     def __init__(self, redis: Redis, prefix: str, ttl_seconds: float) -> None:

@@ -24,7 +24,6 @@ class SentinelReport:
     """What one sentinel, or all of them together, have told.
 
     Attributes:
-        findings: What is to be said of it.
         primaries: Host and port of the primary, if one is up; of several, if sentinels differ.
         replicas: Host and port of those that are up.
     """

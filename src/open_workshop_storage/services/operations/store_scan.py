@@ -100,11 +100,7 @@ def _head(path: Path) -> bytes:
 
 
 class _Place:
-    """Where a run is, written down about once a second.
-
-    Args:
-        path: The file that holds it.
-    """
+    """Where a run is, written down about once a second."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -29,7 +29,6 @@ class StoredFile(NamedTuple):
 
     Attributes:
         name: Where it is below the storage root, as `archive/mods/7/main.zip`.
-        storage_type: The first part of the name.
         size: Bytes.
         modified_ns: Time of the last change, nanoseconds since the epoch.
         version: Differs from that of every other version of the file; what is in it is the store's own.

@@ -29,7 +29,6 @@ def place(
     those that a dead process left there.
 
     Args:
-        facts: Kept with the file.
         notes: A folder for links to partial files.
         reserve_bytes: Disk space that a copy leaves free.
         stop: Ends a copy when set.

@@ -17,7 +17,6 @@ class OpenedLocalFile:
     """A file that is open in the block, or already; an implementation of `OpenedFile`.
 
     Args:
-        path: Its real path.
         file: As it was looked up, or as it is open.
         descriptor: Closed after the block; -1 to open the file when the block begins.
     """

@@ -246,9 +246,6 @@ def refuse_encryption(flags: int, method: int) -> None:
 def extra_fields(extra: bytes, name: bytes) -> ExtraFields:
     """Read the extra fields of a header.
 
-    Args:
-        name: The header's own name.
-
     Raises:
         CorruptData: A field that counts stands twice.
     """

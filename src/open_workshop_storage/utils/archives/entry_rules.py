@@ -33,7 +33,6 @@ class Entries:
         """Count one entry, and return the parts of its name.
 
         Args:
-            name: Its name, as far as the format tells.
             size: Its unpacked size in bytes.
             folder: Whether it is a folder; a name that ends in a separator says so too.
 

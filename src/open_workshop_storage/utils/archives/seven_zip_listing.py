@@ -24,7 +24,6 @@ class Listing:
     names as `_`, so that no name can pass for a line.
 
     Args:
-        entries: Takes every entry.
         code_page: What names are in that are not in UTF-8; empty if it is not known.
 
     Attributes:

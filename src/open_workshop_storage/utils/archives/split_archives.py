@@ -16,9 +16,6 @@ _PIECE_NAME = re.compile(r".\.(?:(?:7z|zip|rar|tar|gz|tgz|bz2|xz|zst)\.\d{3,}|[z
 def refuse_piece(file: BinaryIO, name: str) -> int:
     """Judge a file that does not begin as an archive does; return its size in bytes. Blocks.
 
-    Args:
-        name: The file's name, as its sender gave it.
-
     Raises:
         CorruptData: It is a piece of a split archive: by its name, or by the end record of a split ZIP (APPNOTE 8.5).
         OSError: It cannot be read.

@@ -75,11 +75,7 @@ def find_directory(file: BinaryIO) -> Directory:
 
 
 def holds_end_record(file: BinaryIO, size: int) -> bool:
-    """Tell whether an archive ends within the first bytes of a file. Blocks.
-
-    Args:
-        size: How many bytes.
-    """
+    """Tell whether an archive ends within the first `size` bytes of a file. Blocks."""
     file.seek(0)
     overlap = b""
     while size and (block := file.read(min(size, _BLOCK_BYTES))):

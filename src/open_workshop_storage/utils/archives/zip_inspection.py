@@ -97,9 +97,6 @@ def inspect_zip(file: BinaryIO, max_bytes: int, max_entries: int) -> tuple[int, 
 def judge_zip(file: BinaryIO, entries: Entries) -> ZipVerdict:
     """Read all headers of a ZIP. Blocks.
 
-    Args:
-        entries: Takes every entry.
-
     Raises:
         ArchiveFault: It is encrypted, unsafe, corrupt, in several pieces or too large.
         OSError: It cannot be read.

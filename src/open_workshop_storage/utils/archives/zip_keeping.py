@@ -30,7 +30,6 @@ def stays(
 
     Args:
         entries: Each entry, and whether it is a folder.
-        unpacked_bytes: The size of all entries together.
         is_plain: Whether the file ends with its directory and a comment that cannot be taken for another one.
         is_tight: Whether local headers say the same as the directory, with nothing between the entries.
     """

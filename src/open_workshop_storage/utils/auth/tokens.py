@@ -34,7 +34,6 @@ class TransferToken(NamedTuple):
     """A transfer token that its signature, its audience and its beginning do not speak against.
 
     Attributes:
-        claims: What it says.
         expired_seconds: How long ago it expired, leeway included; 0 if it is still valid.
     """
 

@@ -10,12 +10,9 @@ from open_workshop_storage.utils.processes.threads import finished
 
 
 class BlockReader:
-    """Reads blocks of files: at once what the page cache has, else in a thread.
+    """Reads blocks of files, of at most so many bytes: at once what the page cache has, else in a thread.
 
     Copying from the page cache is faster than handing the read to a thread and back.
-
-    Args:
-        most_bytes: The size of the largest block.
     """
 
     def __init__(self, most_bytes: int) -> None:

@@ -14,11 +14,7 @@ _MAX_CHARACTERS = 1024
 
 
 def digest_field(sha256: str) -> str:
-    """Return the value of a digest field.
-
-    Args:
-        sha256: As hex digits.
-    """
+    """Return the value of a digest field for a SHA-256 in hex digits."""
     return f"{_ALGORITHM}=:{b64encode(bytes.fromhex(sha256)).decode()}:"
 
 

@@ -20,7 +20,6 @@ def requested_ranges(header: str, size: int) -> list[range] | None:
     (section 14.2). Those beyond the end are left out. More than 100 items are not looked at.
 
     Args:
-        header: The header's value.
         size: The representation's length in bytes.
 
     Returns:

@@ -28,7 +28,6 @@ def normalise(source: BinaryIO, target: BinaryIO) -> None:
     """Write an image as WebP: upright, in sRGB, without metadata, with its transparency and its animation.
 
     Args:
-        source: Open for reading.
         target: An empty file, open for reading and writing. Holds part of the result if this raises.
 
     Raises:
@@ -55,9 +54,6 @@ def blurhash(source: BinaryIO) -> tuple[str, int, int]:
     """Return an image's BlurHash, and its width and height in pixels as they are stored.
 
     Transparency is ignored, and of an animation the first frame counts.
-
-    Args:
-        source: Open for reading.
 
     Raises:
         NotAnImageError: It is no image of a known format, or a broken one.

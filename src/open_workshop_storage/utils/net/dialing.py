@@ -56,7 +56,6 @@ class JudgedBackend(httpcore.AsyncNetworkBackend):
 
     Args:
         allowed_networks: Networks that may be dialled besides public addresses.
-        resolve: Looks host names up.
     """
 
     def __init__(self, allowed_networks: Iterable[IPNetwork], resolve: Resolve = resolve_host) -> None:
@@ -74,11 +73,7 @@ class JudgedBackend(httpcore.AsyncNetworkBackend):
         """Connect to the first of the host's addresses that answers.
 
         Args:
-            host: A name or an address.
-            port: The TCP port.
             timeout: Seconds, divided evenly among the addresses, so that a dead one leaves time for the next.
-            local_address: Not used.
-            socket_options: Not used.
 
         Raises:
             AddressRefused: At least one of the addresses may not be dialled. No connection was tried.

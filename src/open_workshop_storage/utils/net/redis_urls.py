@@ -26,7 +26,6 @@ class SentinelUrl:
     Attributes:
         sentinels: Host and port of each, in the order of the URL.
         primary: What the sentinels call the primary.
-        uses_tls: Whether the primary and the sentinels are reached over TLS.
         options: Of redis-py's connections to the primary: user, password, database and those of the query.
         sentinel_options: Of its connections to the sentinels: user and password of their own, and those of TLS.
     """

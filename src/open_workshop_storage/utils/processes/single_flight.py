@@ -21,9 +21,6 @@ class SingleFlight(Generic[Key, Result]):
 
         A caller that fails or is cancelled fails alone: one of the callers that waited does the work then.
 
-        Args:
-            key: What the result depends on.
-
         Raises:
             Exception: Whatever the work raised when this caller did it.
         """

@@ -18,9 +18,6 @@ class StepThread:
 
     There is a thread only while steps come fast. An executor of the standard library takes twice as long to hand a step
     over, which for a fast upload's blocks is a fifth of all that it takes.
-
-    Args:
-        name: The thread's.
     """
 
     def __init__(self, name: str) -> None:

@@ -51,7 +51,6 @@ async def finished(future: asyncio.Future[T], stop: Callable[[], None] = lambda:
     """Return what a thread's work returns, and never before it has ended.
 
     Args:
-        future: The work's.
         stop: Called when the caller is cancelled, which goes on once the work has ended.
 
     Raises:
