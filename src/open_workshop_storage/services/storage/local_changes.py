@@ -44,7 +44,8 @@ def place(
     except FileNotFoundError:
         raise FileMissing from None
     with _our_errors():
-        for attempt in range(1, _PLACING_ATTEMPTS + 1):
+        attempts_left = _PLACING_ATTEMPTS
+        while True:
             try:
                 make_folders(target.parent)
                 _rename_or_copy(source, target, facts, notes, reserve_bytes, stop)
@@ -53,9 +54,9 @@ def place(
                 # `remove` takes folders that are empty, also one that was made here just now.
                 if not source.exists():
                     raise FileMissing from None
-                if attempt == _PLACING_ATTEMPTS:
+                attempts_left -= 1
+                if not attempts_left:
                     raise
-    raise AssertionError("unreachable")
 
 
 def remove(target: Path, root: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from functools import partial
 from typing import BinaryIO
 
 from open_workshop_storage.utils.archives.faults import CorruptData
@@ -34,10 +35,4 @@ def refuse_archive_in_tail(file: BinaryIO, tail_bytes: int) -> None:
         OSError: It cannot be read.
     """
     file.seek(max(0, file.seek(0, 2) - tail_bytes))
-    refuse_archive(blocks_of(file))
-
-
-def blocks_of(file: BinaryIO) -> Iterator[bytes]:
-    """Yield the rest of a file in blocks. Blocks."""
-    while block := file.read(_BLOCK_BYTES):
-        yield block
+    refuse_archive(iter(partial(file.read, _BLOCK_BYTES), b""))
