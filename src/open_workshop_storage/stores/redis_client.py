@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from opentelemetry.trace import SpanKind
@@ -14,6 +13,7 @@ from redis.exceptions import NoScriptError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from open_workshop_storage.observability.tracing import span
+from open_workshop_storage.stores.redis_line import RedisLine
 from open_workshop_storage.stores.redis_sentinel import SentinelPool
 from open_workshop_storage.utils.net.redis_urls import is_sentinel_url, parse_sentinel_url
 
@@ -21,20 +21,35 @@ _CONNECT_SECONDS = 5.0
 _MOST_CONNECTIONS = 32
 
 
-class _TracedRedis(Redis):
-    """Makes each command a span of the trace that it belongs to, without the command's keys and values."""
+class _Client(Redis):
+    """Sends all commands but pipelines over one connection.
+
+    Each is a span of the trace that it belongs to, without the command's keys and values.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._line = RedisLine(self.connection_pool)
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """Send a command and return its answer."""
-        execute: Callable[..., Awaitable[Any]] = super().execute_command
         name = str(args[0])
         with span(f"redis {name}", {"db.system.name": "redis", "db.operation.name": name}, SpanKind.CLIENT):
             try:
-                return await execute(*args, **options)
+                answer = await self._line.ask(args)
             except NoScriptError as error:
                 unknown = error
+            else:
+                options.pop("keys", None)  # Only redis-py's cache, which we do not use, takes it.
+                convert = self.response_callbacks.get(name)
+                return answer if convert is None else convert(answer, **options)
         # Nothing failed: the script is sent next.
         raise unknown
+
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:
+        """Close all connections."""
+        await self._line.aclose()
+        await super().aclose(close_connection_pool)
 
 
 def redis_client(url: str) -> Redis:
@@ -49,7 +64,7 @@ def redis_client(url: str) -> Redis:
         pool = SentinelPool(parse_sentinel_url(url), usual_options(), **own)
     else:
         pool = BlockingConnectionPool.from_url(url, **usual_options(), **own)
-    return _TracedRedis.from_pool(pool)
+    return _Client.from_pool(pool)
 
 
 def usual_options() -> dict[str, Any]:
