@@ -88,9 +88,7 @@ ELSEWHERE = {
     "core/callback.py": "manager/test_callback_delivery.py",
     "core/claims.py": "e2e/test_claims.py",
     "core/job_ids.py": "e2e/test_claims.py",
-    "utils/images/orientation.py": "images/test_conversion.py",
     "core/setting_types.py": "core/test_settings.py",
-    "core/storage_error.py": "documents/test_api_document.py",
     "core/events.py": "documents/test_api_document.py",
     "utils/processes/python_child.py": "processes/test_python_children.py",
 }

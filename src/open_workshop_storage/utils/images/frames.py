@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from PIL import Image
+from PIL import ExifTags, Image
 
 from open_workshop_storage.utils.images.colours import srgb
 from open_workshop_storage.utils.images.decoding import MAX_PIXELS, ImageTooLargeError, check_pixels, decoding
-from open_workshop_storage.utils.images.orientation import upright
 from open_workshop_storage.utils.images.pillow import become, keep_palette
 
 MAX_FRAMES = 10_000
@@ -22,6 +21,17 @@ _ANIMATED_FORMATS = frozenset({"PNG", "WEBP", "GIF", "AVIF"})
 _MAX_FRAME_MILLISECONDS = 200_000
 _MAX_LOOPS = 0xFFFF
 """WebP counts in 16 bits (RFC 9649, section 2.7.1)."""
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What undoes each orientation (EXIF 2.32, tag 0x0112)."""
 
 
 class Frames(Image.Image):
@@ -51,7 +61,7 @@ class Frames(Image.Image):
         with decoding():
             self.n_frames, self._first = _count_frames(source)
             self.durations = [self._decode(index) for index in range(self.n_frames)]
-            self._turn = upright(source)
+            self._turn = _upright(source)
         self.loop = _loops(source)
         self.transparent = False
         self.seek(0)
@@ -107,3 +117,15 @@ def _loops(image: Image.Image) -> int:
         # GIF counts repetitions, WebP and APNG count how often it is shown in all.
         loop += 1
     return min(loop, _MAX_LOOPS)
+
+
+def _upright(image: Image.Image) -> Image.Transpose | None:
+    """Return what turns a picture upright, by its EXIF alone, as browsers do; None if nothing has to be done."""
+    exif = Image.Exif()
+    try:
+        # `getexif` would look into XMP too, and Pillow has turned TIFFs already.
+        exif.load(image.info.get("exif", b""))
+        return _UPRIGHT.get(exif.get(ExifTags.Base.Orientation, 1))
+    except Exception:
+        # Broken metadata, of which the parser may make anything, do not break the picture.
+        return None
