@@ -49,21 +49,19 @@ class Packer:
         """
         part = target.absolute().with_name(target.name + ".part")
         arguments = "a", "-tzip", "-mm=Deflate", f"-mx={level}", "-mcu=on", part, "."
+        require_reserve = partial(require_space, target.parent, 0, self._settings.storage_reserve_bytes)
         with as_storage_errors():
             # 7z would add to what is there.
             await run_to_end(_remove_part, part)
             try:
-                async with watched(partial(self._require_space, target.parent)), run_beside(_write_back(part)):
+                async with watched(require_reserve), run_beside(_write_back(part)):
                     await self._seven_zip.run(*arguments, on_percent=on_percent, folder=folder, writable=part.parent)
-                await asyncio.to_thread(self._require_space, target.parent)
+                await asyncio.to_thread(require_reserve)
                 sha256 = await run_until_stopped(partial(FileDigest().finish, part))
                 return await run_to_end(_put_in_place, part, target), sha256
             except BaseException:
                 await run_to_end(_remove_part, part)
                 raise
-
-    def _require_space(self, folder: Path) -> None:
-        require_space(folder, 0, self._settings.storage_reserve_bytes)
 
 
 async def _write_back(part: Path) -> NoReturn:
