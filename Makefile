@@ -65,7 +65,7 @@ screenshots: setup
 	PYTHONPATH=src:. $(BIN)/python -m tests.screenshots
 
 coverage: setup
-	$(BIN)/python -m pytest $(PARALLEL) --cov
+	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-fail-under=93
 
 chaos: setup
 	PYTHONPATH=src:. $(BIN)/python -m tests.chaos $(if $(filter s3,$(STORAGE)),--hosts) $(if $(FAILOVERS),--failovers) $(if $(SCANNER),--scanner) $(if $(SEED),--seed $(SEED))
