@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -101,3 +102,18 @@ def test_a_link_in_place_of_the_folder_is_refused(tmp_path: Path, folder: Path) 
     folder.symlink_to(tmp_path)
     with pytest.raises(PermissionError):
         metrics_folder(os.getpid())
+
+
+def test_each_metric_is_exposed_and_stands_in_the_document_with_its_labels() -> None:
+    package = PROJECT / "src" / "open_workshop_storage" / "observability"
+    counted = set(re.findall(r'"(storage\.[a-z.]+)"', (package / "metrics.py").read_text()))
+    labels = (package / "prometheus.py").read_text().partition("_LABELS")[2].partition("}")[0]
+    exposed = {
+        name: re.findall(r'"(\w+)"', of_it) for name, of_it in re.findall(r'"(storage\.[a-z.]+)": \((.*)\)', labels)
+    }
+    rows = re.findall(
+        r"^\| (`storage\..*?) \| (.*?) \|", (PROJECT / "docs" / "DEPLOYMENT.md").read_text(), re.MULTILINE
+    )
+    told = {name: re.findall(r"`(\w+)`", by) for names, by in rows for name in re.findall(r"`([^`]+)`", names)}
+    assert counted == set(exposed)
+    assert exposed == told

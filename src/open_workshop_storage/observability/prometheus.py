@@ -24,6 +24,7 @@ _LABELS: Mapping[str, tuple[str, ...]] = {
     "storage.stage.duration": ("stage", "kind"),
     "storage.bytes": ("step",),
     "storage.callbacks": ("outcome",),
+    "storage.scans": ("verdict", "cause"),
     "storage.blurhashes": ("source",),
     "storage.slots.used": ("slot",),
     "storage.slots.waiting": ("slot",),
