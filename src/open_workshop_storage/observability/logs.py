@@ -77,6 +77,7 @@ class JsonFormatter(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
+        """Return a record as an object."""
         trace_id, span_id = _trace_ids()
         fields = {
             "time": _time(record),

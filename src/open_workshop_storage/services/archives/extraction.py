@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -73,7 +72,8 @@ class Extractor:
         if 0 < max_unpacked_bytes < inspection.unpacked_bytes:
             raise ArchiveTooLarge
         with as_storage_errors():
-            await run_to_end(_make_empty, target)
+            await discard(target)
+            await run_to_end(target.mkdir, parents=True)
             try:
                 if inspection.kind is Kind.PLAIN:
                     await run_until_stopped(partial(self._place_plain, source, target / filename))
@@ -151,12 +151,6 @@ class Extractor:
 
     def _require_space(self, folder: Path, size: int = 0) -> None:
         require_space(folder, size, self._settings.storage_reserve_bytes)
-
-
-def _make_empty(folder: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
 
 
 async def _tell_progress(file: BinaryIO, on_percent: Callable[[float], None]) -> NoReturn:

@@ -27,15 +27,19 @@ class Decompressor(Protocol):
     """One compressed stream, as `bz2`, `lzma` and `zstd` have it."""
 
     @property
-    def eof(self) -> bool: ...
+    def eof(self) -> bool:
+        """Whether the stream has ended."""
 
     @property
-    def needs_input(self) -> bool: ...
+    def needs_input(self) -> bool:
+        """Whether nothing more comes out before something goes in."""
 
     @property
-    def unused_data(self) -> bytes: ...
+    def unused_data(self) -> bytes:
+        """What stands behind the end of the stream."""
 
-    def decompress(self, data: bytes, max_length: int) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        """Take the next bytes in, and return what comes out, up to so many bytes."""
 
 
 class Decompressed:
