@@ -75,7 +75,11 @@ class Workspaces:
 
 async def parts_of(workspace: Path) -> list[Path]:
     """Return what is in a workspace now: the folders of runs, mostly."""
-    return await asyncio.to_thread(_parts_of, workspace)
+    try:
+        return await asyncio.to_thread(lambda: [*workspace.iterdir()])
+    except OSError:
+        # The attempt has to end even if the storage root is gone.
+        return []
 
 
 async def discard(path: Path) -> None:
@@ -113,14 +117,6 @@ def _last_change(folder: Path) -> float:
         return max(entry.lstat().st_mtime for entry in (folder, *folder.iterdir()))
     except FileNotFoundError:
         return 0.0
-
-
-def _parts_of(workspace: Path) -> list[Path]:
-    try:
-        return list(workspace.iterdir())
-    except OSError:
-        # The attempt has to end even if the storage root is gone.
-        return []
 
 
 def _discard_holding(folder: Path, file: Path) -> IO[bytes] | None:
