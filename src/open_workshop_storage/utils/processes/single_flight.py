@@ -14,7 +14,8 @@ class SingleFlight(Generic[Key, Result]):
     """Lets callers that ask for the same thing at the same time share one answer."""
 
     def __init__(self) -> None:
-        self._flights: dict[Key, _Flight[Result]] = {}
+        # Each is cancelled if its caller fails.
+        self._flights: dict[Key, asyncio.Future[Result]] = {}
 
     async def run(self, key: Key, work: Callable[[], Awaitable[Result]]) -> Result:
         """Do the work, or wait for another caller that is doing it, and return its result.
@@ -25,22 +26,14 @@ class SingleFlight(Generic[Key, Result]):
             Exception: Whatever the work raised when this caller did it.
         """
         while (flight := self._flights.get(key)) is not None:
-            await flight.ended.wait()
-            if flight.results:
-                return flight.results[0]
-        flight = self._flights[key] = _Flight()
+            await asyncio.wait([flight])
+            if not flight.cancelled():
+                return flight.result()
+        flight = self._flights[key] = asyncio.get_running_loop().create_future()
         try:
             result = await work()
-            flight.results.append(result)
+            flight.set_result(result)
             return result
         finally:
             del self._flights[key]
-            flight.ended.set()
-
-
-class _Flight(Generic[Result]):
-    """Work that others wait for; it ends without a result when its caller fails."""
-
-    def __init__(self) -> None:
-        self.ended = asyncio.Event()
-        self.results: list[Result] = []
+            flight.cancel()
