@@ -44,15 +44,14 @@ async def test_a_workspace_is_idle_when_nothing_in_it_has_changed(tmp_path: Path
     assert set(await workspaces.idle(0)) == {old, busy}
 
 
-async def test_each_workspace_is_looked_at_some_time_if_only_one_is_each_time(tmp_path: Path) -> None:
+async def test_looks_at_some_workspaces_each_go_on_behind_the_last_and_then_begin_anew(tmp_path: Path) -> None:
     workspaces = Workspaces(tmp_path)
     folders = {workspaces.folder(f"job-number-{number}") for number in range(3)}
     for folder in folders:
         folder.mkdir(parents=True)
-    seen: set[Path] = set()
-    while seen != folders:
-        (found,) = await workspaces.idle(0, 1)
-        seen.add(found)
+    for _ in range(2):
+        looks = [await workspaces.idle(0, 2), await workspaces.idle(0, 2)]
+        assert [len(look) for look in looks] == [2, 1] and {*looks[0], *looks[1]} == folders
 
 
 async def test_the_reserve_is_judged_where_there_is_a_disk(tmp_path: Path) -> None:

@@ -7,10 +7,10 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
-from heapq import nsmallest
+from itertools import islice
 from pathlib import Path
-from random import random
 from typing import IO
 
 from open_workshop_storage.core.job_ids import check_job_id
@@ -32,6 +32,7 @@ class Workspaces:
     def __init__(self, main_dir: Path, reserve_bytes: int = 0) -> None:
         self._main_dir = main_dir
         self._reserve_bytes = reserve_bytes
+        self._unseen = _folders(main_dir / TEMP)
 
     def folder(self, job_id: str) -> Path:
         """Return the folder of a job's unfinished files, which need not exist.
@@ -49,9 +50,15 @@ class Workspaces:
         """Return the workspaces in which nothing has changed for so long.
 
         Args:
-            most: How many to look at; of more than that, others each time, by chance.
+            most: How many to look at; where there are more, the next call goes on behind them.
         """
-        return await asyncio.to_thread(_idle, self._main_dir / TEMP, time.time() - seconds, most)
+        return await asyncio.to_thread(self._idle, time.time() - seconds, most)
+
+    def _idle(self, before: float, most: int) -> list[Path]:
+        folders = list(islice(self._unseen, most))
+        if len(folders) < most:
+            self._unseen = _folders(self._main_dir / TEMP)
+        return [folder for folder in folders if _last_change(folder) <= before]
 
     async def free_bytes(self) -> int:
         """Return the free space of the disk that workspaces are on.
@@ -103,13 +110,12 @@ async def discard_parts(workspace: Path, parts: list[Path]) -> None:
         await run_to_end(workspace.rmdir)
 
 
-def _idle(temp: Path, before: float, most: int) -> list[Path]:
-    try:
-        with os.scandir(temp) as entries:
-            folders = nsmallest(most, (entry for entry in entries if entry.is_dir()), key=lambda entry: random())
-    except FileNotFoundError:
-        return []
-    return [folder for folder in map(Path, folders) if _last_change(folder) <= before]
+def _folders(temp: Path) -> Iterator[Path]:
+    """Yield workspaces; the folder is opened for the first, and stays open until the last."""
+    with suppress(FileNotFoundError), os.scandir(temp) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield Path(entry)
 
 
 def _last_change(folder: Path) -> float:
