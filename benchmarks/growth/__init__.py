@@ -29,10 +29,8 @@ first.
 
 ![Each figure over its size](growth.svg)
 
-- *Stray workspaces*: a cleanup looks at 1,000 workspaces, and reads the names of all. The names follow the number of
-  uploads; it is done in a thread, once a minute.
-- *Callbacks*: a worker delivers 4 at once, and begins no more in 50 ms, so that requests do not wait. nginx is the
-  Manager.
+- *Callbacks*: a worker has 4 under way at most, and begins none within 8 ms of another, so that requests get their turn
+  between them. nginx is the Manager, and answers at once.
 - *Uploads whose client waits* for a slot to be packed ask for it every five seconds, one script each, so that 1,000
   of them make 200 scripts a second. Each holds a connection and its whole file; their places are not renewed together.
 - *Sockets*: without `TRANSFER_MAX_SOCKETS`, which has a worker hold 1,500, and close more with 1013.

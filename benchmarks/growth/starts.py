@@ -45,7 +45,11 @@ def waiting_loader(folder: Path, redis_url: str, **settings: object) -> Iterator
 
 
 def p99_of_starts(services: Services, url: str) -> float:
-    """Return the milliseconds within which 99 of 100 starts were answered, one after the other."""
+    """Return the milliseconds within which 99 of 100 starts were answered, one after the other: a median of rounds."""
+    return statistics.median(_p99_of_starts(services, url) for _ in range(_ROUNDS))
+
+
+def _p99_of_starts(services: Services, url: str) -> float:
     paths = [f"/transfer/start?token={services.ticket(download_url=url).token}" for _ in range(_STARTS)]
     parts = urlsplit(services.loader)
     times = []
@@ -72,7 +76,7 @@ def measure(folder: Path) -> Sequence[Curve]:
                 before = client.info("stats")["total_commands_processed"]
                 time.sleep(_IDLE_SECONDS)
                 asked.append((size, (client.info("stats")["total_commands_processed"] - before) / _IDLE_SECONDS))
-                starts.append((size, statistics.median(p99_of_starts(services, url) for _ in range(_ROUNDS))))
+                starts.append((size, p99_of_starts(services, url)))
                 waiting += _ROUNDS * _STARTS
     return [
         Curve("start a transfer, p99", "ms", "waiting jobs", starts),

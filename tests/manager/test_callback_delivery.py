@@ -187,6 +187,19 @@ async def test_due_callbacks_are_delivered_in_the_background_without_a_pause_bet
         assert len(box.manager.requests) == 40
 
 
+async def test_due_callbacks_are_not_begun_all_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(callback_delivery, "_PAUSE_SECONDS", 3600)
+    begun: asyncio.Queue[Callback] = asyncio.Queue()
+    async with outbox(tmp_path, reply(200)) as box:
+        for number in range(4):
+            await box.store.outbox.retry(await box.ended_job(f"job-{number:08}"), 0)
+        monkeypatch.setattr(box.callbacks, "deliver", begun.put)
+        running = asyncio.create_task(box.callbacks.run())
+        await begun.get()
+        assert begun.empty()
+        running.cancel()
+
+
 async def test_callbacks_share_a_connection(tmp_path: Path) -> None:
     connections = 0
 
