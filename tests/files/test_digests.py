@@ -30,6 +30,13 @@ def test_reading_can_be_stopped(tmp_path: Path) -> None:
         FileDigest().finish(tmp_path / "file", stop)
 
 
+def test_a_file_whose_bytes_were_all_added_is_not_opened() -> None:
+    digest = FileDigest()
+    digest.add([b"con", b"tent"])
+    assert digest.of(8) is None
+    assert digest.of(7) == hashlib.sha256(b"content").hexdigest()
+
+
 def test_what_was_added_is_not_read(tmp_path: Path) -> None:
     digest, content = FileDigest(), os.urandom(100_000)
     digest.add([content[:10], content[10:70_000]])

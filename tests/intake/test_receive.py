@@ -171,10 +171,10 @@ async def test_a_body_that_is_given_up_ends_no_sooner_than_what_is_being_written
 
         async def body() -> AsyncIterator[bytes]:
             await go_on.wait()
-            yield b"rest"
+            yield BLOCK
 
         target = disk.folder / "file"
-        receiving = asyncio.create_task(receive(body(), target, UNLIMITED, 4, lambda count: None))
+        receiving = asyncio.create_task(receive(body(), target, UNLIMITED, len(BLOCK), lambda count: None))
         while not target.exists():
             await asyncio.sleep(0.01)
         with disk.standing_still():
@@ -188,7 +188,7 @@ async def test_a_body_that_is_given_up_ends_no_sooner_than_what_is_being_written
                 assert not ended
         with pytest.raises(asyncio.CancelledError):
             await receiving
-        assert target.read_bytes() == b"rest"
+        assert target.read_bytes() == BLOCK
 
 
 @pytest.mark.parametrize("size", [100, len(BLOCK)])

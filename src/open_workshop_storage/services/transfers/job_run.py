@@ -160,7 +160,7 @@ class JobRun:
             DigestDiffers: It is another one.
         """
         # Before the record names the file, since another run would go on from it.
-        if sha256 is not None and await self.sha256_of(source) != sha256:
+        if sha256 is not None and await self.sha256_of(source, size) != sha256:
             raise DigestDiffers
         job, named = self.job, self.within(source) if is_on_disk else None
         lost = job.lost_owners if job.lost_receivers is None else job.lost_receivers
@@ -168,9 +168,14 @@ class JobRun:
         await self.stage(stage, Received(size, size, named, lost), Held(None))
         self._source = source
 
-    async def sha256_of(self, source: Path) -> str:
-        """Return the digest of the received file, of which only those bytes are read that were not hashed before."""
-        return await run_until_stopped(partial(self.digest.finish, source))
+    async def sha256_of(self, source: Path, size: int) -> str:
+        """Return the digest of the received file, of which only those bytes are read that were not hashed before.
+
+        Args:
+            size: The file's, in bytes.
+        """
+        known = self.digest.of(size)
+        return known if known is not None else await run_until_stopped(partial(self.digest.finish, source))
 
     @asynccontextmanager
     async def securing_source(self) -> AsyncIterator[None]:

@@ -134,12 +134,12 @@ class Stages:
             if not inspection.keep:
                 level = job.claims.pack_level
                 return await self._repack(run.source, inspection, run.folder, job.file_name, level, run), None
+            size, unpacked = run.source.stat().st_size, inspection.unpacked_bytes
             with without_group():
                 async with asyncio.TaskGroup() as group:
                     # What was not hashed while it came is hashed beside the test.
-                    sha256 = group.create_task(run.sha256_of(run.source))
+                    sha256 = group.create_task(run.sha256_of(run.source, size))
                     await self._archives.inspector.test(run.source, inspection)
-            size, unpacked = run.source.stat().st_size, inspection.unpacked_bytes
             packed = Packed(run.within(run.source), size, unpacked, sha256.result())
             if not (self._scanner.is_set and inspection.has_new_methods):
                 return packed, None

@@ -51,6 +51,10 @@ class FileDigest:
         self._seconds += now - began
         self._is_behind = self._bytes > _FREE_BYTES and self._seconds > (now - self._began) * _LARGEST_SHARE
 
+    def of(self, size: int) -> str | None:
+        """Return the digest of a file of so many bytes if all of them have been added, else `None`."""
+        return self._hash.hexdigest() if self._bytes == size else None
+
     def finish(self, path: Path, stop: threading.Event) -> str:
         """Return the digest of the complete file. Blocks.
 
