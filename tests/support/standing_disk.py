@@ -54,5 +54,11 @@ def standing_disk(folder: Path) -> Iterator[StandingDisk]:
 
 def waiting_threads(pid: int) -> int:
     """Return how many threads of a process wait for a disk."""
-    states = [path.read_text().rpartition(")")[2].split()[0] for path in Path(f"/proc/{pid}/task").glob("*/stat")]
-    return states.count("D")
+    return sum(map(_waits, Path(f"/proc/{pid}/task").iterdir()))
+
+
+def _waits(thread: Path) -> bool:
+    try:
+        return (thread / "stat").read_text().rpartition(")")[2].split()[0] == "D"
+    except (FileNotFoundError, ProcessLookupError):
+        return False  # It has just ended.
