@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
+
 from open_workshop_storage.core.events import Event, EventKind
 from open_workshop_storage.stores.fanout import Fanout, Watcher
 
@@ -68,14 +72,47 @@ def test_of_progress_that_waits_the_latest_is_kept_and_of_stages_all() -> None:
 
 
 def test_a_reader_is_called_for_each_event_from_the_present_state_on() -> None:
-    watcher, heard = Watcher(), list[int]()
+    fanout, heard = Fanout(), list[int]()
+    watcher = fanout.add("job")
     watcher.on_event = lambda: heard.extend(read(watcher))
-    watcher.push(event(2))
+    fanout.publish("job", event(2))
     assert heard == []
     watcher.start(event(1))
-    assert heard == [1, 2]
-    watcher.push(event(3))
-    assert heard == [1, 2, 3]
+    for version in (3, 3, 4):
+        fanout.publish("job", event(version))
+    assert heard == [1, 2, 3, 4]
+    fanout.catch_up("job", event(2))
+    assert heard == [1, 2, 3, 4, 2]
+
+
+@pytest.mark.anyio
+async def test_many_readers_hear_all_in_order_while_the_loop_and_other_jobs_have_their_turns() -> None:
+    fanout, turns = Fanout(), list[str]()
+    heard: dict[Watcher, list[int]] = {}
+
+    def reader(job_id: str) -> Watcher:
+        watcher = fanout.add(job_id)
+        watcher.start(event(0))
+        heard[watcher] = []
+        watcher.on_event = lambda: heard[watcher].extend(read(watcher))
+        return watcher
+
+    def told(version: int) -> int:
+        return sum(version in versions for versions in heard.values())
+
+    many, other = [reader("job") for _ in range(600)], reader("another")
+    fanout.publish("job", event(1))
+    assert 0 < told(1) < 600
+    fanout.publish("another", event(1))
+    assert heard[other] == [0, 1]
+    asyncio.get_running_loop().call_soon(lambda: turns.append("between" if told(1) < 601 else "after"))
+    fanout.publish("job", event(2))
+    fanout.remove("job", gone := many.pop())
+    async with asyncio.timeout(60):
+        while told(2) < 600:
+            await asyncio.sleep(0)
+    assert turns == ["between"]
+    assert all(heard[watcher] == [0, 1, 2] for watcher in [*many, gone])
 
 
 def test_events_go_to_all_watchers_of_their_job_and_to_no_others() -> None:

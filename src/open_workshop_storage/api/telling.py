@@ -133,3 +133,5 @@ class Telling:
             self._sending = asyncio.ensure_future(self._tell(version, text))
         except (RuntimeError, OSError):
             self.end(Ending.LEFT)
+        except Exception as error:
+            self.fail(error)

@@ -68,7 +68,8 @@ class JobEvents(Protocol):
     Attributes:
         waiting: Its state at first, then later events in order, which the reader takes out; of several progress
             events in a row only the latest waits.
-        on_event: Called when there is one, within the call that tells of it.
+        on_event: Called when there is one: within the call that tells of it, or soon after for a job with many readers.
+            It raises nothing.
     """
 
     waiting: list[Event]

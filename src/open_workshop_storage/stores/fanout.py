@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections import deque
 from collections.abc import Callable
 
 from open_workshop_storage.core.events import Event, EventKind
 from open_workshop_storage.core.store import JobEvents
+
+# A reader takes some 10 microseconds, and the server's threads as long to send what it is told. Without a pause, for
+# so much of the time that the calls before took, other requests wait until all of that is sent.
+_CALLS_AT_ONCE = 250
+_PAUSE = 0.7
 
 
 class Watcher:
@@ -16,7 +24,7 @@ class Watcher:
 
     Attributes:
         waiting: The events; the reader takes them out.
-        on_event: Called when there is one.
+        on_event: To be called when there is one.
     """
 
     __slots__ = ("waiting", "on_event", "_started", "_latest")
@@ -32,29 +40,28 @@ class Watcher:
         self.waiting = [snapshot, *(event for event in self.waiting if event.version > snapshot.version)]
         self._latest = self.waiting[-1].version
         self._started = True
-        self.on_event()
 
-    def push(self, event: Event) -> None:
-        """Add an event, unless the watcher has heard of it."""
+    def push(self, event: Event) -> bool:
+        """Add an event, unless the watcher has heard of it; tell whether its reader is to be called."""
         if event.version <= self._latest:
-            return
+            return False
         self._latest = event.version
         if event.kind is EventKind.PROGRESS and self.waiting and self.waiting[-1].kind is EventKind.PROGRESS:
             self.waiting.pop()
         self.waiting.append(event)
-        if self._started:
-            self.on_event()
+        return self._started
 
-    def catch_up(self, snapshot: Event) -> None:
+    def catch_up(self, snapshot: Event) -> bool:
         """Add the present state, and go on from it if it is older than what the watcher has heard of.
 
+        Tell whether the reader is to be called.
         A Redis that takes over from another may lack the last changes; those that follow have their numbers again.
         """
-        if snapshot.version < self._latest:
-            self.waiting.clear()
-            self.start(snapshot)
-        else:
-            self.push(snapshot)
+        if snapshot.version >= self._latest:
+            return self.push(snapshot)
+        self.waiting.clear()
+        self.start(snapshot)
+        return True
 
 
 def _nothing() -> None:
@@ -62,10 +69,14 @@ def _nothing() -> None:
 
 
 class Fanout:
-    """The watchers of this process, by job id."""
+    """The watchers of this process, by job id.
+
+    An event waits at once for each watcher, so none overtakes another; readers are called so many at a time.
+    """
 
     def __init__(self) -> None:
         self._watchers: dict[str, set[Watcher]] = {}
+        self._to_call: deque[Watcher] = deque()
 
     @property
     def job_ids(self) -> list[str]:
@@ -88,10 +99,24 @@ class Fanout:
 
     def publish(self, job_id: str, event: Event) -> None:
         """Hand an event to all watchers of the job."""
-        for watcher in self._watchers.get(job_id, ()):
-            watcher.push(event)
+        self._call([watcher for watcher in self._watchers.get(job_id, ()) if watcher.push(event)])
 
     def catch_up(self, job_id: str, snapshot: Event) -> None:
         """Hand the job's present state to all its watchers, after a break in which they heard nothing."""
-        for watcher in self._watchers.get(job_id, ()):
-            watcher.catch_up(snapshot)
+        self._call([watcher for watcher in self._watchers.get(job_id, ()) if watcher.catch_up(snapshot)])
+
+    def _call(self, watchers: list[Watcher]) -> None:
+        """Call readers, of which those of a job with few do not wait for those of others."""
+        for watcher in watchers[:_CALLS_AT_ONCE]:
+            watcher.on_event()
+        is_calling = bool(self._to_call)
+        self._to_call.extend(watchers[_CALLS_AT_ONCE:])
+        if self._to_call and not is_calling:
+            asyncio.get_running_loop().call_soon(self._call_some)
+
+    def _call_some(self) -> None:
+        started = time.perf_counter()
+        for _ in range(min(len(self._to_call), _CALLS_AT_ONCE)):
+            self._to_call.popleft().on_event()
+        if self._to_call:
+            asyncio.get_running_loop().call_later((time.perf_counter() - started) * _PAUSE, self._call_some)
