@@ -30,7 +30,8 @@ first.
 ![Each figure over its size](growth.svg)
 
 - *Callbacks*: a worker has 4 under way at most, and begins none within 8 ms of another, so that requests get their turn
-  between them. nginx is the Manager, and answers at once.
+  between them. nginx is the Manager, and answers at once. Once measured beside other work, with a restart: of 100,000
+  each went out once, in nine and a half minutes, over 8 connections at most.
 - *Uploads whose client waits* for a slot to be packed ask for it every five seconds, one script each, so that 1,000
   of them make 200 scripts a second. Each holds a connection and its whole file; their places are not renewed together.
 - *Sockets*: without `TRANSFER_MAX_SOCKETS`, which has a worker hold 1,500, and close more with 1013.
