@@ -24,7 +24,11 @@ ROUTERS = (
     console_page.router,
 )
 PROTOCOLS = (Middleware(TusProtocol),)
-SHORTCUTS = (Middleware(progress.ProgressEndpoint), Middleware(progress_events.EventsEndpoint))
+SHORTCUTS = (
+    Middleware(progress.ProgressEndpoint),
+    Middleware(progress_events.EventsEndpoint),
+    Middleware(resumable.PatchEndpoint),
+)
 
 app = create_app(
     Service(

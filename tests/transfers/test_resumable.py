@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import nullcontext
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from open_workshop_storage.core.errors import (
     ChecksumDiffers,
     DigestDiffers,
     FileTooLarge,
+    OffsetDiffers,
     ServiceUnavailable,
     UploadFinished,
     UploadGone,
@@ -106,6 +108,49 @@ async def test_a_worker_that_takes_a_whole_upload_judges_it_too(tmp_path: Path) 
         resumable = dead.resumable.model_copy(update={"sha256": "00" * 32})
         await parts.transfers.resume(await parts.store.save(dead.model_copy(update={"resumable": resumable}), None))
         assert (await parts.job(JOB_ID)).message == "Digest mismatch"
+
+
+async def test_a_request_that_comes_at_once_reads_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("open_workshop_storage.services.transfers.just_paused._SECONDS", 600)
+    async with bench(tmp_path) as parts:
+        await begun(parts)
+        await sent(parts, 0, MOD[:50])
+        with monkeypatch.context() as patched:
+            patched.setattr(parts.store, "get", None)
+            await sent(parts, 50, MOD[50:90])
+        assert await packed_bytes(parts, await sent(parts, 90, MOD[90:])) == MOD
+
+
+async def test_a_request_that_comes_after_a_change_elsewhere_goes_by_the_latest_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("open_workshop_storage.services.transfers.just_paused._SECONDS", 600)
+    async with bench(tmp_path) as parts:
+        await begun(parts)
+        job = await sent(parts, 0, MOD[:50])
+        await parts.store.save(job.changed(), None)
+        await sent(parts, 50, MOD[50:70])
+        another_worker = replace(parts.resumable)
+        await another_worker.append(JOB_ID, UploadRequest(70), pieces(MOD[70:90]))
+        with pytest.raises(OffsetDiffers):
+            await sent(parts, 70, b"x" * 20)
+        assert await packed_bytes(parts, await sent(parts, 90, MOD[90:])) == MOD
+
+
+async def test_a_file_that_vanishes_is_not_made_anew_and_the_upload_goes_on_once_it_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("open_workshop_storage.services.transfers.just_paused._SECONDS", 600)
+    async with bench(tmp_path) as parts:
+        await begun(parts)
+        await sent(parts, 0, MOD[:50])
+        folder = parts.workspaces.folder(JOB_ID)
+        folder.rename(tmp_path / "away")
+        with pytest.raises(ServiceUnavailable):
+            await sent(parts, 50, MOD[50:])
+        assert not folder.exists()
+        (tmp_path / "away").rename(folder)
+        assert await packed_bytes(parts, await sent(parts, 50, MOD[50:])) == MOD
 
 
 async def test_a_paused_upload_holds_no_run_and_no_slot(tmp_path: Path) -> None:

@@ -8,22 +8,26 @@ from functools import partial
 from http import HTTPStatus
 
 from fastapi import APIRouter, Depends, Request, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from open_workshop_storage.api.dependencies import RuntimeDep, claims_of_upload
 from open_workshop_storage.api.documents import resumable as documents
 from open_workshop_storage.api.request_bodies import body_chunks, has_left
-from open_workshop_storage.api.routes.transfers import Bearer, token_of
+from open_workshop_storage.api.routes.transfers import BEARER, token_of
 from open_workshop_storage.api.tus import PREFIX
 from open_workshop_storage.core import errors
 from open_workshop_storage.core.job import Job
 from open_workshop_storage.core.resumable_state import Resumable
+from open_workshop_storage.observability.fastapi_telemetry import name_route
 from open_workshop_storage.services.intake.upload_bodies import UploadRequest
 from open_workshop_storage.services.runtime import Runtime
 from open_workshop_storage.utils.http.dates import format_date
 from open_workshop_storage.utils.http.digest_fields import sha256_in
 from open_workshop_storage.utils.http.tus import MEDIA_TYPE, VERSION, parse_checksum, parse_metadata, parse_number
 
-router = APIRouter(tags=["transfers"], default_response_class=Response)
+_ROUTE = PREFIX + "{job_id}"
+
+router = APIRouter(tags=["transfers"], default_response_class=Response, dependencies=[BEARER])
 
 
 async def require_version(request: Request) -> None:
@@ -37,9 +41,9 @@ async def require_version(request: Request) -> None:
 
 
 @router.post(PREFIX, status_code=201, dependencies=[Depends(require_version)], **documents.CREATE)
-async def create(request: Request, runtime: RuntimeDep, bearer: Bearer = None) -> Response:
+async def create(request: Request, runtime: RuntimeDep) -> Response:
     """Begin an upload, or return to the one that the job has begun."""
-    token = token_of(request, bearer)
+    token = token_of(request)
     claims, is_expired = claims_of_upload(token, runtime)
     with _read_headers():
         length = parse_number(request.headers.get("upload-length"))
@@ -60,10 +64,10 @@ async def create(request: Request, runtime: RuntimeDep, bearer: Bearer = None) -
     return Response(None, HTTPStatus.CREATED, {"Location": location, **_progress(runtime, job)})
 
 
-@router.head(PREFIX + "{job_id}", **documents.HEAD)
-async def head(job_id: documents.UploadId, request: Request, runtime: RuntimeDep, bearer: Bearer = None) -> Response:
+@router.head(_ROUTE, **documents.HEAD)
+async def head(job_id: documents.UploadId, request: Request, runtime: RuntimeDep) -> Response:
     """Tell from where to go on."""
-    _judge_token(request, runtime, bearer, job_id)
+    _judge_token(request, runtime, job_id)
     job = await runtime.resumable.find(job_id)
     headers = {"Cache-Control": "no-store", **_progress(runtime, job)}
     if job.total is None:
@@ -75,32 +79,57 @@ async def head(job_id: documents.UploadId, request: Request, runtime: RuntimeDep
     return Response(None, HTTPStatus.OK, headers)
 
 
-@router.patch(PREFIX + "{job_id}", status_code=204, dependencies=[Depends(require_version)], **documents.PATCH)
-async def patch(job_id: documents.UploadId, request: Request, runtime: RuntimeDep, bearer: Bearer = None) -> Response:
+@router.patch(_ROUTE, status_code=204, **documents.PATCH)
+async def patch(job_id: documents.UploadId) -> Response:
     """Take in the bytes from an offset on; with the last byte, do all that an upload in one request does."""
-    _judge_token(request, runtime, bearer, job_id)
+    raise AssertionError("the endpoint answers before the routes are reached")
+
+
+class PatchEndpoint:
+    """Answers `PATCH /transfer/tus/{job_id}` before FastAPI's routes, which take a tenth of the time of 8 MiB."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Take in the bytes from an offset on; pass everything else on."""
+        is_asked = scope["type"] == "http" and scope["method"] == "PATCH"
+        path = scope["path"].removeprefix(scope.get("root_path", "")) if is_asked else ""
+        job_id = path.removeprefix(PREFIX)
+        if not path.startswith(PREFIX) or not job_id or "/" in job_id:
+            await self._app(scope, receive, send)
+            return
+        name_route(scope, _ROUTE)
+        response = await _patched(job_id, Request(scope, receive), scope["state"]["runtime"])
+        await response(scope, receive, send)
+
+
+async def _patched(job_id: str, request: Request, runtime: Runtime) -> Response:
+    await require_version(request)
+    _judge_token(request, runtime, job_id)
     if request.headers.get("content-type") != MEDIA_TYPE:
         raise errors.MediaTypeUnknown
     with _read_headers():
         offset = parse_number(request.headers.get("upload-offset"))
     if offset is None:
         raise errors.BadRequest("Upload-Offset expected")
-    await runtime.readiness.require("storage", "7z")
+    # A file that is gone on with tells by itself whether the storage root is there.
+    await runtime.readiness.require("7z", *(() if offset else ("storage",)))
     with runtime.lifetime.attending(), _statuses_for_clients():
         job = await _append(request, runtime, job_id, offset)
     return Response(None, HTTPStatus.NO_CONTENT, _progress(runtime, job))
 
 
-@router.delete(PREFIX + "{job_id}", status_code=204, dependencies=[Depends(require_version)], **documents.DELETE)
-async def delete(job_id: documents.UploadId, request: Request, runtime: RuntimeDep, bearer: Bearer = None) -> Response:
+@router.delete(_ROUTE, status_code=204, dependencies=[Depends(require_version)], **documents.DELETE)
+async def delete(job_id: documents.UploadId, request: Request, runtime: RuntimeDep) -> Response:
     """Give an unfinished upload up."""
-    _judge_token(request, runtime, bearer, job_id)
+    _judge_token(request, runtime, job_id)
     await runtime.resumable.cancel(job_id)
     return Response(None, HTTPStatus.NO_CONTENT)
 
 
-def _judge_token(request: Request, runtime: Runtime, bearer: Bearer, job_id: str) -> None:
-    claims, _ = claims_of_upload(token_of(request, bearer), runtime)
+def _judge_token(request: Request, runtime: Runtime, job_id: str) -> None:
+    claims, _ = claims_of_upload(token_of(request), runtime)
     if claims.job_id != job_id:
         raise errors.AccessDenied
 
@@ -123,10 +152,8 @@ def _upload_request(request: Request, offset: int) -> UploadRequest:
 
 
 def _progress(runtime: Runtime, job: Job) -> dict[str, str]:
-    return {
-        "Upload-Offset": str(job.bytes),
-        "Upload-Expires": format_date(runtime.resumable.expires_at(job)),
-    }
+    expires_at = int(job.updated_at + runtime.settings.transfer_resume_seconds)
+    return {"Upload-Offset": str(job.bytes), "Upload-Expires": format_date(expires_at)}
 
 
 @contextmanager

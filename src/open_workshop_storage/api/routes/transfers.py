@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from functools import partial
-from typing import Annotated
 from urllib.parse import unquote_to_bytes
 
 from fastapi import APIRouter, Request, Security
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import HTTPBearer
 
 from open_workshop_storage.api.dependencies import RuntimeDep, read_claims
 from open_workshop_storage.api.documents import transfers
@@ -27,17 +26,15 @@ from open_workshop_storage.services.manager.form_tokens import FormToken
 
 router = APIRouter(tags=["transfers"])
 
-Bearer = Annotated[
-    HTTPAuthorizationCredentials | None,
-    Security(
-        HTTPBearer(
-            scheme_name="TransferToken",
-            bearerFormat="JWT",
-            description=f"{TRANSFER_TOKEN} It may stand in the query instead.",
-            auto_error=False,
-        )
-    ),
-]
+BEARER = Security(
+    HTTPBearer(
+        scheme_name="TransferToken",
+        bearerFormat="JWT",
+        description=f"{TRANSFER_TOKEN} It may stand in the query instead.",
+        auto_error=False,
+    )
+)
+"""For the documents; `token_of` reads the header."""
 
 
 @router.get("/transfer/start", **transfers.START_BY_QUERY)
@@ -59,8 +56,8 @@ async def _start(runtime: RuntimeDep, token: str | None) -> TransferStarted:
     return TransferStarted(job_id=claims.job_id, status=status, ws_url=f"/transfer/ws/{claims.job_id}")
 
 
-@router.post("/transfer/upload", **transfers.UPLOAD)
-async def upload(request: Request, runtime: RuntimeDep, bearer: Bearer = None) -> TransferReceived:
+@router.post("/transfer/upload", dependencies=[BEARER], **transfers.UPLOAD)
+async def upload(request: Request, runtime: RuntimeDep) -> TransferReceived:
     """Receive a file, pack it, report it to the Manager, and only then answer.
 
     An archive is inspected and becomes a ZIP, an image becomes a WebP, any other file a ZIP with that file in it.
@@ -69,7 +66,7 @@ async def upload(request: Request, runtime: RuntimeDep, bearer: Bearer = None) -
     under *Webhooks*. Every refusal after the token was accepted is reported too, 409, 429 and 503 excepted.
     """
     query, headers = request.query_params, request.headers
-    claims = read_claims(token_of(request, bearer), runtime)
+    claims = read_claims(token_of(request), runtime)
     name = query.get("filename") or _header_name(headers.get("x-file-name", "")) or claims.filename or ""
     hints = (headers.get("content-length"), query.get("size"), headers.get("x-file-size"), headers.get("x-upload-size"))
     # A proxy that cuts a body may tell the length of what is left.
@@ -82,9 +79,10 @@ async def upload(request: Request, runtime: RuntimeDep, bearer: Bearer = None) -
     return TransferReceived(job_id=job.job_id, bytes=job.bytes, total=job.bytes)
 
 
-def token_of(request: Request, bearer: HTTPAuthorizationCredentials | None) -> str | None:
+def token_of(request: Request) -> str | None:
     """Return the transfer token of a request, from its query or its `Authorization` header."""
-    return request.query_params.get("token") or (bearer.credentials.strip() if bearer else None)
+    scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+    return request.query_params.get("token") or (credentials.strip() if scheme.lower() == "bearer" else None)
 
 
 def _header_name(value: str) -> str:

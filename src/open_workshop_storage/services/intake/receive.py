@@ -122,7 +122,7 @@ class _Writer:
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         self._writing: asyncio.Future[None] | None = None
-        self._thread = StepThread("receive")
+        self._thread = StepThread()
         self._is_closed = True
 
     async def require_space(self, missing: int) -> None:
@@ -138,8 +138,10 @@ class _Writer:
         require_space(self._descriptor, missing, self._reserve_bytes)
 
     def _open(self) -> None:
-        self._target.parent.mkdir(parents=True, exist_ok=True)
-        self._descriptor = os.open(self._target, os.O_WRONLY | os.O_CREAT, 0o644)
+        # A file that is gone on with is never made: it would begin with zeros, and perhaps lie below a mount point.
+        if self._offset == 0:
+            self._target.parent.mkdir(parents=True, exist_ok=True)
+        self._descriptor = os.open(self._target, os.O_WRONLY | (0 if self._offset else os.O_CREAT), 0o644)
         os.truncate(self._descriptor, self._offset)
         os.lseek(self._descriptor, self._offset, os.SEEK_SET)
 

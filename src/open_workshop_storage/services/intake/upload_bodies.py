@@ -58,6 +58,27 @@ class UploadRequest(NamedTuple):
     algorithm: str = ""
     sha256: str | None = None
 
+    def total_after(self, received: int, total: int | None) -> int | None:
+        """Return the file's size in bytes, as far as it is known, if these bytes are those that come next.
+
+        Args:
+            received: How many came before.
+            total: The file's size, as far as it was known before.
+
+        Raises:
+            BadRequest: The length is not the one that was told before, or is passed.
+            OffsetDiffers: Other bytes come next.
+        """
+        if total is None:
+            total = self.length
+        elif self.length not in (None, total):
+            raise errors.BadRequest("Upload length differs")
+        if self.offset != received:
+            raise errors.OffsetDiffers
+        if total is not None and received + (self.announced or 0) > total:
+            raise errors.BadRequest("More bytes than the upload has")
+        return total
+
 
 @contextmanager
 def reading_ahead(chunks: AsyncIterator[bytes]) -> Iterator[AsyncIterator[bytes]]:

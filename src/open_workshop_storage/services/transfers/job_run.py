@@ -234,7 +234,7 @@ class JobRun:
     async def pause(self, paused: Paused) -> None:
         """Leave the upload to its next request."""
         await self.save(paused, event=EventKind.PROGRESS, stage=Stage.UPLOADING)
-        self._log.info("paused, %d bytes", self.job.bytes)
+        self._log.debug("paused, %d bytes", self.job.bytes)
 
     async def hand_over(self) -> None:
         """Leave the job to whichever worker takes it next."""

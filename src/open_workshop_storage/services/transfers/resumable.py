@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
 from open_workshop_storage.core import errors
@@ -32,6 +32,7 @@ from open_workshop_storage.services.storage.workspaces import Workspaces
 from open_workshop_storage.services.transfers.attempts import begin_attempt
 from open_workshop_storage.services.transfers.endings import Pause
 from open_workshop_storage.services.transfers.job_run import JobRun
+from open_workshop_storage.services.transfers.just_paused import JustPaused
 from open_workshop_storage.services.transfers.lifetime import Lifetime
 from open_workshop_storage.services.transfers.runs import HasLeft, Runs, new_owner, stays
 from open_workshop_storage.services.transfers.stages import Stages
@@ -55,6 +56,7 @@ class ResumableUploads:
     _lifetime: Lifetime
     _stages: Stages
     _tasks: Tasks
+    _just_paused: JustPaused = field(default_factory=JustPaused, init=False)
 
     async def create(
         self, claims: TransferClaims, file_name: str, length: int | None, described: Resumable, *, is_expired: bool
@@ -85,7 +87,8 @@ class ResumableUploads:
             return await self._left(previous)
         if is_expired:
             raise errors.AccessDenied
-        self._refuse_while_stopping()
+        if self._lifetime.stopping.is_set():
+            raise errors.ServiceUnavailable
         try:
             job = await begin_attempt(self._store, previous, claims, file_name, length, None, described)
         except errors.UploadInProgress:
@@ -130,15 +133,11 @@ class ResumableUploads:
             ServiceUnavailable: The store is away, or this worker stops.
             StorageError: The attempt ended with this error, and the Manager is told.
         """
-        self._refuse_while_stopping()
-        job = await self._left(await self._known(job_id))
-        total = request.length if job.total is None else job.total
-        if request.length not in (None, total):
-            raise errors.BadRequest("Upload length differs")
-        if request.offset != job.bytes:
-            raise errors.OffsetDiffers
-        if total is not None and job.bytes + (request.announced or 0) > total:
-            raise errors.BadRequest("More bytes than the upload has")
+        if self._lifetime.stopping.is_set():
+            raise errors.ServiceUnavailable
+        recalled = self._just_paused.recall(job_id, request.offset)
+        job = recalled or await self._left(await self._known(job_id))
+        total = request.total_after(job.bytes, job.total)
         if job.stage is not Stage.UPLOADING or job.owner is not None:
             return job
         if transfer_limits(self._settings, job.claims).exceeded_by(request.length):
@@ -152,11 +151,17 @@ class ResumableUploads:
             try:
                 job = await self._store.save(job.changed(Continued(owner, resumable, total, Slot.UPLOAD)), None)
             except StaleJobError:
+                if recalled is not None:
+                    # It has changed since: this time the store is asked.
+                    return await self.append(job_id, request, body, has_left)
                 raise errors.UploadTaken from None
         run = self._runs.begin_run(job, is_attended=True)
         work = self._receive(run, resumable, request, body, has_left)
         # Once the file is whole, the transfer goes on to its end, whether or not the client waits for it.
-        return await asyncio.shield(self._tasks.start(self._runs.attempt(run, work)))
+        job = await asyncio.shield(self._tasks.start(self._runs.attempt(run, work)))
+        if job.paused:
+            self._just_paused.remember(job)
+        return job
 
     async def cancel(self, job_id: str) -> None:
         """End an unfinished upload, as its client wishes.
@@ -183,14 +188,6 @@ class ResumableUploads:
         if paused.bytes != run.job.total:
             raise Pause(paused)
         return await self._pack(run, paused.resumable)
-
-    def expires_at(self, job: Job) -> int:
-        """Return the Unix time, in seconds, at which an upload ends unless more bytes come."""
-        return int(job.updated_at + self._settings.transfer_resume_seconds)
-
-    def _refuse_while_stopping(self) -> None:
-        if self._lifetime.stopping.is_set():
-            raise errors.ServiceUnavailable
 
     async def _refuse_too_large(self, job: Job) -> NoReturn:
         await self._runs.end_waiting(job, errors.FileTooLarge())
@@ -262,17 +259,23 @@ class ResumableUploads:
         body = UploadBody(chunks, run.interrupted, limits, run.pace, room, request.algorithm)
         target = run.workspace / part.file
         earlier = begun - part.bytes
-        size, _ = await receive(
-            aiter(body),
-            target,
-            # The body keeps the time, and ends where this would raise.
-            replace(limits, max_bytes=max(most - earlier, 1) if most else 0, idle_seconds=0, min_bytes_per_second=0),
-            None,
-            lambda count: run.progress(Counted(earlier + count)),
-            part.bytes,
-            durably=True,
-            digest=run.digest if begun == 0 else None,
-        )
+        try:
+            size, _ = await receive(
+                aiter(body),
+                target,
+                # The body keeps the time, and ends where this would raise.
+                replace(
+                    limits, max_bytes=max(most - earlier, 1) if most else 0, idle_seconds=0, min_bytes_per_second=0
+                ),
+                None,
+                lambda count: run.progress(Counted(earlier + count)),
+                part.bytes,
+                durably=True,
+                digest=run.digest if begun == 0 else None,
+            )
+        except FileNotFoundError:
+            # The storage root has gone since the bytes before these were written.
+            raise Pause(Paused(begun, resumable), errors.ServiceUnavailable()) from None
         if begun == 0:
             self._stages.judge_start(run, await run_to_end(upload_parts.head_of, target))
         if refusal := body.refusal(request.checksum):

@@ -6,24 +6,26 @@ import asyncio
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 _IDLE_SECONDS = 0.25
 
 _Step = tuple[asyncio.Future[None], Callable[[], object]]
+_Steps = SimpleQueue[_Step | None]
+
+_unused: list[_Steps] = []
+"""Those of threads that have nothing to do, and end soon unless a series begins."""
 
 
 class StepThread:
     """Does steps one after the other, each to its end, also when the caller that waits for it is cancelled.
 
-    There is a thread only while steps come fast. An executor of the standard library takes twice as long to hand a step
-    over, which for a fast upload's blocks is a fifth of all that it takes.
+    There is a thread only while steps come fast, and another series may go on with it. An executor of the standard
+    library takes twice as long to hand a step over, which for a fast upload's blocks is a fifth of all that it takes.
     """
 
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._steps: SimpleQueue[_Step | None] = SimpleQueue()
-        self._is_running = False
+    def __init__(self) -> None:
+        self._steps: _Steps | None = None
         self._idle_at = 0.0
 
     def submit(self, work: Callable[[], object]) -> asyncio.Future[None]:
@@ -31,29 +33,35 @@ class StepThread:
         loop = asyncio.get_running_loop()
         future = loop.create_future()
         self._idle_at = loop.time() + _IDLE_SECONDS
-        self._steps.put((future, work))
-        if not self._is_running:
-            self._is_running = True
-            # One that is told to end may not have seen it yet: of two, the other ends.
-            threading.Thread(target=_do_steps, args=(self._steps, loop), name=self._name, daemon=True).start()
+        if self._steps is None:
+            self._steps = _steps_of_a_thread()
             loop.call_at(self._idle_at, self._end_if_idle, loop)
+        self._steps.put((future, work))
         return future
 
     def _end_if_idle(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._idle_at <= loop.time():
             self.end()
-        elif self._is_running:
+        elif self._steps is not None:
             loop.call_at(self._idle_at, self._end_if_idle, loop)
 
     def end(self) -> None:
-        """Have the thread end once its steps are done; a later step gets another one."""
-        if self._is_running:
-            self._is_running = False
+        """Leave the thread once its steps are done; a later step gets another one."""
+        if self._steps is not None:
             self._steps.put(None)
+            self._steps = None
 
 
-def _do_steps(steps: SimpleQueue[_Step | None], loop: asyncio.AbstractEventLoop) -> None:
-    while (step := steps.get()) is not None:
+def _steps_of_a_thread() -> _Steps:
+    with suppress(IndexError):
+        return _unused.pop()
+    steps: _Steps = SimpleQueue()
+    threading.Thread(target=_do_steps, args=(steps,), name="steps", daemon=True).start()
+    return steps
+
+
+def _do_steps(steps: _Steps) -> None:
+    while (step := steps.get()) is not None or (step := _first_of_next_series(steps)) is not None:
         future, work = step
         error = None
         try:
@@ -62,9 +70,22 @@ def _do_steps(steps: SimpleQueue[_Step | None], loop: asyncio.AbstractEventLoop)
             error = raised
         # The loop is closed when the process ends.
         with suppress(RuntimeError):
-            loop.call_soon_threadsafe(_settle, future, error)
+            future.get_loop().call_soon_threadsafe(_settle, future, error)
         # They hold what was written, and the next step may be long in coming.
         del step, future, work, error
+
+
+def _first_of_next_series(steps: _Steps) -> _Step | None:
+    _unused.append(steps)
+    try:
+        return steps.get(timeout=_IDLE_SECONDS)
+    except Empty:
+        try:
+            _unused.remove(steps)
+        except ValueError:
+            # A series has just taken the thread.
+            return steps.get()
+    return None
 
 
 def _settle(future: asyncio.Future[None], error: BaseException | None) -> None:
