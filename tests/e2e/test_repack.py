@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 
 _CHOICE = random.Random(3)
 _WORDS = [_CHOICE.randbytes(_CHOICE.randint(1, 4)).hex() for _ in range(2000)]
-TEXT = {"text.txt": " ".join(_CHOICE.choices(_WORDS, k=30_000)).encode()}
+TEXT = {"text.txt": " ".join(_CHOICE.choices(_WORDS, k=6_000)).encode()}
 """Smaller with each level that 7z treats differently."""
 
 
