@@ -8,7 +8,7 @@ from typing import Any
 from open_workshop_storage.utils.files.unlinked import UnlinkedOpener
 
 _BLOCK = bytes(256 * 1024)
-_OPENER = UnlinkedOpener(os.O_RDONLY)
+_OPENER = UnlinkedOpener(os.O_RDONLY, on_loop=True)
 
 
 async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:

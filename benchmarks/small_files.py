@@ -84,12 +84,12 @@ Small downloads are limited by the Python thread of the worker. A file of this s
 sent as one message. An app that takes the same steps to the bytes and decides nothing (it opens the file by a path
 without links, asks for its size, reads and closes it) reaches {read.median:.2f} of the bare one
 (spread {min(read.values):.2f} – {max(read.values):.2f}), which has granian's threads open and read: that is the floor.
-What direct downloads fall short of it is Python: the framework's layers, the path that is judged, what the client
-asks for, and the answer that is remembered, as listed below.
+What direct downloads fall short of it is Python: two layers of the framework, what the client asks for, the answer
+that is remembered, and the file that is compared with what it was, as listed below.
 
 A protected download brings a cookie: sent for the unprotected file, it alone makes {with_cookie.median:.2f} of the
-rate without it (spread {min(with_cookie.values):.2f} – {max(with_cookie.values):.2f}). Besides, two cookies are
-picked out and digested, and the permission is looked for.
+rate without it (spread {min(with_cookie.values):.2f} – {max(with_cookie.values):.2f}). Besides,
+the cookies are digested, and the permission is looked for.
 
 The site sends public files without Python. What it does more than nginx alone is to judge the request, to open each
 folder of the path by itself, so that no link is followed, and to send 500 bytes more of headers. nginx that only opens

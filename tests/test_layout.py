@@ -18,7 +18,7 @@ ELSEWHERE = {
     "api/routes/console.py": "e2e/test_console.py",
     "api/routes/console_page.py": "api/test_console_page.py",
     "api/routes/downloads.py": "downloads/test_downloads.py",
-    "api/shortcuts.py": "downloads/test_downloads.py",
+    "api/shortcuts.py": "downloads/test_remembered_answers.py",
     "api/routes/files.py": "api/test_files.py",
     "api/routes/health.py": "e2e/test_service_surface.py",
     "api/progress_watch.py": "e2e/test_progress.py",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from fastapi import APIRouter, FastAPI
 from starlette.middleware import Middleware
+from starlette.types import ASGIApp
 
 from open_workshop_storage import __version__
 from open_workshop_storage.api.common_headers import CommonHeaders
@@ -20,6 +21,7 @@ from open_workshop_storage.api.documents.swagger import swagger_routes
 from open_workshop_storage.api.error_answers import FRAMEWORK_HANDLERS, FailureMiddleware
 from open_workshop_storage.api.header_limit import HeaderLimit
 from open_workshop_storage.api.routes import health, metrics
+from open_workshop_storage.api.shortcuts import Remembered
 from open_workshop_storage.observability.logs import configure_logging
 from open_workshop_storage.observability.telemetry import open_telemetry
 from open_workshop_storage.services.operations.environment import environment_warnings
@@ -54,6 +56,14 @@ class Service:
     shortcuts: Sequence[Middleware] = ()
 
 
+class _App(DocumentedApp):
+    """An app that gives remembered answers before its middleware is asked, also that which is not chosen here."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Put what gives them around it."""
+        return Remembered(super().build_middleware_stack())
+
+
 def create_app(service: Service) -> FastAPI:
     """Build the app of a service. Nothing is read or opened before its lifespan begins."""
 
@@ -72,7 +82,7 @@ def create_app(service: Service) -> FastAPI:
             gc.freeze()
             yield {"runtime": runtime, "exposition": exposition}
 
-    app = DocumentedApp(
+    app = _App(
         title=service.title,
         description=f"{service.description}\n\n{ABOUT_ANSWERS}",
         version=__version__,

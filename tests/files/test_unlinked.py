@@ -20,8 +20,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path.resolve()
 
 
-def test_a_file_is_opened_by_its_real_path(folder: Path) -> None:
-    descriptor = UnlinkedOpener(os.O_RDONLY).open(str(folder / "real" / "file"))
+@pytest.mark.parametrize("on_loop", [False, True])
+def test_a_file_is_opened_by_its_real_path(on_loop: bool, folder: Path) -> None:
+    descriptor = UnlinkedOpener(os.O_RDONLY, on_loop=on_loop).open(str(folder / "real" / "file"))
     assert descriptor is not None
     try:
         assert os.read(descriptor, 100) == b"content"

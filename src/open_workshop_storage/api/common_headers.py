@@ -28,7 +28,9 @@ COMMON_HEADERS = {
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
-_RAW_HEADERS = [(name.lower().encode(), value.encode()) for name, value in COMMON_HEADERS.items()]
+RAW_HEADERS = [(name.lower().encode(), value.encode()) for name, value in COMMON_HEADERS.items()]
+"""The same, as ASGI takes them."""
+
 _PREFLIGHT_HEADERS = {
     **COMMON_HEADERS,
     "Access-Control-Allow-Methods": ",".join(METHODS),
@@ -58,7 +60,7 @@ class CommonHeaders:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *_RAW_HEADERS]
+                message["headers"] = [*message.get("headers", ()), *RAW_HEADERS]
             await send(message)
 
         return self._app(scope, receive, send_with_headers)

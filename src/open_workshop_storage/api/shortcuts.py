@@ -1,4 +1,4 @@
-"""Answers requests for stored files before FastAPI's routing does."""
+"""Answers requests for stored files before FastAPI's routing does, and before all else if the answer is remembered."""
 
 from __future__ import annotations
 
@@ -8,8 +8,23 @@ from urllib.parse import unquote_plus
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from open_workshop_storage.api.common_headers import RAW_HEADERS
 from open_workshop_storage.observability.fastapi_telemetry import name_route
+from open_workshop_storage.services.downloads.remembered_answers import Repeatable, Request
 from open_workshop_storage.services.runtime import Runtime
+
+# What is longer is the affair of `HeaderLimit`.
+_MOST_HEADER_BYTES = 16 * 1024
+_TAGS, _CODINGS, _COOKIES = b"if-none-match", b"accept-encoding", b"cookie"
+_USUAL_CONDITIONS = frozenset({_TAGS, _CODINGS, _COOKIES})
+_CONDITIONS = _USUAL_CONDITIONS | {
+    b"range",
+    b"if-range",
+    b"if-match",
+    b"if-modified-since",
+    b"if-unmodified-since",
+}
+"""The headers that decide on an answer."""
 
 
 class Answering(Protocol):
@@ -17,12 +32,37 @@ class Answering(Protocol):
 
     async def answer(
         self, storage_type: str, path: str, asked: str | None, scope: Scope, receive: Receive, send: Send, /
-    ) -> None:
+    ) -> Repeatable | None:
         """Answer a request for a path below the folder of a type.
 
         Args:
             asked: The parameter in the query that matters here, if it is there.
+
+        Returns:
+            The answer, if the same request may get it again while the file stays as it is.
         """
+
+
+class Remembered:
+    """Gives remembered answers.
+
+    It stands outside of all middleware, which costs as much as all the rest of a small download. What it would add to
+    an answer is remembered with it, and what it would refuse is not remembered.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the usual requests for what was sent before, and pass on everything else."""
+        if scope["type"] == "http" and scope["method"] == "GET":
+            request, cookies = _usual_request(scope)
+            # Before the lifespan there is nothing to be remembered.
+            if request is not None and "state" in scope:
+                runtime: Runtime = scope["state"]["runtime"]
+                if await runtime.remembered_answers.give(request, cookies, scope, receive, send):
+                    return
+        await self._app(scope, receive, send)
 
 
 class Shortcut:
@@ -58,7 +98,30 @@ class Shortcut:
         name_route(scope, self._route)
         query = scope["query_string"]
         asked = _value(query.decode("latin-1"), self._parameter) if query else None
-        await self._service(scope["state"]["runtime"]).answer(storage_type, name, asked, scope, receive, send)
+        runtime: Runtime = scope["state"]["runtime"]
+        answer = await self._service(runtime).answer(storage_type, name, asked, scope, receive, send)
+        # By another name than its own, such as by a link, a file may become another one.
+        if answer is not None and scope["method"] == "GET" and answer.file.name == f"{storage_type}/{name}":
+            request, _ = _usual_request(scope)
+            if request is not None:
+                runtime.remembered_answers.remember(request, answer, RAW_HEADERS, self._route)
+
+
+def _usual_request(scope: Scope) -> tuple[Request | None, bytes]:
+    """Return what decides on the answer to a GET request, and the cookies; None if it is for a part, or long."""
+    size = 0
+    told: dict[bytes, bytes] = {}
+    for name, value in scope["headers"]:
+        size += len(name) + len(value)
+        if name in _CONDITIONS:
+            if name in told or name not in _USUAL_CONDITIONS:
+                return None, b""
+            told[name] = value
+    if size > _MOST_HEADER_BYTES:
+        return None, b""
+    return (scope["path"], scope["query_string"], told.get(_TAGS, b""), told.get(_CODINGS, b"")), told.get(
+        _COOKIES, b""
+    )
 
 
 def _value(query: str, parameter: str) -> str | None:

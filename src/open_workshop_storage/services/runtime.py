@@ -14,6 +14,7 @@ from open_workshop_storage.services.archives.archives import Archives
 from open_workshop_storage.services.downloads.access import AccessService
 from open_workshop_storage.services.downloads.contents import Contents
 from open_workshop_storage.services.downloads.downloads import Downloads
+from open_workshop_storage.services.downloads.remembered_answers import RememberedAnswers
 from open_workshop_storage.services.downloads.unpacked_sizes import UnpackedSizes
 from open_workshop_storage.services.images.blurhashes import Blurhashes
 from open_workshop_storage.services.images.images import Images
@@ -66,6 +67,7 @@ class Runtime:
     workspaces: Workspaces
     downloads: Downloads
     contents: Contents
+    remembered_answers: RememberedAnswers
     file_uploads: FileUploads
     blurhashes: Blurhashes
     form_tokens: FormTokens
@@ -143,6 +145,7 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
             workspaces=workspaces,
             downloads=downloads,
             contents=contents,
+            remembered_answers=RememberedAnswers(files, access, downloads.blocks),
             file_uploads=FileUploads(settings, files, workspaces, uploaded, scanner, form_tokens),
             blurhashes=Blurhashes(files, stored, settings, redis),
             form_tokens=form_tokens,

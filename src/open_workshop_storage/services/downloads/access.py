@@ -23,6 +23,8 @@ from open_workshop_storage.utils.processes.single_flight import SingleFlight
 PASSED_COOKIES = ("accessToken", "refreshToken")
 _MAX_PERMISSIONS = 10_000
 """How many a worker remembers, if it may remember any; all together take 7 MB at most."""
+_MAX_HEADERS = 10_000
+"""Of how many `Cookie` headers a worker remembers what is in them; all together take 3 MB at most."""
 
 # What it begins with is looked for many times faster than the beginning of a text or this.
 _PASSED_COOKIE = re.compile(rf";[ \t]*({'|'.join(PASSED_COOKIES)})[ \t]*=([^;]*)")
@@ -54,7 +56,23 @@ class AccessService:
         self._ttl_seconds = ttl_seconds
         # Each permission with the time of its question, on the monotonic clock; the oldest comes first.
         self._permissions: dict[_Question, float] = {}
+        # By the digest of a whole header, that of the cookies in it that are passed on.
+        self._passed_digests: dict[bytes, bytes] = {}
         self._questions: SingleFlight[_Question, errors.StorageError | None] = SingleFlight()
+
+    def permits(self, mod_id: str, cookies: bytes) -> bool:
+        """Return whether it is remembered that the client may download the mod.
+
+        Args:
+            cookies: The value of its `Cookie` header.
+        """
+        # To pick cookies out takes three times as long as to digest them all.
+        header = _digest(cookies)
+        passed = self._passed_digests.get(header)
+        if passed is None:
+            passed = _digest(_joined(passed_cookies(cookies.decode("latin-1"))))
+            remember(self._passed_digests, header, passed, _MAX_HEADERS)
+        return self._remembers((mod_id, passed))
 
     async def check(self, mod_id: str, cookies: Mapping[str, str]) -> None:
         """Return if the client with these cookies may download the mod.
@@ -69,15 +87,17 @@ class AccessService:
             AccessServiceUnavailable: It cannot be reached, broke off or took too long, or too many checks wait for it.
             AccessServiceConfused: Its answer is neither a decision nor an error.
         """
-        passed = "; ".join([f"{name}={cookies[name]}" for name in PASSED_COOKIES if name in cookies]).encode("latin-1")
-        # A digest is enough to remember an answer by, and no cookies are kept.
-        question = mod_id, hashlib.sha256(passed).digest()
-        asked = self._permissions.get(question)
-        if asked is not None and time.monotonic() - asked < self._ttl_seconds:
+        passed = _joined(cookies)
+        question = mod_id, _digest(passed)
+        if self._remembers(question):
             return
         refusal = await self._questions.run(question, lambda: self._judge(question, passed))
         if refusal is not None:
             raise refusal
+
+    def _remembers(self, question: _Question) -> bool:
+        asked = self._permissions.get(question)
+        return asked is not None and time.monotonic() - asked < self._ttl_seconds
 
     async def _judge(self, question: _Question, passed: bytes) -> errors.StorageError | None:
         """Ask; return the refusal, which each caller that waits for the answer raises itself, or None."""
@@ -134,6 +154,15 @@ def passed_cookies(header: str) -> dict[str, str]:
     Of two with one name the last counts, as it does for the Python services that set them.
     """
     return {name: value.strip() for name, value in _PASSED_COOKIE.findall(f";{header}")}
+
+
+def _joined(cookies: Mapping[str, str]) -> bytes:
+    return "; ".join([f"{name}={cookies[name]}" for name in PASSED_COOKIES if name in cookies]).encode("latin-1")
+
+
+def _digest(cookies: bytes) -> bytes:
+    """Return what is enough to remember an answer by, so that no cookies are kept."""
+    return hashlib.sha256(cookies).digest()
 
 
 def _judge_answer(status: int, body: bytes) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import struct
-import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,7 +16,7 @@ from open_workshop_storage.services.downloads.block_sender import Source
 from open_workshop_storage.services.downloads.downloads import Downloads, send_without_file, start
 from open_workshop_storage.services.downloads.inflating import InflatedEntry
 from open_workshop_storage.services.downloads.plan import Content, Piece, Plan, plan_content, validators_of
-from open_workshop_storage.services.downloads.remembering import remember
+from open_workshop_storage.services.downloads.remembered_answers import Repeatable
 from open_workshop_storage.services.downloads.zip_directories import ZipDirectories
 from open_workshop_storage.services.storage.files import MOST_READ_BYTES, Files, OpenedFile, StoredFile
 from open_workshop_storage.utils.archives.central_directory import DEFLATE, STORED
@@ -31,9 +30,6 @@ _GZIP_HEAD = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
 """Deflate, no time, no name, an unknown system (RFC 1952, section 2.3)."""
 _GZIP_TAIL = struct.Struct("<II")
 _THREADS = 2
-_REMEMBERED_ANSWERS = 4096
-"""How many a worker remembers; all together take 12 MB at most."""
-_USUAL_CHARACTERS = 512
 
 
 class _Entry(NamedTuple):
@@ -51,20 +47,6 @@ class _Entry(NamedTuple):
     content_type: str
 
 
-class _EntryAnswer(NamedTuple):
-    """An answer with a file in a ZIP.
-
-    Attributes:
-        plan: Its pieces are those of the ZIP, or of what is inflated.
-        inflates: What is to be inflated, if anything.
-        data: Where the file's packed data are in the ZIP.
-    """
-
-    plan: Plan
-    inflates: _Entry | None
-    data: range
-
-
 class Contents:
     """Lists what is in stored ZIPs, and sends single files of them.
 
@@ -79,17 +61,18 @@ class Contents:
         self._files = files
         self._downloads = downloads
         self._directories = ZipDirectories()
-        # By the ZIP, the file's name and the codings that the client takes.
-        self._answers: dict[tuple[StoredFile, str, str], _EntryAnswer] = {}
         self._threads = ThreadPoolExecutor(_THREADS, "inflating")
 
     async def answer(
         self, storage_type: str, path: str, entry: str | None, scope: Scope, receive: Receive, send: Send
-    ) -> None:
+    ) -> Repeatable | None:
         """Answer a GET or HEAD request for what is in a stored ZIP.
 
         Args:
             entry: The name of the file in it that is to be sent; None for the listing.
+
+        Returns:
+            The answer, if it consists of bytes of the ZIP.
 
         Raises:
             StorageError: As in `Downloads.answer`.
@@ -107,20 +90,14 @@ class Contents:
                 async with self._files.open(file, range(file.size)[-MOST_READ_BYTES:]) as opened:
                     file, contents = opened.file, await self._directories.of(opened)
             await self._send_listing(file, contents, requested, scope, receive, send)
-            return
-        key = file, entry, _accept_encoding(scope)
-        is_usual = scope["method"] == "GET" and not requested and file.modified_ns < time.time_ns()
-        answer = self._answers.get(key) if is_usual else None
-        async with self._files.open(file, range(0) if answer is None else answer.data) as opened:
-            if answer is None or opened.file is not file:
-                answer = await self._entry_answer(opened, entry, requested, scope)
-                if is_usual and opened.file is file and sum(map(len, (file.name, *key[1:]))) < _USUAL_CHARACTERS:
-                    remember(self._answers, key, answer, _REMEMBERED_ANSWERS)
-            plan, inflates, _ = answer
-            source: Source = opened
+            return None
+        async with self._files.open(file, range(0)) as opened:
+            plan, inflates = await self._entry_plan(opened, entry, requested, scope)
             if inflates is not None:
-                source = await self._inflated(opened, inflates)
-            await self._send(plan, source, scope, receive, send)
+                await self._send(plan, await self._inflated(opened, inflates), scope, receive, send)
+                return None
+            await self._send(plan, opened, scope, receive, send)
+            return Repeatable(opened.file, plan)
 
     async def aclose(self) -> None:
         """Give up what is being inflated."""
@@ -144,9 +121,10 @@ class Contents:
             plan = plan._replace(pieces=[head, range(len(contents.listing)), tail])
         await self._send(plan, _Memory(contents.listing), scope, receive, send)
 
-    async def _entry_answer(
+    async def _entry_plan(
         self, opened: OpenedFile, name: str, requested: Mapping[str, str], scope: Scope
-    ) -> _EntryAnswer:
+    ) -> tuple[Plan, _Entry | None]:
+        """Return the answer with a file in a ZIP, and what is to be inflated for it, if anything."""
         file = opened.file
         entry = await self._located(opened, name)
         as_gzip = entry.is_deflated and prefers_gzip(_accept_encoding(scope))
@@ -162,7 +140,7 @@ class Contents:
                 inflates = entry
             else:
                 plan = plan._replace(pieces=[_shifted(piece, entry.data) for piece in plan.pieces])
-        return _EntryAnswer(plan, inflates, entry.data)
+        return plan, inflates
 
     async def _located(self, opened: OpenedFile, name: str) -> _Entry:
         contents = await self._directories.of(opened)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from http import HTTPStatus
 
@@ -14,20 +13,19 @@ from open_workshop_storage.services.downloads.access import AccessService, passe
 from open_workshop_storage.services.downloads.block_sender import BlockSender
 from open_workshop_storage.services.downloads.delegates import delegate_of
 from open_workshop_storage.services.downloads.plan import Plan, plan_answer
-from open_workshop_storage.services.downloads.remembering import remember
+from open_workshop_storage.services.downloads.remembered_answers import Repeatable
 from open_workshop_storage.services.downloads.unpacked_sizes import UnpackedSizes
 from open_workshop_storage.services.storage.files import Files, OpenedFile, StoredFile
 from open_workshop_storage.utils.http.media_types import attachment_name
 
 _COOKIE = "cookie"
-_IF_NONE_MATCH = "if-none-match"
 _READ_HEADERS = {
     name.encode(): name
     for name in (
         "range",
         "if-range",
         "if-match",
-        _IF_NONE_MATCH,
+        "if-none-match",
         "if-modified-since",
         "if-unmodified-since",
         _COOKIE,
@@ -36,12 +34,6 @@ _READ_HEADERS = {
 # A store elsewhere sends nothing of a file before the client is known to be one that may have it.
 _PROTECTED = StorageType.ARCHIVE
 _CACHE_CONTROL_OF_PROTECTED = "private, no-cache"
-_REMEMBERED_PLANS = 4096
-"""How many usual answers a worker remembers; all together take 14 MB at most."""
-# What is remembered must not be long: one entity tag of ours, and a name of a few folders.
-_USUAL_CHARACTERS = 100
-_USUAL_NAME_CHARACTERS = 255
-_SETTLING_NS = 10**9
 
 
 class Downloads:
@@ -64,20 +56,19 @@ class Downloads:
         self._access = access
         self._cache_control = settings.cache_control
         self._delegate = delegate_of(settings)
-        # Addresses in the store hold for a while only.
-        self._remembers_plans = self._delegate is None or not settings.s3_bucket
         self._unpacked_sizes = unpacked_sizes
         self.blocks = BlockSender(files.block_bytes)
-        # By the file, the name to save it as, and the entity tags that the client knows.
-        self._usual_plans: dict[tuple[StoredFile, str | None, str], Plan] = {}
 
     async def answer(
         self, storage_type: str, path: str, filename: str | None, scope: Scope, receive: Receive, send: Send
-    ) -> None:
+    ) -> Repeatable:
         """Answer a GET or HEAD request for a stored file.
 
         Args:
             filename: What to save the file as, without its extension.
+
+        Returns:
+            The answer.
 
         Raises:
             InvalidType: No such storage type.
@@ -98,10 +89,10 @@ class Downloads:
                 await self._check(opened.file, cookies)
                 plan = await self._plan_for("GET", requested, opened.file, name)
                 await self._send_opened(opened, plan, receive, send)
-            return
+                return Repeatable(opened.file, plan)
         file = await self._files.find(storage_type, path)
         await self._check(file, cookies)
-        await self.send_file(file, name, requested, scope, receive, send)
+        return await self.send_file(file, name, requested, scope, receive, send)
 
     async def find(self, storage_type: str, path: str, scope: Scope) -> tuple[StoredFile, dict[str, str]]:
         """Look a file up that this client may have; return it, and the request's conditional and range headers.
@@ -131,13 +122,16 @@ class Downloads:
         scope: Scope,
         receive: Receive,
         send: Send,
-    ) -> None:
+    ) -> Repeatable:
         """Answer with a stored file, parts of it, or the news that the client has it already.
 
         Args:
             file: As it was looked up.
             filename: What to save it as, as `attachment_name` returns it.
             requested: The request's conditional and range headers, by lower-case name.
+
+        Returns:
+            The answer.
 
         Raises:
             FileMissing: The file went away before the answer began.
@@ -151,12 +145,13 @@ class Downloads:
                 if opened.file is not file:
                     plan = await self._plan_for("GET", requested, opened.file, filename)
                 await self._send_opened(opened, plan, receive, send)
-            return
+                return Repeatable(opened.file, plan)
         if scope["method"] == "HEAD" and plan.status == HTTPStatus.OK and file.mod_id is not None:
             size = await self._unpacked_sizes.get(file)
             if size is not None:
                 plan.headers.append((b"x-unpacked-bytes", str(size).encode()))
         await send_without_file(plan, scope, send)
+        return Repeatable(file, plan)
 
     async def _send_opened(self, opened: OpenedFile, plan: Plan, receive: Receive, send: Send) -> None:
         await start(send, plan)
@@ -165,22 +160,10 @@ class Downloads:
     async def _plan_for(
         self, method: str, requested: Mapping[str, str], file: StoredFile, filename: str | None
     ) -> Plan:
-        known = requested.get(_IF_NONE_MATCH, "")
-        usual = file, filename, known
-        is_usual = method == "GET" and requested.keys() <= {_IF_NONE_MATCH}
-        if is_usual and (plan := self._usual_plans.get(usual)) is not None:
-            return plan
         facts = await self._files.facts(file)
         sha256 = facts.sha256 if facts is not None else None
         plan = plan_answer(method, requested, file, filename, self.cache_control(file), sha256)
-        if self._delegate is not None:
-            plan = self._delegate(plan, requested, file)
-        is_short = len(known) < _USUAL_CHARACTERS and len(file.name) <= _USUAL_NAME_CHARACTERS
-        # Two changes at nearly the same time may bear the same one.
-        is_settled = max(file.modified_ns, file.changed_ns) < time.time_ns() - _SETTLING_NS
-        if is_usual and is_short and is_settled and self._remembers_plans:
-            remember(self._usual_plans, usual, plan, _REMEMBERED_PLANS)
-        return plan
+        return plan if self._delegate is None else self._delegate(plan, requested, file)
 
 
 def _requested(scope: Scope) -> dict[str, str]:

@@ -109,6 +109,13 @@ class OpenedFile(Protocol):
         """
 
 
+class ReopenedFile(OpenedFile, Protocol):
+    """A file that is open until it is closed."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
 class Complaint(NamedTuple):
     """What is wrong with a store.
 
@@ -170,6 +177,15 @@ class Files(Protocol):
             ServiceUnavailable: The store is away.
             StorageError: What `find` raises for that address.
             OSError: It cannot be opened.
+        """
+
+    def reopen(self, file: StoredFile) -> ReopenedFile | None:
+        """Open a file if it is as it was looked up, its protection included, and is there by its name without links.
+
+        The caller closes it.
+
+        Returns:
+            None if it has changed, or if that is not known at once.
         """
 
     def local_copy(self, file: StoredFile, *, ends_only: bool = False) -> AbstractAsyncContextManager[Path]:

@@ -31,11 +31,12 @@ from open_workshop_storage.utils.processes.threads import run_to_end, run_until_
 
 _ALL_TYPES = tuple(StorageType)
 _MODS = f"{StorageType.ARCHIVE}/mods"
+_BELOW_MODS = f"{_MODS}/"
 _NO_SUCH_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG}
 _LINKS_SECONDS = 1.0
 _WALKED_AT_ONCE = 1000
 # What is no regular file is opened too, before that is known, and must not be waited for.
-_FOR_READING = UnlinkedOpener(os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+_FOR_READING = UnlinkedOpener(os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY, on_loop=True)
 _FOR_LOOKING = UnlinkedOpener(os.O_PATH)
 
 
@@ -89,6 +90,22 @@ class LocalFiles:
         # Looking the file up has just found its folder; to do so again would take longer than to open the file.
         folder = self._real_folders[file.storage_type]
         return OpenedLocalFile(folder + file.name[len(file.storage_type) :], file, self._reader)
+
+    def reopen(self, file: StoredFile) -> OpenedLocalFile | None:
+        """Open a file in one step, on the event loop as `find`; for the rest as `Files.reopen`."""
+        path = f"{self._root}/{file.name}"
+        descriptor = _FOR_READING.open(path)
+        if descriptor is None:
+            return None
+        opened = OpenedLocalFile(path, file, self._reader, descriptor)
+        try:
+            if opened.is_unchanged() and self._is_as_protected(file, path):
+                return opened
+        except BaseException:
+            opened.close()
+            raise
+        opened.close()
+        return None
 
     @asynccontextmanager
     async def local_copy(self, file: StoredFile, *, ends_only: bool = False) -> AsyncIterator[Path]:
@@ -236,6 +253,13 @@ class LocalFiles:
         if not paths.is_inside(real_path, mods):
             return None
         return mod_of(real_path[len(mods) + 1 :])
+
+    def _is_as_protected(self, file: StoredFile, real_path: str) -> bool:
+        # Below `mods` itself, no link decides.
+        if file.name.startswith(_BELOW_MODS):
+            return True
+        folder = real_path[: len(self._root) + 1 + len(file.storage_type)]
+        return self._protected_mod(real_path, file.storage_type, folder) == file.mod_id
 
     def _path(self, name: str) -> str:
         storage_type, _, below = name.partition("/")

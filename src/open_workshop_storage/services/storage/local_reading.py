@@ -50,6 +50,11 @@ class OpenedLocalFile:
     ) -> None:
         self.close()
 
+    def is_unchanged(self) -> bool:
+        """Return whether what is open is the file as it was looked up, with all that is kept with it."""
+        status = os.fstat(self._descriptor)
+        return version_of(status) == self.file.version and status.st_ctime_ns == self.file.changed_ns
+
     def close(self) -> None:
         """Close what is open."""
         os.close(self._descriptor)

@@ -81,6 +81,9 @@ class ObjectFiles:
             return OpenedObject(self._bucket, self._key(file.name), self._stored, file, part)
         return OpenedObject(self._bucket, self._key(self._name_of_file(*file)), self._stored)
 
+    def reopen(self, file: StoredFile) -> None:
+        """Return None: only the store knows whether an object has changed."""
+
     @asynccontextmanager
     async def local_copy(self, file: StoredFile, *, ends_only: bool = False) -> AsyncIterator[Path]:
         """Copy an object, or its ends, to a temporary file of this host."""

@@ -16,7 +16,7 @@ class BlockReader:
     """
 
     def __init__(self, most_bytes: int) -> None:
-        # New memory for each block would cost more than the copying: the kernel clears every page of it first.
+        # New memory for each large block would cost more than the copying: the kernel clears every page of it first.
         self._buffer = bytearray(most_bytes)
 
     async def read(self, descriptor: int, offset: int, length: int) -> bytes | bytearray:
@@ -26,9 +26,9 @@ class BlockReader:
             At least one byte, unless the file ends at `offset`; fewer than asked for is no sign of its end. They may
             change with the next read, so a caller that keeps them beyond an `await` has to copy them.
         """
-        view = memoryview(self._buffer)[:length]
+        buffer = self._buffer if length == len(self._buffer) else bytearray(length)
         try:
-            count = os.preadv(descriptor, [view], offset, os.RWF_NOWAIT)
+            count = os.preadv(descriptor, [buffer], offset, os.RWF_NOWAIT)
         except OSError as error:
             # EAGAIN: not cached. EOPNOTSUPP: a file system that cannot tell.
             if error.errno not in (errno.EAGAIN, errno.EOPNOTSUPP):
@@ -36,4 +36,4 @@ class BlockReader:
             # A caller that is cancelled here closes the file.
             reading = asyncio.get_running_loop().run_in_executor(None, os.pread, descriptor, length, offset)
             return await finished(reading)
-        return self._buffer if count == len(self._buffer) else bytes(view[:count])
+        return buffer if count == length else bytes(memoryview(buffer)[:count])
