@@ -129,3 +129,28 @@ async def test_a_silent_connection_is_closed_when_a_caller_waits_no_more(
         while any(client["id"] == str(before) for client in await other.client_list()):
             await asyncio.sleep(0.01)
     assert await ask(line, "ECHO", "heard") == "heard"
+
+
+async def test_a_caller_that_is_cancelled_before_its_command_is_sent_ends_no_other(line: RedisLine) -> None:
+    before = await ask(line, "CLIENT ID")
+    # More than the sockets take at once.
+    big = asyncio.create_task(ask(line, "ECHO", "x" * 20_000_000))
+    echo = asyncio.create_task(ask(line, "ECHO", "heard"))
+    await asyncio.sleep(0)
+    big.cancel()
+    assert await echo == "heard"
+    assert await ask(line, "CLIENT ID") == before
+
+
+async def test_a_silent_connection_is_not_closed_while_another_caller_waits(
+    line: RedisLine, other: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_line, "_SILENCE_SECONDS", 2 * PATIENCE_SECONDS)
+    unanswered = Unanswered(line, other)
+    await unanswered.until_redis_has_it()
+    echo = asyncio.create_task(ask(line, "ECHO", "unheard"))
+    await asyncio.sleep(0)
+    monkeypatch.setattr(redis_line, "_SILENCE_SECONDS", 0)
+    echo.cancel()
+    await asyncio.wait([echo])
+    await unanswered.answer()

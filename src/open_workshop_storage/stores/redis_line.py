@@ -50,12 +50,11 @@ class RedisLine:
 
     async def _connect(self) -> None:
         if self._connected is not None:
-            self._connected.is_left = True
+            self._connected.leave()
         connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
         self._connected = _Connected(self._pool, connection)
-        reading = asyncio.create_task(self._connected.read())
-        self._reading.add(reading)
-        reading.add_done_callback(self._reading.discard)
+        self._reading.add(self._connected.reading)
+        self._connected.reading.add_done_callback(self._reading.discard)
 
     async def aclose(self) -> None:
         """Break the connection; callers that still wait get no answer."""
@@ -69,16 +68,17 @@ class _Connected:
     """A connection, and the callers that wait for its next answers.
 
     Attributes:
-        is_left: Whether no more commands come; its last answer is its end.
+        reading: Hands answers to callers until the connection breaks, or is left and has answered all.
     """
 
     def __init__(self, pool: ConnectionPool, connection: AbstractConnection) -> None:
-        self.is_left = False
+        self._is_left = False
         self._pool = pool
         self._connection = connection
         self._waiting: deque[asyncio.Future[Any]] = deque()
         self._waits_since = 0.0
         self._has_ended = False
+        self.reading = asyncio.create_task(self._read())
 
     @property
     def is_usable(self) -> bool:
@@ -95,21 +95,30 @@ class _Connected:
             self._waits_since = loop.time()
         answer = loop.create_future()
         self._waiting.append(answer)
+        # redis-py would wait until the socket takes more, and close it if that caller is cancelled, for all others too.
+        self._connection._writer.writelines(packed)  # type: ignore[union-attr]
         try:
-            await self._connection.send_packed_command(packed, check_health=False)
             return await answer
         except asyncio.CancelledError:
-            # The host may be gone, which TCP finds out after a quarter of an hour.
-            if self._is_silent:
-                await self._connection.disconnect(nowait=True)
+            self._end_if_in_vain()
             raise
-        finally:
-            answer.cancel()
 
-    async def read(self) -> None:
+    def leave(self) -> None:
+        """Take no more commands; the last answer is the end."""
+        self._is_left = True
+        self._end_if_in_vain()
+
+    def _end_if_in_vain(self) -> None:
+        # The host may be gone, which TCP finds out after a quarter of an hour. A socket that was closed without having
+        # sent all stays as long.
+        is_closed = not self._connection.is_connected
+        if not self._has_ended and (is_closed or self._is_silent and all(each.done() for each in self._waiting)):
+            self.reading.cancel()
+
+    async def _read(self) -> None:
         error: Exception = ConnectionError("the connection was closed")
         try:
-            while self._waiting or not self.is_left:
+            while self._waiting or not self._is_left:
                 try:
                     self._settle(await self._connection.read_response())
                 except ResponseError as refusal:
