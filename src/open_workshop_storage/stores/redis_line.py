@@ -83,7 +83,8 @@ class _Connected:
     @property
     def is_usable(self) -> bool:
         # redis-py would connect again by itself, while earlier callers still wait for their answers.
-        return self._connection.is_connected and not self._has_ended and not self._is_silent
+        writer = self._connection._writer
+        return writer is not None and not writer.is_closing() and not self._has_ended and not self._is_silent
 
     @property
     def _is_silent(self) -> bool:
