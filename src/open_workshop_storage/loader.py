@@ -2,16 +2,7 @@
 
 from starlette.middleware import Middleware
 
-from open_workshop_storage.api.routes import (
-    console,
-    console_page,
-    files,
-    progress,
-    progress_events,
-    resumable,
-    transfers,
-)
-from open_workshop_storage.api.tus import TusProtocol
+from open_workshop_storage.api.routes import console, files, progress, progress_events, resumable, transfers
 from open_workshop_storage.service_factory import Service, create_app
 
 PREFIX = "/loader"
@@ -21,9 +12,8 @@ ROUTERS = (
     resumable.router,
     progress_events.router,
     console.router,
-    console_page.router,
 )
-PROTOCOLS = (Middleware(TusProtocol),)
+PROTOCOLS = (Middleware(resumable.TusProtocol),)
 SHORTCUTS = (
     Middleware(progress.ProgressEndpoint),
     Middleware(progress_events.EventsEndpoint),

@@ -1,32 +1,34 @@
-"""Builds the apps of the services: lifespan, middleware, health, documents and error answers."""
+"""Builds the apps of the services: settings, lifespan, middleware, health, documents and error answers."""
 
 from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from starlette.middleware import Middleware
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from open_workshop_storage import __version__
 from open_workshop_storage.api.common_headers import CommonHeaders
 from open_workshop_storage.api.documents import webhooks
 from open_workshop_storage.api.documents.messages import CallbackClaims, ProgressMessage, TransferTokenClaims
-from open_workshop_storage.api.documents.openapi import ABOUT_ANSWERS, LICENCE, DocumentedApp, operation_id
+from open_workshop_storage.api.documents.openapi import ABOUT_ANSWERS, LICENCE, completed, operation_id
 from open_workshop_storage.api.documents.swagger import swagger_routes
 from open_workshop_storage.api.error_answers import FRAMEWORK_HANDLERS, FailureMiddleware
 from open_workshop_storage.api.header_limit import HeaderLimit
-from open_workshop_storage.api.routes import health, metrics
+from open_workshop_storage.api.routes import health
 from open_workshop_storage.api.shortcuts import Remembered
+from open_workshop_storage.core.settings import SettingsError, load_settings
 from open_workshop_storage.observability.logs import configure_logging
 from open_workshop_storage.observability.telemetry import open_telemetry
 from open_workshop_storage.services.operations.environment import environment_warnings
 from open_workshop_storage.services.runtime import open_runtime
-from open_workshop_storage.startup import SettingsMiddleware
+from open_workshop_storage.utils.processes.granian import end_server
 
 _logger = logging.getLogger(__name__)
 
@@ -56,12 +58,49 @@ class Service:
     shortcuts: Sequence[Middleware] = ()
 
 
-class _App(DocumentedApp):
-    """An app that gives remembered answers before its middleware is asked, also that which is not chosen here."""
+class _App(FastAPI):
+    """An app with a complete document, which gives remembered answers before all middleware is asked, also FastAPI's.
+
+    Args:
+        loads: Whether tokens, callbacks and messages of progress belong to its document.
+        settings: What FastAPI takes.
+    """
+
+    def __init__(self, *, loads: bool, **settings: Any) -> None:
+        super().__init__(webhooks=webhooks.router if loads else None, **settings)
+        self._messages = (TransferTokenClaims, ProgressMessage, CallbackClaims) if loads else ()
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI document."""
+        return completed(super().openapi(), self._messages)
 
     def build_middleware_stack(self) -> ASGIApp:
-        """Put what gives them around it."""
+        """Put what gives remembered answers around all else."""
         return Remembered(super().build_middleware_stack())
+
+
+class _SettingsMiddleware:
+    """Loads the settings when the server starts the app, and stops the start with one message if they are wrong.
+
+    A lifespan function that raises is reported with its traceback, so the message is sent before the lifespan begins.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Pass everything on, except a start with faulty settings."""
+        return (self._start if scope["type"] == "lifespan" else self._app)(scope, receive, send)
+
+    async def _start(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            scope["app"].state.settings = load_settings()
+        except SettingsError as error:
+            await receive()
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            end_server()
+            return
+        await self._app(scope, receive, send)
 
 
 def create_app(service: Service) -> FastAPI:
@@ -87,7 +126,7 @@ def create_app(service: Service) -> FastAPI:
         description=f"{service.description}\n\n{ABOUT_ANSWERS}",
         version=__version__,
         license_info=LICENCE,
-        messages=(TransferTokenClaims, ProgressMessage, CallbackClaims) if service.loads else (),
+        loads=service.loads,
         generate_unique_id_function=operation_id,
         docs_url=None,
         redoc_url=None,
@@ -95,7 +134,7 @@ def create_app(service: Service) -> FastAPI:
         redirect_slashes=False,
         lifespan=lifespan,
         middleware=[
-            Middleware(SettingsMiddleware),
+            Middleware(_SettingsMiddleware),
             *service.protocols,
             Middleware(CommonHeaders),
             Middleware(FailureMiddleware),
@@ -105,13 +144,12 @@ def create_app(service: Service) -> FastAPI:
         exception_handlers=FRAMEWORK_HANDLERS,
         # Settings decide, not the variables that FastAPI would read.
         telemetry={"auto_configure": False},
-        webhooks=webhooks.router if service.loads else None,
         routes=swagger_routes(service.title, service.prefix),
     )
     for prefix in service.health_prefixes:
         app.include_router(health.router, prefix=prefix)
         if prefix:
-            app.include_router(metrics.router, prefix=prefix)
+            app.include_router(health.metrics_router, prefix=prefix)
     for router in service.routers:
         app.include_router(router)
     return app

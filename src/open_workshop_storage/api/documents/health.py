@@ -1,4 +1,4 @@
-"""Liveness and readiness in the OpenAPI documents."""
+"""Liveness, readiness and metrics in the OpenAPI documents."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field
 
 from open_workshop_storage.api.documents.openapi import RouteDocument, json_example, plain_text_responses
+from open_workshop_storage.core.errors import NothingHere
 from open_workshop_storage.services.operations.readiness import Missing
+
+MEDIA_TYPE_OF_METRICS = "text/plain; version=1.0.0; charset=utf-8"
+"""Of Prometheus' text format."""
+
+_METRICS_EXAMPLE = 'storage_transfers_total{kind="archive",origin="upload",outcome="success"} 3.0\n'
 
 
 class Health(BaseModel):
@@ -45,5 +51,13 @@ READYZ: RouteDocument = {
             "description": "Something is missing; requests that need it are answered 503 as well.",
             **json_example(Unavailable(status="unavailable", missing=["redis", "disk"])),
         },
+    },
+}
+METRICS: RouteDocument = {
+    "summary": "Metrics for Prometheus",
+    "response_description": "Counters, histograms and levels of all workers of this service on this host.",
+    "responses": {
+        200: {"content": {MEDIA_TYPE_OF_METRICS: {"schema": {"type": "string"}, "example": _METRICS_EXAMPLE}}},
+        **plain_text_responses(NothingHere),
     },
 }

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from typing import Any, Required, TypedDict
 
-from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
@@ -94,43 +93,33 @@ _COMMON_DESCRIPTIONS = {
 }
 
 
-class DocumentedApp(FastAPI):
-    """An app whose document tells what its answers are really like.
+def completed(document: dict[str, Any], messages: Sequence[type[BaseModel]]) -> dict[str, Any]:
+    """Return FastAPI's document of an app with what its answers are really like.
 
     Args:
         messages: What travels where no operation can show it, such as in a token; stands among the schemas.
-        settings: What FastAPI takes.
     """
-
-    def __init__(self, *, messages: Sequence[type[BaseModel]], **settings: Any) -> None:
-        super().__init__(**settings)
-        self._messages = messages
-
-    def openapi(self) -> dict[str, Any]:
-        """Return the OpenAPI document."""
-        document = super().openapi()
-        components = document.setdefault("components", {})
-        schemas = components.setdefault("schemas", {})
-        for name in ("HTTPValidationError", "ValidationError"):
-            schemas.pop(name, None)
-        for model in self._messages:
-            schemas[model.__name__] = model.model_json_schema()
-        headers = components.setdefault("headers", {})
-        for name, value in COMMON_HEADERS.items():
-            headers |= header(name, _COMMON_DESCRIPTIONS[name], value)
-        for operation in (item for path in document["paths"].values() for item in path.values()):
-            # What the framework refuses is answered as 400.
-            if operation["responses"].get("422", {}).get("description") == "Validation Error":
-                del operation["responses"]["422"]
-            operation["responses"] = dict(sorted(operation["responses"].items()))
-            for response in operation["responses"].values():
-                references = {name: {"$ref": f"#/components/headers/{name}"} for name in COMMON_HEADERS}
-                response["headers"] = response.get("headers", {}) | references
-        items = [*document["paths"].values(), *document.get("webhooks", {}).values()]
-        operations = [operation for item in items for operation in item.values()]
-        used = {tag for operation in operations for tag in operation["tags"]}
-        document["tags"] = [{"name": name, "description": text} for name, text in _TAGS.items() if name in used]
-        return document
+    components = document.setdefault("components", {})
+    schemas = components.setdefault("schemas", {})
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    schemas |= {model.__name__: model.model_json_schema() for model in messages}
+    headers = components.setdefault("headers", {})
+    for name, value in COMMON_HEADERS.items():
+        headers |= header(name, _COMMON_DESCRIPTIONS[name], value)
+    references = {name: {"$ref": f"#/components/headers/{name}"} for name in COMMON_HEADERS}
+    operations = [operation for path in document["paths"].values() for operation in path.values()]
+    for operation in operations:
+        # What the framework refuses is answered as 400.
+        if operation["responses"].get("422", {}).get("description") == "Validation Error":
+            del operation["responses"]["422"]
+        operation["responses"] = dict(sorted(operation["responses"].items()))
+        for response in operation["responses"].values():
+            response["headers"] = response.get("headers", {}) | references
+    operations += [operation for path in document.get("webhooks", {}).values() for operation in path.values()]
+    used = {tag for operation in operations for tag in operation["tags"]}
+    document["tags"] = [{"name": name, "description": text} for name, text in _TAGS.items() if name in used]
+    return document
 
 
 def operation_id(route: APIRoute) -> str:

@@ -1,10 +1,13 @@
-"""What operators see of all loaders (docs/API.md, "Console")."""
+"""What operators see of all loaders, and the page that shows it (docs/API.md, "Console")."""
 
 from __future__ import annotations
 
+import re
+from importlib import resources
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response, Security
+from fastapi.responses import FileResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from open_workshop_storage.api.dependencies import RuntimeDep
@@ -14,6 +17,18 @@ from open_workshop_storage.core.errors import CallbackMissing, NothingHere
 from open_workshop_storage.services.manager.form_tokens import FormToken
 from open_workshop_storage.services.operations.status import MOST_JOBS, Status, status_of, storage_status
 from open_workshop_storage.services.transfers.cancelling import cancel_transfer
+
+_FOLDER = resources.files("open_workshop_storage") / "console"
+_TYPES = {"css": "text/css", "html": "text/html", "js": "text/javascript", "svg": "image/svg+xml"}
+_NAME = re.compile(rf"[a-z-]{{1,32}}\.({'|'.join(_TYPES)})")
+_PAGE_HEADERS = {
+    # Nothing of other hosts, nothing inline, and no script that is made of text (Content Security Policy Level 3).
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'",
+    # Another version of the service has other files.
+    "Cache-Control": "no-cache",
+}
 
 _Bearer = Annotated[
     HTTPAuthorizationCredentials | None,
@@ -72,3 +87,26 @@ async def cancel(job_id: console.JobName, runtime: RuntimeDep) -> JobCancelled:
     """End a transfer that has not ended, wherever it runs or waits; its client and the Manager are told."""
     job = await cancel_transfer(runtime.store, job_id)
     return JobCancelled(job_id=job_id, reason=job.reason or "", message=job.message or "")
+
+
+@router.api_route("/console", methods=["GET", "HEAD"], include_in_schema=False)
+async def page() -> FileResponse:
+    """Send the page. It holds no secret: what it asks for needs a token."""
+    return _file_of_page("index.html", "html")
+
+
+@router.api_route("/console/{name}", methods=["GET", "HEAD"], include_in_schema=False)
+def file(name: str) -> FileResponse:
+    """Send a file that the page loads.
+
+    Raises:
+        NothingHere: It has no such file.
+    """
+    match = _NAME.fullmatch(name)
+    if match is None or not (_FOLDER / name).is_file():
+        raise NothingHere
+    return _file_of_page(name, match[1])
+
+
+def _file_of_page(name: str, ending: str) -> FileResponse:
+    return FileResponse(str(_FOLDER / name), headers=_PAGE_HEADERS, media_type=_TYPES[ending])

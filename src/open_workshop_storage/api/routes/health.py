@@ -1,14 +1,19 @@
-"""Liveness and readiness (docs/API.md, "Health")."""
+"""Liveness and readiness (docs/API.md, "Health"), and metrics (docs/API.md, "Metrics")."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+import asyncio
+
+from fastapi import APIRouter, Request, Response
 
 from open_workshop_storage.api.dependencies import RuntimeDep
 from open_workshop_storage.api.documents import health
-from open_workshop_storage.api.documents.health import Health, Ready, Unavailable
+from open_workshop_storage.api.documents.health import MEDIA_TYPE_OF_METRICS, Health, Ready, Unavailable
+from open_workshop_storage.core.errors import NothingHere
 
 router = APIRouter(tags=["health"])
+metrics_router = APIRouter(tags=["health"])
+"""Each service has its own metrics, so they stand below its prefix only."""
 
 
 @router.get("/healthz", **health.HEALTHZ)
@@ -25,3 +30,12 @@ async def readyz(runtime: RuntimeDep) -> Ready | Response:
         answer = Unavailable(status="unavailable", missing=missing)
         return Response(answer.model_dump_json(), 503, media_type="application/json")
     return Ready(status="ready")
+
+
+@metrics_router.get("/metrics", response_class=Response, **health.METRICS)
+async def metrics(request: Request) -> Response:
+    """Return what all workers of this service have counted, in Prometheus' text format."""
+    exposition = request.state.exposition
+    if exposition is None:
+        raise NothingHere
+    return Response(await asyncio.to_thread(exposition), media_type=MEDIA_TYPE_OF_METRICS)

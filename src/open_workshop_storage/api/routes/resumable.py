@@ -1,33 +1,73 @@
-"""Uploads in several requests, over tus (docs/API.md, "Resumable uploads")."""
+"""Uploads in several requests, over tus 1.0 (tus.io; docs/API.md, "Resumable uploads")."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from http import HTTPStatus
 
 from fastapi import APIRouter, Depends, Request, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from open_workshop_storage.api.dependencies import RuntimeDep, claims_of_upload
 from open_workshop_storage.api.documents import resumable as documents
 from open_workshop_storage.api.request_bodies import body_chunks, has_left
 from open_workshop_storage.api.routes.transfers import BEARER, token_of
-from open_workshop_storage.api.tus import PREFIX
 from open_workshop_storage.core import errors
 from open_workshop_storage.core.job import Job
 from open_workshop_storage.core.resumable_state import Resumable
+from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.observability.fastapi_telemetry import name_route
 from open_workshop_storage.services.intake.upload_bodies import UploadRequest
 from open_workshop_storage.services.runtime import Runtime
 from open_workshop_storage.utils.http.dates import format_date
 from open_workshop_storage.utils.http.digest_fields import sha256_in
-from open_workshop_storage.utils.http.tus import MEDIA_TYPE, VERSION, parse_checksum, parse_metadata, parse_number
+from open_workshop_storage.utils.http.tus import (
+    CHECKSUM_ALGORITHMS,
+    EXTENSIONS,
+    MEDIA_TYPE,
+    VERSION,
+    parse_checksum,
+    parse_metadata,
+    parse_number,
+)
 
-_ROUTE = PREFIX + "{job_id}"
+_PREFIX = "/transfer/tus/"
+_ROUTE = _PREFIX + "{job_id}"
 
 router = APIRouter(tags=["transfers"], default_response_class=Response, dependencies=[BEARER])
+
+
+class TusProtocol:
+    """Obeys `X-HTTP-Method-Override`, and puts the protocol's headers on all answers, those to `OPTIONS` too."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Pass on everything else as it is."""
+        if scope["type"] != "http" or not scope["path"].removeprefix(scope.get("root_path", "")).startswith(_PREFIX):
+            return self._app(scope, receive, send)
+        headers = Headers(scope=scope)
+        method = headers.get("x-http-method-override", scope["method"]).upper()
+        settings: Settings = scope["app"].state.settings
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                answer = MutableHeaders(scope=message)
+                answer["Tus-Resumable"] = VERSION
+                if method == "OPTIONS" or message["status"] == HTTPStatus.PRECONDITION_FAILED:
+                    answer["Tus-Version"] = VERSION
+                if method == "OPTIONS":
+                    answer["Tus-Extension"] = ",".join(EXTENSIONS)
+                    answer["Tus-Checksum-Algorithm"] = ",".join(CHECKSUM_ALGORITHMS)
+                    if settings.transfer_max_bytes:
+                        answer["Tus-Max-Size"] = str(settings.transfer_max_bytes)
+            await send(message)
+
+        return self._app({**scope, "method": method}, receive, send_with_headers)
 
 
 async def require_version(request: Request) -> None:
@@ -40,7 +80,7 @@ async def require_version(request: Request) -> None:
         raise errors.VersionUnknown
 
 
-@router.post(PREFIX, status_code=201, dependencies=[Depends(require_version)], **documents.CREATE)
+@router.post(_PREFIX, status_code=201, dependencies=[Depends(require_version)], **documents.CREATE)
 async def create(request: Request, runtime: RuntimeDep) -> Response:
     """Begin an upload, or return to the one that the job has begun."""
     token = token_of(request)
@@ -58,7 +98,7 @@ async def create(request: Request, runtime: RuntimeDep) -> Response:
         job = await runtime.resumable.create(claims, name, length, said, is_expired=is_expired)
         if job.bytes == 0 and (length == 0 or request.headers.get("content-type") == MEDIA_TYPE):
             job = await _append(request, runtime, job.job_id, 0)
-    location = f"{PREFIX}{job.job_id}"
+    location = f"{_PREFIX}{job.job_id}"
     if "token" in request.query_params:
         location += f"?token={token}"
     return Response(None, HTTPStatus.CREATED, {"Location": location, **_progress(runtime, job)})
@@ -95,8 +135,8 @@ class PatchEndpoint:
         """Take in the bytes from an offset on; pass everything else on."""
         is_asked = scope["type"] == "http" and scope["method"] == "PATCH"
         path = scope["path"].removeprefix(scope.get("root_path", "")) if is_asked else ""
-        job_id = path.removeprefix(PREFIX)
-        if not path.startswith(PREFIX) or not job_id or "/" in job_id:
+        job_id = path.removeprefix(_PREFIX)
+        if not path.startswith(_PREFIX) or not job_id or "/" in job_id:
             await self._app(scope, receive, send)
             return
         name_route(scope, _ROUTE)

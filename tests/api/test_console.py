@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from open_workshop_storage.api.routes.console_page import router
+from open_workshop_storage.api.routes.console import router
 from tests.support.configs import Secrets
 from tests.support.in_process import make_settings, serving
 from tests.support.servers import PROJECT
