@@ -8,7 +8,6 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parent
 SOURCES = TESTS.parent / "src" / "open_workshop_storage"
 ELSEWHERE = {
-    "client/errors.py": "client/test_calls.py",
     # What routes answer is tested over HTTP, with the services around them.
     "app.py": "api/test_swagger.py",
     "__main__.py": "e2e/test_operator_commands.py",

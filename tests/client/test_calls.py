@@ -1,4 +1,4 @@
-"""What the client makes of answers that it did not hope for."""
+"""What the client makes of answers that it did not hope for, and when it asks again."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from open_workshop_storage.client import Moved, StorageError
-from open_workshop_storage.client.calls import asked, call, picked, read
+from open_workshop_storage.client.calls import Backoff, from_fields, parse, request, stream
 from tests.support.origins import Answer, reply, running_origin
 from tests.support.servers import free_port
 
@@ -26,7 +26,7 @@ REFUSALS = {
 async def refused(http: httpx.AsyncClient, answer: Answer) -> tuple[int | None, str, int | None]:
     async with running_origin(answer) as origin:
         with pytest.raises(StorageError) as refusal:
-            await call(http, "GET", origin.url)
+            await request(http, "GET", origin.url)
     error = refusal.value
     return error.status, error.message, error.retry_after
 
@@ -45,14 +45,14 @@ async def test_an_answer_that_breaks_off_is_none(answer: bytes, http: httpx.Asyn
 
 async def test_a_storage_that_is_away_is_told(http: httpx.AsyncClient) -> None:
     with pytest.raises(StorageError, match="No answer") as refusal:
-        await call(http, "GET", f"http://127.0.0.1:{free_port()}/")
+        await request(http, "GET", f"http://127.0.0.1:{free_port()}/")
     assert refusal.value.status is None
 
 
 async def test_a_body_that_breaks_off_while_it_is_read_is_told(http: httpx.AsyncClient) -> None:
     async with running_origin(reply(200, body=b"some", length=9)) as origin:
         with pytest.raises(StorageError, match="No answer"):
-            async with asked(http, "GET", origin.url) as answer:
+            async with stream(http, "GET", origin.url) as answer:
                 async for _ in answer.aiter_bytes():
                     pass
 
@@ -61,12 +61,12 @@ async def test_a_body_that_breaks_off_while_it_is_read_is_told(http: httpx.Async
 async def test_an_answer_of_something_else_is_told(body: bytes, http: httpx.AsyncClient) -> None:
     async with running_origin(reply(200, JSON, body=body)) as origin:
         with pytest.raises(StorageError, match="Unexpected answer"):
-            read(await call(http, "GET", origin.url), lambda said: picked(Moved, said))
+            parse(await request(http, "GET", origin.url), lambda moved: from_fields(Moved, moved))
 
 
 def test_what_later_services_say_besides_is_passed_over() -> None:
-    said = {"job_id": "a", "final_path": "b", "final_bytes": 1, "unpacked_bytes": 2, "sha256": None}
-    assert picked(Moved, {**said, "later": 3}) == Moved(**said)  # type: ignore[arg-type]
+    moved = {"job_id": "a", "final_path": "b", "final_bytes": 1, "unpacked_bytes": 2, "sha256": None}
+    assert from_fields(Moved, {**moved, "later": 3}) == Moved(**moved)  # type: ignore[arg-type]
 
 
 def test_an_error_reads_well() -> None:
@@ -74,3 +74,42 @@ def test_an_error_reads_well() -> None:
         "409 Upload already finished",
         "gone",
     )
+
+
+@pytest.mark.parametrize("status", [None, 429, 502, 503, 504])
+async def test_what_passes_by_itself_is_waited_for_until_patience_ends(status: int | None) -> None:
+    error = StorageError(status, "away")
+    await Backoff(60).wait(error)
+    with pytest.raises(StorageError, match="away"):
+        await Backoff(0).wait(error)
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 409, 413, 422, 500, 507])
+async def test_a_refusal_is_final_unless_it_passes_here(status: int) -> None:
+    error = StorageError(status, "refused")
+    with pytest.raises(StorageError, match="refused"):
+        await Backoff(60).wait(error)
+    await Backoff(60).wait(error, is_passing=True)
+
+
+async def test_a_pause_that_would_outlast_the_patience_is_not_made() -> None:
+    with pytest.raises(StorageError, match="busy"):
+        await Backoff(60).wait(StorageError(503, "busy", retry_after=61))
+
+
+async def test_pauses_grow_and_begin_afresh_after_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr("anyio.sleep", sleep)
+    backoff = Backoff(60)
+    for _ in range(9):
+        await backoff.wait(StorageError(None, "cut"))
+    backoff.reset()
+    await backoff.wait(StorageError(None, "cut"))
+    await backoff.wait(StorageError(503, "busy", retry_after=5))
+    *growing, last, first_again, asked_for = pauses
+    assert all(0.1 * 2**number <= pause <= 0.2 * 2**number for number, pause in enumerate(growing[:6]))
+    assert 5 <= last <= 10 and 0.1 <= first_again <= 0.2 and asked_for == 5

@@ -3,10 +3,16 @@
 What is named here is public; `open_workshop_storage.client.fastapi` is, too.
 """
 
+from open_workshop_storage.client.calls import StorageError
 from open_workshop_storage.client.downloads import Contents, Downloads, Entry
-from open_workshop_storage.client.errors import InvalidToken, StorageError
 from open_workshop_storage.client.storage import Moved, Repacked, Storage
-from open_workshop_storage.client.tokens import Callback, TransferClaims, sign_transfer_token, verify_callback
+from open_workshop_storage.client.tokens import (
+    Callback,
+    InvalidToken,
+    TransferClaims,
+    sign_transfer_token,
+    verify_callback,
+)
 from open_workshop_storage.client.transfers import Progress, Transfer
 
 __all__ = [

@@ -1,28 +1,49 @@
-"""Requests whose refusals, and whose absent or broken answers, are `StorageError`."""
+"""Requests whose refusals, and whose absent or broken answers, are `StorageError`, and when they are repeated."""
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import anyio
 import httpx
-
-from open_workshop_storage.client.errors import StorageError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-Said = TypeVar("Said")
+Result = TypeVar("Result")
 Fields = TypeVar("Fields", bound="DataclassInstance")
 
 TIMEOUT = httpx.Timeout(60)
 """For each wait of a call, in seconds; the storage itself waits for up to 20 while a part of it is away."""
 
+_FIRST_PAUSE_SECONDS = 0.2
+_LONGEST_PAUSE_SECONDS = 10.0
+_PASSING = (None, 429, 502, 503, 504)
+
+
+class StorageError(Exception):
+    """The storage refused what was asked, did not answer, or what it sent is damaged.
+
+    Attributes:
+        status: HTTP status of its answer; `None` if no answer says so.
+        message: The service's own message, which can be shown to people; without one, what is wrong.
+        retry_after: How long to wait before the next try, in seconds, if the answer says that.
+    """
+
+    def __init__(self, status: int | None, message: str, retry_after: int | None = None) -> None:
+        super().__init__(message if status is None else f"{status} {message}")
+        self.status = status
+        self.message = message
+        self.retry_after = retry_after
+
 
 @asynccontextmanager
-async def asked(http: httpx.AsyncClient, method: str, url: str, **options: Any) -> AsyncIterator[httpx.Response]:
+async def stream(http: httpx.AsyncClient, method: str, url: str, **options: Any) -> AsyncIterator[httpx.Response]:
     """Send a request, and give the answer before its body is read.
 
     Args:
@@ -40,22 +61,22 @@ async def asked(http: httpx.AsyncClient, method: str, url: str, **options: Any) 
         raise StorageError(None, f"No answer from the storage: {error or type(error).__name__}") from error
 
 
-async def call(http: httpx.AsyncClient, method: str, url: str, **options: Any) -> httpx.Response:
+async def request(http: httpx.AsyncClient, method: str, url: str, **options: Any) -> httpx.Response:
     """Send a request, and return the answer with its body.
 
     Raises:
         StorageError: The request is refused, or the connection fails.
     """
-    async with asked(http, method, url, **options) as answer:
+    async with stream(http, method, url, **options) as answer:
         await answer.aread()
         return answer
 
 
-def read(answer: httpx.Response, build: Callable[[Any], Said]) -> Said:
+def parse(answer: httpx.Response, build: Callable[[Any], Result]) -> Result:
     """Return what is built of an answer in JSON.
 
     Raises:
-        StorageError: It says something else than what is needed.
+        StorageError: It lacks what is needed.
     """
     try:
         return build(answer.json())
@@ -63,13 +84,13 @@ def read(answer: httpx.Response, build: Callable[[Any], Said]) -> Said:
         raise StorageError(None, "Unexpected answer") from None
 
 
-def picked(kind: type[Fields], said: Mapping[str, Any]) -> Fields:
-    """Return an instance of a dataclass with the values of its names, whatever else is said.
+def from_fields(kind: type[Fields], values: Mapping[str, Any]) -> Fields:
+    """Return an instance of a dataclass; values that it has no field for are passed over.
 
     Raises:
         TypeError: One is missing.
     """
-    return kind(**{one.name: said[one.name] for one in fields(kind) if one.name in said})
+    return kind(**{one.name: values[one.name] for one in fields(kind) if one.name in values})
 
 
 async def _refusal(answer: httpx.Response) -> StorageError:
@@ -82,3 +103,32 @@ async def _refusal(answer: httpx.Response) -> StorageError:
         answer.text if is_message else answer.reason_phrase,
         int(pause) if pause.isdecimal() else None,
     )
+
+
+class Backoff:
+    """Growing pauses before a request is repeated, until there has been no progress for so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin with short pauses again, after progress."""
+        self._until = time.monotonic() + self._seconds
+        self._pause = _FIRST_PAUSE_SECONDS
+
+    async def wait(self, error: StorageError, *, is_passing: bool = False) -> None:
+        """Wait before the next try; as long as the storage asks for, if it does.
+
+        Args:
+            is_passing: Whether the error passes by itself, whatever its status.
+
+        Raises:
+            StorageError: It does not pass by itself, or has lasted too long.
+        """
+        pause = max(random.uniform(self._pause / 2, self._pause), error.retry_after or 0)
+        is_passing = is_passing or error.status in _PASSING
+        if not is_passing or time.monotonic() + pause > self._until:
+            raise error
+        self._pause = min(self._pause * 2, _LONGEST_PAUSE_SECONDS)
+        await anyio.sleep(pause)

@@ -15,8 +15,7 @@ from urllib.parse import quote
 import httpx
 from anyio.to_thread import run_sync
 
-from open_workshop_storage.client.calls import asked, call, picked, read
-from open_workshop_storage.client.errors import StorageError
+from open_workshop_storage.client.calls import StorageError, from_fields, parse, request, stream
 from open_workshop_storage.client.files import BLOCK_BYTES, replacing, sha256_in
 
 
@@ -79,7 +78,7 @@ class Downloads:
             StorageError: It is refused, the connection fails, or what came has another digest.
         """
         hashed = hashlib.sha256()
-        async with self._asked("download", path, coding="identity") as answer, replacing(target) as file:
+        async with self._stream("download", path, coding="identity") as answer, replacing(target) as file:
 
             def take(block: bytes) -> None:
                 file.write(block)
@@ -99,7 +98,8 @@ class Downloads:
         Raises:
             StorageError: It is refused, or the connection fails.
         """
-        return read(await call(self._http, "GET", self._address("contents", path), headers=self._headers), _contents)
+        answer = await request(self._http, "GET", self._address("contents", path), headers=self._headers)
+        return parse(answer, _contents)
 
     async def save_entry(self, path: str, entry: Entry | str, target: Path) -> None:
         """Save one file of a stored ZIP, whole or not at all.
@@ -112,7 +112,7 @@ class Downloads:
         """
         name = entry.name if isinstance(entry, Entry) else entry
         crc = 0
-        async with self._asked("contents", path, coding="gzip", entry=name) as answer, replacing(target) as file:
+        async with self._stream("contents", path, coding="gzip", entry=name) as answer, replacing(target) as file:
             # httpx inflates what comes as gzip.
             async for block in answer.aiter_bytes(BLOCK_BYTES):
                 await run_sync(file.write, block)
@@ -121,8 +121,8 @@ class Downloads:
             if f"{crc:08x}" != announced:
                 raise StorageError(None, f"{name} is not what was announced")
 
-    def _asked(self, route: str, path: str, coding: str, **query: str) -> AbstractAsyncContextManager[httpx.Response]:
-        return asked(
+    def _stream(self, route: str, path: str, coding: str, **query: str) -> AbstractAsyncContextManager[httpx.Response]:
+        return stream(
             self._http,
             "GET",
             self._address(route, path),
@@ -136,10 +136,10 @@ class Downloads:
         return f"{self._url}/{route}/{quote(path)}"
 
 
-def _contents(said: Mapping[str, Any]) -> Contents:
-    return picked(Contents, {**said, "entries": tuple(map(_entry, said["entries"]))})
+def _contents(listing: Mapping[str, Any]) -> Contents:
+    return from_fields(Contents, {**listing, "entries": tuple(map(_entry, listing["entries"]))})
 
 
-def _entry(said: Mapping[str, Any]) -> Entry:
-    modified = datetime.fromisoformat(said["modified"]) if said["modified"] else None
-    return picked(Entry, {**said, "crc32": int(said["crc32"], 16), "modified": modified})
+def _entry(listed: Mapping[str, Any]) -> Entry:
+    modified = datetime.fromisoformat(listed["modified"]) if listed["modified"] else None
+    return from_fields(Entry, {**listed, "crc32": int(listed["crc32"], 16), "modified": modified})

@@ -7,8 +7,7 @@ from typing import Annotated
 
 from fastapi import Header, HTTPException
 
-from open_workshop_storage.client.errors import InvalidToken
-from open_workshop_storage.client.tokens import Callback, verify_callback
+from open_workshop_storage.client.tokens import Callback, InvalidToken, verify_callback
 
 
 def verified_callback(secret: str) -> Callable[..., Callback]:

@@ -12,7 +12,7 @@ from typing import Literal
 import anyio
 import httpx
 
-from open_workshop_storage.client.calls import call, picked, read
+from open_workshop_storage.client.calls import from_fields, parse, request
 from open_workshop_storage.client.files import blocks_of
 
 StorageType = Literal["archive", "resource", "avatar"]
@@ -93,7 +93,7 @@ class Storage:
             content: A file's path, or what is to be in it.
 
         Raises:
-            StorageError: It is refused, or the connection fails. It may be said again.
+            StorageError: It is refused, or the connection fails. It may be repeated.
             EOFError: The file has become shorter meanwhile.
         """
         size = len(content) if isinstance(content, bytes) else (await anyio.Path(content).stat()).st_size
@@ -108,7 +108,7 @@ class Storage:
             "Content-Length": str(len(head.encode()) + size + len(tail)),
         }
         body = _body(head.encode(), content, size, tail.encode())
-        await call(self._http, "POST", f"{self._url}/upload", headers=headers, content=body)
+        await request(self._http, "POST", f"{self._url}/upload", headers=headers, content=body)
 
     async def delete(self, storage_type: StorageType, path: str) -> None:
         """Remove a file.
@@ -120,10 +120,10 @@ class Storage:
             StorageError: It is refused, with status 404 if there is no such file; or the connection fails.
         """
         form = {"token": self._delete_token, "type": storage_type, "path": path}
-        await call(self._http, "DELETE", f"{self._url}/delete", data=form)
+        await request(self._http, "DELETE", f"{self._url}/delete", data=form)
 
     async def move(self, job_id: str, storage_type: StorageType, path: str) -> Moved:
-        """Put a transfer's file in its place, and end the job. Said again, it is answered alike.
+        """Put a transfer's file in its place, and end the job. Repeated, it is answered alike.
 
         Args:
             path: Relative to the folder of its type.
@@ -132,8 +132,8 @@ class Storage:
             StorageError: It is refused, or the connection fails.
         """
         form = {"token": self._manage_token, "job_id": job_id, "type": storage_type, "path": path}
-        answer = await call(self._http, "POST", f"{self._url}/transfer/move", data=form)
-        return read(answer, partial(picked, Moved))
+        answer = await request(self._http, "POST", f"{self._url}/transfer/move", data=form)
+        return parse(answer, partial(from_fields, Moved))
 
     async def repack(self, job_id: str, compression_level: int | None = None) -> Repacked:
         """Pack the file of a transfer that was not moved yet again; it takes its time, an hour at most.
@@ -148,8 +148,8 @@ class Storage:
         if compression_level is not None:
             form["compression_level"] = str(compression_level)
         url = f"{self._url}/transfer/repack"
-        answer = await call(self._http, "POST", url, data=form, timeout=_REPACK_TIMEOUT)
-        return read(answer, partial(picked, Repacked))
+        answer = await request(self._http, "POST", url, data=form, timeout=_REPACK_TIMEOUT)
+        return parse(answer, partial(from_fields, Repacked))
 
 
 async def _body(head: bytes, content: Path | bytes, size: int, tail: bytes) -> AsyncIterator[bytes]:

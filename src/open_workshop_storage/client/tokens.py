@@ -9,12 +9,15 @@ from typing import Any, Literal
 
 import jwt
 
-from open_workshop_storage.client.calls import picked
-from open_workshop_storage.client.errors import InvalidToken
+from open_workshop_storage.client.calls import from_fields
 
 _ALGORITHM = "HS256"
 _LEEWAY_SECONDS = 30
 _REQUIRED = ["aud", "exp", "iat", "iss", "jti", "job_id", "status"]
+
+
+class InvalidToken(Exception):
+    """A token is malformed, expired, for another audience, or not signed with the shared secret."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +61,9 @@ def sign_transfer_token(claims: TransferClaims, secret: str, seconds: float = 90
         seconds: How long the transfer may begin from now on.
     """
     named = {one.name: getattr(claims, one.name) for one in fields(claims) if one.name != "others"}
-    said = {name: value for name, value in named.items() if value is not None}
+    present = {name: value for name, value in named.items() if value is not None}
     token_claims = {"aud": "storage", "exp": int(time.time() + seconds)}
-    return jwt.encode({**token_claims, **said, **claims.others}, secret, algorithm=_ALGORITHM)
+    return jwt.encode({**token_claims, **present, **claims.others}, secret, algorithm=_ALGORITHM)
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ def verify_callback(authorization: str, secret: str) -> Callback:
         )
     except jwt.InvalidTokenError as error:
         raise InvalidToken(str(error)) from error
-    return picked(Callback, {**dict.fromkeys(Callback.__annotations__), **claims, "claims": claims})
+    return from_fields(Callback, {**dict.fromkeys(Callback.__annotations__), **claims, "claims": claims})
 
 
 def job_of(token: str) -> str:
