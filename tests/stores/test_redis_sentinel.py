@@ -15,7 +15,7 @@ from open_workshop_storage.core.errors import ServiceUnavailable
 from open_workshop_storage.core.events import EventKind
 from open_workshop_storage.core.job import Job, Stage
 from open_workshop_storage.core.store import JobStore
-from open_workshop_storage.stores import redis_calls
+from open_workshop_storage.stores import redis_client as redis_clients
 from open_workshop_storage.stores.redis import RedisJobStore
 from open_workshop_storage.stores.redis_client import redis_client
 from open_workshop_storage.stores.redis_sentinel import SentinelPool
@@ -88,7 +88,7 @@ async def test_what_a_replica_had_is_there_after_the_primary_was_killed_and_watc
 async def test_calls_that_a_silent_primary_leaves_without_an_answer_end_once_there_is_another(
     servers: SentinelRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redis_calls, "_PATIENCE_SECONDS", 4 * PATIENCE_SECONDS)
+    monkeypatch.setattr(redis_clients, "_PATIENCE_SECONDS", 4 * PATIENCE_SECONDS)
     async with redis_client(servers.url) as client:
         store = RedisJobStore(client, "test", keep_seconds=60)
         await store.ping()

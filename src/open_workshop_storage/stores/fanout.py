@@ -1,4 +1,4 @@
-"""Hands the events of a worker's jobs to the sockets that this worker holds."""
+"""Hands what a job store hears on to those of this process that wait for it: sockets, the worker, holders of slots."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from open_workshop_storage.core.events import Event, EventKind
-from open_workshop_storage.core.store import JobEvents
+from open_workshop_storage.core.store import Interruption, JobEvents
 
 # A reader takes some 10 microseconds, and the server's threads as long to send what it is told. Without a pause, for
 # so much of the time that the calls before took, other requests wait until all of that is sent.
@@ -120,3 +121,33 @@ class Fanout:
             self._to_call.popleft().on_event()
         if self._to_call:
             asyncio.get_running_loop().call_later((time.perf_counter() - started) * _PAUSE, self._call_some)
+
+
+class Notices:
+    """The part of both job stores that waits for news of jobs, work and slots."""
+
+    def __init__(self) -> None:
+        self._fanout = Fanout()
+        self._work = asyncio.Event()
+        self._granted: dict[str, asyncio.Event] = {}
+        self._interrupted: asyncio.Queue[tuple[str, Interruption]] = asyncio.Queue()
+
+    async def wait_for_work(self, timeout: float) -> None:
+        """Return when this worker is woken for a job, at the latest after so many seconds."""
+        await _wait(self._work, timeout)
+        self._work.clear()
+
+    async def slot_granted(self, holder: str, timeout: float) -> None:
+        """Return when a slot was given to this waiting holder, at the latest after so many seconds."""
+        if holder in self._granted:
+            await _wait(self._granted[holder], timeout)
+
+    async def interrupted(self) -> tuple[str, Interruption]:
+        """Return what workers are asked for next."""
+        return await self._interrupted.get()
+
+
+async def _wait(event: asyncio.Event, timeout: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(timeout):
+            await event.wait()

@@ -16,10 +16,8 @@ from open_workshop_storage.core.leases import LEASE_SECONDS
 from open_workshop_storage.core.overview import STEP_SECONDS, STEPS, Overview, SlotQueue, WorkerReport
 from open_workshop_storage.core.slots import SLOTS_OF_JOBS, Slot
 from open_workshop_storage.core.store import Interruption, JobEvents, StaleJobError
-from open_workshop_storage.stores.fanout import Fanout
-from open_workshop_storage.stores.memory_outbox import MemoryOutbox
-from open_workshop_storage.stores.memory_queue import MemoryQueue
-from open_workshop_storage.stores.notices import Notices
+from open_workshop_storage.stores.fanout import Notices
+from open_workshop_storage.stores.memory_queues import MemoryOutbox, MemoryQueue
 
 
 class MemoryJobStore(Notices):
@@ -40,7 +38,6 @@ class MemoryJobStore(Notices):
         self._paused: dict[str, None] = {}
         self._ended: dict[str, None] = {}
         self._forgotten: dict[str, tuple[float, str]] = {}
-        self._fanout = Fanout()
         self.outbox = MemoryOutbox(self._jobs)
         self._held: dict[Slot, set[str]] = {slot: set() for slot in Slot}
         self._queues: dict[Slot, MemoryQueue] = {slot: MemoryQueue() for slot in Slot}
@@ -59,7 +56,7 @@ class MemoryJobStore(Notices):
     ) -> Job:
         """Store a changed record, publish its event and keep its callback; StaleJobError if it is not the latest."""
         self._check(job)
-        if job.version == 0 and self._status_of_forgotten(job.job_id):
+        if job.version == 0 and await self.forgotten(job.job_id):
             raise StaleJobError
         job = self._with_slot(job.as_saved(ends=event is not None and event.final))
         before = self._jobs.get(job.job_id)
@@ -120,9 +117,6 @@ class MemoryJobStore(Notices):
 
     async def forgotten(self, job_id: str) -> str | None:
         """Return the last status of a removed job whose token is still valid."""
-        return self._status_of_forgotten(job_id)
-
-    def _status_of_forgotten(self, job_id: str) -> str | None:
         expires_at, status = self._forgotten.get(job_id, (0.0, ""))
         return status if expires_at > time.time() else None
 
@@ -239,6 +233,7 @@ class MemoryJobStore(Notices):
         waiting = [name for queue in self._waiting.values() for name in queue.names(limit // 2)]
         unfinished = [self._jobs[name] for name in islice([*self._owned, *waiting], limit // 2)]
         queued = await self.waiting()
+        callbacks, oldest_callback_seconds = await self.outbox.pending()
         return Overview(
             at=now,
             unfinished=unfinished,
@@ -249,9 +244,9 @@ class MemoryJobStore(Notices):
                 "unfinished": len(self._owned) + sum(map(len, self._waiting.values())),
                 "paused": len(self._paused),
                 "ended": len(self._ended),
-                "callbacks": len(self.outbox),
+                "callbacks": callbacks,
             },
-            oldest_callback_seconds=self.outbox.oldest_seconds(),
+            oldest_callback_seconds=oldest_callback_seconds,
             slots={
                 slot: SlotQueue(len(self._held[slot]), queued[slot], queue.names(limit))
                 for slot, queue in self._queues.items()

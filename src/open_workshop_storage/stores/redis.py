@@ -22,14 +22,12 @@ from open_workshop_storage.core.overview import REPORT_SECONDS, STEP_SECONDS, ST
 from open_workshop_storage.core.slots import Slot
 from open_workshop_storage.core.store import Interruption, JobEvents, StaleJobError
 from open_workshop_storage.stores import redis_scripts as scripts
-from open_workshop_storage.stores.fanout import Fanout
-from open_workshop_storage.stores.notices import Notices
-from open_workshop_storage.stores.redis_calls import RedisCalls
+from open_workshop_storage.stores.fanout import Notices
 from open_workshop_storage.stores.redis_channels import RedisChannels
-from open_workshop_storage.stores.redis_keys import RedisKeys
+from open_workshop_storage.stores.redis_client import RedisCalls
+from open_workshop_storage.stores.redis_keys import FIELDS, RedisKeys, job_of
 from open_workshop_storage.stores.redis_outbox import RedisOutbox
 from open_workshop_storage.stores.redis_overview import read_overview, read_waiting
-from open_workshop_storage.stores.redis_records import FIELDS, job_of
 from open_workshop_storage.stores.redis_sentinel import SentinelPool
 from open_workshop_storage.stores.redis_slot_functions import config_of
 
@@ -55,12 +53,11 @@ class RedisJobStore(Notices):
         self._config = config_of(self._keys, limits or {})
         self._name = uuid.uuid4().hex
         self._keep_ms = int(keep_seconds * 1000)
-        self._fanout = Fanout()
         self._own_work = self._keys.work + self._name
         always = [self._own_work, self._keys.granted, *(self._keys.interrupted + each for each in Interruption)]
         self._channels = RedisChannels(redis, always, self._on_message, self._on_return)
         self._calls = RedisCalls(redis)
-        self.outbox = RedisOutbox(self._calls, redis, self._keys)
+        self.outbox = RedisOutbox(self._calls, self._keys)
 
     async def run(self) -> None:
         """Receive events of other workers, and follow the sentinels if there are some, until cancelled."""

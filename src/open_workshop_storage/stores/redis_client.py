@@ -1,17 +1,21 @@
-"""The Redis client that the job store and the caches of one process share."""
+"""The Redis client that the job store and the caches of one process share, and calls that end in time."""
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from collections.abc import Awaitable, Sequence
+from typing import Any, TypeVar
 
 from opentelemetry.trace import SpanKind
 from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.commands.core import AsyncScript
 from redis.driver_info import DriverInfo
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 
+from open_workshop_storage.core.errors import ServiceUnavailable
 from open_workshop_storage.observability.tracing import span
 from open_workshop_storage.stores.redis_line import RedisLine
 from open_workshop_storage.stores.redis_sentinel import SentinelPool
@@ -19,6 +23,8 @@ from open_workshop_storage.utils.net.redis_urls import is_sentinel_url, parse_se
 
 _CONNECT_SECONDS = 5.0
 _MOST_CONNECTIONS = 32
+_PATIENCE_SECONDS = 5.0
+_Answer = TypeVar("_Answer")
 
 
 class _Client(Redis):
@@ -81,3 +87,34 @@ def usual_options() -> dict[str, Any]:
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
         "decode_responses": True,
     }
+
+
+class RedisCalls:
+    """Asks Redis with a limit on time. Both methods raise `ServiceUnavailable` if there is no good answer.
+
+    Args:
+        redis: As `redis_client` makes it.
+    """
+
+    def __init__(self, redis: Redis) -> None:
+        self.redis = redis
+        self._scripts: dict[str, AsyncScript] = {}
+
+    async def ask(self, answer: Awaitable[_Answer]) -> _Answer:
+        """Return what one or several commands answer."""
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                return await answer
+        except ReadOnlyError as error:
+            # The address may lead to another master by now; open connections still lead to this one.
+            await self.redis.connection_pool.disconnect()
+            raise ServiceUnavailable from error
+        except (RedisError, OSError) as error:
+            raise ServiceUnavailable from error
+
+    async def script(self, text: str, keys: Sequence[str], *args: str | int | float) -> Any:
+        """Run a Lua script and return its answer."""
+        script = self._scripts.get(text)
+        if script is None:
+            script = self._scripts[text] = self.redis.register_script(text)
+        return await self.ask(script(keys=keys, args=args))

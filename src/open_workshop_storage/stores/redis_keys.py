@@ -1,39 +1,23 @@
-"""The names of all that is kept in Redis (docs/ARCHITECTURE.md, "Redis keys")."""
+"""What is kept in Redis: the names of keys (docs/ARCHITECTURE.md, "Redis keys"), and the records of jobs."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import cast
+
+from open_workshop_storage.core.errors import NewerRecord
+from open_workshop_storage.core.job import SCHEMA, Job
 from open_workshop_storage.core.slots import SLOTS_OF_JOBS, Slot
 
 
 class RedisKeys:
-    """Names of keys and channels, all below `REDIS_PREFIX`.
+    """Names of keys and channels, all below `REDIS_PREFIX`. What ends in a colon is the beginning of many names.
 
     Attributes:
-        job: What the key of a job's hash begins with; its id follows.
-        forgotten: What the key of a removed job's last status begins with; its id follows. Expires with its token.
         ping: Written to see whether Redis takes writes; goes by itself.
-        kept_since: When Redis began to hold what it holds, so that a removed record can be told from a lost one.
-        leases: Sorted set: jobs that need a worker, by the end of their lease; the past for those that wait for any.
-        paused: Sorted set: uploads that wait for their next request, by their last change.
-        ended: Sorted set: ended jobs, by their last change.
-        queues: Sorted sets: jobs that wait for a slot of `SLOTS_OF_JOBS`, in this order, by their creation.
-        sets: Those six; each job is in one of them.
-        outbox: Hash: callbacks by `jti`.
-        due: Sorted set: when they come due.
-        since: Sorted set: since when they have waited.
-        events: What the channel of a job's events begins with; its id follows.
-        work: What the channel begins with on which a worker hears that there may be a job for it; its name follows.
-        idle: What the keys of sorted sets begin with that hold the workers which wait for work, by the time when they
-            last looked for it; a host's name follows, or nothing for all workers.
-        interrupted: What the channels begin with on which workers are asked to leave a job or to cancel it; what they
-            are asked for follows.
-        slots: What the keys of slots begin with.
-        granted: Channel: a slot was given to a holder that waited.
-        workers: Hash: what workers last reported, by their names.
-        told: Sorted set: when they did.
-        metrics: What the key of a step's metrics begins with; the Unix time follows, in seconds, at which it began.
-        blurhash: What the key of a file's BlurHash begins with; the digest of the file's version follows.
         doctor: Written, read and removed by `doctor`; also the name of the channel that it tries.
+        queues: Of the jobs that wait for a slot of `SLOTS_OF_JOBS`, in this order.
+        sets: Each job is in one of them.
     """
 
     def __init__(self, prefix: str) -> None:
@@ -69,3 +53,40 @@ class RedisKeys:
         """
         held, queue, seen = (f"{self.slots}{slot}:{part}" for part in ("held", "queue", "seen"))
         return held, queue, seen
+
+
+FIELDS = ("data", "schema", "version", "owner", "lost_owners", "kept_since", "slot")
+"""What `job_of` reads of a job's hash, in this order.
+
+`data` is the record as its last save left it. A take changes only the fields beside it, so those count.
+"""
+
+
+def job_of(values: Sequence[str | None]) -> Job | None:
+    """Return the job whose `FIELDS` these are, `None` if there is none.
+
+    Raises:
+        NewerRecord: This version of the program does not know its schema.
+    """
+    if values[0] is None:
+        return None
+    data, schema, version, owner, lost_owners, kept_since = cast(Sequence[str], values[:6])
+    slot = values[6]
+    if int(schema) > SCHEMA:
+        raise NewerRecord
+    beside = {
+        "version": int(version),
+        "owner": owner or None,
+        "lost_owners": int(lost_owners),
+        "kept_since": int(kept_since),
+        "slot": Slot(slot) if slot else None,
+    }
+    return Job.model_validate_json(data).model_copy(update=beside)
+
+
+def known_job_of(values: Sequence[str | None]) -> Job | None:
+    """Return the job whose `FIELDS` these are, `None` also for a record that a newer version wrote."""
+    try:
+        return job_of(values)
+    except NewerRecord:
+        return None

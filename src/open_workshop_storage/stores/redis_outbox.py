@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from redis.asyncio import Redis
-
 from open_workshop_storage.core.callback import Callback
 from open_workshop_storage.core.leases import LEASE_SECONDS
-from open_workshop_storage.stores.redis_calls import RedisCalls
+from open_workshop_storage.stores.redis_client import RedisCalls
 from open_workshop_storage.stores.redis_keys import RedisKeys
 from open_workshop_storage.stores.redis_scripts import NOW
 
@@ -62,9 +60,8 @@ return {redis.call('ZCARD', KEYS[1]), oldest[2] and now - tonumber(oldest[2]) or
 class RedisOutbox:
     """Fulfils `core.store.Outbox`, each method by Redis's clock and in one step; `scripts.SAVE` puts callbacks in."""
 
-    def __init__(self, calls: RedisCalls, redis: Redis, keys: RedisKeys) -> None:
+    def __init__(self, calls: RedisCalls, keys: RedisKeys) -> None:
         self._calls = calls
-        self._redis = redis
         self._job = keys.job
         self._outbox, self._due, self._since = keys.outbox, keys.due, keys.since
 
@@ -94,7 +91,7 @@ class RedisOutbox:
 
     async def contains(self, jti: str) -> bool:
         """Return whether the report of this name waits."""
-        return await self._calls.ask(self._redis.hexists(self._outbox, jti))
+        return await self._calls.ask(self._calls.redis.hexists(self._outbox, jti))
 
     async def pending(self) -> tuple[int, float]:
         """Return the number of callbacks, and the age of the oldest in seconds."""

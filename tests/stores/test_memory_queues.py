@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from open_workshop_storage.stores.memory_queue import MemoryQueue
+from open_workshop_storage.stores.memory_queues import MemoryQueue
 
 
 def test_names_wait_in_the_order_of_their_times_and_of_their_coming() -> None:

@@ -1,14 +1,65 @@
-"""The callbacks that wait in the memory store."""
+"""What waits in the memory store: names in an order, and callbacks."""
 
 from __future__ import annotations
 
+import heapq
 import time
 from collections.abc import Mapping, Sequence
+from itertools import count
 
 from open_workshop_storage.core.callback import Callback
 from open_workshop_storage.core.job import Job
 from open_workshop_storage.core.leases import LEASE_SECONDS
-from open_workshop_storage.stores.memory_queue import MemoryQueue
+
+
+class MemoryQueue:
+    """A queue that any may leave; to join, to leave and to find the first take hardly longer in a long one."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, tuple[float, int]] = {}
+        # With places that were left, which go once they are the first.
+        self._heap: list[tuple[tuple[float, int], str]] = []
+        self._numbers = count()
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def join(self, name: str, since: float) -> None:
+        """Wait, unless the name waits already.
+
+        Args:
+            since: Decides over the place; of equal ones the first that joined is first.
+        """
+        if name not in self._places:
+            self._places[name] = since, next(self._numbers)
+            heapq.heappush(self._heap, (self._places[name], name))
+
+    def leave(self, name: str) -> None:
+        """Wait no more."""
+        self._places.pop(name, None)
+
+    def move(self, name: str, since: float) -> None:
+        """Wait at another place, if the name waits."""
+        if name in self._places:
+            self.leave(name)
+            self.join(name, since)
+
+    def since(self, name: str) -> float | None:
+        """Return what decides over a name's place; `None` if it does not wait."""
+        return self._places[name][0] if name in self._places else None
+
+    def first(self) -> tuple[float, str] | None:
+        """Return the first name, after its `since`; `None` if none waits."""
+        while self._heap:
+            place, name = self._heap[0]
+            if self._places.get(name) == place:
+                return place[0], name
+            heapq.heappop(self._heap)
+        return None
+
+    def names(self, limit: int) -> Sequence[str]:
+        """Return the first names, in their order."""
+        return heapq.nsmallest(limit, self._places, key=self._places.__getitem__)
 
 
 class MemoryOutbox:
@@ -23,9 +74,6 @@ class MemoryOutbox:
         self._callbacks: dict[str, Callback] = {}
         self._due = MemoryQueue()
         self._since = MemoryQueue()
-
-    def __len__(self) -> int:
-        return len(self._callbacks)
 
     def keep(self, callback: Callback, delay: float) -> None:
         """Keep a callback, due in so many seconds."""
@@ -79,12 +127,8 @@ class MemoryOutbox:
 
     async def pending(self) -> tuple[int, float]:
         """Return the number of callbacks, and the age of the oldest in seconds."""
-        return len(self), self.oldest_seconds()
-
-    def oldest_seconds(self) -> float:
-        """Return the age of the oldest callback in seconds, 0 if there is none."""
         oldest = self._since.first()
-        return time.time() - oldest[0] if oldest else 0
+        return len(self._callbacks), time.time() - oldest[0] if oldest else 0
 
     def next(self, limit: int) -> Sequence[tuple[Callback, float]]:
         """Return the callbacks that come due first, each with the Unix time, in seconds, when it does."""
