@@ -50,7 +50,7 @@ async def test_more_than_the_limit_is_refused_by_the_headers(sent: bytes, workbe
     with pytest.raises(ArchiveTooLarge):
         await workbench.archives.inspector.inspect(workbench.source, "a", SMALL_MOD_BYTES - 1)
     with pytest.raises(ArchiveTooLarge):
-        await workbench.archives.extractor.extract(
+        await workbench.archives.repacker.extract(
             workbench.source, inspection, workbench.extracted, "a", SMALL_MOD_BYTES - 1, ignore
         )
     assert content_of(workbench.folder) == {"source": sent}
@@ -82,7 +82,7 @@ async def test_a_bomb_in_a_compressed_tar_is_stopped_before_it_goes_off(workbenc
     workbench.source.write_bytes(compressed_tar_of({"small": b"", "zeros": bytes(20_000_000)}, "zst"))
     inspection = await workbench.archives.inspector.inspect(workbench.source, "a", 1_000_000)
     with pytest.raises(ArchiveTooLarge):
-        await workbench.archives.extractor.extract(
+        await workbench.archives.repacker.extract(
             workbench.source, inspection, workbench.extracted, "a", 1_000_000, ignore
         )
     assert not workbench.extracted.exists()
@@ -121,7 +121,7 @@ async def test_a_tree_that_outgrows_its_headers_ends_the_extraction(
     script = f"cd {workbench.extracted}; for n in 1 2; do yes | head -c {SMALL_MOD_BYTES - 1} > $n; done; sleep 1000"
     fake_seven_zip.install(workbench.folder, script, monkeypatch)
     with pytest.raises(CorruptArchive):
-        await workbench.archives.extractor.extract(workbench.source, inspection, workbench.extracted, "a", 0, ignore)
+        await workbench.archives.repacker.extract(workbench.source, inspection, workbench.extracted, "a", 0, ignore)
     assert not workbench.extracted.exists()
 
 
@@ -132,7 +132,7 @@ async def test_what_no_header_told_of_is_refused_when_it_has_come_out(
     inspection = await workbench.archives.inspector.inspect(workbench.source, "a", 0)
     fake_seven_zip.install(workbench.folder, f"cd {workbench.extracted}; printf x > file; ln file second", monkeypatch)
     with pytest.raises(UnsafeArchive):
-        await workbench.archives.extractor.extract(workbench.source, inspection, workbench.extracted, "a", 0, ignore)
+        await workbench.archives.repacker.extract(workbench.source, inspection, workbench.extracted, "a", 0, ignore)
     assert not workbench.extracted.exists()
 
 
@@ -152,8 +152,8 @@ async def test_the_reserve_of_disk_space_is_kept_while_packing(
     workbench.extracted.mkdir()
     fake_seven_zip.install(workbench.folder, "echo part > ../packed.zip.part.tmp; sleep 1000", monkeypatch)
     with pytest.raises(NoSpace):
-        packer = make_archives(storage_reserve_bytes=HUGE_RESERVE).packer
-        await packer.pack(workbench.extracted, workbench.packed, 3, ignore)
+        repacker = make_archives(storage_reserve_bytes=HUGE_RESERVE).repacker
+        await repacker.pack(workbench.extracted, workbench.packed, 3, ignore)
     assert sorted(path.name for path in workbench.folder.iterdir()) == ["bin", "extracted"]
 
 
@@ -169,7 +169,7 @@ async def test_a_command_over_its_time_is_a_failure_of_ours(
     fake_seven_zip.install(workbench.folder, f"echo some; {script} sleep 1000", monkeypatch)
     archives = make_archives(**{limit: 0.5})
     with pytest.raises(RepackFailed):
-        await archives.extractor.extract(workbench.source, inspection, workbench.extracted, "a", 0, ignore)
+        await archives.repacker.extract(workbench.source, inspection, workbench.extracted, "a", 0, ignore)
     with pytest.raises(RepackFailed):
         await archives.inspector.test(workbench.source, Inspection(Kind.ZIP, 9, keep=True, sizes_follow=True))
 
@@ -187,11 +187,11 @@ async def test_progress_rises_to_a_hundred(sent: bytes, workbench: Workbench) ->
     workbench.source.write_bytes(sent)
     inspection = await workbench.archives.inspector.inspect(workbench.source, "a", 0)
     extracting: list[float] = []
-    await workbench.archives.extractor.extract(
+    await workbench.archives.repacker.extract(
         workbench.source, inspection, workbench.extracted, "a", 0, extracting.append
     )
     packing: list[float] = []
-    await workbench.archives.packer.pack(workbench.extracted, workbench.packed, 3, packing.append)
+    await workbench.archives.repacker.pack(workbench.extracted, workbench.packed, 3, packing.append)
     for percents in (extracting, packing):
         assert percents == sorted(set(percents))
         assert percents[-1] == 100
@@ -202,7 +202,7 @@ async def test_progress_of_longer_work_is_told_while_it_runs(workbench: Workbenc
     for number in range(2):
         (workbench.extracted / str(number)).write_bytes(random.Random(number).randbytes(3_000_000))
     percents: list[float] = []
-    await workbench.archives.packer.pack(workbench.extracted, workbench.packed, 9, percents.append)
+    await workbench.archives.repacker.pack(workbench.extracted, workbench.packed, 9, percents.append)
     assert percents == sorted(set(percents))
     assert any(0 < percent < 100 for percent in percents)
 
@@ -227,7 +227,7 @@ async def test_a_cancelled_extraction_leaves_neither_files_nor_processes(workben
     workbench.source.write_bytes(seven_zip_of({"noise": random.Random(3).randbytes(1_000_000) * 60}, "-mx=0"))
     inspection = await workbench.archives.inspector.inspect(workbench.source, "a", 0)
     async with cancelled_at_first_percent(
-        lambda on_percent: workbench.archives.extractor.extract(
+        lambda on_percent: workbench.archives.repacker.extract(
             workbench.source, inspection, workbench.extracted, "a", 0, on_percent
         )
     ):
@@ -241,7 +241,7 @@ async def test_a_cancelled_extraction_of_a_tar_leaves_no_files(workbench: Workbe
     os.truncate(workbench.source, info.size + 10_240)
     inspection = await workbench.archives.inspector.inspect(workbench.source, "a", 0)
     async with cancelled_at_first_percent(
-        lambda on_percent: workbench.archives.extractor.extract(
+        lambda on_percent: workbench.archives.repacker.extract(
             workbench.source, inspection, workbench.extracted, "a", 0, on_percent
         )
     ):
@@ -252,7 +252,7 @@ async def test_a_cancelled_packing_leaves_neither_files_nor_processes(workbench:
     workbench.extracted.mkdir()
     (workbench.extracted / "noise").write_bytes(random.Random(4).randbytes(1_000_000) * 60)
     async with cancelled_at_first_percent(
-        lambda on_percent: workbench.archives.packer.pack(workbench.extracted, workbench.packed, 9, on_percent)
+        lambda on_percent: workbench.archives.repacker.pack(workbench.extracted, workbench.packed, 9, on_percent)
     ):
         assert [path.name for path in workbench.folder.iterdir()] == ["extracted"]
 
@@ -275,7 +275,7 @@ async def test_a_failed_packing_leaves_the_old_file(workbench: Workbench, monkey
     workbench.extracted.mkdir()
     fake_seven_zip.install(workbench.folder, "echo part > ../packed.zip.part; exit 1", monkeypatch)
     with pytest.raises(RepackFailed):
-        await workbench.archives.packer.pack(workbench.extracted, workbench.packed, 3, ignore)
+        await workbench.archives.repacker.pack(workbench.extracted, workbench.packed, 3, ignore)
     assert sorted(path.name for path in workbench.folder.iterdir()) == ["bin", "extracted", "packed.zip"]
     assert workbench.packed.read_bytes() == b"old"
 
@@ -284,7 +284,7 @@ async def test_the_level_decides_how_hard_7z_tries(workbench: Workbench) -> None
     workbench.extracted.mkdir()
     (workbench.extracted / "text").write_text("".join(map(str, range(100_000))))
     packed = [
-        await workbench.archives.packer.pack(workbench.extracted, workbench.packed, level, ignore)
+        await workbench.archives.repacker.pack(workbench.extracted, workbench.packed, level, ignore)
         for level in (0, 1, 9)
     ]
     sizes = [size for size, _ in packed]
@@ -303,8 +303,8 @@ async def test_a_plain_file_is_copied_where_it_cannot_be_linked(
         source = Path(elsewhere, "source")
         source.write_bytes(b"plain file")
         inspection = await workbench.archives.inspector.inspect(source, "a", 0)
-        await workbench.archives.extractor.extract(source, inspection, workbench.extracted, "name.bin", 0, ignore)
+        await workbench.archives.repacker.extract(source, inspection, workbench.extracted, "name.bin", 0, ignore)
         assert (workbench.extracted / "name.bin").read_bytes() == b"plain file"
         with pytest.raises(NoSpace):
             archives = make_archives(storage_reserve_bytes=HUGE_RESERVE)
-            await archives.extractor.extract(source, inspection, workbench.extracted, "name.bin", 0, ignore)
+            await archives.repacker.extract(source, inspection, workbench.extracted, "name.bin", 0, ignore)

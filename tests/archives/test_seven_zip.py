@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from open_workshop_storage.services.archives.seven_zip import SevenZip
 from open_workshop_storage.utils.archives.faults import CorruptData, EncryptedData, SevenZipFailed, UnreadableMethod
-from open_workshop_storage.utils.archives.seven_zip import SevenZip
 from open_workshop_storage.utils.processes import children
 from tests.archives import fake_seven_zip
 from tests.support.processes import descendants, is_running
@@ -196,7 +196,7 @@ async def test_it_dies_with_a_worker_that_is_killed(tmp_path: Path, monkeypatch:
     work = """if True:
         import asyncio
         from pathlib import Path
-        from open_workshop_storage.utils.archives.seven_zip import SevenZip
+        from open_workshop_storage.services.archives.seven_zip import SevenZip
         asyncio.run(SevenZip(60, 60).run("t", writable=Path.cwd()))
     """
     worker = subprocess.Popen(

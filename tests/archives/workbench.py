@@ -57,8 +57,8 @@ class Workbench:
         self.source.write_bytes(sent)
         inspection = await self.archives.inspector.inspect(self.source, name, limit)
         assert not inspection.keep
-        unpacked = await self.archives.extractor.extract(self.source, inspection, self.extracted, name, limit, ignore)
-        packed = await self.archives.packer.pack(self.extracted, self.packed, 3, ignore)
+        unpacked = await self.archives.repacker.extract(self.source, inspection, self.extracted, name, limit, ignore)
+        packed = await self.archives.repacker.pack(self.extracted, self.packed, 3, ignore)
         assert packed == (self.packed.stat().st_size, sha256(self.packed.read_bytes()).hexdigest())
         assert self.source.read_bytes() == sent
         return unpacked

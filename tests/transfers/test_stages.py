@@ -27,7 +27,7 @@ from open_workshop_storage.services.storage.files import Facts
 from open_workshop_storage.services.storage.object_staging import ObjectStaging
 from open_workshop_storage.services.storage.staging import WorkspaceStaging
 from open_workshop_storage.services.transfers import stages
-from open_workshop_storage.utils.archives.zip_testing import MOST_TESTED_BYTES
+from open_workshop_storage.utils.archives.zip_inspection import MOST_TESTED_BYTES
 from tests.support.archives import SMALL_MOD, entries_of, seven_zip_of, tar_of, zip_of
 from tests.support.images import saved
 from tests.support.jobs import job_in, new_job

@@ -6,16 +6,12 @@ Each step can be done again from what is on the disk, whatever became of the one
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import Any
 
 from open_workshop_storage.core.settings import Settings
-from open_workshop_storage.observability.tracing import span
-from open_workshop_storage.services.archives.extraction import Extractor
 from open_workshop_storage.services.archives.inspection import Inspector
-from open_workshop_storage.services.archives.packing import Packer
 from open_workshop_storage.services.archives.parsers import Parsers
-from open_workshop_storage.utils.archives.seven_zip import SevenZip
+from open_workshop_storage.services.archives.repacking import Repacker
+from open_workshop_storage.services.archives.seven_zip import SevenZip
 
 _MAX_EXTRACTIONS = 100
 
@@ -25,28 +21,17 @@ class Archives:
 
     Attributes:
         inspector: Reads it, and writes nothing.
-        extractor: Makes a folder of it.
-        packer: Makes a ZIP of the folder.
+        repacker: Makes a folder of it, and a ZIP of the folder.
     """
 
     def __init__(self, settings: Settings) -> None:
-        seven_zip = _TracedSevenZip(settings.seven_zip_timeout_seconds, settings.seven_zip_idle_timeout_seconds)
+        seven_zip = SevenZip(settings.seven_zip_timeout_seconds, settings.seven_zip_idle_timeout_seconds)
         # An extraction may take as long as it takes, and must not keep inspections waiting; slots limit extractions.
         self._parsers = Parsers(len(os.sched_getaffinity(0))), Parsers(_MAX_EXTRACTIONS)
         self.inspector = Inspector(settings, seven_zip, self._parsers[0])
-        self.extractor = Extractor(settings, seven_zip, self._parsers[1])
-        self.packer = Packer(settings, seven_zip)
+        self.repacker = Repacker(settings, seven_zip, self._parsers[1])
 
     async def aclose(self) -> None:
         """End the child processes."""
         for parsers in self._parsers:
             await parsers.aclose()
-
-
-class _TracedSevenZip(SevenZip):
-    """Makes each run a span."""
-
-    async def run(self, *arguments: str | Path, **options: Any) -> None:
-        """Run one command as `SevenZip.run` does."""
-        with span(f"7z {arguments[0]}"):
-            await super().run(*arguments, **options)

@@ -3,31 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import os
+import re
+import threading
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+from open_workshop_storage.core.errors import CorruptArchive
 from open_workshop_storage.core.settings import Settings
-from open_workshop_storage.services.archives.faults_as_errors import as_storage_errors
-from open_workshop_storage.services.archives.parsers import Parsers
+from open_workshop_storage.services.archives.parsers import Parsers, as_storage_errors
+from open_workshop_storage.services.archives.seven_zip import READ_SWITCHES, TYPE_SWITCHES, SevenZip
 from open_workshop_storage.utils.archives.decompression import holds_tar
 from open_workshop_storage.utils.archives.entry_rules import Entries, ratio_limit
-from open_workshop_storage.utils.archives.kinds import COMPRESSED, HEAD_BYTES, Kind, kind_of
+from open_workshop_storage.utils.archives.faults import CorruptData, CutOff
+from open_workshop_storage.utils.archives.kinds import COMPRESSED, HEAD_BYTES, Kind, kind_of, refuse_archive_in_tail
 from open_workshop_storage.utils.archives.rar4_headers import inspect_rar4
-from open_workshop_storage.utils.archives.seven_zip import READ_SWITCHES, TYPE_SWITCHES, SevenZip
 from open_workshop_storage.utils.archives.seven_zip_listing import Listing
-from open_workshop_storage.utils.archives.split_archives import refuse_piece
-from open_workshop_storage.utils.archives.streams import compare_size
 from open_workshop_storage.utils.archives.tar import inspect_tar
-from open_workshop_storage.utils.archives.trailing_data import refuse_archive_in_tail
-from open_workshop_storage.utils.archives.zip_inspection import inspect_zip
-from open_workshop_storage.utils.archives.zip_testing import MOST_TESTED_BYTES
+from open_workshop_storage.utils.archives.zip_end_records import refuse_last_piece
+from open_workshop_storage.utils.archives.zip_inspection import MOST_TESTED_BYTES, inspect_zip
+from open_workshop_storage.utils.files.durable_files import Stopped
+from open_workshop_storage.utils.processes.task_groups import without_group
+from open_workshop_storage.utils.processes.threads import run_until_stopped
 
 # Headers of 200,000 entries take 10 s; a larger file may have more of them.
 _SECONDS, _SECONDS_PER_MEBIBYTE = 60.0, 0.5
+_PIECE_NAME = re.compile(r".\.(?:(?:7z|zip|rar|tar|gz|tgz|bz2|xz|zst)\.\d{3,}|[zr]\d{2,}|part\d+\.rar)$", re.IGNORECASE)
+"""A piece from the middle of a split archive has no other mark than the name that its writer gave it."""
+_BLOCK_BYTES = 1024 * 1024
+_PIPE_BYTES = 1024 * 1024
+"""What an ordinary user's pipe may hold; the usual 64 KiB make the two sides wait for each other."""
 
 
 @dataclass(frozen=True)
@@ -115,10 +125,12 @@ class Inspector:
                     await self._parse(refuse_archive_in_tail, file, listing.tail_bytes)
                 return Inspection(kind, listing.unpacked_bytes, code_page=code_page)
             case Kind.PLAIN:
-                match await self._parse(refuse_piece, file, file_name):
-                    case int(size):
-                        Entries(*limits).grow(size)
-                        return Inspection(kind, size)
+                if _PIECE_NAME.search(file_name):
+                    raise CorruptArchive
+                await self._parse(refuse_last_piece, file)
+                size = os.fstat(file.fileno()).st_size
+                Entries(*limits).grow(size)
+                return Inspection(kind, size)
         return Inspection(kind, 0)
 
     async def _parse(self, function: Callable[..., object], file: BinaryIO, *arguments: str | int) -> object:
@@ -135,16 +147,50 @@ class Inspector:
         """
         if inspection.is_sound:
             return
-        type_switch = TYPE_SWITCHES[inspection.kind]
         with as_storage_errors():
             if inspection.sizes_follow:
-                await compare_size(self._seven_zip, source, type_switch, inspection.unpacked_bytes)
+                await self._compare_size(source, inspection.unpacked_bytes)
             else:
-                await self._seven_zip.run("t", type_switch, *READ_SWITCHES, source)
+                await self._seven_zip.run("t", TYPE_SWITCHES[Kind.ZIP], *READ_SWITCHES, source)
+
+    async def _compare_size(self, source: Path, unpacked_bytes: int) -> None:
+        """Have `7z` unpack a ZIP into a pipe, and count what comes out."""
+
+        async def counting() -> None:
+            try:
+                with output:
+                    await run_until_stopped(partial(_count, output, unpacked_bytes))
+            except CutOff:
+                # If the stream ends here because the data are broken, 7z says how.
+                await asyncio.shield(unpacking)
+                raise
+
+        read_end, write_end = os.pipe()
+        with open(read_end, "rb", buffering=0) as output, open(write_end, "wb", buffering=0) as entrance:
+            # A user with many pipes may not enlarge another one.
+            with contextlib.suppress(PermissionError):
+                fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+            # Two tasks side by side, so that a cancellation kills 7z, which ends the stream, which ends the counting.
+            with without_group():
+                async with asyncio.TaskGroup() as group:
+                    arguments = "x", "-so", TYPE_SWITCHES[Kind.ZIP], source
+                    unpacking = group.create_task(self._seven_zip.run(*arguments, output=entrance))
+                    group.create_task(counting())
+
+
+def _count(file: BinaryIO, left: int, stop: threading.Event) -> None:
+    while chunk := file.read(_BLOCK_BYTES):
+        left -= len(chunk)
+        if left < 0:
+            raise CorruptData("more than the headers say")
+        if stop.is_set():
+            raise Stopped
+    if left:
+        raise CutOff
 
 
 def _opened(source: Path) -> tuple[BinaryIO, Kind]:
-    with ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         file = stack.enter_context(source.open("rb"))
         kind = kind_of(os.pread(file.fileno(), HEAD_BYTES, 0))
         stack.pop_all()

@@ -12,6 +12,7 @@ from resource import RLIMIT_NOFILE, getrlimit
 import httpx
 
 from open_workshop_storage.core.settings import Settings
+from open_workshop_storage.services.archives.seven_zip import SevenZip
 from open_workshop_storage.services.operations.environment import environment_warnings
 from open_workshop_storage.services.operations.findings import (
     PATIENCE_SECONDS,
@@ -27,7 +28,6 @@ from open_workshop_storage.services.operations.scanner_checks import examine_sca
 from open_workshop_storage.services.storage.opening import open_files
 from open_workshop_storage.services.storage.workspaces import Workspaces
 from open_workshop_storage.utils.archives.faults import ArchiveFault
-from open_workshop_storage.utils.archives.seven_zip import SevenZip
 from open_workshop_storage.utils.http.dates import parse_date
 from open_workshop_storage.utils.processes import granian
 from open_workshop_storage.utils.processes.confinement import unconfined

@@ -16,8 +16,8 @@ from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.slots import Slot
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.services.archives.archives import Archives
-from open_workshop_storage.services.archives.faults_as_errors import as_storage_errors
 from open_workshop_storage.services.archives.inspection import Inspection
+from open_workshop_storage.services.archives.parsers import as_storage_errors
 from open_workshop_storage.services.images.images import Images
 from open_workshop_storage.services.intake.scan import Scanner
 from open_workshop_storage.services.storage.staging import Staging, facts_of
@@ -199,11 +199,11 @@ class Stages:
         if inspection.kind is not Kind.PLAIN:
             await enter(Stage.EXTRACTING)
         try:
-            unpacked = await self._archives.extractor.extract(
+            unpacked = await self._archives.repacker.extract(
                 source, inspection, extracted, file_name, self._max_unpacked_bytes, advance
             )
             await enter(Stage.REPACKING, Unpacked(unpacked))
-            size, sha256 = await self._archives.packer.pack(extracted, packed, level, advance)
+            size, sha256 = await self._archives.repacker.pack(extracted, packed, level, advance)
         finally:
             # What is left of it when the worker dies goes with the job's folder.
             self._tasks.start(discard(extracted))

@@ -8,8 +8,8 @@ import stat
 from pathlib import Path
 
 from open_workshop_storage.utils.archives.entry_names import decoded, split_name
+from open_workshop_storage.utils.archives.entry_rules import refuse_special
 from open_workshop_storage.utils.archives.faults import UnsafeEntry
-from open_workshop_storage.utils.archives.special_files import refuse_special
 
 _FOLDER_MODE = 0o755
 

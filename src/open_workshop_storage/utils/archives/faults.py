@@ -1,4 +1,4 @@
-"""What can be wrong with an archive; `services/archives/faults_as_errors.py` says what each fault becomes."""
+"""What can be wrong with an archive; `services/archives/parsers.py` says what each fault becomes."""
 
 from __future__ import annotations
 

@@ -1,8 +1,13 @@
-"""What kind of archive a file is, by its first bytes (docs/API.md, "Archives")."""
+"""What kind of archive begins where a file does, or behind the end of another one (docs/API.md, "Archives")."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum, auto
+from functools import partial
+from typing import BinaryIO
+
+from open_workshop_storage.utils.archives.faults import CorruptData
 
 HEAD_BYTES = 512
 """How much of a file's start `kind_of` has to see."""
@@ -43,6 +48,7 @@ _MAGICS = (
     *((bytes([0x50 + number]) + b"\x2a\x4d\x18", Kind.ZSTD) for number in range(16)),
 )
 _TAR_MAGIC_AT, _TAR_MAGIC = 257, b"ustar"
+_BLOCK_BYTES = 1024 * 1024
 
 
 def kind_of(head: bytes) -> Kind:
@@ -55,3 +61,29 @@ def kind_of(head: bytes) -> Kind:
         if head.startswith(magic):
             return kind
     return Kind.TAR if head.startswith(_TAR_MAGIC, _TAR_MAGIC_AT) else Kind.PLAIN
+
+
+def refuse_archive(blocks: Iterable[bytes]) -> None:
+    """Read what stands behind the end of an archive: NULs, and up to 512 bytes that follow them.
+
+    Raises:
+        CorruptData: Another archive begins there, and would be lost.
+    """
+    head = b""
+    for block in blocks:
+        head += block if head else block.lstrip(b"\0")
+        if len(head) >= HEAD_BYTES:
+            break
+    if kind_of(head) is not Kind.PLAIN:
+        raise CorruptData("another archive behind the end")
+
+
+def refuse_archive_in_tail(file: BinaryIO, tail_bytes: int) -> None:
+    """Judge the last bytes of a file as `refuse_archive` does. Blocks.
+
+    Raises:
+        CorruptData: Another archive begins there.
+        OSError: It cannot be read.
+    """
+    file.seek(max(0, file.seek(0, 2) - tail_bytes))
+    refuse_archive(iter(partial(file.read, _BLOCK_BYTES), b""))

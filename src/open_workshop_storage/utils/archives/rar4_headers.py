@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from open_workshop_storage.utils.archives.copying import copy_bytes
 from open_workshop_storage.utils.archives.entry_names import code_page_of, decoded, is_utf8, split_name
-from open_workshop_storage.utils.archives.special_files import refuse_special
+from open_workshop_storage.utils.archives.entry_rules import refuse_special
 
 _MARK_BYTES = 7
 _HEAD = struct.Struct("<HBHH")

@@ -6,9 +6,8 @@ import os
 import re
 
 from open_workshop_storage.utils.archives.entry_names import decoded
-from open_workshop_storage.utils.archives.entry_rules import Entries
+from open_workshop_storage.utils.archives.entry_rules import SPECIAL_TYPES, Entries, refuse_special
 from open_workshop_storage.utils.archives.faults import CorruptData, EncryptedData
-from open_workshop_storage.utils.archives.special_files import SPECIAL_TYPES, refuse_special
 
 _FIRST_ENTRY = "----------"
 _MODE_LENGTH = len("drwxr-xr-x")

@@ -15,11 +15,9 @@ from typing import IO, Any, BinaryIO, TypeVar, cast
 
 from open_workshop_storage.utils.archives.decompression import Decompressed
 from open_workshop_storage.utils.archives.entry_names import code_page_of, decoded, is_utf8
-from open_workshop_storage.utils.archives.entry_rules import Entries
+from open_workshop_storage.utils.archives.entry_rules import Entries, refuse_special
 from open_workshop_storage.utils.archives.faults import CorruptData, CutOff
-from open_workshop_storage.utils.archives.kinds import Kind
-from open_workshop_storage.utils.archives.special_files import refuse_special
-from open_workshop_storage.utils.archives.trailing_data import refuse_archive
+from open_workshop_storage.utils.archives.kinds import Kind, refuse_archive
 
 T = TypeVar("T")
 

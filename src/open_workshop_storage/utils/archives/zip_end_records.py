@@ -1,6 +1,6 @@
 """Finds a ZIP's directory by the records at the end, and refuses one that two readers could find in two places.
 
-Numbers and names of fields are those of PKWARE's APPNOTE 6.3.10, section 4.
+Numbers and names of fields are those of PKWARE's APPNOTE 6.3.10.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import struct
 from typing import BinaryIO, NamedTuple
 
 from open_workshop_storage.utils.archives.faults import CorruptData, UnpackedTooLarge
-from open_workshop_storage.utils.archives.trailing_data import refuse_archive
+from open_workshop_storage.utils.archives.kinds import refuse_archive
 
 END, END_MAGIC = struct.Struct("<4sHHHHIIH"), b"PK\x05\x06"
-MAX_COMMENT_BYTES = 0xFFFF
+_MAX_COMMENT_BYTES = 0xFFFF
 _LOCATOR, _LOCATOR_MAGIC = struct.Struct("<4sIQI"), b"PK\x06\x07"
 _END_64, _END_64_MAGIC = struct.Struct("<4sQ4xIIQQQQ"), b"PK\x06\x06"
 HERE_64, HERE_64_SHORT = 0xFFFFFFFF, 0xFFFF
@@ -74,6 +74,23 @@ def find_directory(file: BinaryIO) -> Directory:
     return Directory(start, end_at, count, large is not None, is_plain)
 
 
+def refuse_last_piece(file: BinaryIO) -> None:
+    """Judge a file that does not begin as an archive does. Blocks.
+
+    Raises:
+        CorruptData: It is the last piece of a split ZIP, by its end record (section 8.5).
+        OSError: It cannot be read.
+    """
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - END.size - _MAX_COMMENT_BYTES))
+    tail = file.read()
+    at = tail.rfind(END_MAGIC)
+    if at >= 0 and len(tail) - at >= END.size:
+        _, disk, *_, comment_bytes = END.unpack_from(tail, at)
+        if disk and at + END.size + comment_bytes == len(tail):
+            raise CorruptData("the last piece of an archive in several")
+
+
 def holds_end_record(file: BinaryIO, size: int) -> bool:
     """Tell whether an archive ends within the first `size` bytes of a file. Blocks."""
     file.seek(0)
@@ -89,7 +106,7 @@ def _end(file: BinaryIO) -> tuple[int, tuple[int, ...], bool]:
     """Return where the end record is, its numbers, and whether the file ends with it and a comment without records."""
     size = file.seek(0, os.SEEK_END)
     content_end = _end_of_content(file, size)
-    window_start = max(0, content_end - END.size - MAX_COMMENT_BYTES)
+    window_start = max(0, content_end - END.size - _MAX_COMMENT_BYTES)
     file.seek(window_start)
     # The record itself may end with NULs, which are none of the padding.
     window = file.read(content_end + END.size - window_start)

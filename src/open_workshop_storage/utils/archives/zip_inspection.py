@@ -1,38 +1,51 @@
-"""Judges a ZIP by its directory and every local header, and lets no two of them disagree.
+"""Judges a ZIP by its directory and every local header: whether it is refused, and whether it stays as it is.
 
-Readers differ in which of the two they believe, so a file that is stored as it came must mean the same to all.
-Numbers and names of fields are those of PKWARE's APPNOTE 6.3.10, section 4.
+Readers differ in which of the two they believe. Those that contradict each other are refused, and what is not unsafe
+but unusual is packed anew, so that a ZIP which stays means the same to all (docs/API.md, "Archives"). Numbers and names
+of fields are those of PKWARE's APPNOTE 6.3.10, section 4.
 """
 
 from __future__ import annotations
 
 import stat
 import struct
+import zlib
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from open_workshop_storage.utils.archives.central_directory import (
+    DEFLATE,
     STORED,
     CentralHeader,
     is_folder,
     read_headers,
     refuse_encryption,
+    says_folder,
 )
-from open_workshop_storage.utils.archives.entry_names import code_page_of, decoded, split_name
-from open_workshop_storage.utils.archives.entry_rules import Entries
+from open_workshop_storage.utils.archives.entry_names import code_page_of, decoded, is_utf8, split_name
+from open_workshop_storage.utils.archives.entry_rules import REPARSE_POINT, Entries, refuse_special
 from open_workshop_storage.utils.archives.faults import CorruptData, UnsafeEntry
-from open_workshop_storage.utils.archives.special_files import REPARSE_POINT, refuse_special
 from open_workshop_storage.utils.archives.zip_end_records import HERE_64, find_directory, holds_end_record
-from open_workshop_storage.utils.archives.zip_keeping import OLD_METHODS, stays
 from open_workshop_storage.utils.archives.zip_local_headers import (
     LOCAL_HEADER,
     SIZES_FOLLOW,
+    UTF8,
     agrees_with_local,
     local_header_length,
     refuse_encrypted_start,
 )
-from open_workshop_storage.utils.archives.zip_testing import MOST_TESTED_BYTES, is_intact
 
+MOST_TESTED_BYTES = 1024**2
+"""How much unpacked data are tested here; inflating more takes longer than starting `7z`."""
+_RAW_WINDOW_BITS = -zlib.MAX_WBITS
+_USUAL_METHODS = frozenset({STORED, DEFLATE, 9, 12, 14, 93, 98})
+"""Stored, Deflate, Deflate64, BZip2, LZMA, Zstandard and PPMd."""
+_OLD_METHODS, _OLD_VERSION, _NEW_VERSION = frozenset({STORED, DEFLATE, 9, 12}), 46, 63
+"""The methods that a reader of version 4.6 knows, and the first version with all the others."""
+_USUAL_FLAGS = 0x0006 | SIZES_FOLLOW | UTF8
+"""The first are options of methods; readers differ in whether they mind others (section 4.4.4)."""
+_VOLUME_ATTRIBUTE = 0x0008
+_ODD_MODES = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
 _DESCRIPTOR_MAGIC, _DESCRIPTOR, _LARGE_DESCRIPTOR = b"PK\x07\x08", struct.Struct("<III"), struct.Struct("<IQQ")
 _HEAD_BYTES = 64 * 1024
 
@@ -111,10 +124,12 @@ def judge_zip(file: BinaryIO, entries: Entries) -> ZipVerdict:
     code_page = code_page_of(header.name for header in headers)
     found = [_judge_entry(header, entries, code_page) for header in headers]
     is_tight = _judge_local_headers(file, found, directory.start)
-    judged = [(entry.header, entry.is_folder) for entry in found]
-    keep = stays(judged, entries.unpacked_bytes, is_plain=directory.is_plain, is_tight=is_tight)
+    packed_bytes = sum(header.packed_bytes for header in headers)
+    # Deflate takes two bytes for each entry without any.
+    saves_space = entries.unpacked_bytes == 0 or packed_bytes * 100 <= entries.unpacked_bytes * 99
+    keep = is_tight and directory.is_plain and saves_space and all(map(_is_usual, found))
     sizes_follow = any(header.flags & SIZES_FOLLOW for header in headers)
-    return ZipVerdict(found, keep, sizes_follow, any(header.method not in OLD_METHODS for header in headers))
+    return ZipVerdict(found, keep, sizes_follow, any(header.method not in _OLD_METHODS for header in headers))
 
 
 def _judge_entry(header: CentralHeader, entries: Entries, code_page: str) -> ZipEntry:
@@ -187,3 +202,52 @@ def _end_of_sizes(file: BinaryIO, end: int, header: CentralHeader) -> int:
         if form.unpack_from(found, magic_bytes) == (header.crc, header.packed_bytes, header.unpacked_bytes):
             return end + magic_bytes + form.size
     return end
+
+
+def _is_usual(entry: ZipEntry) -> bool:
+    """Tell whether all readers take the same for an entry, wherever its data are."""
+    header = entry.header
+    return (
+        header.method in _USUAL_METHODS
+        and header.is_sound
+        # Some readers leave out what they take to be too new for them, or written in a way that they do not know.
+        and header.needed <= (_OLD_VERSION if header.method in _OLD_METHODS else _NEW_VERSION)
+        and not header.flags & ~_USUAL_FLAGS
+        and not header.attributes >> 16 & _ODD_MODES
+        and not stat.S_ISFIFO(header.attributes >> 16)
+        and not header.attributes & (REPARSE_POINT | _VOLUME_ATTRIBUTE)
+        # Some readers go by the attributes, others by the name.
+        and not (says_folder(header.attributes) and not header.name.endswith(b"/"))
+        and not (entry.is_folder and header.packed_bytes)
+        # Readers of streams look for the sizes that follow among the data.
+        and not (header.method == STORED and header.flags & SIZES_FOLLOW)
+        and b"\\" not in header.name
+        # What is UTF-8 and does not say so is another name to some; what is in an old code page stays as it is.
+        and (header.name.isascii() or is_utf8(header.name) == bool(header.flags & UTF8))
+    )
+
+
+def is_intact(file: BinaryIO, header: CentralHeader, data_at: int) -> bool:
+    """Return whether an entry's data are known to unpack to just what its header says. Blocks.
+
+    What is in other methods than stored and Deflate is not known.
+
+    Args:
+        data_at: Where the packed data are; they and the unpacked ones are held in memory.
+
+    Raises:
+        OSError: They cannot be read.
+    """
+    file.seek(data_at)
+    data = file.read(header.packed_bytes)
+    if header.method == DEFLATE:
+        inflator = zlib.decompressobj(_RAW_WINDOW_BITS)
+        try:
+            data = inflator.decompress(data, header.unpacked_bytes + 1)
+        except zlib.error:
+            return False
+        if not inflator.eof or inflator.unused_data:
+            return False
+    elif header.method != STORED:
+        return False
+    return len(data) == header.unpacked_bytes and zlib.crc32(data) == header.crc

@@ -1,4 +1,4 @@
-"""Extracts archives into folders of their own (docs/API.md, "Archives")."""
+"""Extracts archives into folders, and packs folders into ZIPs (docs/API.md, "Archives")."""
 
 from __future__ import annotations
 
@@ -13,27 +13,28 @@ from typing import BinaryIO, NoReturn
 
 from open_workshop_storage.core.errors import ArchiveTooLarge, CorruptArchive
 from open_workshop_storage.core.settings import Settings
-from open_workshop_storage.services.archives.faults_as_errors import as_storage_errors
 from open_workshop_storage.services.archives.inspection import Inspection, limits_of
-from open_workshop_storage.services.archives.parsers import Parsers
+from open_workshop_storage.services.archives.parsers import Parsers, as_storage_errors
+from open_workshop_storage.services.archives.seven_zip import READ_SWITCHES, TYPE_SWITCHES, SevenZip
 from open_workshop_storage.services.storage.disk import require_space
 from open_workshop_storage.services.storage.workspaces import discard
 from open_workshop_storage.utils.archives.extracted_tree import settle_tree, size_of_tree
 from open_workshop_storage.utils.archives.kinds import COMPRESSED, Kind
 from open_workshop_storage.utils.archives.rar4_headers import rewrite_rar4
-from open_workshop_storage.utils.archives.seven_zip import READ_SWITCHES, TYPE_SWITCHES, SevenZip
 from open_workshop_storage.utils.archives.tar import unpack_tar
 from open_workshop_storage.utils.archives.zip_rewriting import rewrite_zip
-from open_workshop_storage.utils.files.durable_files import Stopped
+from open_workshop_storage.utils.files.digests import FileDigest
+from open_workshop_storage.utils.files.durable_files import Stopped, sync
 from open_workshop_storage.utils.processes.task_groups import run_beside, watched
 from open_workshop_storage.utils.processes.threads import run_to_end, run_until_stopped
 
 _COPY_BYTES = 1024 * 1024
 _PROGRESS_SECONDS = 0.2
+_WRITE_BACK_SECONDS = 0.5
 
 
-class Extractor:
-    """Extracts what has been inspected; each extraction can be done again."""
+class Repacker:
+    """Extracts what has been inspected, and packs what has been extracted; each can be done again."""
 
     def __init__(self, settings: Settings, seven_zip: SevenZip, parsers: Parsers) -> None:
         self._settings = settings
@@ -87,6 +88,41 @@ class Extractor:
                 return await self._extract_by_seven_zip(source, inspection, target, on_percent)
             except BaseException:
                 await discard(target)
+                raise
+
+    async def pack(
+        self, folder: Path, target: Path, level: int, on_percent: Callable[[float], None]
+    ) -> tuple[int, str]:
+        """Pack what a folder holds into a ZIP, which appears complete or not at all.
+
+        Most of it is synced to the disk while `7z` works, so that the move to its permanent place waits for little.
+
+        Args:
+            level: 0 (fastest) to 9 (smallest).
+            on_percent: Told each rise of the progress, up to 100; must not block.
+
+        Returns:
+            The size of the ZIP in bytes, and its SHA-256 as hex digits. `7z` goes back to headers of files that it has
+            packed, so the ZIP is read for that once it is complete, from the page cache.
+
+        Raises:
+            NoSpace: The disk would be left with less than its reserve.
+            RepackFailed: Packing failed for another reason.
+        """
+        part = target.absolute().with_name(target.name + ".part")
+        arguments = "a", "-tzip", "-mm=Deflate", f"-mx={level}", "-mcu=on", part, "."
+        require_reserve = partial(require_space, target.parent, 0, self._settings.storage_reserve_bytes)
+        with as_storage_errors():
+            # 7z would add to what is there.
+            await run_to_end(_remove_part, part)
+            try:
+                async with watched(require_reserve), run_beside(_write_back(part)):
+                    await self._seven_zip.run(*arguments, on_percent=on_percent, folder=folder, writable=part.parent)
+                await asyncio.to_thread(require_reserve)
+                sha256 = await run_until_stopped(partial(FileDigest().finish, part))
+                return await run_to_end(_put_in_place, part, target), sha256
+            except BaseException:
+                await run_to_end(_remove_part, part)
                 raise
 
     async def _extract_by_seven_zip(
@@ -162,3 +198,23 @@ async def _tell_progress(file: BinaryIO, on_percent: Callable[[float], None]) ->
         if told < percent < 100:
             told = percent
             on_percent(float(percent))
+
+
+async def _write_back(part: Path) -> NoReturn:
+    while True:
+        await asyncio.sleep(_WRITE_BACK_SECONDS)
+        # 7z may not have begun it yet.
+        with contextlib.suppress(FileNotFoundError):
+            await run_to_end(sync, part)
+
+
+def _remove_part(part: Path) -> None:
+    part.unlink(missing_ok=True)
+    # Where 7z writes before it renames.
+    part.with_name(part.name + ".tmp").unlink(missing_ok=True)
+
+
+def _put_in_place(part: Path, target: Path) -> int:
+    size = part.stat().st_size
+    part.rename(target)
+    return size

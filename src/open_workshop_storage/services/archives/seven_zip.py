@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, BinaryIO
 
+from open_workshop_storage.observability.tracing import span
 from open_workshop_storage.utils.archives.faults import (
     CorruptData,
     EncryptedData,
@@ -100,7 +101,7 @@ class SevenZip:
         writable: Path | None = None,
         max_file_bytes: int | None = None,
     ) -> None:
-        """Run one command to its end.
+        """Run one command to its end, as a span of its own.
 
         A cancellation kills it, with all that it started, before it goes on.
 
@@ -129,7 +130,7 @@ class SevenZip:
         # A file that Landlock has a rule for keeps its disk space for some milliseconds after the child's end.
         folders = [path.absolute().parent for path in arguments if isinstance(path, Path)]
         words = "2" if output is not None else "1"
-        with self._share_of_cores() as threads:
+        with span(f"7z {arguments[0]}"), self._share_of_cores() as threads:
             switches = ("-y", "-sccUTF-8", f"-mmt={threads}", f"-bso{words}", f"-bse{words}", f"-bsp{words}")
             try:
                 process = await children.start(
@@ -150,10 +151,10 @@ class SevenZip:
                     output.close()
             listener = _Listener(on_percent, on_line)
             await self._attend(process, listener)
-        if process.returncode == -signal.SIGXFSZ:
-            raise CorruptData(f"a file over {max_file_bytes} bytes")
-        if process.returncode and not (process.returncode == _STATUS_OF_ERRORS and listener.is_harmless):
-            raise listener.error(process.returncode)
+            if process.returncode == -signal.SIGXFSZ:
+                raise CorruptData(f"a file over {max_file_bytes} bytes")
+            if process.returncode and not (process.returncode == _STATUS_OF_ERRORS and listener.is_harmless):
+                raise listener.error(process.returncode)
         if on_percent is not None:
             listener.percent(100)
 
