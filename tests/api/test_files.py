@@ -19,7 +19,7 @@ from starlette.types import Message
 
 from open_workshop_storage.api.routes.files import router
 from open_workshop_storage.services.storage.files import Facts
-from open_workshop_storage.services.storage.local_facts import kept_facts, version_of
+from open_workshop_storage.services.storage.local_file import kept_facts, version_of
 from tests.support.configs import Secrets
 from tests.support.in_process import make_settings, serving
 

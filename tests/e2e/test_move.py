@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from open_workshop_storage.services.storage.files import Facts
-from open_workshop_storage.services.storage.local_facts import kept_facts, version_of
+from open_workshop_storage.services.storage.local_file import kept_facts, version_of
 from tests.support.archives import SMALL_MOD, zip_of
 from tests.support.client import upload, watching
 from tests.support.manager import Answer

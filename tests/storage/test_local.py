@@ -347,13 +347,20 @@ async def test_only_files_that_can_be_asked_for_are_walked_through(root: Path, s
     write(root, "temp/job-12345/source")
     (root / "resource/link").symlink_to(write(root, "elsewhere/x"))
     (root / "resource/loop").symlink_to(root / "resource")
-    assert [file.name async for file in storage.every_file()] == ["archive/mods/7/main.zip"]
+    (root / "resource/dead").symlink_to(root / "nothing")
+    inside = ["resource/a", "resource/b/2", "resource/b/10", "resource/b/c/x"]
+    for name in inside:
+        write(root, name)
+    assert [file.name async for file in storage.every_file()] == ["archive/mods/7/main.zip", *sorted(inside)]
 
 
 async def test_a_walk_does_not_pass_by_what_it_cannot_read(root: Path, storage: LocalFiles) -> None:
     write(root, "resource/folder/x")
     (root / "avatar").rmdir()
     assert [file.name async for file in storage.every_file()] == ["resource/folder/x"]
+    (root / "avatar").touch()
+    with pytest.raises(NotADirectoryError):
+        [file async for file in storage.every_file()]
     root.rename(root.with_name("away"))
     with pytest.raises(ServiceUnavailable):
         async for _ in storage.every_file():

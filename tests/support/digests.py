@@ -7,7 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from open_workshop_storage.services.storage.files import Facts
-from open_workshop_storage.services.storage.local_facts import keep_facts
+from open_workshop_storage.services.storage.local_file import keep_facts
 
 
 def field_of(content: bytes) -> str:

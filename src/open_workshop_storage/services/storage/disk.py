@@ -1,16 +1,28 @@
-"""The disk space that stays free whatever is stored, and what a full disk becomes (docs/API.md, "Reasons")."""
+"""What a disk must be like: how much of it stays free, what a full one becomes, and how a storage root may lie on it.
+
+Source: docs/API.md, "Reasons". All functions block.
+"""
 
 from __future__ import annotations
 
 import errno
+import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from open_workshop_storage.core.errors import NoSpace
+from open_workshop_storage.core.storage_types import StorageType
+from open_workshop_storage.services.storage.files import TEMP, Complaint
+from open_workshop_storage.utils.files.durable_files import can_sync
+from open_workshop_storage.utils.files.paths import is_inside
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_MODS = f"{StorageType.ARCHIVE}/mods"
+_fault = partial(Complaint, True)
 
 
 def is_full(error_number: int | None) -> bool:
@@ -56,3 +68,45 @@ def require_space(where: Path | int, wanted: int, reserve_bytes: int) -> None:
     """
     if not has_space(where, wanted, reserve_bytes):
         raise NoSpace
+
+
+def folders_can_sync(main_dir: Path) -> bool:
+    """Return whether the file systems of all folders can sync them, so that a move cannot be lost."""
+    return all(map(can_sync, _folders(main_dir)))
+
+
+def complaints_about(main_dir: Path) -> list[Complaint]:
+    """Return what is wrong with a storage root, for its operator."""
+    if not os.path.isdir(main_dir):
+        return [
+            _fault(f"{main_dir} is no folder that this user can see; make or mount it, owned by the services' user")
+        ]
+    folders = _folders(main_dir)
+    complaints = [
+        _fault(f"{path} cannot be written by this user; chown -R it to the services' user, and run this as that user")
+        for path in folders
+        if not os.access(path, os.R_OK | os.W_OK | os.X_OK)
+    ]
+    complaints += [
+        _fault(f"{path} cannot be synced (fsync), so moves might be lost; use a file system that can, such as ext4")
+        for path in folders
+        if os.access(path, os.R_OK) and not can_sync(path)
+    ]
+    archive, *public = (os.path.realpath(main_dir / name) for name in StorageType)
+    mods = os.path.realpath(main_dir / _MODS)
+    is_public = mods != f"{archive}/mods" and is_inside(mods, archive)
+    if is_public or any(is_inside(mods, folder) or is_inside(folder, mods) for folder in public):
+        text = (
+            f"{_MODS} leads to {mods}, where nginx takes files for public ones; let no link lead from one to the other"
+        )
+        complaints.append(_fault(text))
+    if main_dir.stat().st_mode & stat.S_IWOTH:
+        complaints.append(Complaint(False, f"every user may write to {main_dir}; chmod o-w"))
+    if len({path.stat().st_dev for path in folders}) > 1:
+        text = "its folders are on several file systems; a move copies each file, which takes time"
+        complaints.append(Complaint(False, text))
+    return complaints
+
+
+def _folders(main_dir: Path) -> list[Path]:
+    return [path for path in (main_dir, main_dir / TEMP, *map(main_dir.joinpath, StorageType)) if path.is_dir()]

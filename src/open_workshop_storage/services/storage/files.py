@@ -15,6 +15,9 @@ from typing import NamedTuple, Protocol
 from open_workshop_storage.core.errors import FileMissing
 from open_workshop_storage.core.storage_types import StorageType
 
+TEMP = "temp"
+"""The folder that holds all workspaces, beside those of permanent files."""
+
 MOST_READ_BYTES = 256 * 1024
 """How many bytes are read at once, where the store does not say otherwise."""
 

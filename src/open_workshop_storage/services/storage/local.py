@@ -17,16 +17,29 @@ from pathlib import Path
 
 from open_workshop_storage.core import errors
 from open_workshop_storage.core.storage_types import StorageType, known_type
-from open_workshop_storage.services.storage.files import MOST_READ_BYTES, Address, Complaint, Facts, StoredFile, mod_of
-from open_workshop_storage.services.storage.local_changes import place, remove, remove_leftovers
-from open_workshop_storage.services.storage.local_checks import complaints_about, folders_can_sync
-from open_workshop_storage.services.storage.local_facts import keep_facts, kept_facts, version_of
-from open_workshop_storage.services.storage.local_reading import OpenedLocalFile
-from open_workshop_storage.services.storage.workspaces import TEMP
+from open_workshop_storage.services.storage.disk import complaints_about, folders_can_sync
+from open_workshop_storage.services.storage.files import (
+    MOST_READ_BYTES,
+    TEMP,
+    Address,
+    Complaint,
+    Facts,
+    StoredFile,
+    mod_of,
+)
+from open_workshop_storage.services.storage.local_file import (
+    OpenedLocalFile,
+    keep_with_version,
+    kept_facts,
+    open_present,
+    place,
+    remove,
+    remove_leftovers,
+    version_of,
+)
 from open_workshop_storage.utils.files import paths
 from open_workshop_storage.utils.files.blocks import BlockReader
 from open_workshop_storage.utils.files.unlinked import UnlinkedOpener
-from open_workshop_storage.utils.files.walking import paths_below
 from open_workshop_storage.utils.processes.threads import run_to_end, run_until_stopped
 
 _ALL_TYPES = tuple(StorageType)
@@ -81,15 +94,15 @@ class LocalFiles:
         return await asyncio.to_thread(self._find_all, addresses)
 
     def open(self, file: StoredFile | Address, part: range | None = None) -> OpenedLocalFile:
-        """Open a file while the block runs; raises as `Files.open`."""
+        """Open a file, which is closed after the block; raises as `Files.open`."""
         if not isinstance(file, StoredFile):
             opened = self._open_plain(known_type(file[0]), file[1], _FOR_READING)
             if opened is not None:
-                return opened
+                return OpenedLocalFile(opened[0], opened[1], self._reader)
             file = self._find(*file)
         # Looking the file up has just found its folder; to do so again would take longer than to open the file.
         folder = self._real_folders[file.storage_type]
-        return OpenedLocalFile(folder + file.name[len(file.storage_type) :], file, self._reader)
+        return open_present(file, folder + file.name[len(file.storage_type) :], self._reader)
 
     def reopen(self, file: StoredFile) -> OpenedLocalFile | None:
         """Open a file in one step, on the event loop as `find`; for the rest as `Files.reopen`."""
@@ -97,14 +110,11 @@ class LocalFiles:
         descriptor = _FOR_READING.open(path)
         if descriptor is None:
             return None
-        opened = OpenedLocalFile(path, file, self._reader, descriptor)
-        try:
-            if opened.is_unchanged() and self._is_as_protected(file, path):
-                return opened
-        except BaseException:
-            opened.close()
-            raise
-        opened.close()
+        status = os.fstat(descriptor)
+        is_unchanged = version_of(status) == file.version and status.st_ctime_ns == file.changed_ns
+        if is_unchanged and self._is_as_protected(file, path):
+            return OpenedLocalFile(file, descriptor, self._reader)
+        os.close(descriptor)
         return None
 
     @asynccontextmanager
@@ -121,7 +131,7 @@ class LocalFiles:
 
     async def keep(self, file: StoredFile, facts: Facts) -> bool:
         """Write facts into an extended attribute; raises as `Files.keep`."""
-        return await run_to_end(self._keep, file, facts)
+        return await run_to_end(keep_with_version, self._path(file.name), file.version, facts)
 
     async def every_file(self) -> AsyncIterator[StoredFile]:
         """Walk through the folders of all types, by name; raises as `Files.every_file`."""
@@ -146,7 +156,8 @@ class LocalFiles:
 
     async def delete(self, name: str) -> None:
         """Remove a file and the folders that it leaves empty; raises as `Files.delete`."""
-        await run_to_end(self._delete, name)
+        root = Path(self._real_folder(name.partition("/")[0]))
+        await run_to_end(remove, Path(self._path(name)), root)
 
     async def is_available(self, *, for_writing: bool) -> bool:
         """Return whether the storage root is a folder and, if asked for, can be written and its folders synced."""
@@ -173,8 +184,8 @@ class LocalFiles:
         of_type = known_type(storage_type)
         opened = self._open_plain(of_type, path, _FOR_LOOKING)
         if opened is not None:
-            opened.close()
-            return opened.file
+            os.close(opened[1])
+            return opened[0]
         try:
             folder = self._real_folder(of_type)
             real_path, status = paths.find_inside(folder, path)
@@ -188,8 +199,13 @@ class LocalFiles:
             raise errors.ServiceUnavailable from None
         return self._stored(real_path, of_type, folder, status)
 
-    def _open_plain(self, storage_type: StorageType, path: str, opener: UnlinkedOpener) -> OpenedLocalFile | None:
-        """Open a file in one step, which almost every download does; None if the path has to be judged part by part.
+    def _open_plain(
+        self, storage_type: StorageType, path: str, opener: UnlinkedOpener
+    ) -> tuple[StoredFile, int] | None:
+        """Open a file in one step, which almost every download does, and return its descriptor, too.
+
+        Returns:
+            None if the path has to be judged part by part.
 
         Raises:
             FileMissing: As for `find`.
@@ -205,11 +221,10 @@ class LocalFiles:
         if descriptor is None:
             return None
         try:
-            file = self._stored(real_path, storage_type, folder, os.fstat(descriptor))
+            return self._stored(real_path, storage_type, folder, os.fstat(descriptor)), descriptor
         except BaseException:
             os.close(descriptor)
             raise
-        return OpenedLocalFile(real_path, file, self._reader, descriptor)
 
     def _stored(self, real_path: str, storage_type: StorageType, folder: str, status: os.stat_result) -> StoredFile:
         if not stat.S_ISREG(status.st_mode):
@@ -258,8 +273,10 @@ class LocalFiles:
         # Below `mods` itself, no link decides.
         if file.name.startswith(_BELOW_MODS):
             return True
-        folder = real_path[: len(self._root) + 1 + len(file.storage_type)]
-        return self._protected_mod(real_path, file.storage_type, folder) == file.mod_id
+        try:
+            return self._protected_mod(real_path, file.storage_type, f"{self._root}/{file.storage_type}") == file.mod_id
+        except errors.FileMissing:
+            return False
 
     def _path(self, name: str) -> str:
         storage_type, _, below = name.partition("/")
@@ -283,24 +300,19 @@ class LocalFiles:
         self._real_folders[name] = os.path.realpath(folder)
         return self._real_folders[name]
 
-    def _keep(self, file: StoredFile, facts: Facts) -> bool:
-        try:
-            with open(self._path(file.name), "rb") as opened:
-                is_same = version_of(os.fstat(opened.fileno())) == file.version
-                return is_same and keep_facts(opened.fileno(), facts)
-        except FileNotFoundError:
-            raise errors.FileMissing from None
-
     def _walk(self, storage_type: StorageType) -> Iterator[StoredFile]:
         if not self._main_dir.is_dir():
             raise errors.ServiceUnavailable
-        for path in paths_below(self._real_folder(storage_type)):
-            try:
-                file = self._find(storage_type, path)
-            except (errors.FileMissing, errors.PathOutsideStorage):
-                # Unfinished, or without a name that can be asked for.
-                continue
-            yield file
+        root = self._real_folder(storage_type)
+        for parent, folders, names in os.walk(root, onerror=_raise_unless_gone):
+            folders.sort()
+            for name in sorted(names):
+                try:
+                    file = self._find(storage_type, os.path.relpath(os.path.join(parent, name), root))
+                except (errors.FileMissing, errors.PathOutsideStorage):
+                    # Unfinished, or without a name that can be asked for.
+                    continue
+                yield file
 
     def _is_available(self, for_writing: bool) -> bool:
         if not self._main_dir.is_dir():
@@ -319,7 +331,7 @@ class LocalFiles:
             raise errors.ServiceUnavailable
         return place(source, Path(self._path(name)), facts, self._main_dir / TEMP, self._reserve_bytes, stop)
 
-    def _delete(self, name: str) -> None:
-        storage_type, _, below = name.partition("/")
-        root = Path(self._real_folder(storage_type))
-        remove(root / below, root)
+
+def _raise_unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error

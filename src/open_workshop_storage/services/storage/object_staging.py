@@ -11,8 +11,8 @@ from pathlib import Path
 from open_workshop_storage.core.errors import FileMissing, ServiceUnavailable
 from open_workshop_storage.services.storage.bucket import Bucket
 from open_workshop_storage.services.storage.bucket_requests import Replaced
-from open_workshop_storage.services.storage.files import Facts
-from open_workshop_storage.services.storage.workspaces import TEMP, Workspaces
+from open_workshop_storage.services.storage.files import TEMP, Facts
+from open_workshop_storage.services.storage.workspaces import Workspaces
 
 
 class ObjectStaging:

@@ -14,10 +14,9 @@ from open_workshop_storage.core import errors
 from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.services.storage.bucket import Bucket
 from open_workshop_storage.services.storage.bucket_requests import Replaced, StoredObject
-from open_workshop_storage.services.storage.files import Address, Complaint, Facts, StoredFile, mod_of
+from open_workshop_storage.services.storage.files import TEMP, Address, Complaint, Facts, StoredFile, mod_of
 from open_workshop_storage.services.storage.object_checks import complaints_about
 from open_workshop_storage.services.storage.object_reading import BLOCK_BYTES, OpenedObject
-from open_workshop_storage.services.storage.workspaces import TEMP
 from open_workshop_storage.utils.files.paths import PathEscapes, PathUnusable, normal_name
 from open_workshop_storage.utils.processes.task_groups import without_group
 

@@ -15,10 +15,8 @@ from typing import IO
 
 from open_workshop_storage.core.job_ids import check_job_id
 from open_workshop_storage.services.storage.disk import has_space
+from open_workshop_storage.services.storage.files import TEMP
 from open_workshop_storage.utils.processes.threads import run_to_end
-
-TEMP = "temp"
-"""The folder of the storage root that holds all workspaces."""
 
 
 class Workspaces:

@@ -1,23 +1,120 @@
-"""Puts permanent files in their places on a disk, and removes them. All functions block."""
+"""One permanent file on a disk: what is read of it and kept with it, how it takes another's place, and how it goes.
+
+All functions block.
+"""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from open_workshop_storage.core.errors import BadRequest, FileMissing
 from open_workshop_storage.services.storage.disk import full_disk_is_no_space, require_space
-from open_workshop_storage.services.storage.files import Facts
-from open_workshop_storage.services.storage.local_facts import keep_facts
+from open_workshop_storage.services.storage.files import Facts, StoredFile
+from open_workshop_storage.utils.files.blocks import BlockReader
+from open_workshop_storage.utils.files.digests import is_sha256
 from open_workshop_storage.utils.files.durable_files import copy_beside, make_folders, replace_durably
 from open_workshop_storage.utils.files.paths import is_partial, partial_path
 
+_ATTRIBUTE = "user.open_workshop_storage"
 _PLACING_ATTEMPTS = 5
+
+Version = tuple[int | str, ...]
+
+
+class OpenedLocalFile:
+    """A file that is open until it is closed, as it is after the block; an implementation of `ReopenedFile`."""
+
+    def __init__(self, file: StoredFile, descriptor: int, reader: BlockReader) -> None:
+        self.file = file
+        self._descriptor = descriptor
+        self._reader = reader
+
+    async def __aenter__(self) -> OpenedLocalFile:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        os.close(self._descriptor)
+
+    def close(self) -> None:
+        """Close it."""
+        os.close(self._descriptor)
+
+    def read(self, offset: int, length: int) -> Coroutine[Any, Any, bytes | bytearray]:
+        """Read from the page cache at once, else in a thread; raises as `OpenedFile.read`."""
+        return self._reader.read(self._descriptor, offset, length)
+
+
+def open_present(file: StoredFile, path: str, reader: BlockReader) -> OpenedLocalFile:
+    """Open a file that was looked up, or what has replaced it.
+
+    Raises:
+        FileMissing: It has gone.
+        OSError: It cannot be opened.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        raise FileMissing from None
+    status = os.fstat(descriptor)
+    version = version_of(status)
+    if version != file.version:
+        file = file._replace(
+            size=status.st_size, modified_ns=status.st_mtime_ns, version=version, changed_ns=status.st_ctime_ns
+        )
+    return OpenedLocalFile(file, descriptor, reader)
+
+
+def version_of(status: os.stat_result) -> tuple[int, ...]:
+    """Return what differs between two versions of a file: time of the last change, size and inode."""
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def keep_facts(descriptor: int, facts: Facts | None) -> bool:
+    """Keep facts with an open file that is complete; return whether there are any, and attributes to keep them in."""
+    if facts is None:
+        return False
+    version = version_of(os.fstat(descriptor))
+    try:
+        os.setxattr(descriptor, _ATTRIBUTE, json.dumps({"version": version, **facts._asdict()}).encode())
+    except OSError:
+        return False
+    return True
+
+
+def keep_with_version(path: str, version: Version, facts: Facts) -> bool:
+    """Keep facts with a file if it still is this version; return whether they are kept.
+
+    Raises:
+        FileMissing: It has gone.
+    """
+    try:
+        with open(path, "rb") as opened:
+            return version_of(os.fstat(opened.fileno())) == version and keep_facts(opened.fileno(), facts)
+    except FileNotFoundError:
+        raise FileMissing from None
+
+
+def kept_facts(path: str, version: Version | None) -> Facts | None:
+    """Return the facts that were kept with this version of a file, or with any; None if there are none."""
+    try:
+        kept = json.loads(os.getxattr(path, _ATTRIBUTE))
+        if version is not None and tuple(kept["version"]) != version:
+            return None
+        unpacked_bytes = kept["unpacked_bytes"]
+        # What was written before digests were kept has none.
+        sha256 = kept.get("sha256") or ""
+        return Facts(None if unpacked_bytes is None else int(unpacked_bytes), sha256 if is_sha256(sha256) else None)
+    except (OSError, ValueError, TypeError, KeyError):
+        # There is no attribute, or another program has written something else there.
+        return None
 
 
 def place(
@@ -43,7 +140,7 @@ def place(
         size = source.stat().st_size
     except FileNotFoundError:
         raise FileMissing from None
-    with _our_errors():
+    with _os_errors_as_ours():
         attempts_left = _PLACING_ATTEMPTS
         while True:
             try:
@@ -130,7 +227,7 @@ def _finish(target: Path, facts: Facts | None, descriptor: int) -> None:
 
 
 @contextmanager
-def _our_errors() -> Iterator[None]:
+def _os_errors_as_ours() -> Iterator[None]:
     try:
         with full_disk_is_no_space():
             yield

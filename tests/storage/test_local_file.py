@@ -10,7 +10,7 @@ import pytest
 
 from open_workshop_storage.services.storage.files import Facts
 from open_workshop_storage.services.storage.local import LocalFiles
-from open_workshop_storage.services.storage.local_facts import keep_facts, kept_facts, version_of
+from open_workshop_storage.services.storage.local_file import keep_facts, kept_facts, version_of
 from tests.storage.test_local import elsewhere
 from tests.support.jobs import SHA256
 
