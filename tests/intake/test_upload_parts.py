@@ -42,10 +42,14 @@ async def test_a_part_that_was_never_made_is_left_out(workspace: Path) -> None:
     assert (paused.bytes, paused.resumable.parts) == (3, ONE.parts)
 
 
-@pytest.mark.parametrize("missing", ["a", "b"])
-async def test_on_a_host_that_lacks_a_part_nothing_counts(missing: str, workspace: Path) -> None:
+@pytest.mark.parametrize("left", [None, b"d"], ids=["missing", "shorter"])
+@pytest.mark.parametrize("part", ["a", "b"])
+async def test_on_a_host_that_lacks_bytes_of_a_part_nothing_counts(
+    part: str, left: bytes | None, workspace: Path
+) -> None:
     assert await at_hand(TWO, workspace) is TWO
-    (workspace / missing / "part").unlink()
+    file = workspace / part / "part"
+    file.unlink() if left is None else file.write_bytes(left)
     nothing = TWO.model_copy(update={"parts": ()})
     assert await at_hand(TWO, workspace) == nothing
     assert await sealed(TWO, workspace) == Paused(0, nothing)
@@ -64,6 +68,12 @@ async def test_of_several_parts_the_bytes_that_count_are_joined(workspace: Path,
 async def test_a_sealed_part_is_copied_since_its_worker_may_write_on(workspace: Path) -> None:
     joined = await whole(ONE.model_copy(update={"sealed": True}), workspace, workspace / "c" / "source", 0)
     assert (joined.name, joined.read_bytes()) == ("source", b"abc")
+
+
+async def test_a_part_that_has_become_shorter_is_not_joined(workspace: Path) -> None:
+    (workspace / "b" / "part").write_bytes(b"d")
+    with pytest.raises(OSError, match="shorter"):
+        await whole(TWO, workspace, workspace / "c" / "source", 0)
 
 
 async def test_parts_are_not_joined_into_the_reserve_of_the_disk(workspace: Path) -> None:

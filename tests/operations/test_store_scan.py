@@ -103,6 +103,19 @@ async def test_a_run_whose_place_is_gone_begins_anew(tmp_path: Path, clamd: Clam
         assert [subject for _, subject, _ in await told(settings, files)] == [NAMES[0], "scan"]
 
 
+async def test_a_run_whose_place_goes_while_it_looks_for_it_says_so(tmp_path: Path, clamd: Clamd) -> None:
+    settings = make_settings(tmp_path, Secrets(), clamd_address=clamd.local)
+    async with open_files(settings) as files:
+        await put(files, tmp_path, dict.fromkeys(NAMES[:2], MARKER))
+        (tmp_path / store_scan.PLACE).write_text(NAMES[1])
+        async with aclosing(scan_store(settings, files)) as findings:
+            assert (await anext(findings)).verdict is Verdict.OK
+            (tmp_path / NAMES[1]).unlink()
+            (last,) = [finding async for finding in findings]
+        assert last.verdict is Verdict.FAULT and "has gone, and nothing was scanned" in last.text
+        assert [subject for _, subject, _ in await told(settings, files)] == [NAMES[0], "scan"]
+
+
 async def test_without_a_scanner_or_a_store_nothing_is_said_of_its_files(tmp_path: Path, clamd: Clamd) -> None:
     settings = make_settings(tmp_path, Secrets())
     async with open_files(settings) as files:

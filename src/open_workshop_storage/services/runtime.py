@@ -39,7 +39,7 @@ from open_workshop_storage.services.transfers.resumable import ResumableUploads
 from open_workshop_storage.services.transfers.runs import Runs
 from open_workshop_storage.services.transfers.slots import Slots
 from open_workshop_storage.services.transfers.stages import Stages
-from open_workshop_storage.services.transfers.tasks import Tasks
+from open_workshop_storage.services.transfers.tasks import Tasks, keep_doing
 from open_workshop_storage.services.transfers.transfers import Transfers
 from open_workshop_storage.services.transfers.worker import Worker
 from open_workshop_storage.stores.job_store import job_store
@@ -133,9 +133,9 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
         if loads:
             cleanup = Cleanup(settings, store, files, staging, workspaces, runs)
             tasks.start(Worker(store, transfers, runs, lifetime, slots, callbacks, cleanup, tasks).run())
-            tasks.start(Reports(store, workspaces, lifetime, runs).run())
+            tasks.start(keep_doing(Reports(store, workspaces, lifetime, runs).run))
             if settings.measures:
-                tasks.start(Gauges(workspaces, store, lifetime, slots, runs).run())
+                tasks.start(keep_doing(Gauges(workspaces, store, lifetime, slots, runs).run))
             tasks.start(stop_in_order(runs, settings.shutdown_grace_seconds))
         tasks.start(drop_stalled_connections(settings.client_stall_timeout_seconds))
         tasks.start(follow_server())

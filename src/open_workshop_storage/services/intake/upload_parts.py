@@ -7,6 +7,7 @@ sealed, what it held at that moment counts, and the next request begins another 
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import threading
 from collections.abc import Sequence
@@ -33,8 +34,8 @@ def with_open_part(resumable: Resumable, owner: str) -> Resumable:
 
 async def at_hand(resumable: Resumable, workspace: Path) -> Resumable:
     """Return the record of an upload, without any parts if this host does not have the bytes of all."""
-    files = [workspace / part.file for part in resumable.parts if part.bytes]
-    if await asyncio.to_thread(lambda: all(file.exists() for file in files)):
+    files = [(workspace / part.file, part.bytes) for part in resumable.parts if part.bytes]
+    if await asyncio.to_thread(lambda: all(_has(file, size) for file, size in files)):
         return resumable
     return resumable.model_copy(update={"parts": (), "sealed": False})
 
@@ -107,6 +108,13 @@ def cut_off(path: Path, size: int) -> None:
             path.parent.rmdir()
 
 
+def _has(path: Path, size: int) -> bool:
+    try:
+        return path.stat().st_size >= size
+    except FileNotFoundError:
+        return False
+
+
 def _size_on_disk(path: Path) -> int:
     """Return how many bytes of a file are on the disk, once those that are written have been synced."""
     try:
@@ -126,7 +134,10 @@ def _join(files: Sequence[tuple[Path, int]], target: Path, reserve_bytes: int, s
             with path.open("rb") as part:
                 copied = 0
                 while copied < size:
-                    copied += os.sendfile(joined.fileno(), part.fileno(), copied, min(size - copied, _COPY_BYTES))
+                    sent = os.sendfile(joined.fileno(), part.fileno(), copied, min(size - copied, _COPY_BYTES))
+                    if not sent:
+                        raise OSError(errno.EIO, "a part of an upload is shorter than its record says", str(path))
+                    copied += sent
                     if stop.is_set():
                         raise Stopped
         os.fsync(joined.fileno())

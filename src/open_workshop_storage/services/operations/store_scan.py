@@ -77,6 +77,9 @@ async def scan_store(settings: Settings, files: Files) -> AsyncGenerator[Finding
             await place.write(file.name)
             advance(file.size)
     await place.forget()
+    if after is not None:
+        yield fault(_SUBJECT, f"{shown(after)} has gone, and nothing was scanned; run the command again to begin anew")
+        return
     yield ok(_SUBJECT, ", ".join(f"{counted[name]} {name}" for name in ("clean", "infected", "not judged")))
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from open_workshop_storage.core.errors import StorageError
 
 _logger = logging.getLogger(__name__)
+
+_PAUSE_SECONDS = 1.0
 
 T = TypeVar("T")
 
@@ -40,7 +42,18 @@ class Tasks:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        # One that is cancelled may start others.
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def keep_doing(work: Callable[[], Awaitable[None]]) -> None:
+    """Do work, and again when it fails: without it this process would hold jobs and not work on them."""
+    while True:
+        try:
+            return await work()
+        except Exception:
+            _logger.exception("background work failed, and begins again")
+            await asyncio.sleep(_PAUSE_SECONDS)

@@ -16,7 +16,7 @@ from open_workshop_storage.services.transfers.cleanup import Cleanup
 from open_workshop_storage.services.transfers.lifetime import Lifetime
 from open_workshop_storage.services.transfers.runs import Runs
 from open_workshop_storage.services.transfers.slots import Slots
-from open_workshop_storage.services.transfers.tasks import Tasks
+from open_workshop_storage.services.transfers.tasks import Tasks, keep_doing
 from open_workshop_storage.services.transfers.transfers import Transfers
 
 _logger = logging.getLogger(__name__)
@@ -43,22 +43,13 @@ class Worker:
     async def run(self) -> None:
         """Work until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._keep_doing(self._store.run))
-            group.create_task(self._keep_doing(self._take_jobs))
-            group.create_task(self._keep_doing(lambda: self._renew(self._runs.renew)))
-            group.create_task(self._keep_doing(lambda: self._renew(self._slots.renew)))
-            group.create_task(self._keep_doing(self._runs.follow_interruptions))
-            group.create_task(self._keep_doing(self._callbacks.run))
-            group.create_task(self._keep_doing(self._cleanup.run))
-
-    async def _keep_doing(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do work, and again when it fails: without it this process would hold jobs and not work on them."""
-        while True:
-            try:
-                return await work()
-            except Exception:
-                _logger.exception("background work failed, and begins again")
-                await asyncio.sleep(_POLL_SECONDS)
+            group.create_task(keep_doing(self._store.run))
+            group.create_task(keep_doing(self._take_jobs))
+            group.create_task(keep_doing(lambda: self._renew(self._runs.renew)))
+            group.create_task(keep_doing(lambda: self._renew(self._slots.renew)))
+            group.create_task(keep_doing(self._runs.follow_interruptions))
+            group.create_task(keep_doing(self._callbacks.run))
+            group.create_task(keep_doing(self._cleanup.run))
 
     async def _take_jobs(self) -> None:
         looked = all_renewed = time.monotonic()
