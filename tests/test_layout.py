@@ -36,7 +36,6 @@ ELSEWHERE = {
     "services/transfers/lifetime.py": "e2e/test_shutdown.py",
     "services/transfers/tasks.py": "transfers/test_runs.py",
     "services/transfers/endings.py": "transfers/test_runs.py",
-    "services/transfers/record_saving.py": "transfers/test_job_run.py",
     "services/transfers/attempts.py": "transfers/test_job_run.py",
     # One suite for both job stores.
     "stores/job_store.py": "e2e/test_service_surface.py",
@@ -68,7 +67,6 @@ ELSEWHERE = {
     # Seen in what it does for its callers.
     "core/callback.py": "manager/test_callback_delivery.py",
     "core/claims.py": "e2e/test_claims.py",
-    "core/job_ids.py": "e2e/test_claims.py",
     "core/setting_types.py": "core/test_settings.py",
     "core/events.py": "documents/test_api_document.py",
     "utils/processes/python_child.py": "processes/test_python_children.py",

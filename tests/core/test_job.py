@@ -8,7 +8,6 @@ import pytest
 
 from open_workshop_storage.core.changes import (
     Advanced,
-    Change,
     Counted,
     Failed,
     MoveBegun,
@@ -18,7 +17,7 @@ from open_workshop_storage.core.changes import (
     Packed,
     Unpacked,
 )
-from open_workshop_storage.core.job import NEXT, Inner, Job, Stage, State, WrongStep, check_step
+from open_workshop_storage.core.job import NEXT, Change, Inner, Job, Stage, State, WrongStep, check_step
 from tests.support.jobs import MOVED_TO, SHA256, job_in, new_job
 
 STATES: Sequence[State] = [*Stage, *Inner]

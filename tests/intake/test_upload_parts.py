@@ -8,7 +8,7 @@ import pytest
 
 from open_workshop_storage.core.changes import Paused
 from open_workshop_storage.core.errors import NoSpace
-from open_workshop_storage.core.resumable_state import Part, Resumable
+from open_workshop_storage.core.job import Part, Resumable
 from open_workshop_storage.services.intake.upload_parts import at_hand, sealed, whole, with_open_part
 
 pytestmark = pytest.mark.anyio

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from open_workshop_storage.core.errors import BadRequest
-from open_workshop_storage.services.intake.urls import parse_url
+from open_workshop_storage.services.intake.fetch import parse_url
 
 
 @pytest.mark.parametrize(

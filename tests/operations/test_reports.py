@@ -10,7 +10,7 @@ import pytest
 
 from open_workshop_storage.core.errors import ServiceUnavailable
 from open_workshop_storage.core.job import Stage
-from open_workshop_storage.core.overview import Overview, WorkerReport
+from open_workshop_storage.core.store import Overview, WorkerReport
 from open_workshop_storage.services.operations.reports import Reports
 from open_workshop_storage.stores.memory import MemoryJobStore
 from tests.support.jobs import new_job

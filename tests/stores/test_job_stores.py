@@ -17,10 +17,16 @@ from open_workshop_storage.core.claims import TransferClaims
 from open_workshop_storage.core.errors import NewerRecord, StorageBusy
 from open_workshop_storage.core.events import Event, EventKind
 from open_workshop_storage.core.job import SCHEMA, Job, Stage
-from open_workshop_storage.core.leases import LEASE_SECONDS
-from open_workshop_storage.core.overview import STEP_SECONDS, STEPS, WorkerReport
 from open_workshop_storage.core.slots import Slot
-from open_workshop_storage.core.store import Interruption, JobStore, StaleJobError
+from open_workshop_storage.core.store import (
+    LEASE_SECONDS,
+    STEP_SECONDS,
+    STEPS,
+    Interruption,
+    JobStore,
+    StaleJobError,
+    WorkerReport,
+)
 from open_workshop_storage.stores.memory import MemoryJobStore
 from open_workshop_storage.stores.redis import RedisJobStore
 from open_workshop_storage.stores.redis_client import redis_client

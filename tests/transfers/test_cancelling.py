@@ -11,8 +11,7 @@ import pytest
 
 from open_workshop_storage.core.claims import parse_claims
 from open_workshop_storage.core.errors import JobMissing, ServiceUnavailable, TransferCancelled, TransferEnded
-from open_workshop_storage.core.job import Inner, Stage
-from open_workshop_storage.core.resumable_state import Resumable
+from open_workshop_storage.core.job import Inner, Resumable, Stage
 from open_workshop_storage.core.store import Interruption
 from open_workshop_storage.services.transfers import cancelling
 from open_workshop_storage.services.transfers.cancelling import cancel_transfer

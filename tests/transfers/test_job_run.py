@@ -15,7 +15,7 @@ from open_workshop_storage.core.errors import CorruptArchive, NewerRecord, Servi
 from open_workshop_storage.core.events import Event, EventKind
 from open_workshop_storage.core.job import Job, Stage, WrongStep
 from open_workshop_storage.core.store import StaleJobError
-from open_workshop_storage.services.transfers import job_run, record_saving
+from open_workshop_storage.services.transfers import job_run
 from open_workshop_storage.services.transfers.job_run import JobRun
 from open_workshop_storage.services.transfers.metrics import TransferMetrics
 from open_workshop_storage.stores.memory import MemoryJobStore
@@ -59,7 +59,7 @@ class Store(MemoryJobStore):
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record_saving, "_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(job_run, "_RETRY_SECONDS", 0.01)
     monkeypatch.setattr(job_run, "_PROGRESS_SECONDS", 0.01)
 
 

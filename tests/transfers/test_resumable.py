@@ -26,13 +26,12 @@ from open_workshop_storage.core.errors import (
     UploadTaken,
     UploadTimedOut,
 )
-from open_workshop_storage.core.job import Inner, Job, Stage
-from open_workshop_storage.core.resumable_state import Part, Resumable
+from open_workshop_storage.core.job import Inner, Job, Part, Resumable, Stage
 from open_workshop_storage.core.slots import Slot
 from open_workshop_storage.core.store import StaleJobError
 from open_workshop_storage.services.intake.upload_bodies import UploadRequest
 from tests.support.archives import SMALL_MOD, zip_of
-from tests.support.transfers import Bench, bench, pieces
+from tests.support.transfers import Bench, bench, eventually, pieces
 
 pytestmark = pytest.mark.anyio
 
@@ -111,7 +110,7 @@ async def test_a_worker_that_takes_a_whole_upload_judges_it_too(tmp_path: Path) 
 
 
 async def test_a_request_that_comes_at_once_reads_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("open_workshop_storage.services.transfers.just_paused._SECONDS", 600)
+    monkeypatch.setattr("open_workshop_storage.services.transfers.resumable._REMEMBER_SECONDS", 600)
     async with bench(tmp_path) as parts:
         await begun(parts)
         await sent(parts, 0, MOD[:50])
@@ -121,10 +120,18 @@ async def test_a_request_that_comes_at_once_reads_no_record(tmp_path: Path, monk
         assert await packed_bytes(parts, await sent(parts, 90, MOD[90:])) == MOD
 
 
+async def test_what_was_paused_is_soon_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("open_workshop_storage.services.transfers.resumable._REMEMBER_SECONDS", 0.01)
+    async with bench(tmp_path) as parts:
+        await begun(parts)
+        await sent(parts, 0, MOD[:50])
+        await eventually(lambda: not parts.resumable._just_paused)
+
+
 async def test_a_request_that_comes_after_a_change_elsewhere_goes_by_the_latest_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("open_workshop_storage.services.transfers.just_paused._SECONDS", 600)
+    monkeypatch.setattr("open_workshop_storage.services.transfers.resumable._REMEMBER_SECONDS", 600)
     async with bench(tmp_path) as parts:
         await begun(parts)
         job = await sent(parts, 0, MOD[:50])
@@ -140,7 +147,7 @@ async def test_a_request_that_comes_after_a_change_elsewhere_goes_by_the_latest_
 async def test_a_file_that_vanishes_is_not_made_anew_and_the_upload_goes_on_once_it_is_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("open_workshop_storage.services.transfers.just_paused._SECONDS", 600)
+    monkeypatch.setattr("open_workshop_storage.services.transfers.resumable._REMEMBER_SECONDS", 600)
     async with bench(tmp_path) as parts:
         await begun(parts)
         await sent(parts, 0, MOD[:50])

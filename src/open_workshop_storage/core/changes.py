@@ -5,18 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from open_workshop_storage.core.resumable_state import Resumable
+from open_workshop_storage.core.job import Change, Resumable
 from open_workshop_storage.core.slots import Slot
-
-
-class Change:
-    """Base of the changes below.
-
-    Attributes:
-        is_told: Whether clients are shown something of it.
-    """
-
-    is_told: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)

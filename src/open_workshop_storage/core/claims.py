@@ -12,7 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import from_json
 
 from open_workshop_storage.core.errors import BadRequest, UnsupportedFormat
-from open_workshop_storage.core.job_ids import check_job_id
+
+JOB_ID = re.compile(r"[A-Za-z0-9_-]{8,128}")
+"""The form of a job's id (docs/API.md, "Transfer tokens")."""
 
 # RFC 7519 section 4.1: these speak of the token itself and mean nothing in another token.
 _TOKEN_CLAIMS = frozenset({"iss", "aud", "exp", "nbf", "iat", "jti"})
@@ -54,6 +56,17 @@ class TransferClaims(BaseModel):
     def packed_format(self) -> str:
         """The format of the packed file: `zip` or `webp`."""
         return "webp" if self.transfer_kind is TransferKind.IMAGE else "zip"
+
+
+def check_job_id(job_id: object) -> str:
+    """Return the job id if it is one.
+
+    Raises:
+        BadRequest: It is no text of 8 to 128 letters, digits, `_` and `-`.
+    """
+    if isinstance(job_id, str) and JOB_ID.fullmatch(job_id):
+        return job_id
+    raise BadRequest("Invalid job id")
 
 
 def clamp_level(level: int) -> int:

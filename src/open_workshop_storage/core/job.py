@@ -9,13 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from open_workshop_storage.core.changes import Change
 from open_workshop_storage.core.claims import TransferClaims, TransferKind
-from open_workshop_storage.core.resumable_state import Resumable
 from open_workshop_storage.core.slots import Slot
 
 SCHEMA = 4
@@ -86,6 +84,49 @@ _STATUS_OF_STAGE = {
 
 class WrongStep(Exception):
     """A change that `NEXT` does not allow: a fault of the code that makes it."""
+
+
+class Part(BaseModel):
+    """One file of an upload in several requests.
+
+    Attributes:
+        file: Its path, relative to the workspace.
+        bytes: How many of its bytes count. A worker that was replaced may go on to write behind them.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    file: str
+    bytes: int = 0
+
+
+class Resumable(BaseModel):
+    """How far an upload in several requests is.
+
+    Attributes:
+        metadata: The client's own description of the file, handed back as it came.
+        parts: The files that hold its bytes, in order; almost always one.
+        sealed: Whether a worker that was replaced may still write to the last part, so that the next request
+            begins another one.
+        sha256: What the whole file's SHA-256 has to be, as hex digits; `None` if no request has said it.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    metadata: str | None = None
+    parts: tuple[Part, ...] = ()
+    sealed: bool = False
+    sha256: str | None = None
+
+
+class Change:
+    """What a step adds to the record, in fields of the record's own names; `core.changes` has them all.
+
+    Attributes:
+        is_told: Whether clients are shown something of it.
+    """
+
+    is_told: ClassVar[bool] = True
 
 
 class Job(BaseModel):

@@ -12,10 +12,18 @@ from open_workshop_storage.core.callback import Callback
 from open_workshop_storage.core.errors import StorageBusy
 from open_workshop_storage.core.events import EventKind, event_of, first_event
 from open_workshop_storage.core.job import Job
-from open_workshop_storage.core.leases import LEASE_SECONDS
-from open_workshop_storage.core.overview import STEP_SECONDS, STEPS, Overview, SlotQueue, WorkerReport
 from open_workshop_storage.core.slots import SLOTS_OF_JOBS, Slot
-from open_workshop_storage.core.store import Interruption, JobEvents, StaleJobError
+from open_workshop_storage.core.store import (
+    LEASE_SECONDS,
+    STEP_SECONDS,
+    STEPS,
+    Interruption,
+    JobEvents,
+    Overview,
+    SlotQueue,
+    StaleJobError,
+    WorkerReport,
+)
 from open_workshop_storage.stores.fanout import Notices
 from open_workshop_storage.stores.memory_queues import MemoryOutbox, MemoryQueue
 

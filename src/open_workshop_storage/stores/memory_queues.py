@@ -9,7 +9,7 @@ from itertools import count
 
 from open_workshop_storage.core.callback import Callback
 from open_workshop_storage.core.job import Job
-from open_workshop_storage.core.leases import LEASE_SECONDS
+from open_workshop_storage.core.store import LEASE_SECONDS
 
 
 class MemoryQueue:

@@ -17,10 +17,18 @@ from open_workshop_storage.core.callback import Callback
 from open_workshop_storage.core.errors import ServiceUnavailable, StorageBusy
 from open_workshop_storage.core.events import Event, EventKind, event_of, first_event
 from open_workshop_storage.core.job import SCHEMA, Job
-from open_workshop_storage.core.leases import LEASE_SECONDS
-from open_workshop_storage.core.overview import REPORT_SECONDS, STEP_SECONDS, STEPS, Overview, WorkerReport
 from open_workshop_storage.core.slots import Slot
-from open_workshop_storage.core.store import Interruption, JobEvents, StaleJobError
+from open_workshop_storage.core.store import (
+    LEASE_SECONDS,
+    REPORT_SECONDS,
+    STEP_SECONDS,
+    STEPS,
+    Interruption,
+    JobEvents,
+    Overview,
+    StaleJobError,
+    WorkerReport,
+)
 from open_workshop_storage.stores import redis_scripts as scripts
 from open_workshop_storage.stores.fanout import Notices
 from open_workshop_storage.stores.redis_channels import RedisChannels

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from open_workshop_storage.core.callback import Callback
-from open_workshop_storage.core.leases import LEASE_SECONDS
+from open_workshop_storage.core.store import LEASE_SECONDS
 from open_workshop_storage.stores.redis_client import RedisCalls
 from open_workshop_storage.stores.redis_keys import RedisKeys
 from open_workshop_storage.stores.redis_scripts import NOW

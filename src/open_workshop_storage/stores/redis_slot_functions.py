@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from open_workshop_storage.core.leases import LEASE_SECONDS
 from open_workshop_storage.core.slots import SLOTS_OF_JOBS, Slot
+from open_workshop_storage.core.store import LEASE_SECONDS
 from open_workshop_storage.stores.redis_keys import RedisKeys
 
 _IDLE_SECONDS = 3.0

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from open_workshop_storage.core.claims import JOB_ID
 from open_workshop_storage.core.job import Stage
-from open_workshop_storage.core.job_ids import JOB_ID
 
 JobId = Annotated[str, Field(pattern=f"^{JOB_ID.pattern}$", description="The transfer's name.")]
 Kind = Annotated[Literal["archive", "img"], Field(description="What is transferred.")]

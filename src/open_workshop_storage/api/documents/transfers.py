@@ -22,7 +22,7 @@ from open_workshop_storage.api.documents.openapi import (
     plain_text_responses,
 )
 from open_workshop_storage.core import errors
-from open_workshop_storage.core.job_ids import JOB_ID
+from open_workshop_storage.core.claims import JOB_ID
 from open_workshop_storage.core.storage_types import StorageType
 
 TRANSFER_TOKEN = "Transfer token: a JWT with `TransferTokenClaims` that the Manager signed."

@@ -16,8 +16,7 @@ from open_workshop_storage.api.documents import resumable as documents
 from open_workshop_storage.api.request_bodies import body_chunks, has_left
 from open_workshop_storage.api.routes.transfers import BEARER, token_of
 from open_workshop_storage.core import errors
-from open_workshop_storage.core.job import Job
-from open_workshop_storage.core.resumable_state import Resumable
+from open_workshop_storage.core.job import Job, Resumable
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.observability.fastapi_telemetry import name_route
 from open_workshop_storage.services.intake.upload_bodies import UploadRequest

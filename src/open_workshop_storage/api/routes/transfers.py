@@ -20,8 +20,7 @@ from open_workshop_storage.api.documents.transfers import (
 )
 from open_workshop_storage.api.request_bodies import SmallForm, has_left, raw_body
 from open_workshop_storage.core import errors
-from open_workshop_storage.core.claims import clamp_level
-from open_workshop_storage.core.job_ids import check_job_id
+from open_workshop_storage.core.claims import check_job_id, clamp_level
 from open_workshop_storage.services.manager.form_tokens import FormToken
 
 router = APIRouter(tags=["transfers"])

@@ -1,9 +1,12 @@
-"""Fetches a file from a URL that comes from outside (docs/API.md, "GET `/transfer/start`")."""
+"""Judges URLs that come from outside, and fetches their files (docs/API.md, "GET `/transfer/start`")."""
 
 from __future__ import annotations
 
 import asyncio
 import math
+import re
+import socket
+import unicodedata
 from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -14,10 +17,16 @@ import httpcore
 import httpx
 from opentelemetry.trace import SpanKind
 
-from open_workshop_storage.core.errors import BlockedUrl, DownloadFailed, DownloadTimedOut, NotAFile, OriginRefused
+from open_workshop_storage.core.errors import (
+    BadRequest,
+    BlockedUrl,
+    DownloadFailed,
+    DownloadTimedOut,
+    NotAFile,
+    OriginRefused,
+)
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.observability.tracing import span
-from open_workshop_storage.services.intake.urls import parse_url, redirected
 from open_workshop_storage.utils.http.dates import retry_after
 from open_workshop_storage.utils.net.content_codings import BrokenCoding, UnknownCoding, codings_in, decoded
 from open_workshop_storage.utils.net.dialing import AddressRefused, JudgedBackend, Resolve, resolve_host
@@ -39,6 +48,12 @@ _THROTTLED = frozenset({429, 503})
 _MAX_RETRIES = 5
 _LEAST_WAIT_SECONDS = 1.0
 _LONGEST_WAIT_SECONDS = 3600.0
+
+# All blanks, and what shows nothing and is pasted along, such as marks of byte order and direction.
+_BLANKS = " \t\r\n\u00a0\u205f\u2060\u3000\ufeff" + "".join(map(chr, [*range(0x2000, 0x2010), *range(0x2028, 0x2030)]))
+_UNUSABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
+_SCHEMES = frozenset({"http", "https"})
+_DOTTED_QUAD = re.compile(r"((?:https?:)?//(?:[^/?#]*@)?)([0-9]+(?:\.[0-9]+){3})(?=[:/?#]|$)", re.IGNORECASE)
 
 
 Pause = Callable[[float], Awaitable[None]]
@@ -81,10 +96,6 @@ class Fetcher:
     request before it: no cookies, no `Referer`; credentials in a URL go to that URL's origin alone. A redirect
     from https to http is followed. Requests ask for no compression; gzip that comes all the same is unpacked
     piece by piece. An origin that says when to come again is asked again, a few times.
-
-    Args:
-        settings: Names the allowed networks and the idle time-out.
-        resolve: Looks host names up.
     """
 
     def __init__(self, settings: Settings, *, resolve: Resolve = resolve_host) -> None:
@@ -100,7 +111,6 @@ class Fetcher:
         """Request a file and wait for the beginning of the answer; the connection ends with the context.
 
         Args:
-            url: The file's address.
             offset: Bytes of the file that an earlier fetch received. With a validator, only the rest is requested.
             validator: The earlier fetch's validator, so that the rest of another version is not appended.
             pause: Called where the origin asks to come again later.
@@ -234,3 +244,60 @@ def _continues(reply: _Reply, offset: int, validator: str) -> bool:
 def _filename(reply: _Reply) -> str | None:
     last_segment = reply.url.raw_path.partition(b"?")[0].rpartition(b"/")[2]
     return disposition_filename(reply.headers) or unquote(last_segment.decode("ascii")) or None
+
+
+def parse_url(url: str) -> httpx.URL:
+    """Return a download URL: http or https, with a host, on one line. Blanks at its ends are dropped, others encoded.
+
+    Raises:
+        BadRequest: The text is no such URL.
+    """
+    url = url.strip(_BLANKS)
+    # An exception of httpx quotes the URL, which may hold a password.
+    refusal = BadRequest("Invalid download URL")
+    if any(unicodedata.category(char) in _UNUSABLE for char in url):
+        raise refusal
+    try:
+        parsed = httpx.URL(_with_decimal_address(url))
+    except httpx.InvalidURL:
+        raise refusal from None
+    if parsed.scheme not in _SCHEMES or not _has_peer(parsed):
+        raise refusal
+    return parsed
+
+
+def redirected(url: httpx.URL, location: str) -> httpx.URL:
+    """Return where a redirect leads. Credentials of `url` stay only on its own scheme, host and port.
+
+    Raises:
+        BlockedUrl: The redirect leads to another scheme than http and https.
+        DownloadFailed: The location is no URL.
+    """
+    try:
+        target = url.join(_with_decimal_address(location))
+    except (httpx.InvalidURL, ValueError):
+        raise DownloadFailed("Invalid redirect") from None
+    if target.scheme not in _SCHEMES:
+        raise BlockedUrl
+    if not _has_peer(target):
+        raise DownloadFailed("Invalid redirect")
+    if not target.userinfo and (target.scheme, target.netloc) == (url.scheme, url.netloc):
+        return target.copy_with(userinfo=url.userinfo)
+    return target
+
+
+def _with_decimal_address(url: str) -> str:
+    """Undo octal parts in an IPv4 address: httpx refuses them, but to a resolver they are an address to judge."""
+    quad = _DOTTED_QUAD.match(url)
+    try:
+        return quad[1] + socket.inet_ntoa(socket.inet_aton(quad[2])) + url[quad.end() :] if quad else url
+    except OSError:
+        return url
+
+
+def _has_peer(url: httpx.URL) -> bool:
+    # Reading `host` makes httpx decode IDNA, and raises the codec's own errors.
+    host = url.raw_host
+    # httpx encodes what no host name may hold, such as a blank; an IPv6 address may have a zone behind a `%`.
+    is_name = bool(host) and (b"%" not in host or b":" in host)
+    return is_name and (url.port is None or 0 < url.port < 65536)

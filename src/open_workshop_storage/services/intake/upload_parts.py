@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from open_workshop_storage.core.changes import Paused
-from open_workshop_storage.core.resumable_state import Part, Resumable
+from open_workshop_storage.core.job import Part, Resumable
 from open_workshop_storage.services.intake.receive import BLOCK_BYTES
 from open_workshop_storage.services.storage.disk import require_space
 from open_workshop_storage.utils.files.durable_files import Stopped

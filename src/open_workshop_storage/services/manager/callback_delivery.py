@@ -15,9 +15,8 @@ import httpx
 
 from open_workshop_storage.core.callback import Callback
 from open_workshop_storage.core.errors import ServiceUnavailable
-from open_workshop_storage.core.leases import RENEW_SECONDS
 from open_workshop_storage.core.settings import Settings
-from open_workshop_storage.core.store import Outbox
+from open_workshop_storage.core.store import RENEW_SECONDS, Outbox
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.observability.metrics import CALLBACKS
 from open_workshop_storage.observability.tracing import job_span, mark_failed, trace_headers

@@ -9,8 +9,7 @@ import time
 import uuid
 
 from open_workshop_storage.core.errors import ServiceUnavailable
-from open_workshop_storage.core.overview import WorkerReport
-from open_workshop_storage.core.store import JobStore
+from open_workshop_storage.core.store import JobStore, WorkerReport
 from open_workshop_storage.services.storage.workspaces import Workspaces
 from open_workshop_storage.services.transfers.lifetime import Lifetime
 from open_workshop_storage.services.transfers.runs import Runs

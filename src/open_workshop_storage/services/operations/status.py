@@ -9,9 +9,9 @@ from pydantic import BaseModel, Field
 
 from open_workshop_storage.core.callback import Callback
 from open_workshop_storage.core.job import Job, Stage
-from open_workshop_storage.core.overview import STEP_SECONDS, Overview, WorkerReport
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.slots import Slot, slot_limits
+from open_workshop_storage.core.store import STEP_SECONDS, Overview, WorkerReport
 from open_workshop_storage.services.storage.files import Files
 from open_workshop_storage.services.storage.workspaces import Workspaces
 from open_workshop_storage.services.transfers.metrics import BEGUN, LEFT, MILLISECONDS, OUTCOME, RECEIVED, SUCCESS

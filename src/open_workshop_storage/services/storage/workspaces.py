@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO
 
-from open_workshop_storage.core.job_ids import check_job_id
+from open_workshop_storage.core.claims import check_job_id
 from open_workshop_storage.services.storage.disk import has_space
 from open_workshop_storage.services.storage.files import TEMP
 from open_workshop_storage.utils.processes.threads import run_to_end

@@ -6,8 +6,7 @@ from open_workshop_storage.core.callback import callback_of
 from open_workshop_storage.core.claims import TransferClaims
 from open_workshop_storage.core.errors import BadRequest, UploadFinished, UploadInProgress
 from open_workshop_storage.core.events import EventKind
-from open_workshop_storage.core.job import Job, Stage, check_step
-from open_workshop_storage.core.resumable_state import Resumable
+from open_workshop_storage.core.job import Job, Resumable, Stage, check_step
 from open_workshop_storage.core.slots import Slot
 from open_workshop_storage.core.store import JobStore, StaleJobError
 from open_workshop_storage.observability.tracing import traceparent

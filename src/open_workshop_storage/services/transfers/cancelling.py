@@ -7,8 +7,7 @@ import time
 
 from open_workshop_storage.core.errors import JobMissing, ServiceUnavailable, TransferCancelled, TransferEnded
 from open_workshop_storage.core.job import Job
-from open_workshop_storage.core.leases import LEASE_SECONDS
-from open_workshop_storage.core.store import Interruption, JobStore
+from open_workshop_storage.core.store import LEASE_SECONDS, Interruption, JobStore
 
 # A worker that does not answer loses the job when its lease runs out, and the one that takes it is asked then.
 _PATIENCE_SECONDS = LEASE_SECONDS + 10.0

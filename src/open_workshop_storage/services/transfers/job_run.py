@@ -13,7 +13,6 @@ from typing import NoReturn
 
 from open_workshop_storage.core.callback import Callback, callback_of
 from open_workshop_storage.core.changes import (
-    Change,
     Failed,
     Held,
     Housed,
@@ -25,16 +24,15 @@ from open_workshop_storage.core.changes import (
     ScannerAway,
     Secured,
 )
-from open_workshop_storage.core.errors import DigestDiffers, MalwareFound, StorageError
+from open_workshop_storage.core.errors import DigestDiffers, MalwareFound, NewerRecord, ServiceUnavailable, StorageError
 from open_workshop_storage.core.events import EventKind
-from open_workshop_storage.core.job import Job, Stage
+from open_workshop_storage.core.job import Change, Job, Stage
 from open_workshop_storage.core.slots import Slot
-from open_workshop_storage.core.store import JobStore
+from open_workshop_storage.core.store import JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.observability.tracing import StageSpans
 from open_workshop_storage.services.transfers.endings import Queued
 from open_workshop_storage.services.transfers.metrics import SUCCESS, TransferMetrics
-from open_workshop_storage.services.transfers.record_saving import save_for_sure
 from open_workshop_storage.utils.files.digests import FileDigest
 from open_workshop_storage.utils.files.durable_files import sync
 from open_workshop_storage.utils.processes.task_groups import run_beside, without_group
@@ -44,6 +42,7 @@ _logger = logging.getLogger(__name__)
 
 # The 250 ms of the contract, and something for messages that do not all travel at the same speed.
 _PROGRESS_SECONDS = 0.26
+_RETRY_SECONDS = 1.0
 
 
 class JobRun:
@@ -55,7 +54,6 @@ class JobRun:
     Args:
         job: The record as stored, owned by this run.
         workspace: The job's folder.
-        metrics: What the worker's transfers add up to.
         home: This host, if others do not see that folder.
         is_attended: Whether a client waits for this run's answer, so that it keeps its job while it waits for a slot.
 
@@ -77,25 +75,24 @@ class JobRun:
     ) -> None:
         assert job.owner is not None
         self.job = job
+        self.owner = job.owner
         self.workspace = workspace
         self.folder = workspace / job.owner
-        self._store = store
-        self._metrics = metrics
-        self._home = home
         self.is_attended = is_attended
-        self.owner = job.owner
-        self._saving = asyncio.Lock()
-        self._progress: dict[type[Change], Change] = {}
-        self._news = asyncio.Event()
-        self._last_event = time.monotonic()
         self.interrupted = asyncio.Event()
         self.digest = FileDigest()
         self.pace = Pace(job.waited_seconds, job.sent_bytes)
-        self._stopped: BaseException | None = None
-        self._log = job_log(_logger, job.job_id)
         self.spans = StageSpans(job.job_id, job.traceparent)
-        self._stage_began = time.monotonic()
+        self._store = store
+        self._metrics = metrics
+        self._home = home
+        self._log = job_log(_logger, job.job_id)
         self._source = workspace / job.source_file if job.source_file else None
+        self._saving = asyncio.Lock()
+        self._progress: dict[type[Change], Change] = {}
+        self._news = asyncio.Event()
+        self._stopped: BaseException | None = None
+        self._last_event = self._stage_began = time.monotonic()
 
     @property
     def source(self) -> Path:
@@ -152,7 +149,6 @@ class JobRun:
         """Enter the stage after the last byte, and give the slot back.
 
         Args:
-            size: The file's, in bytes.
             is_on_disk: Whether the disk has taken the file in; else `securing_source` has to see to that.
             sha256: What the file's digest has to be, as hex digits; `None` if nothing was said.
 
@@ -169,11 +165,7 @@ class JobRun:
         self._source = source
 
     async def sha256_of(self, source: Path, size: int) -> str:
-        """Return the digest of the received file, of which only those bytes are read that were not hashed before.
-
-        Args:
-            size: The file's, in bytes.
-        """
+        """Return the digest of a file of so many bytes, of which only those are read that were not hashed before."""
         known = self.digest.of(size)
         return known if known is not None else await run_until_stopped(partial(self.digest.finish, source))
 
@@ -185,7 +177,6 @@ class JobRun:
 
         Raises:
             OSError: The disk does not take it.
-            Exception: What the block raises.
         """
         with without_group():
             async with asyncio.TaskGroup() as group:
@@ -193,9 +184,9 @@ class JobRun:
                 yield
 
     async def _secure_source(self) -> None:
-        if self.is_received and self.job.source_file is None:
-            await run_to_end(sync, self.source)
-            secured = Secured(self.within(self.source))
+        if self._source is not None and self.job.source_file is None:
+            await run_to_end(sync, self._source)
+            secured = Secured(self.within(self._source))
             if self.job.origin == "upload":
                 # Its body cannot be had again.
                 await self.save(secured)
@@ -211,11 +202,7 @@ class JobRun:
         return self.job.scanner_away_since
 
     async def end(self, outcome: Packed | StorageError, *, is_reported: bool = True) -> Callback | None:
-        """End the attempt, well or with an error; return the callback to deliver, which this worker holds.
-
-        Args:
-            is_reported: Whether the Manager is to hear of it; else there is no callback.
-        """
+        """End the attempt, well or with an error; return the callback to deliver, which this worker holds, if any."""
         if isinstance(outcome, StorageError):
             result = outcome.reason
             malware = outcome.name if isinstance(outcome, MalwareFound) else None
@@ -260,7 +247,7 @@ class JobRun:
             try:
                 wanted = self.job.changed(Housed(self._home), self.pace, *progress.values(), *changes, stage=stage)
                 callback = callback_of(wanted) if is_reported and wanted.ended and not self.job.ended else None
-                saved = await save_for_sure(self._store, self.job, wanted, event, callback)
+                saved = await self._save_for_sure(wanted, event, callback)
                 self._metrics.received(saved.bytes - self.job.bytes)
                 left, self.job = self.job, saved
             except BaseException:
@@ -273,6 +260,35 @@ class JobRun:
                 self._metrics.left_stage(left, now - self._stage_began)
                 self._stage_began = now
             return callback
+
+    async def _save_for_sure(self, wanted: Job, event: EventKind | None, callback: Callback | None) -> Job:
+        while True:
+            try:
+                return await self._save_once(wanted, event, callback)
+            except ServiceUnavailable:
+                # Work that is under way outlives an absence of Redis.
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _save_once(self, wanted: Job, event: EventKind | None, callback: Callback | None) -> Job:
+        try:
+            return await self._store.save(wanted, event, callback)
+        except StaleJobError:
+            try:
+                held = await self._store.get(wanted.job_id)
+            except NewerRecord:
+                raise StaleJobError from None
+            if held is None:
+                # Redis has lost its data; this worker still knows the job.
+                await self._store.restore(self.job)
+            elif held == wanted.as_saved(ends=event is not None and event.final):
+                # Only the answer to an earlier try was lost.
+                return held
+            elif held.owner == self.job.owner:
+                # So was the answer to an earlier save that was given up; no other run has this one's name.
+                wanted = wanted.model_copy(update={"version": held.version})
+            else:
+                raise
+            return await self._store.save(wanted, event, callback)
 
     @asynccontextmanager
     async def reporting(self) -> AsyncIterator[None]:

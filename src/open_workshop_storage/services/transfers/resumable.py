@@ -18,8 +18,7 @@ from open_workshop_storage.core import errors
 from open_workshop_storage.core.changes import Continued, Counted, Packed, Paused
 from open_workshop_storage.core.claims import TransferClaims
 from open_workshop_storage.core.events import EventKind
-from open_workshop_storage.core.job import Job, Stage
-from open_workshop_storage.core.resumable_state import Resumable
+from open_workshop_storage.core.job import Job, Resumable, Stage
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.slots import Slot
 from open_workshop_storage.core.store import Interruption, JobStore, StaleJobError
@@ -32,7 +31,6 @@ from open_workshop_storage.services.storage.workspaces import Workspaces
 from open_workshop_storage.services.transfers.attempts import begin_attempt
 from open_workshop_storage.services.transfers.endings import Pause
 from open_workshop_storage.services.transfers.job_run import JobRun
-from open_workshop_storage.services.transfers.just_paused import JustPaused
 from open_workshop_storage.services.transfers.lifetime import Lifetime
 from open_workshop_storage.services.transfers.runs import HasLeft, Runs, new_owner, stays
 from open_workshop_storage.services.transfers.stages import Stages
@@ -43,6 +41,7 @@ _logger = logging.getLogger(__name__)
 
 _PATIENCE_SECONDS = 0.6
 _POLL_SECONDS = 0.02
+_REMEMBER_SECONDS = 1.0
 
 
 @dataclass(eq=False)
@@ -56,7 +55,8 @@ class ResumableUploads:
     _lifetime: Lifetime
     _stages: Stages
     _tasks: Tasks
-    _just_paused: JustPaused = field(default_factory=JustPaused, init=False)
+    # The next request mostly comes at once, and then reads no record.
+    _just_paused: dict[str, Job] = field(default_factory=dict, init=False)
 
     async def create(
         self, claims: TransferClaims, file_name: str, length: int | None, described: Resumable, *, is_expired: bool
@@ -135,7 +135,7 @@ class ResumableUploads:
         """
         if self._lifetime.stopping.is_set():
             raise errors.ServiceUnavailable
-        recalled = self._just_paused.recall(job_id, request.offset)
+        recalled = self._recall(job_id, request.offset)
         job = recalled or await self._left(await self._known(job_id))
         total = request.total_after(job.bytes, job.total)
         if job.stage is not Stage.UPLOADING or job.owner is not None:
@@ -160,8 +160,14 @@ class ResumableUploads:
         # Once the file is whole, the transfer goes on to its end, whether or not the client waits for it.
         job = await asyncio.shield(self._tasks.start(self._runs.attempt(run, work)))
         if job.paused:
-            self._just_paused.remember(job)
+            self._just_paused[job_id] = job
+            asyncio.get_running_loop().call_later(_REMEMBER_SECONDS, self._recall, job_id, job.bytes)
         return job
+
+    def _recall(self, job_id: str, offset: int) -> Job | None:
+        """Forget an upload that was paused at an offset; return its record, the latest one only if a save says so."""
+        job = self._just_paused.get(job_id)
+        return self._just_paused.pop(job_id) if job is not None and job.bytes == offset else None
 
     async def cancel(self, job_id: str) -> None:
         """End an unfinished upload, as its client wishes.

@@ -6,9 +6,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 
 from open_workshop_storage.core.errors import ServiceUnavailable
-from open_workshop_storage.core.leases import RENEW_SECONDS
 from open_workshop_storage.core.slots import Slot
-from open_workshop_storage.core.store import JobStore
+from open_workshop_storage.core.store import RENEW_SECONDS, JobStore
 
 
 class Slots:

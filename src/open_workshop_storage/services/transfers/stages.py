@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 
-from open_workshop_storage.core.changes import Advanced, Change, Held, Packed, Unpacked
+from open_workshop_storage.core.changes import Advanced, Held, Packed, Unpacked
 from open_workshop_storage.core.claims import TransferKind
 from open_workshop_storage.core.errors import ScannerUnavailable, ServiceUnavailable, StoreRefuses
-from open_workshop_storage.core.job import Stage
+from open_workshop_storage.core.job import Change, Stage
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.slots import Slot
 from open_workshop_storage.observability.logs import job_log

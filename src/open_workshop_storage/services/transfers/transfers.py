@@ -20,10 +20,9 @@ from open_workshop_storage.core.slots import Slot
 from open_workshop_storage.core.store import JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.observability.tracing import joined, traceparent
-from open_workshop_storage.services.intake.fetch import Fetcher
+from open_workshop_storage.services.intake.fetch import Fetcher, parse_url
 from open_workshop_storage.services.intake.limits import transfer_limits
 from open_workshop_storage.services.intake.receive import receive
-from open_workshop_storage.services.intake.urls import parse_url
 from open_workshop_storage.services.storage.disk import has_space
 from open_workshop_storage.services.transfers.attempts import begin_attempt
 from open_workshop_storage.services.transfers.endings import Unreported

@@ -9,8 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from open_workshop_storage.core.errors import ServiceUnavailable
-from open_workshop_storage.core.leases import LEASE_SECONDS, RENEW_SECONDS
-from open_workshop_storage.core.store import JobStore
+from open_workshop_storage.core.store import LEASE_SECONDS, RENEW_SECONDS, JobStore
 from open_workshop_storage.services.manager.callback_delivery import Callbacks
 from open_workshop_storage.services.transfers.cleanup import Cleanup
 from open_workshop_storage.services.transfers.lifetime import Lifetime
