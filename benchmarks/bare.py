@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from open_workshop_storage.utils.files.unlinked import UnlinkedOpener
+from open_workshop_storage.utils.files.reading import UnlinkedOpener
 
 _BLOCK = bytes(256 * 1024)
 _OPENER = UnlinkedOpener(os.O_RDONLY, on_loop=True)

@@ -17,7 +17,34 @@ from open_workshop_storage.utils.files.paths import (
     is_inside,
     is_partial,
     partial_path,
+    paths_below,
     resolve_inside,
+)
+
+_PARTS = st.sampled_from(
+    ["a", "b", "file.png", "in", "out", "up", "loop", "dangling", "storage", "resource", "secret", "", ".", "..", "..."]
+    + [
+        "%2e%2e",
+        "%252e%252e",
+        "%2e.",
+        "%2f",
+        "%5c..",
+        "..%2f",
+        "%00",
+        "\0",
+        "~",
+        "%",
+        "é",
+        "%C3%A9",
+        "..\\..",
+        "\ud800",
+    ]
+) | st.text(max_size=5)
+_PLAIN_NAMES = st.lists(
+    st.sampled_from(["a", "b", "file.png", "in", "out", "up", "loop", "dangling", "storage", "resource"]), max_size=6
+).map("/".join)
+_NAMES = st.lists(st.tuples(_PARTS, st.sampled_from(["/", "/", "/", "\\", "%2f", "//"])), max_size=8).map(
+    lambda parts: "".join(part + separator for part, separator in parts).rstrip("/" if len(parts) % 2 else "")
 )
 
 
@@ -127,33 +154,6 @@ def test_names_of_unfinished_files_are_told_from_others() -> None:
     assert not is_partial("main.zip") and not is_partial(f"{partial.name}.zip")
 
 
-_PARTS = st.sampled_from(
-    ["a", "b", "file.png", "in", "out", "up", "loop", "dangling", "storage", "resource", "secret", "", ".", "..", "..."]
-    + [
-        "%2e%2e",
-        "%252e%252e",
-        "%2e.",
-        "%2f",
-        "%5c..",
-        "..%2f",
-        "%00",
-        "\0",
-        "~",
-        "%",
-        "é",
-        "%C3%A9",
-        "..\\..",
-        "\ud800",
-    ]
-) | st.text(max_size=5)
-_PLAIN_NAMES = st.lists(
-    st.sampled_from(["a", "b", "file.png", "in", "out", "up", "loop", "dangling", "storage", "resource"]), max_size=6
-).map("/".join)
-_NAMES = st.lists(st.tuples(_PARTS, st.sampled_from(["/", "/", "/", "\\", "%2f", "//"])), max_size=8).map(
-    lambda parts: "".join(part + separator for part, separator in parts).rstrip("/" if len(parts) % 2 else "")
-)
-
-
 @settings(max_examples=500, deadline=None)
 @given(name=_NAMES)
 def test_whatever_the_name_the_path_is_inside_and_the_one_that_the_system_sees(name: str, folder: Path) -> None:
@@ -196,3 +196,19 @@ def test_files_are_found_where_their_names_resolve_to(name: str, folder: Path) -
 def test_ordinary_names_are_all_accepted(parts: list[str], folder: Path) -> None:
     if parts[0] not in ("out", "up", "loop", "dangling"):
         assert resolve_inside(str(folder), "/".join(parts)).is_relative_to(folder)
+
+
+def test_files_and_links_are_found_and_no_link_to_a_folder_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "b" / "c").mkdir(parents=True)
+    for path in ("a", "b/2", "b/1", "b/c/x"):
+        (tmp_path / path).touch()
+    (tmp_path / "loop").symlink_to(tmp_path)
+    (tmp_path / "dead").symlink_to(tmp_path / "nothing")
+    assert list(paths_below(str(tmp_path))) == ["a", "dead", "b/1", "b/2", "b/c/x"]
+    assert list(paths_below(str(tmp_path / "nothing"))) == []
+
+
+def test_what_cannot_be_read_is_not_passed_by(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError):
+        list(paths_below(str(tmp_path / "file")))

@@ -20,7 +20,7 @@ from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.services.storage.files import Facts
 from open_workshop_storage.services.storage.local import LocalFiles
 from open_workshop_storage.utils.files.paths import partial_path
-from open_workshop_storage.utils.files.unlinked import UnlinkedOpener
+from open_workshop_storage.utils.files.reading import UnlinkedOpener
 from tests.support.servers import PROJECT
 
 pytestmark = pytest.mark.anyio

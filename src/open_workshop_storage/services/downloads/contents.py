@@ -23,8 +23,8 @@ from open_workshop_storage.utils.archives.central_directory import DEFLATE, STOR
 from open_workshop_storage.utils.archives.faults import ArchiveFault
 from open_workshop_storage.utils.archives.zip_contents import ZipContents
 from open_workshop_storage.utils.archives.zip_local_headers import LOCAL_HEADER, local_header_length
-from open_workshop_storage.utils.http.accepted_codings import prefers_gzip
 from open_workshop_storage.utils.http.media_types import media_type
+from open_workshop_storage.utils.http.request_headers import prefers_gzip
 
 _GZIP_HEAD = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
 """Deflate, no time, no name, an unknown system (RFC 1952, section 2.3)."""

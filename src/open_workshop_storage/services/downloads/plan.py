@@ -9,11 +9,17 @@ from http import HTTPStatus
 from typing import NamedTuple
 
 from open_workshop_storage.services.storage.files import StoredFile
-from open_workshop_storage.utils.http.conditions import Outcome, Validators, judge, range_applies
 from open_workshop_storage.utils.http.dates import format_date
 from open_workshop_storage.utils.http.digest_fields import digest_field
 from open_workshop_storage.utils.http.media_types import content_disposition, media_type
-from open_workshop_storage.utils.http.ranges import RangeNotSatisfiable, requested_ranges
+from open_workshop_storage.utils.http.request_headers import (
+    Outcome,
+    RangeNotSatisfiable,
+    Validators,
+    evaluate_conditions,
+    range_applies,
+    requested_ranges,
+)
 
 PRECONDITION_FAILED = "Precondition failed"
 RANGE_NOT_SATISFIABLE = "Range not satisfiable"
@@ -98,7 +104,7 @@ def plan_content(method: str, requested: Mapping[str, str], content: Content, ca
         headers.append((b"cache-control", cache_control.encode()))
     if content.varies:
         headers.append((b"vary", b"accept-encoding"))
-    outcome = judge(requested, current)
+    outcome = evaluate_conditions(requested, current)
     if outcome is Outcome.PRECONDITION_FAILED:
         return _refusal(HTTPStatus.PRECONDITION_FAILED, headers, PRECONDITION_FAILED)
     headers.append((b"etag", current.etag.encode()))

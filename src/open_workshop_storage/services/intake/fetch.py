@@ -30,16 +30,18 @@ from open_workshop_storage.observability.tracing import span
 from open_workshop_storage.utils.http.dates import retry_after
 from open_workshop_storage.utils.net.content_codings import BrokenCoding, UnknownCoding, codings_in, decoded
 from open_workshop_storage.utils.net.dialing import AddressRefused, JudgedBackend, Resolve, resolve_host
-from open_workshop_storage.utils.net.response_headers import (
+from open_workshop_storage.utils.net.origin_answers import (
+    WebPage,
     disposition_filename,
     is_version,
     is_whole,
+    may_be_page,
     partial_start,
     partial_total,
+    refusing_pages,
     strong_validator,
     total_size,
 )
-from open_workshop_storage.utils.net.web_pages import WebPage, may_be_page, refusing_pages
 
 _MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})

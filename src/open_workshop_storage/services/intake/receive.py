@@ -13,8 +13,7 @@ from open_workshop_storage.core.errors import ClientGone, FileTooLarge
 from open_workshop_storage.services.intake.limits import ReceiveLimits
 from open_workshop_storage.services.storage.disk import full_disk_is_no_space, require_space
 from open_workshop_storage.utils.files.digests import FileDigest
-from open_workshop_storage.utils.processes.step_thread import StepThread
-from open_workshop_storage.utils.processes.threads import finished
+from open_workshop_storage.utils.processes.threads import StepThread, finished
 
 # Smaller writes spend more on switching threads; larger ones hold more memory and are no faster.
 BLOCK_BYTES = 512 * 1024

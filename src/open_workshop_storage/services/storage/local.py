@@ -38,8 +38,7 @@ from open_workshop_storage.services.storage.local_file import (
     version_of,
 )
 from open_workshop_storage.utils.files import paths
-from open_workshop_storage.utils.files.blocks import BlockReader
-from open_workshop_storage.utils.files.unlinked import UnlinkedOpener
+from open_workshop_storage.utils.files.reading import BlockReader, UnlinkedOpener
 from open_workshop_storage.utils.processes.threads import run_to_end, run_until_stopped
 
 _ALL_TYPES = tuple(StorageType)

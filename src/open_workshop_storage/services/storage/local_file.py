@@ -18,10 +18,10 @@ from typing import Any
 from open_workshop_storage.core.errors import BadRequest, FileMissing
 from open_workshop_storage.services.storage.disk import full_disk_is_no_space, require_space
 from open_workshop_storage.services.storage.files import Facts, StoredFile
-from open_workshop_storage.utils.files.blocks import BlockReader
 from open_workshop_storage.utils.files.digests import is_sha256
 from open_workshop_storage.utils.files.durable_files import copy_beside, make_folders, replace_durably
 from open_workshop_storage.utils.files.paths import is_partial, partial_path
+from open_workshop_storage.utils.files.reading import BlockReader
 
 _ATTRIBUTE = "user.open_workshop_storage"
 _PLACING_ATTEMPTS = 5

@@ -1,8 +1,9 @@
-"""What an origin's headers say about its file."""
+"""What an origin says about its file, and telling a web page from one."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncIterator
 from email.utils import formatdate
 
 import httpx
@@ -10,15 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from open_workshop_storage.utils.net.response_headers import (
+from open_workshop_storage.utils.net.origin_answers import (
+    WebPage,
     disposition_filename,
+    may_be_page,
     partial_total,
+    refusing_pages,
     strong_validator,
     total_size,
 )
 
 THEN = "Mon, 02 Jan 2023 10:00:00 GMT"
 A_SECOND_LATER = "Mon, 02 Jan 2023 10:00:01 GMT"
+pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize(
@@ -90,3 +95,52 @@ def test_the_size_of_a_body(headers: dict[str, str], expected: int | None) -> No
 @pytest.mark.parametrize(("part", "expected"), [("bytes 10-11/12", 12), ("bytes 10-11/*", None), ("", None)])
 def test_the_size_of_the_file_that_an_answer_is_a_part_of(part: str, expected: int | None) -> None:
     assert partial_total(httpx.Headers({"Content-Range": part})) == expected
+
+
+async def passed(body: bytes, size: int) -> bytes:
+    async def chunks() -> AsyncIterator[bytes]:
+        for start in range(0, len(body), size):
+            yield body[start : start + size]
+
+    return b"".join([chunk async for chunk in refusing_pages(chunks())])
+
+
+@pytest.mark.parametrize("size", [1, 3, 10_000])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<!DOCTYPE html>",
+        b"\n\t <p>gone",
+        b"\xef\xbb\xbf<html>",
+        b"<?xml?>",
+        b"<a>" * 5000,
+        "\ufeff \n<html>".encode("utf-16-le"),
+        "\ufeff<html>".encode("utf-16-be"),
+        "<html>".encode("utf-16-le"),
+    ],
+)
+async def test_a_page_is_refused(body: bytes, size: int) -> None:
+    with pytest.raises(WebPage):
+        await passed(body, size)
+
+
+@pytest.mark.parametrize("size", [1, 3, 10_000])
+@pytest.mark.parametrize("body", [b"", b"<", b"  ", b"text <b>", b"< 5", b" " * 10_000 + b"<html>", b"PK\3\4" * 3000])
+async def test_anything_else_comes_through_to_the_byte(body: bytes, size: int) -> None:
+    assert await passed(body, size) == body
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"Content-Type": "text/html; charset=utf-8"}, True),
+        ({"Content-Type": "TEXT/HTML", "Content-Disposition": "inline"}, True),
+        ({"Content-Type": "application/xhtml+xml"}, True),
+        ({"Content-Type": "text/html, text/html; charset=utf-8"}, True),
+        ({"Content-Type": "text/html", "Content-Disposition": 'attachment; filename="a.html"'}, False),
+        ({"Content-Type": "text/plain"}, False),
+        ({}, False),
+    ],
+)
+def test_a_page_has_the_type_of_one_and_no_name(headers: dict[str, str], expected: bool) -> None:
+    assert may_be_page(httpx.Headers(headers)) is expected

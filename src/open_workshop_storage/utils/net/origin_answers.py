@@ -1,9 +1,10 @@
-"""Reads headers of answers that other servers give us."""
+"""Reads what origins answer to a fetch: headers, and web pages that come instead of files."""
 
 from __future__ import annotations
 
 import re
 import time
+from collections.abc import AsyncIterator
 from email.message import Message
 
 import httpx
@@ -14,6 +15,11 @@ _STRONG_TAG = re.compile(r'"[\x21\x23-\x7e]*"')
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(?:(\d{1,19})|\*)", re.ASCII | re.IGNORECASE)
 # The standard library's parser takes time quadratic in the length.
 _MAX_DISPOSITION_CHARACTERS = 4096
+_PAGE_TYPES = frozenset({"text/html", "application/xhtml+xml"})
+# In UTF-8 or UTF-16, which has a NUL beside each of these characters.
+_BEGINNING = re.compile(rb"(?:\xef\xbb\xbf|\xff\xfe|\xfe\xff)?[\s\0]*<\0?[!?a-z]", re.IGNORECASE)
+_BLANK = re.compile(rb"(?:\xef?\xbb?\xbf?|\xff?\xfe?|\xfe?\xff?)[\s\0]*(?:<\0?)?")
+_MAX_BLANK_BYTES = 4096
 
 
 def strong_validator(headers: httpx.Headers) -> str | None:
@@ -88,3 +94,32 @@ def _decoded(value: str | tuple[str | None, str | None, str]) -> str:
     except (LookupError, ValueError):
         # The charset is none, or the text was not encoded at all.
         return text
+
+
+class WebPage(Exception):
+    """The body is a web page."""
+
+
+def may_be_page(headers: httpx.Headers) -> bool:
+    """Return whether an answer is a web page by its type, and has no name to be saved under."""
+    media_type = re.split("[;,]", headers.get("content-type", ""))[0].strip().lower()
+    return media_type in _PAGE_TYPES and disposition_filename(headers) is None
+
+
+async def refusing_pages(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield a body that does not begin as HTML does.
+
+    Raises:
+        WebPage: It does.
+    """
+    head = b""
+    async for chunk in chunks:
+        head += chunk
+        if len(head) > _MAX_BLANK_BYTES or not _BLANK.fullmatch(head):
+            break
+    if _BEGINNING.match(head):
+        raise WebPage
+    if head:
+        yield head
+    async for chunk in chunks:
+        yield chunk
