@@ -175,7 +175,7 @@ class Run:
         """Return what is in the bucket and in the hosts' workspaces that should not be there."""
         listed = await self.http.get(signed_url(bucket.key, "GET", bucket.url(), 60, {"uploads": ""}))
         async with aclosing(Bucket(bucket)) as opened:
-            keys = [found.key async for found in opened.list(_PREFIX)]
+            keys = [found.name async for found in opened.list(_PREFIX)]
         expected = {f"{_PREFIX}/{place.path}" for place in self.places if place.here}
         workspaces = [path for folder in self.hosts.folders for path in (folder / "temp").glob("*")]
         return [*map(str, workspaces), *sorted({*keys} - expected), *listed.text.split("<UploadId>")[1:]]

@@ -52,11 +52,12 @@ class Front:
 
 async def fill(bucket: Credentials, prefix: str, folder: Path) -> None:
     """Put `CONTENT` under each of the names, under the first as another program would."""
-    async with httpx.AsyncClient() as http, aclosing(Bucket(bucket)) as opened:
-        url = signed_url(bucket.key, "PUT", bucket.url(f"{prefix}/{NAMES[0]}"), 60)
+    ours = bucket._replace(prefix=f"{prefix}/")
+    async with httpx.AsyncClient() as http, aclosing(Bucket(ours)) as opened:
+        url = signed_url(bucket.key, "PUT", ours.url(NAMES[0]), 60)
         (await http.put(url, content=CONTENT, headers={"content-type": "text/html"})).raise_for_status()
         (folder / "source").write_bytes(CONTENT)
-        await ObjectFiles(opened, f"{prefix}/").put(folder / "source", NAMES[1], Facts(7, DIGEST))
+        await ObjectFiles(opened).put(folder / "source", NAMES[1], Facts(7, DIGEST))
 
 
 @pytest.fixture(scope="module")

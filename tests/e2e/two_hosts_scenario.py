@@ -171,7 +171,7 @@ async def until_nothing_is_left(scenario: Scenario) -> None:
     """Return once both hosts are ready, and neither Redis, nor the bucket, nor a host has anything of a job."""
 
     async def left(bucket: Bucket) -> list[str]:
-        found = [one.key async for one in bucket.list(f"{scenario.two.prefix}/temp")]
+        found = [one.name async for one in bucket.list(f"{scenario.two.prefix}/temp")]
         found += [str(path) for host in scenario.two.hosts for path in (host.folder / "temp").glob("*")]
         with scenario.two.redis.client() as client:
             kept = (":kept_since", ":ping", ":forgotten:", ":idle:", ":metrics:", ":workers")

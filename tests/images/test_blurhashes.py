@@ -251,7 +251,7 @@ async def test_a_store_that_goes_away_is_not_remembered_as_one_without_images(
         aclosing(Bucket(bucket._replace(endpoint=store.url))) as opened,
         aclosing(Images()) as images,
     ):
-        blurhashes = Blurhashes(ObjectFiles(opened, ""), images, settings, None)
+        blurhashes = Blurhashes(ObjectFiles(opened), images, settings, None)
         for _ in range(2):
             with pytest.raises(ServiceUnavailable):
                 await blurhashes.compute(["/download/resource/x.webp"])

@@ -58,7 +58,7 @@ async def test_a_copy_has_the_bytes_and_facts_of_its_own(
     await opened.copy(source, f"{prefix}/ö b.zip", FACTS)
     copy = await opened.find(f"{prefix}/ö b.zip")
     assert (copy.size, copy.facts, copy.etag.endswith('-3"')) == (len(CONTENT), FACTS, part_bytes < len(CONTENT))
-    async with opened.fetched(copy.key) as path:
+    async with opened.fetched(copy.name) as path:
         assert path.read_bytes() == CONTENT
 
 
@@ -74,7 +74,7 @@ async def test_only_the_version_that_was_found_is_copied(
     monkeypatch.setattr(bucket_requests, "_COPIED_AT_ONCE", part_bytes)
     with pytest.raises(Replaced):
         await opened.copy(source._replace(etag='"other"'), f"{prefix}/copy", FACTS)
-    await opened.delete(source.key)
+    await opened.delete(source.name)
     with pytest.raises(FileMissing):
         await opened.copy(source, f"{prefix}/copy", FACTS)
     with pytest.raises(FileMissing):

@@ -35,8 +35,9 @@ async def files(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         (tmp_path / "root").mkdir()
         yield LocalFiles(tmp_path / "root")
         return
-    async with aclosing(Bucket(request.getfixturevalue("bucket"))) as bucket:
-        yield ObjectFiles(bucket, f"{secrets.token_hex(8)}/")
+    credentials = request.getfixturevalue("bucket")._replace(prefix=f"{secrets.token_hex(8)}/")
+    async with aclosing(Bucket(credentials)) as bucket:
+        yield ObjectFiles(bucket)
 
 
 @pytest.fixture

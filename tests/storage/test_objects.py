@@ -19,8 +19,8 @@ from open_workshop_storage.services.storage import bucket as bucket_module
 from open_workshop_storage.services.storage.bucket import Bucket
 from open_workshop_storage.services.storage.bucket_requests import Credentials
 from open_workshop_storage.services.storage.files import Facts
-from open_workshop_storage.services.storage.object_staging import ObjectStaging
 from open_workshop_storage.services.storage.objects import ObjectFiles
+from open_workshop_storage.services.storage.staging import ObjectStaging
 from open_workshop_storage.services.storage.workspaces import Workspaces
 from open_workshop_storage.utils.auth.s3_signatures import signed_url
 from tests.support.client import PATIENCE_SECONDS
@@ -39,13 +39,21 @@ def prefix() -> str:
 
 @pytest.fixture
 async def opened(bucket: Credentials) -> AsyncIterator[Bucket]:
+    """The whole bucket."""
     async with aclosing(Bucket(bucket)) as made:
         yield made
 
 
 @pytest.fixture
-def files(opened: Bucket, prefix: str) -> ObjectFiles:
-    return ObjectFiles(opened, prefix)
+async def ours(bucket: Credentials, prefix: str) -> AsyncIterator[Bucket]:
+    """What is below our prefix."""
+    async with aclosing(Bucket(bucket._replace(prefix=prefix))) as made:
+        yield made
+
+
+@pytest.fixture
+def files(ours: Bucket) -> ObjectFiles:
+    return ObjectFiles(ours)
 
 
 async def put(files: ObjectFiles, folder: Path, name: str, facts: Facts | None = None) -> None:
@@ -66,15 +74,15 @@ async def test_keys_begin_with_the_prefix_and_are_told_apart_by_it(
     files: ObjectFiles, opened: Bucket, prefix: str, tmp_path: Path
 ) -> None:
     await put(files, tmp_path, "resource/a")
-    assert [found.key async for found in opened.list(prefix[:-1])] == [f"{prefix}resource/a"]
-    assert [file async for file in ObjectFiles(opened, "").every_file()] == []
+    assert [found.name async for found in opened.list(prefix[:-1])] == [f"{prefix}resource/a"]
+    assert [file async for file in ObjectFiles(opened).every_file()] == []
 
 
 async def test_a_file_is_labelled_for_those_that_get_it_from_the_store(
-    files: ObjectFiles, opened: Bucket, prefix: str, tmp_path: Path
+    files: ObjectFiles, ours: Bucket, tmp_path: Path
 ) -> None:
     await put(files, tmp_path, "resource/a.webp", Facts(7, "5e" * 32))
-    result = await opened.get(f"{prefix}resource/a.webp", "*", range(10))
+    result = await ours.get("resource/a.webp", "*", range(10))
     assert result.attributes == {"Content-Type": "image/webp", "unpacked-bytes": "7", "sha256": "5e" * 32}
 
 
@@ -104,7 +112,7 @@ async def test_the_store_is_asked_once_for_a_file_of_which_nothing_is_known(buck
         running_origin(reply(200, *headers, body=CONTENT)) as store,
         aclosing(Bucket(bucket._replace(endpoint=store.url))) as told,
     ):
-        files = ObjectFiles(told, "")
+        files = ObjectFiles(told)
         async with files.open(("resource", "a")) as opened:
             assert await opened.read(0, files.block_bytes) == CONTENT
             assert await files.facts(opened.file) == Facts(None, "5e" * 32)
@@ -163,7 +171,7 @@ async def test_a_store_that_is_away_or_has_no_such_bucket_is_told_from_a_file_th
         bucket._replace(key=bucket.key._replace(secret_access_key="wrong")),
     ):
         async with aclosing(Bucket(broken)) as away:
-            files = ObjectFiles(away, "")
+            files = ObjectFiles(away)
             with pytest.raises(ServiceUnavailable):
                 await files.find("resource", "x")
             with pytest.raises(ServiceUnavailable):
@@ -192,7 +200,7 @@ async def test_a_store_that_goes_away_while_files_are_looked_up_or_is_silent_is_
         aclosing(Bucket(bucket._replace(endpoint=store.url))) as leaving,
         asyncio.timeout(PATIENCE_SECONDS / 2),
     ):
-        files = ObjectFiles(leaving, "")
+        files = ObjectFiles(leaving)
         for path in ("x", "silent"):
             with pytest.raises(ServiceUnavailable):
                 await files.find_all([("resource", path)])
@@ -233,7 +241,7 @@ async def test_keys_that_no_request_can_name_are_passed_over(bucket: Credentials
         running_origin(serve) as store,
         aclosing(Bucket(bucket._replace(endpoint=store.url))) as told,
     ):
-        (file,) = [file async for file in ObjectFiles(told, "").every_file()]
+        (file,) = [file async for file in ObjectFiles(told).every_file()]
     assert (file.name, file.size, file.version) == ("archive/mods/7/main.zip", 5, ("5e",))
 
 
@@ -241,27 +249,27 @@ async def test_only_uploads_to_keys_of_ours_are_ended(opened: Bucket, bucket: Cr
     theirs, ours = f"other/{secrets.token_hex(8)}", f"archive/{secrets.token_hex(8)}"
     for key in (theirs, ours):
         httpx.post(signed_url(bucket.key, "POST", bucket.url(key), 60, {"uploads": ""})).raise_for_status()
-    await ObjectFiles(opened, "").remove_leftovers(-3600)
+    await ObjectFiles(opened).remove_leftovers(-3600)
     url = signed_url(bucket.key, "GET", bucket.url(), 60, {"uploads": ""})
     assert theirs in httpx.get(url).text and ours not in httpx.get(url).text
 
 
 async def test_what_a_doctor_that_was_broken_off_leaves_is_cleaned_up(
-    files: ObjectFiles, opened: Bucket, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    files: ObjectFiles, opened: Bucket, ours: Bucket, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def delete(*keys: str) -> None:
         raise ServiceUnavailable
 
     with monkeypatch.context() as context:
-        context.setattr(opened, "delete", delete)
+        context.setattr(ours, "delete", delete)
         (complaint,) = await files.complaints()
     assert complaint.is_fault and "deleted" in complaint.text
-    staging = ObjectStaging(opened, prefix, Workspaces(tmp_path), "home")
+    staging = ObjectStaging(ours, Workspaces(tmp_path), "home")
     (left,) = await staging.idle(-60)
     await staging.discard(left)
-    assert [found.key async for found in opened.list(prefix[:-1])] == []
+    assert [found.name async for found in opened.list(prefix[:-1])] == []
 
 
 async def test_the_doctor_leaves_nothing(files: ObjectFiles, opened: Bucket, prefix: str) -> None:
     assert await files.complaints() == []
-    assert [found.key async for found in opened.list(prefix[:-1])] == []
+    assert [found.name async for found in opened.list(prefix[:-1])] == []

@@ -24,8 +24,7 @@ from open_workshop_storage.core.slots import Slot
 from open_workshop_storage.services.storage.bucket import Bucket
 from open_workshop_storage.services.storage.bucket_requests import Credentials
 from open_workshop_storage.services.storage.files import Facts
-from open_workshop_storage.services.storage.object_staging import ObjectStaging
-from open_workshop_storage.services.storage.staging import WorkspaceStaging
+from open_workshop_storage.services.storage.staging import ObjectStaging, WorkspaceStaging
 from open_workshop_storage.services.transfers import stages
 from open_workshop_storage.utils.archives.zip_inspection import MOST_TESTED_BYTES
 from tests.support.archives import SMALL_MOD, entries_of, seven_zip_of, tar_of, zip_of
@@ -180,7 +179,7 @@ async def test_an_attempt_ends_if_the_store_refuses_what_is_packed(tmp_path: Pat
     wrong = bucket._replace(key=bucket.key._replace(secret_access_key="wrong"))
     async with bench(tmp_path) as parts, aclosing(Bucket(wrong)) as refusing:
         run = await parts.run_in(UPLOADED, zip_of(SMALL_MOD))
-        parts.stages._staging = ObjectStaging(refusing, "", parts.workspaces, "home")
+        parts.stages._staging = ObjectStaging(refusing, parts.workspaces, "home")
         with pytest.raises(StoreRefuses):
             await parts.runs.attempt(run, parts.stages.prepare(run))
         job = await parts.job(run.job.job_id)

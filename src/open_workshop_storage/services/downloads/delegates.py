@@ -12,7 +12,7 @@ from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.services.downloads.plan import Header, Plan, hand_over
 from open_workshop_storage.services.storage.bucket_requests import Credentials
 from open_workshop_storage.services.storage.files import StoredFile
-from open_workshop_storage.services.storage.opening import credentials_of, key_prefix
+from open_workshop_storage.services.storage.opening import credentials_of
 from open_workshop_storage.utils.auth.s3_signatures import signed_url
 from open_workshop_storage.utils.http.media_types import media_type
 
@@ -30,7 +30,7 @@ def delegate_of(settings: Settings) -> Delegate | None:
     nginx = settings.accel_redirect_prefix
     if not settings.s3_bucket:
         return partial(_nginx_from_disk, nginx) if nginx else None
-    addresses = _Addresses(credentials_of(settings), key_prefix(settings))
+    addresses = _Addresses(credentials_of(settings))
     if nginx:
         return partial(_nginx_from_bucket, nginx, addresses)
     return partial(_store, addresses) if settings.s3_downloads == "redirect" else None
@@ -39,17 +39,16 @@ def delegate_of(settings: Settings) -> Delegate | None:
 class _Addresses:
     """Addresses at which the store gives files out for a while, labelled as the distributor would label them."""
 
-    def __init__(self, credentials: Credentials, prefix: str) -> None:
+    def __init__(self, credentials: Credentials) -> None:
         self.endpoint = credentials.endpoint
         self._credentials = credentials
-        self._prefix = prefix
 
     def of(self, file: StoredFile, plan: Plan) -> str:
         """Return the address of a file; with it a client can read that object, and nothing else."""
         labels = {f"response-{name.decode()}": value.decode() for name, value in plan.headers if name in _LABELS}
         # That of an answer with several parts is another one.
         labels["response-content-type"] = media_type(file.name)
-        url = self._credentials.url(self._prefix + file.name)
+        url = self._credentials.url(file.name)
         return signed_url(self._credentials.key, "GET", url, _SIGNED_SECONDS, labels)
 
 

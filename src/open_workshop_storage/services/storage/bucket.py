@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import tempfile
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
@@ -21,12 +20,11 @@ from obstore.store import S3Store
 
 from open_workshop_storage.core.errors import FileMissing, ServiceUnavailable, StoreRefuses
 from open_workshop_storage.services.storage.bucket_requests import (
-    SHA256,
-    UNPACKED_BYTES,
     BucketRequests,
     Credentials,
     Replaced,
     StoredObject,
+    facts_in,
     metadata_of,
 )
 from open_workshop_storage.services.storage.files import Facts
@@ -45,17 +43,17 @@ _PARTS_AT_ONCE = 4
 _FETCHED_AT_ONCE = 1024 * 1024
 _HEAD_BYTES = 64 * 1024
 _TAIL_BYTES = 16 * 1024 * 1024
-_REMEMBERED_SECONDS = 1.0
 
 
 class Bucket(BucketRequests):
-    """One bucket."""
+    """The objects of one bucket below a prefix, known by the rest of their keys."""
 
     def __init__(self, credentials: Credentials) -> None:
         super().__init__(credentials)
-        self._available = (False, 0.0)
+        self.prefix = credentials.prefix
         self._store = S3Store(
             credentials.bucket,
+            prefix=credentials.prefix or None,
             # This name of the setting is the one that no variable of the environment overrides.
             aws_endpoint_url_s3=credentials.endpoint,
             region=credentials.key.region,
@@ -70,25 +68,17 @@ class Bucket(BucketRequests):
             },
         )
 
-    async def is_available(self) -> bool:
-        """Return whether the store answers and has the bucket, as it was found within the last second."""
-        is_there, until = self._available
-        if time.monotonic() > until:
-            is_there = await super().is_available()
-            self._available = (is_there, time.monotonic() + _REMEMBERED_SECONDS)
-        return is_there
-
-    async def find(self, key: str) -> StoredObject:
+    async def find(self, name: str) -> StoredObject:
         """Look an object up.
 
         Raises:
             FileMissing: There is none.
             ServiceUnavailable: The store is away, or has no such bucket.
         """
-        with _our_errors():
-            return found_by(await self._asked(key, {"head": True}))
+        with _store_errors_as_ours():
+            return stored_object(name, await self._begun(name, {"head": True}))
 
-    async def get(self, key: str, etag: str | None = None, part: range | None = None) -> GetResult:
+    async def get(self, name: str, etag: str | None = None, part: range | None = None) -> GetResult:
         """Begin to read an object.
 
         Args:
@@ -103,12 +93,12 @@ class Bucket(BucketRequests):
         options: GetOptions = {} if etag is None else {"if_match": etag}
         if part is not None:
             options["range"] = part.start, part.stop
-        with _our_errors():
-            return await self._asked(key, options)
+        with _store_errors_as_ours():
+            return await self._begun(name, options)
 
     @asynccontextmanager
-    async def fetched(self, key: str, folder: Path | None = None, *, ends_only: bool = False) -> AsyncIterator[Path]:
-        """Give a temporary file of this host with an object's content, until the block ends.
+    async def fetched(self, name: str, folder: Path | None = None, *, ends_only: bool = False) -> AsyncIterator[Path]:
+        """Give a temporary file of this host with an object's content until the block ends.
 
         Args:
             folder: Where it is made; None for the system's folder for temporary files.
@@ -119,32 +109,32 @@ class Bucket(BucketRequests):
             ServiceUnavailable: The store is away.
         """
         with await asyncio.to_thread(_temporary_file, folder) as file:
-            while not await self._is_fetched(key, file, ends_only):
+            while not await self._is_fetched(name, file, ends_only):
                 await asyncio.to_thread(file.truncate, 0)
             yield Path(file.name)
 
-    async def _is_fetched(self, key: str, file: IO[bytes], ends_only: bool) -> bool:
+    async def _is_fetched(self, name: str, file: IO[bytes], ends_only: bool) -> bool:
         """Write an object to a file; return whether that worked, as another version may take its place meanwhile."""
-        found = await self.find(key)
+        found = await self.find(name)
         parts = [range(found.size)]
         if ends_only and found.size > _HEAD_BYTES + _TAIL_BYTES:
             parts = [range(_HEAD_BYTES), range(found.size - _TAIL_BYTES, found.size)]
         for part in filter(None, parts):
             await asyncio.to_thread(file.seek, part.start)
             try:
-                result = await self.get(key, found.etag, part)
+                result = await self.get(name, found.etag, part)
             except Replaced:
                 return False
-            with _our_errors():
+            with _store_errors_as_ours():
                 async for piece in result.stream(min_chunk_size=_FETCHED_AT_ONCE):
                     await asyncio.to_thread(file.write, piece)
         await asyncio.to_thread(file.flush)
         return True
 
-    async def _asked(self, key: str, options: GetOptions) -> GetResult:
+    async def _begun(self, name: str, options: GetOptions) -> GetResult:
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
-                return await obstore.get_async(self._store, key, options=options)
+                return await obstore.get_async(self._store, name, options=options)
         except TimeoutError:
             _logger.warning("object store: no answer for %d seconds", _ANSWER_SECONDS)
             raise ServiceUnavailable from None
@@ -154,7 +144,7 @@ class Bucket(BucketRequests):
                 raise ServiceUnavailable from None
             raise
 
-    async def put(self, source: Path, key: str, facts: Facts | None) -> int:
+    async def put(self, source: Path, name: str, facts: Facts | None) -> int:
         """Write a file of this host to an object, in one step for readers; return its size in bytes.
 
         Raises:
@@ -162,14 +152,14 @@ class Bucket(BucketRequests):
             StoreRefuses: The store does not take it.
             ServiceUnavailable: The store is away.
         """
-        with _our_errors():
+        with _store_errors_as_ours():
             size = (await asyncio.to_thread(source.stat)).st_size
             try:
                 await obstore.put_async(
                     self._store,
-                    key,
+                    name,
                     source,
-                    attributes={"Content-Type": media_type(key), **metadata_of(facts)},
+                    attributes={"Content-Type": media_type(name), **metadata_of(facts)},
                     chunk_size=max(_PART_BYTES, size // _MOST_PARTS),
                     max_concurrency=_PARTS_AT_ONCE,
                 )
@@ -178,18 +168,18 @@ class Bucket(BucketRequests):
                 raise StoreRefuses from None
             return size
 
-    async def delete(self, *keys: str) -> None:
+    async def delete(self, *names: str) -> None:
         """Remove objects; those that are not there are passed over.
 
         Raises:
             ServiceUnavailable: The store is away.
         """
-        with _our_errors():
-            await obstore.delete_async(self._store, keys)
+        with _store_errors_as_ours():
+            await obstore.delete_async(self._store, names)
 
 
 @contextmanager
-def _our_errors() -> Iterator[None]:
+def _store_errors_as_ours() -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
@@ -209,11 +199,7 @@ def _temporary_file(folder: Path | None) -> IO[bytes]:
     return tempfile.NamedTemporaryFile(prefix="open-workshop-", dir=folder)
 
 
-def found_by(result: GetResult) -> StoredObject:
-    """Return the object that an answer of the store tells of."""
-    attributes = result.attributes
-    unpacked_bytes = attributes.get(UNPACKED_BYTES, "")
-    facts = Facts(int(unpacked_bytes) if unpacked_bytes.isdecimal() else None, attributes.get(SHA256))
-    known = None if facts == Facts() else facts
-    meta = result.meta
-    return StoredObject(meta["path"], meta["size"], meta["last_modified"], meta["e_tag"] or "", known)
+def stored_object(name: str, answer: GetResult) -> StoredObject:
+    """Return the object of that name as an answer of the store tells of it."""
+    meta = answer.meta
+    return StoredObject(name, meta["size"], meta["last_modified"], meta["e_tag"] or "", facts_in(answer.attributes))

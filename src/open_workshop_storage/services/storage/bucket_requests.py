@@ -1,6 +1,6 @@
 """Requests to an S3-compatible store in place of `obstore`.
 
-That makes no copies with other metadata, knows nothing of uploads in parts, and lists nothing as soon as there is a key
+It makes no copies with other metadata, knows nothing of uploads in parts, and lists nothing as soon as there is a key
 with an empty segment.
 
 Rules: AWS, "Amazon S3 API Reference".
@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import suppress
 from datetime import datetime
 from http import HTTPStatus
@@ -23,18 +24,20 @@ from open_workshop_storage.core.errors import FileMissing, ServiceUnavailable, S
 from open_workshop_storage.services.storage.files import Facts
 from open_workshop_storage.utils.auth.s3_signatures import S3Key, encoded_path, signed_url
 from open_workshop_storage.utils.http.media_types import media_type
+from open_workshop_storage.utils.processes.task_groups import without_group
 
 _logger = logging.getLogger(__name__)
 
-_SECONDS = 60
+_SIGNED_SECONDS = 60
 _QUICK_SECONDS = 10.0
 _LISTING_SECONDS = 60.0
 # A store copies a large object while its client waits.
 _COPY_SECONDS = 300.0
 _COPIED_AT_ONCE = 1024**3
 _COPIES_AT_ONCE = 4
-UNPACKED_BYTES, SHA256 = "unpacked-bytes", "sha256"
-"""Names of what is kept with an object."""
+_REMEMBERED_SECONDS = 1.0
+# Names of what is kept with an object.
+_UNPACKED_BYTES, _SHA256 = "unpacked-bytes", "sha256"
 # What is missing where no object was named is the bucket.
 _REFUSALS = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND}
 
@@ -44,19 +47,21 @@ class Replaced(Exception):
 
 
 class Credentials(NamedTuple):
-    """Where a bucket is, and what requests to it are signed with.
+    """Where objects are, and what requests for them are signed with.
 
     Attributes:
         endpoint: The store's base URL, without a slash at its end.
+        prefix: What all keys of ours begin with; empty, or with a slash at its end.
     """
 
     endpoint: str
     bucket: str
     key: S3Key
+    prefix: str = ""
 
-    def url(self, key: str = "") -> str:
+    def url(self, name: str = "") -> str:
         """Return the address of an object, or of the bucket."""
-        path = f"/{self.bucket}/{key}" if key else f"/{self.bucket}"
+        path = f"/{self.bucket}/{self.prefix}{name}" if name else f"/{self.bucket}"
         return self.endpoint + encoded_path(path)
 
 
@@ -64,13 +69,14 @@ class StoredObject(NamedTuple):
     """An object as it was when it was looked up.
 
     Attributes:
+        name: Its key, below the prefix.
         size: Bytes.
         modified: Time of its last change; stores tell whole seconds.
         etag: Names this version of it, with its quotes.
         facts: What is kept with it; None if nothing is, or where that was not asked for.
     """
 
-    key: str
+    name: str
     size: int
     modified: datetime
     etag: str
@@ -83,34 +89,39 @@ class BucketRequests:
     def __init__(self, credentials: Credentials) -> None:
         self._credentials = credentials
         self._http = httpx.AsyncClient(trust_env=False, timeout=_QUICK_SECONDS)
+        self._is_there, self._known_until = False, 0.0
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._http.aclose()
 
     async def is_available(self) -> bool:
-        """Return whether the store answers and has the bucket."""
-        try:
-            await self._answered("HEAD", "")
-        except ServiceUnavailable:
-            return False
-        return True
+        """Return whether the store answers and has the bucket, as it was found within the last second."""
+        if time.monotonic() > self._known_until:
+            try:
+                await self._answered("HEAD", "")
+                self._is_there = True
+            except ServiceUnavailable:
+                self._is_there = False
+            self._known_until = time.monotonic() + _REMEMBERED_SECONDS
+        return self._is_there
 
     async def list(self, folder: str) -> AsyncIterator[StoredObject]:
-        """Yield all objects whose keys begin with this and a slash; without what is kept with them.
+        """Yield all objects of a folder and those below it, without what is kept with them.
 
         Raises:
             ServiceUnavailable: The store is away, or refuses.
         """
-        query = {"list-type": "2", "prefix": f"{folder}/"}
+        prefix = self._credentials.prefix
+        query = {"list-type": "2", "prefix": f"{prefix}{folder}/"}
         async for page in self._pages(query, {"continuation-token": "NextContinuationToken"}):
             for found in page.iterfind("{*}Contents"):
                 key, size, modified, etag = (
                     found.findtext(f"{{*}}{name}", "") for name in ("Key", "Size", "LastModified", "ETag")
                 )
-                yield StoredObject(key, int(size), datetime.fromisoformat(modified), etag)
+                yield StoredObject(key.removeprefix(prefix), int(size), datetime.fromisoformat(modified), etag)
 
-    async def copy(self, source: StoredObject, key: str, facts: Facts | None) -> None:
+    async def copy(self, source: StoredObject, target: str, facts: Facts | None) -> None:
         """Have the store copy one version of an object, in one step for readers; in parts if it is large.
 
         Raises:
@@ -119,14 +130,14 @@ class BucketRequests:
             ServiceUnavailable: The store is away, or refuses.
         """
         headers = {f"x-amz-meta-{name}": value for name, value in metadata_of(facts).items()}
-        headers["content-type"] = media_type(key)
-        path = self._credentials.url(source.key).removeprefix(self._credentials.endpoint)
+        headers["content-type"] = media_type(target)
+        path = self._credentials.url(source.name).removeprefix(self._credentials.endpoint)
         reading = {"x-amz-copy-source": path, "x-amz-copy-source-if-match": source.etag}
         if source.size <= _COPIED_AT_ONCE:
             replacing = {"x-amz-metadata-directive": "REPLACE", **reading, **headers}
-            _text_of(await self._answered("PUT", key, {}, replacing, _COPY_SECONDS), "ETag")
+            _text_of(await self._answered("PUT", target, {}, replacing, _COPY_SECONDS), "ETag")
         else:
-            await self._copy_in_parts(source.size, key, reading, headers)
+            await self._copy_in_parts(source.size, target, reading, headers)
 
     async def _copy_in_parts(
         self, size: int, target: str, reading: Mapping[str, str], headers: Mapping[str, str]
@@ -143,36 +154,37 @@ class BucketRequests:
                 return _text_of(await self._answered("PUT", target, query, part, _COPY_SECONDS), "ETag")
 
         try:
-            async with asyncio.TaskGroup() as group:
-                numbers = range(1, -(-size // _COPIED_AT_ONCE) + 1)
-                copies = {number: group.create_task(copy_part(number)) for number in numbers}
-            body = _completion({number: copy.result() for number, copy in copies.items()})
+            with without_group():
+                async with asyncio.TaskGroup() as group:
+                    numbers = range(1, -(-size // _COPIED_AT_ONCE) + 1)
+                    copies = [group.create_task(copy_part(number)) for number in numbers]
+            body = _completion([copy.result() for copy in copies])
             answer = await self._answered("POST", target, {"uploadId": upload}, {}, _COPY_SECONDS, body)
             _text_of(answer, "ETag")
-        except BaseException as error:
+        except BaseException:
             # What this does not reach, the cleanup ends.
             with suppress(ServiceUnavailable):
                 await self._abort(target, upload)
-            if isinstance(error, ExceptionGroup):
-                raise error.exceptions[0] from None
             raise
 
-    async def abort_uploads(self, prefix: str, before: datetime) -> None:
-        """End uploads in parts, to keys that begin with this, that were begun before a time and not completed.
+    async def abort_uploads(self, folder: str, before: datetime) -> None:
+        """End uploads in parts to a folder that were begun before a time and not completed.
 
         Raises:
             ServiceUnavailable: The store is away, or refuses.
         """
+        prefix = self._credentials.prefix
         markers = {"key-marker": "NextKeyMarker", "upload-id-marker": "NextUploadIdMarker"}
-        async for page in self._pages({"uploads": "", "prefix": prefix}, markers):
+        async for page in self._pages({"uploads": "", "prefix": f"{prefix}{folder}/"}, markers):
             for upload in page.iterfind("{*}Upload"):
                 begun = datetime.fromisoformat(upload.findtext("{*}Initiated", ""))
                 if begun < before:
-                    await self._abort(upload.findtext("{*}Key", ""), upload.findtext("{*}UploadId", ""))
+                    name = upload.findtext("{*}Key", "").removeprefix(prefix)
+                    await self._abort(name, upload.findtext("{*}UploadId", ""))
 
-    async def _abort(self, key: str, upload: str) -> None:
+    async def _abort(self, name: str, upload: str) -> None:
         with suppress(FileMissing):
-            await self._answered("DELETE", key, {"uploadId": upload})
+            await self._answered("DELETE", name, {"uploadId": upload})
 
     async def _pages(self, query: Mapping[str, str], markers: Mapping[str, str]) -> AsyncIterator[ElementTree.Element]:
         """Yield the pages of a listing.
@@ -193,14 +205,14 @@ class BucketRequests:
     async def _answered(
         self,
         method: str,
-        key: str,
+        name: str,
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
         seconds: float = _QUICK_SECONDS,
         body: bytes = b"",
     ) -> bytes:
         where = self._credentials
-        url = signed_url(where.key, method, where.url(key), _SECONDS, query, headers)
+        url = signed_url(where.key, method, where.url(name), _SIGNED_SECONDS, query, headers)
         try:
             answer = await self._http.request(method, url, headers=headers, content=body, timeout=seconds)
         except httpx.HTTPError as error:
@@ -208,7 +220,7 @@ class BucketRequests:
             raise ServiceUnavailable from None
         if answer.is_success:
             return answer.content
-        if answer.status_code == HTTPStatus.NOT_FOUND and key:
+        if answer.status_code == HTTPStatus.NOT_FOUND and name:
             raise FileMissing
         if answer.status_code == HTTPStatus.PRECONDITION_FAILED:
             raise Replaced
@@ -218,13 +230,20 @@ class BucketRequests:
 
 def metadata_of(facts: Facts | None) -> Mapping[str, str]:
     """Return what is kept with an object for these facts."""
-    known = {UNPACKED_BYTES: facts.unpacked_bytes, SHA256: facts.sha256} if facts else {}
+    known = {_UNPACKED_BYTES: facts.unpacked_bytes, _SHA256: facts.sha256} if facts else {}
     return {name: str(value) for name, value in known.items() if value is not None}
 
 
-def _completion(etags: Mapping[int, str]) -> bytes:
+def facts_in(metadata: Mapping[str, str]) -> Facts | None:
+    """Return the facts that are kept with an object; None if there are none."""
+    unpacked_bytes = metadata.get(_UNPACKED_BYTES, "")
+    facts = Facts(int(unpacked_bytes) if unpacked_bytes.isdecimal() else None, metadata.get(_SHA256))
+    return None if facts == Facts() else facts
+
+
+def _completion(etags: Collection[str]) -> bytes:
     root = ElementTree.Element("CompleteMultipartUpload")
-    for number, etag in etags.items():
+    for number, etag in enumerate(etags, 1):
         part = ElementTree.SubElement(root, "Part")
         ElementTree.SubElement(part, "PartNumber").text = str(number)
         ElementTree.SubElement(part, "ETag").text = etag

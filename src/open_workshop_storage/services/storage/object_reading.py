@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from obstore.exceptions import BaseError
 
 from open_workshop_storage.core.errors import StorageError
-from open_workshop_storage.services.storage.bucket import Bucket, found_by
+from open_workshop_storage.services.storage.bucket import Bucket, stored_object
 from open_workshop_storage.services.storage.bucket_requests import Replaced, StoredObject
 from open_workshop_storage.services.storage.files import MOST_READ_BYTES, StoredFile
 
@@ -32,7 +32,7 @@ class OpenedObject:
     first. While one of them is handed out, the next one comes in.
 
     Args:
-        stored: Tells which file an object is.
+        stored: Returns the file that an object is.
         file: As it was looked up; None to read whichever version there is, from its beginning.
         part: What will be read of it first; None for all of it.
     """
@@ -42,13 +42,13 @@ class OpenedObject:
     def __init__(
         self,
         bucket: Bucket,
-        key: str,
+        name: str,
         stored: Callable[[StoredObject], StoredFile],
         file: StoredFile | None = None,
         part: range | None = None,
     ) -> None:
         self._bucket = bucket
-        self._key = key
+        self._name = name
         self._stored = stored
         self._wanted = file
         self._part = part
@@ -67,8 +67,8 @@ class OpenedObject:
             with suppress(Replaced):
                 await self._begin(whole if self._part is None else whole[self._part.start : self._part.stop])
                 return self
-        result = await self._bucket.get(self._key)
-        self.file = self._stored(found_by(result))
+        result = await self._bucket.get(self._name)
+        self.file = self._stored(stored_object(self._name, result))
         self._follow(result, range(self.file.size))
         return self
 
@@ -88,7 +88,7 @@ class OpenedObject:
                 self._piece, self._taken = await next_piece, 0
                 self._next = None
         except (StorageError, Replaced, BaseError, StopAsyncIteration) as error:
-            raise OSError(f"{self._key} cannot be read on: {type(error).__name__}") from error
+            raise OSError(f"{self._name} cannot be read on: {type(error).__name__}") from error
         # A slice that is all of a piece is no copy.
         block = self._piece[self._taken : self._taken + min(length, BLOCK_BYTES)]
         self._taken += len(block)
@@ -107,7 +107,7 @@ class OpenedObject:
 
     async def _begin(self, part: range) -> None:
         await self._end()
-        result = await self._bucket.get(self._key, f'"{self.file.version[0]}"', part) if part else None
+        result = await self._bucket.get(self._name, f'"{self.file.version[0]}"', part) if part else None
         self._follow(result, part)
 
     def _follow(self, result: GetResult | None, part: range) -> None:

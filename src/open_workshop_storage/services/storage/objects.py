@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
+import tempfile
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta, timezone
@@ -15,7 +17,6 @@ from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.services.storage.bucket import Bucket
 from open_workshop_storage.services.storage.bucket_requests import Replaced, StoredObject
 from open_workshop_storage.services.storage.files import TEMP, Address, Complaint, Facts, StoredFile, mod_of
-from open_workshop_storage.services.storage.object_checks import complaints_about
 from open_workshop_storage.services.storage.object_reading import BLOCK_BYTES, OpenedObject
 from open_workshop_storage.utils.files.paths import PathEscapes, PathUnusable, normal_name
 from open_workshop_storage.utils.processes.task_groups import without_group
@@ -25,23 +26,20 @@ _MODS = f"{StorageType.ARCHIVE}/mods/"
 _MOST_KEY_BYTES = 1024
 _REMEMBERED_FACTS = 10_000
 _LOOKED_UP_AT_ONCE = 32
+_ADVICE = "the key needs the rights to list the bucket, and to read, write and delete its objects"
 
 
 class ObjectFiles:
     """The files of a bucket; an implementation of `Files`.
 
-    A file's key is its name, below the prefix. There are no folders, and no links.
-
-    Args:
-        prefix: What all keys begin with; empty, or with a slash at its end.
+    A file is the object of its name. There are no folders, and no links.
     """
 
     block_bytes = BLOCK_BYTES
     fetches_on_opening = True
 
-    def __init__(self, bucket: Bucket, prefix: str) -> None:
+    def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
-        self._prefix = prefix
         self._facts: LRUCache[bytes, Facts | None] = LRUCache(_REMEMBERED_FACTS)
 
     async def resolve(self, storage_type: str, path: str, allowed: Collection[StorageType] = _ALL_TYPES) -> str:
@@ -77,8 +75,8 @@ class ObjectFiles:
     def open(self, file: StoredFile | Address, part: range | None = None) -> OpenedObject:
         """Begin to read an object, and end it after the block; raises as `Files.open`."""
         if isinstance(file, StoredFile):
-            return OpenedObject(self._bucket, self._key(file.name), self._stored, file, part)
-        return OpenedObject(self._bucket, self._key(self._name_of_file(*file)), self._stored)
+            return OpenedObject(self._bucket, file.name, self._stored, file, part)
+        return OpenedObject(self._bucket, self._name_of_file(*file), self._stored)
 
     def reopen(self, file: StoredFile) -> None:
         """Return None: only the store knows whether an object has changed."""
@@ -86,7 +84,7 @@ class ObjectFiles:
     @asynccontextmanager
     async def local_copy(self, file: StoredFile, *, ends_only: bool = False) -> AsyncIterator[Path]:
         """Copy an object, or its ends, to a temporary file of this host."""
-        async with self._bucket.fetched(self._key(file.name), ends_only=ends_only) as path:
+        async with self._bucket.fetched(file.name, ends_only=ends_only) as path:
             yield path
 
     async def facts(self, file: StoredFile, *, even_if_edited: bool = False) -> Facts | None:
@@ -100,11 +98,11 @@ class ObjectFiles:
 
     async def keep(self, file: StoredFile, facts: Facts) -> bool:
         """Have the store copy an object onto itself, with other facts; raises as `Files.keep`."""
-        found = await self._bucket.find(self._key(file.name))
+        found = await self._bucket.find(file.name)
         if self._listed(found).version != file.version:
             return False
         try:
-            await self._bucket.copy(found, found.key, facts)
+            await self._bucket.copy(found, found.name, facts)
         except Replaced:
             return False
         return True
@@ -112,7 +110,7 @@ class ObjectFiles:
     async def every_file(self) -> AsyncIterator[StoredFile]:
         """List the objects of all types; raises as `Files.every_file`."""
         for storage_type in StorageType:
-            async for found in self._bucket.list(self._key(storage_type)):
+            async for found in self._bucket.list(storage_type):
                 try:
                     file = self._listed(found)
                     if await self.resolve(storage_type, file.name.partition("/")[2]) == file.name:
@@ -123,34 +121,53 @@ class ObjectFiles:
 
     async def size_and_facts(self, name: str) -> tuple[int, Facts | None]:
         """Return the size of an object in bytes and its facts; raises as `Files.size_and_facts`."""
-        found = await self._bucket.find(self._key(name))
+        found = await self._bucket.find(name)
         return found.size, found.facts
 
     async def put(self, source: Path, name: str, facts: Facts | None = None) -> int:
         """Write a file to an object, in parts if it is large; raises as `Files.put`."""
-        size = await self._bucket.put(source, self._key(name), facts)
+        size = await self._bucket.put(source, name, facts)
         await asyncio.to_thread(source.unlink)
         return size
 
     async def delete(self, name: str) -> None:
         """Remove an object; raises as `Files.delete`."""
-        await self._bucket.find(self._key(name))
-        await self._bucket.delete(self._key(name))
+        await self._bucket.find(name)
+        await self._bucket.delete(name)
 
     async def is_available(self, *, for_writing: bool) -> bool:
         """Return whether the store answers and has the bucket; whether it can be written, only a write tells."""
         return await self._bucket.is_available()
 
     async def complaints(self) -> list[Complaint]:
-        """Return what is wrong with the bucket and the rights to it."""
-        return await complaints_about(self._bucket, self._key(TEMP))
+        """Write an object, copy it, and remove both; return what does not work."""
+        if not await self._bucket.is_available():
+            text = "does not answer, or has no such bucket for this key; see S3_ENDPOINT_URL and S3_BUCKET"
+            return [Complaint(True, text)]
+        # Laid out as a job's files are, so that cleanup finds what is left where this is broken off.
+        name = f"{TEMP}/doctor-{secrets.token_hex(16)}/object"
+        step = "written"
+        try:
+            with await asyncio.to_thread(tempfile.NamedTemporaryFile) as file:
+                await self._bucket.put(Path(file.name), name, None)
+            step = "read"
+            found = await self._bucket.find(name)
+            step = "copied"
+            await self._bucket.copy(found, f"{name}-copy", None)
+            step = "deleted"
+            await self._bucket.delete(name, f"{name}-copy")
+            step = "listed"
+            is_left = name in [left.name.removesuffix("-copy") async for left in self._bucket.list(TEMP)]
+        except errors.StorageError:
+            return [Complaint(True, f"an object cannot be {step}; {_ADVICE}")]
+        return [Complaint(True, f"a deleted object is still there; {_ADVICE}")] if is_left else []
 
     async def remove_leftovers(self, older_than_seconds: float) -> None:
         """End uploads in parts that a dead process left incomplete."""
         before = datetime.now(timezone.utc) - timedelta(seconds=older_than_seconds)
         for folder in (TEMP, *StorageType):
             # Other programs may keep theirs beside these.
-            await self._bucket.abort_uploads(self._key(f"{folder}/"), before)
+            await self._bucket.abort_uploads(folder, before)
 
     def _name(self, storage_type: str, path: str, allowed: Collection[StorageType] = _ALL_TYPES) -> str:
         if storage_type not in allowed:
@@ -161,7 +178,7 @@ class ObjectFiles:
             raise errors.PathOutsideStorage from None
         except PathUnusable:
             raise errors.BadRequest("Invalid path") from None
-        if len(self._key(name).encode()) > _MOST_KEY_BYTES:
+        if len((self._bucket.prefix + name).encode()) > _MOST_KEY_BYTES:
             raise errors.BadRequest("Invalid path")
         return name
 
@@ -171,11 +188,8 @@ class ObjectFiles:
         except errors.BadRequest:
             raise errors.FileMissing from None
 
-    def _key(self, name: str) -> str:
-        return self._prefix + name
-
     async def _find(self, name: str) -> StoredFile:
-        return self._stored(await self._bucket.find(self._key(name)))
+        return self._stored(await self._bucket.find(name))
 
     def _stored(self, found: StoredObject) -> StoredFile:
         """Return the file that an object is, and remember its facts, with which it was looked up."""
@@ -184,7 +198,7 @@ class ObjectFiles:
         return file
 
     def _listed(self, found: StoredObject) -> StoredFile:
-        name = found.key.removeprefix(self._prefix)
+        name = found.name
         modified_ns = int(found.modified.timestamp()) * 10**9
         mod_id = mod_of(name.removeprefix(_MODS)) if name.startswith(_MODS) else None
         storage_type = StorageType(name.partition("/")[0])

@@ -11,9 +11,8 @@ from open_workshop_storage.services.storage.bucket import Bucket
 from open_workshop_storage.services.storage.bucket_requests import Credentials
 from open_workshop_storage.services.storage.files import Files
 from open_workshop_storage.services.storage.local import LocalFiles
-from open_workshop_storage.services.storage.object_staging import ObjectStaging
 from open_workshop_storage.services.storage.objects import ObjectFiles
-from open_workshop_storage.services.storage.staging import Staging, WorkspaceStaging
+from open_workshop_storage.services.storage.staging import ObjectStaging, Staging, WorkspaceStaging
 from open_workshop_storage.services.storage.workspaces import Workspaces
 from open_workshop_storage.utils.auth.s3_signatures import S3Key
 
@@ -27,8 +26,7 @@ async def open_storage(settings: Settings, workspaces: Workspaces) -> AsyncItera
         return
     async with aclosing(Bucket(credentials_of(settings))) as bucket:
         home = f"{socket.gethostname()}:{settings.main_dir}"
-        prefix = key_prefix(settings)
-        yield ObjectFiles(bucket, prefix), ObjectStaging(bucket, prefix, workspaces, home)
+        yield ObjectFiles(bucket), ObjectStaging(bucket, workspaces, home)
 
 
 @asynccontextmanager
@@ -38,13 +36,8 @@ async def open_files(settings: Settings) -> AsyncIterator[Files]:
         yield files
 
 
-def key_prefix(settings: Settings) -> str:
-    """Return what all keys of ours begin with; empty, or with a slash at its end."""
-    return f"{settings.s3_prefix}/" if settings.s3_prefix else ""
-
-
 def credentials_of(settings: Settings) -> Credentials:
-    """Return where the bucket is, and the key to it."""
+    """Return where our objects are, and the key to them."""
     key = S3Key(settings.s3_access_key_id, settings.s3_secret_access_key, settings.s3_region)
     endpoint = settings.s3_endpoint_url or f"https://s3.{settings.s3_region}.amazonaws.com"
-    return Credentials(endpoint, settings.s3_bucket, key)
+    return Credentials(endpoint, settings.s3_bucket, key, f"{settings.s3_prefix}/" if settings.s3_prefix else "")

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Protocol
 
 from open_workshop_storage.core.changes import Packed
 from open_workshop_storage.core.claims import TransferKind
-from open_workshop_storage.core.errors import FileMissing
+from open_workshop_storage.core.errors import FileMissing, ServiceUnavailable
 from open_workshop_storage.core.job import Job
-from open_workshop_storage.services.storage.files import Facts, Files
+from open_workshop_storage.services.storage.bucket import Bucket
+from open_workshop_storage.services.storage.bucket_requests import Replaced
+from open_workshop_storage.services.storage.files import TEMP, Facts, Files
 from open_workshop_storage.services.storage.workspaces import Workspaces
 
 
@@ -111,3 +115,59 @@ class WorkspaceStaging:
     async def idle(self, seconds: float) -> Sequence[str]:
         """Return nothing."""
         return ()
+
+
+class ObjectStaging:
+    """Writes each packed file to an object that bears its run's name; an implementation of `Staging`.
+
+    Args:
+        home: Names this host.
+    """
+
+    def __init__(self, bucket: Bucket, workspaces: Workspaces, home: str) -> None:
+        self.home: str | None = home
+        self._bucket = bucket
+        self._workspaces = workspaces
+
+    async def stage(self, job_id: str, file: str, facts: Facts) -> None:
+        """Write the file to the bucket; raises as `Staging.stage`."""
+        await self._bucket.put(self._workspaces.folder(job_id) / file, _staged_name(job_id, file), facts)
+
+    async def place(self, job_id: str, file: str, name: str, facts: Facts) -> int:
+        """Have the store copy the object, and look at the copy; raises as `Staging.place`."""
+        staged = await self._bucket.find(_staged_name(job_id, file))
+        if staged.facts != facts:
+            # Each run has a name of its own, so this is not what the record tells of.
+            raise FileMissing
+        try:
+            await self._bucket.copy(staged, name, facts)
+        except Replaced:
+            raise FileMissing from None
+        placed = await self._bucket.find(name)
+        if (placed.size, placed.facts) != (staged.size, facts):
+            raise ServiceUnavailable
+        return placed.size
+
+    @asynccontextmanager
+    async def copy(self, job_id: str, file: str) -> AsyncIterator[Path]:
+        """Copy the object to a temporary file in this host's workspace; raises as `Staging.copy`."""
+        async with self._bucket.fetched(_staged_name(job_id, file), self._workspaces.folder(job_id)) as path:
+            yield path
+
+    async def discard(self, job_id: str) -> None:
+        """Remove all objects of a job; raises as `Staging.discard`."""
+        names = [staged.name async for staged in self._bucket.list(f"{TEMP}/{job_id}")]
+        await self._bucket.delete(*names)
+
+    async def idle(self, seconds: float) -> Sequence[str]:
+        """List all objects of jobs; raises as `Staging.idle`."""
+        newest: dict[str, datetime] = defaultdict(lambda: datetime.min.replace(tzinfo=timezone.utc))
+        async for staged in self._bucket.list(TEMP):
+            job_id = staged.name.split("/")[1]
+            newest[job_id] = max(newest[job_id], staged.modified)
+        before = datetime.now(timezone.utc) - timedelta(seconds=seconds)
+        return [job_id for job_id, modified in newest.items() if modified <= before]
+
+
+def _staged_name(job_id: str, file: str) -> str:
+    return f"{TEMP}/{job_id}/{file}"

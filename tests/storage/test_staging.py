@@ -13,8 +13,8 @@ from open_workshop_storage.core.errors import FileMissing
 from open_workshop_storage.services.storage.bucket import Bucket
 from open_workshop_storage.services.storage.bucket_requests import Credentials
 from open_workshop_storage.services.storage.files import Facts
-from open_workshop_storage.services.storage.object_staging import ObjectStaging
 from open_workshop_storage.services.storage.objects import ObjectFiles
+from open_workshop_storage.services.storage.staging import ObjectStaging
 from open_workshop_storage.services.storage.workspaces import Workspaces
 
 pytestmark = pytest.mark.anyio
@@ -26,37 +26,32 @@ JOB, FILE, NAME = "job-12345", "run/packed.zip", "archive/mods/7/main.zip"
 
 @pytest.fixture
 async def bucket_here(bucket: Credentials) -> AsyncIterator[Bucket]:
-    async with aclosing(Bucket(bucket)) as made:
+    async with aclosing(Bucket(bucket._replace(prefix=f"{secrets.token_hex(8)}/"))) as made:
         yield made
 
 
 @pytest.fixture
-def prefix() -> str:
-    return f"{secrets.token_hex(8)}/"
-
-
-@pytest.fixture
-async def staging(bucket_here: Bucket, prefix: str, tmp_path: Path) -> ObjectStaging:
+async def staging(bucket_here: Bucket, tmp_path: Path) -> ObjectStaging:
     """One host's, which has staged a file."""
     workspaces = Workspaces(tmp_path / "one")
     packed = workspaces.folder(JOB) / FILE
     packed.parent.mkdir(parents=True)
     packed.write_bytes(CONTENT)
-    staging = ObjectStaging(bucket_here, prefix, workspaces, "one")
+    staging = ObjectStaging(bucket_here, workspaces, "one")
     await staging.stage(JOB, FILE, FACTS)
     assert packed.exists()
     return staging
 
 
 @pytest.fixture
-def elsewhere(bucket_here: Bucket, prefix: str, tmp_path: Path, staging: ObjectStaging) -> ObjectStaging:
+def elsewhere(bucket_here: Bucket, tmp_path: Path, staging: ObjectStaging) -> ObjectStaging:
     """Another host's."""
-    return ObjectStaging(bucket_here, prefix, Workspaces(tmp_path / "other"), "other")
+    return ObjectStaging(bucket_here, Workspaces(tmp_path / "other"), "other")
 
 
 @pytest.fixture
-def files(bucket_here: Bucket, prefix: str) -> ObjectFiles:
-    return ObjectFiles(bucket_here, prefix)
+def files(bucket_here: Bucket) -> ObjectFiles:
+    return ObjectFiles(bucket_here)
 
 
 async def test_another_host_places_a_file_as_often_as_it_likes(elsewhere: ObjectStaging, files: ObjectFiles) -> None:
