@@ -3,46 +3,63 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Sequence
 from typing import Any, TypeVar
 
 from opentelemetry.trace import SpanKind
 from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.commands.core import AsyncScript
+from redis.connection import HiredisRespSerializer
 from redis.driver_info import DriverInfo
-from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
+from redis.exceptions import ConnectionError, NoScriptError, ReadOnlyError, RedisError, ResponseError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from open_workshop_storage.core.errors import ServiceUnavailable
 from open_workshop_storage.observability.tracing import span
-from open_workshop_storage.stores.redis_line import RedisLine
 from open_workshop_storage.stores.redis_sentinel import SentinelPool
 from open_workshop_storage.utils.net.redis_urls import is_sentinel_url, parse_sentinel_url
 
 _CONNECT_SECONDS = 5.0
 _MOST_CONNECTIONS = 32
 _PATIENCE_SECONDS = 5.0
+_SILENCE_SECONDS = 1.0
+"""After so long without a connection, or an answer that is due, later commands go over another connection."""
 _Answer = TypeVar("_Answer")
 
 
-class _Client(Redis):
-    """Sends all commands but pipelines over one connection.
+class SharedClient(Redis):
+    """Sends all commands but pipelines as they come over one connection; Redis answers in their order.
 
+    redis-py lends each command a connection of its own, which takes more CPU time than all else about the command.
     Each is a span of the trace that it belongs to, without the command's keys and values.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._line = RedisLine(self.connection_pool)
+        self._packer = HiredisRespSerializer()
+        self._connecting = asyncio.Lock()
+        self._connection: _SharedConnection | None = None
+        self._open: set[_SharedConnection] = set()
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
-        """Send a command and return its answer."""
+        """Send a command and return its answer. Redis may carry it out even if the caller is cancelled.
+
+        Raises:
+            ResponseError: Redis refuses the command.
+            ConnectionError: There is no connection, or it broke before the answer came.
+            OSError: There is no connection.
+        """
         name = str(args[0])
         with span(f"redis {name}", {"db.system.name": "redis", "db.operation.name": name}, SpanKind.CLIENT):
             try:
-                answer = await self._line.ask(args)
+                packed: list[bytes] = self._packer.pack(*args)
+                while self._connection is None or not self._connection.is_usable:
+                    await self._connect()
+                answer = await self._connection.ask(packed)
             except NoScriptError as error:
                 unknown = error
             else:
@@ -52,9 +69,32 @@ class _Client(Redis):
         # Nothing failed: the script is sent next.
         raise unknown
 
+    async def _connect(self) -> None:
+        """Connect, or wait while another caller does; one that takes long lets the next try."""
+        connecting = self._connecting
+        try:
+            async with asyncio.timeout(_SILENCE_SECONDS):
+                await connecting.acquire()
+        except TimeoutError:
+            if self._connecting is connecting:
+                self._connecting = asyncio.Lock()
+            return
+        try:
+            if self._connection is None or not self._connection.is_usable:
+                connection = await self.connection_pool.get_connection()  # type: ignore[no-untyped-call]
+                if self._connection is not None:
+                    self._connection.leave()
+                self._connection = made = _SharedConnection(self.connection_pool, connection)
+                self._open.add(made)
+                made.reading.add_done_callback(lambda reading: self._open.discard(made))
+        finally:
+            connecting.release()
+
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
-        """Close all connections."""
-        await self._line.aclose()
+        """Close all connections; callers that still wait get no answer."""
+        for connection in self._open:
+            connection.abort()
+        await asyncio.gather(*(connection.reading for connection in self._open), return_exceptions=True)
         await super().aclose(close_connection_pool)
 
 
@@ -70,7 +110,7 @@ def redis_client(url: str) -> Redis:
         pool = SentinelPool(parse_sentinel_url(url), usual_options(), **own)
     else:
         pool = BlockingConnectionPool.from_url(url, **usual_options(), **own)
-    return _Client.from_pool(pool)
+    return SharedClient.from_pool(pool)
 
 
 def usual_options() -> dict[str, Any]:
@@ -86,6 +126,8 @@ def usual_options() -> dict[str, Any]:
         # With them on, redis-py does not look whether a connection of its pool broke since its last use.
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
         "decode_responses": True,
+        # An answer that is not UTF-8 would end the connection for all who wait on it.
+        "encoding_errors": "surrogateescape",
     }
 
 
@@ -118,3 +160,88 @@ class RedisCalls:
         if script is None:
             script = self._scripts[text] = self.redis.register_script(text)
         return await self.ask(script(keys=keys, args=args))
+
+
+class _SharedConnection:
+    """A connection, and the callers that wait for its next answers.
+
+    Attributes:
+        reading: Hands answers to callers until the connection breaks, or is left and has answered all.
+    """
+
+    def __init__(self, pool: ConnectionPool, connection: AbstractConnection) -> None:
+        self._is_left = False
+        self._pool = pool
+        self._connection = connection
+        assert connection._writer is not None
+        # redis-py forgets it when it closes the connection.
+        self._writer = connection._writer
+        self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._waits_since = 0.0
+        self._has_ended = False
+        self.reading = asyncio.create_task(self._read())
+
+    @property
+    def is_usable(self) -> bool:
+        return not (self._has_ended or self._writer.is_closing() or self._is_silent)
+
+    @property
+    def _is_silent(self) -> bool:
+        return bool(self._waiting) and asyncio.get_running_loop().time() >= self._waits_since + _SILENCE_SECONDS
+
+    async def ask(self, packed: list[bytes]) -> Any:
+        loop = asyncio.get_running_loop()
+        if not self._waiting:
+            self._waits_since = loop.time()
+        answer = loop.create_future()
+        self._waiting.append(answer)
+        # redis-py would wait until the socket takes more, and close it if that caller is cancelled, for all others too.
+        self._writer.writelines(packed)
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            self._end_if_in_vain()
+            raise
+
+    def leave(self) -> None:
+        """Take no more commands; the last answer is the end."""
+        self._is_left = True
+        self._end_if_in_vain()
+
+    def _end_if_in_vain(self) -> None:
+        # The host may be gone, which TCP finds out after a quarter of an hour. A socket that was closed without having
+        # sent all stays as long.
+        is_waited_for = not all(each.done() for each in self._waiting)
+        if self._writer.is_closing() or not is_waited_for and (self._is_left or self._is_silent):
+            self.abort()
+
+    def abort(self) -> None:
+        """Break the connection, which ends the reading."""
+        if not self._has_ended:
+            self._writer.transport.abort()
+
+    async def _read(self) -> None:
+        error: Exception = ConnectionError("the connection was closed")
+        try:
+            while self._waiting or not self._is_left:
+                try:
+                    self._settle(await self._connection.read_response())
+                except ResponseError as refusal:
+                    self._settle(refusal)
+        except Exception as broken:
+            error = broken
+        finally:
+            self._has_ended = True
+            while self._waiting:
+                self._settle(error)
+            await self._pool.release(self._connection)
+
+    def _settle(self, answer: Any) -> None:
+        self._waits_since = asyncio.get_running_loop().time()
+        waiting = self._waiting.popleft()
+        if waiting.done():
+            return  # Its caller waits no more.
+        if isinstance(answer, Exception):
+            waiting.set_exception(answer)
+        else:
+            waiting.set_result(answer)
