@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 def photo() -> bytes:
     """Return a picture that takes a second or so to encode."""
     file = BytesIO()
-    Image.effect_noise((4000, 3000), 60).save(file, "JPEG")
+    Image.effect_noise((2400, 1800), 60).save(file, "JPEG")
     return file.getvalue()
 
 

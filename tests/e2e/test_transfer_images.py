@@ -61,7 +61,7 @@ async def test_images_of_transfers_do_not_delay_the_managers(
     loader, cores = services.servers["loader"], len(os.sched_getaffinity(0))
     tickets = [image_ticket(services, target_path=f"covers/{number}.webp") for number in range(2 * cores)]
     photo = BytesIO()
-    Image.effect_noise((3000, 3000), 60).save(photo, "PNG")
+    Image.effect_noise((2000, 2000), 60).save(photo, "PNG")
     sending = [
         asyncio.create_task(upload(http, services.loader, ticket.token, photo.getvalue(), "photo.png"))
         for ticket in tickets

@@ -23,11 +23,12 @@ from redis.backoff import NoBackoff
 from open_workshop_storage.api.documents.blurhashes import MAX_PATHS
 from open_workshop_storage.api.routes.blurhashes import router
 from open_workshop_storage.core.errors import ServiceUnavailable
-from open_workshop_storage.services.images.blurhash_cache import NO_IMAGE
-from open_workshop_storage.services.images.blurhashes import Blurhashes
+from open_workshop_storage.core.storage_types import StorageType
+from open_workshop_storage.services.images.blurhashes import NO_IMAGE, Blurhash, Blurhashes, SharedBlurhashes
 from open_workshop_storage.services.images.images import Images
 from open_workshop_storage.services.storage.bucket import Bucket
 from open_workshop_storage.services.storage.bucket_requests import Credentials
+from open_workshop_storage.services.storage.files import StoredFile
 from open_workshop_storage.services.storage.local import LocalFiles
 from open_workshop_storage.services.storage.objects import ObjectFiles
 from tests.support.configs import Secrets
@@ -354,6 +355,17 @@ async def test_another_worker_does_not_compute_it_again(worker: Any, put: Put, r
     assert (expected[0].width, expected[0].height) == (12, 34)
     assert await second.compute(paths) == expected
     assert images.decoded == []
+
+
+async def test_each_version_and_each_prefix_is_remembered_for_itself(redis: Redis) -> None:
+    def version(number: int, name: str = "resource/\udcff.webp") -> StoredFile:
+        return StoredFile(name, StorageType.RESOURCE, 1, 2, (number,), None)
+
+    known = {version(1): Blurhash("LEHV6nWB2yk8", 12, 34), version(2): NO_IMAGE}
+    await SharedBlurhashes(redis, "test-versions", 60).put(known)
+    wanted = [version(1), version(2), version(3), version(1, "resource/other.webp")]
+    assert await SharedBlurhashes(redis, "test-versions", 60).get(wanted) == known
+    assert await SharedBlurhashes(redis, "test-other", 60).get(wanted) == {}
 
 
 async def test_what_is_kept_in_redis_expires(worker: Any, put: Put, redis: Redis, main_dir: Path) -> None:

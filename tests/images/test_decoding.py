@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from open_workshop_storage.utils.images.conversion import MAX_FRAMES
 from open_workshop_storage.utils.images.decoding import MAX_SOURCE_BYTES, ImageTooLargeError, NotAnImageError
-from open_workshop_storage.utils.images.frames import MAX_FRAMES
 from tests.support.images import blurhash, gif, normalise, saved
 from tests.support.pngs import MAGIC, PALETTE, RGB, chunk, png
 

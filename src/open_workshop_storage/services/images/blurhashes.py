@@ -1,23 +1,31 @@
-"""BlurHashes of stored images, by the addresses that they are downloaded from (docs/API.md, "POST `/blurhashes`")."""
+"""BlurHashes of stored images, by the addresses that they are downloaded from (docs/API.md, "POST `/blurhashes`").
+
+They are remembered, one for each version of a file: in this process, and in Redis for all workers.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import re
-from collections.abc import Collection, Sequence
+import time
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from urllib.parse import unquote, urlsplit
 
+from cachetools import TLRUCache
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from open_workshop_storage.core.errors import ServiceUnavailable, StorageError
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.observability.metrics import BLURHASHES
-from open_workshop_storage.services.images.blurhash_cache import NO_IMAGE, Blurhash, SharedBlurhashes, recent_blurhashes
 from open_workshop_storage.services.images.images import Images
 from open_workshop_storage.services.storage.files import Address, Files, StoredFile
+from open_workshop_storage.stores.redis_keys import RedisKeys
 from open_workshop_storage.utils.processes.single_flight import SingleFlight
 from open_workshop_storage.utils.processes.task_groups import without_group
 
@@ -26,6 +34,21 @@ _NOWHERE: Address = ("", "")
 # A name of 4095 bytes, all of it encoded, and a host. `urlsplit` keeps the last 128 URLs, however long they are; so
 # they take 17 MB at most.
 _MAX_URL_CHARACTERS = 16 * 1024
+_NEGATIVE_SECONDS = 60.0
+_PATIENCE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Blurhash:
+    """An image's BlurHash, and its size in pixels; all are None if the file is no image."""
+
+    blurhash: str | None
+    width: int | None
+    height: int | None
+
+
+NO_IMAGE = Blurhash(None, None, None)
+"""A file that is no image. It is remembered for a minute only."""
 
 
 class Blurhashes:
@@ -127,3 +150,65 @@ def _type_and_path(url: str) -> Address | None:
         return None
     match = _DOWNLOAD_PATH.fullmatch(path)
     return (match[1], match[2]) if match else None
+
+
+def recent_blurhashes(size: int) -> TLRUCache[bytes, Blurhash]:
+    """Return a memory, by files' keys, of so many entries that keeps what was used last; one of none raises ValueError.
+
+    An entry takes 500 bytes at most.
+    """
+
+    def expires(key: bytes, blurhash: Blurhash, now: float) -> float:
+        return now + _NEGATIVE_SECONDS if blurhash == NO_IMAGE else math.inf
+
+    return TLRUCache(size, expires, time.monotonic)
+
+
+class SharedBlurhashes:
+    """What all workers remember together. While Redis is away, or slow, it remembers nothing.
+
+    Args:
+        redis: A client that decodes answers.
+    """
+
+    def __init__(self, redis: Redis, prefix: str, ttl_seconds: float) -> None:
+        self._redis = redis
+        self._keys = RedisKeys(prefix)
+        self._ttl_seconds = ttl_seconds
+
+    async def get(self, files: Collection[StoredFile]) -> dict[StoredFile, Blurhash]:
+        """Return what is known of these files, in one round trip."""
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                values = await self._redis.mget([self._key(file) for file in files])
+        except (RedisError, OSError):
+            return {}
+        found = zip(files, map(_read, values), strict=True)
+        return {file: blurhash for file, blurhash in found if blurhash is not None}
+
+    async def put(self, blurhashes: Mapping[StoredFile, Blurhash]) -> None:
+        """Remember what is known of these files, in one round trip."""
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS), self._redis.pipeline(transaction=False) as pipeline:
+                for file, blurhash in blurhashes.items():
+                    seconds = _NEGATIVE_SECONDS if blurhash == NO_IMAGE else self._ttl_seconds
+                    pipeline.set(self._key(file), _written(blurhash), px=math.ceil(seconds * 1000))
+                await pipeline.execute()
+        except (RedisError, OSError):
+            pass
+
+    def _key(self, file: StoredFile) -> str:
+        return self._keys.blurhash + file.key.hex()
+
+
+def _written(blurhash: Blurhash) -> str:
+    return "" if blurhash == NO_IMAGE else f"{blurhash.blurhash} {blurhash.width} {blurhash.height}"
+
+
+def _read(value: object) -> Blurhash | None:
+    if not isinstance(value, str):
+        return None
+    if value == "":
+        return NO_IMAGE
+    blurhash, width, height = value.split(" ")
+    return Blurhash(blurhash, int(width), int(height))
