@@ -74,7 +74,8 @@ async def url(service: Service) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def connections() -> AsyncIterator[Connections]:
+async def connections(url: str) -> AsyncIterator[Connections]:
+    """Connections that end before the service, which waits for them since Python 3.12."""
     async with aclosing(Connections(2, most_waiting=3)) as connections:
         yield connections
 
