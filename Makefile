@@ -90,7 +90,7 @@ format: setup
 type-check: setup
 	$(BIN)/python -m mypy $(SOURCES)
 
-# Keeps the versions that pyproject.toml still allows. `make lock UPGRADE=--upgrade` takes the newest.
+# Keeps the locked versions that pyproject.toml still allows. `make lock UPGRADE=--upgrade` takes the newest.
 lock: setup
 	$(LOCK) $(UPGRADE) --group dev --output-file requirements.txt
 	$(LOCK) --group build --constraint requirements.txt --output-file requirements-runtime.txt
