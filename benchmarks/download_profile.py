@@ -11,15 +11,15 @@ import time
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
-from starlette.middleware import Middleware
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Send
 
-from open_workshop_storage.api.shortcuts import Shortcut
+from open_workshop_storage.api.routes.downloads import SHORTCUTS
+from open_workshop_storage.api.shortcuts import Shortcut, Shortcuts
 from open_workshop_storage.distributor import app
 from open_workshop_storage.observability.fastapi_telemetry import instruct
 from open_workshop_storage.service_factory import Service, create_app
-from open_workshop_storage.services.downloads.downloads import Downloads
 from open_workshop_storage.services.runtime import Runtime, open_runtime
 from open_workshop_storage.services.storage.local import LocalFiles
 from tests.support.configs import Secrets
@@ -35,15 +35,11 @@ _PROTECTED = "/download/archive/mods/7/main.zip"
 _COOKIE = (b"cookie", b"accessToken=" + b"x" * 300)
 
 
-class _Nothing:
-    """Answers like a download without looking for a file."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        pass
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"20000")]})
-        await send({"type": "http.response.pathsend", "path": "/nothing"})
+async def _nothing(*request: Any) -> None:
+    """Answer like a download without looking for a file."""
+    send: Send = request[-1]
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"20000")]})
+    await send({"type": "http.response.pathsend", "path": "/nothing"})
 
 
 def profile_of_a_download(folder: Path, access_service_url: str) -> str:
@@ -67,18 +63,21 @@ async def _profile(folder: Path, access_service_url: str) -> str:
     await asyncio.sleep(_SETTLING_SECONDS)
     files = LocalFiles(settings.main_dir)
     framework = create_app(
-        Service("Nothing", "", "", [], loads=False, health_prefixes=[], shortcuts=[Middleware(_Nothing)])
+        Service(
+            "Nothing", "", "", [], loads=False, health_prefixes=[], shortcuts=[Shortcut(["GET"], "{path}", _nothing)]
+        )
     )
     for one in (app, framework):
         # What the lifespan does without telemetry.
         instruct(one, {"tracing": False, "metrics": False, "logs": False})
+    judging = Shortcuts(app, SHORTCUTS)
     async with open_runtime(settings, loads=False) as runtime:
         parts: list[tuple[str, Callable[[], Awaitable[object]]]] = [
-            ("an app that only path-sends", lambda: _call(_Nothing(app), runtime)),
+            ("an app that only path-sends", lambda: _call(_nothing, runtime)),
             ("the same within FastAPI's outer layers and CORS", lambda: _call(framework, runtime)),
             (
                 "what judges a request, its `Shortcut`, alone",
-                lambda: _call(Shortcut(app, "download", "filename", _downloads), runtime),
+                lambda: _call(judging, runtime),
             ),
             ("of these, `LocalFiles.find`", lambda: files.find("resource", "covers/7.webp")),
             ("the distributor, answer remembered", lambda: _call(app, runtime)),
@@ -94,10 +93,6 @@ async def _profile(folder: Path, access_service_url: str) -> str:
     pstats.Stats(profiler, stream=output).strip_dirs().sort_stats("tottime").print_stats(_SHOWN)
     shown = "\n".join(line.rstrip() for line in output.getvalue().splitlines()[4:] if line.strip())
     return "\n".join(lines) + f"\n\nWhere the protected one spends its time:\n\n```\n{shown}\n```"
-
-
-def _downloads(runtime: Runtime) -> Downloads:
-    return runtime.downloads
 
 
 async def _microseconds(work: Callable[[], Awaitable[object]]) -> float:

@@ -2,6 +2,7 @@
 
 from open_workshop_storage import distributor, loader
 from open_workshop_storage.api.documents.swagger import document_routes
+from open_workshop_storage.api.routes import downloads
 from open_workshop_storage.service_factory import Service, create_app
 
 app = create_app(
@@ -13,7 +14,7 @@ app = create_app(
         routers=[*distributor.ROUTERS, *loader.ROUTERS],
         loads=True,
         protocols=loader.PROTOCOLS,
-        shortcuts=[*distributor.SHORTCUTS, *loader.SHORTCUTS],
+        shortcuts=[*downloads.SHORTCUTS, *loader.SHORTCUTS],
         health_prefixes=["", distributor.PREFIX, loader.PREFIX],
     )
 )

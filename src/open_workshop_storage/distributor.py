@@ -1,11 +1,10 @@
 """The distributor: gives stored files and BlurHashes out."""
 
-from open_workshop_storage.api.routes import blurhashes, contents, downloads
+from open_workshop_storage.api.routes import blurhashes, downloads
 from open_workshop_storage.service_factory import Service, create_app
 
 PREFIX = "/distributor"
-ROUTERS = (downloads.router, contents.router, blurhashes.router)
-SHORTCUTS = (downloads.SHORTCUT, contents.SHORTCUT)
+ROUTERS = (downloads.router, blurhashes.router)
 
 app = create_app(
     Service(
@@ -15,6 +14,6 @@ app = create_app(
         routers=ROUTERS,
         loads=False,
         health_prefixes=[PREFIX],
-        shortcuts=SHORTCUTS,
+        shortcuts=downloads.SHORTCUTS,
     )
 )

@@ -2,7 +2,7 @@
 
 from starlette.middleware import Middleware
 
-from open_workshop_storage.api.routes import console, files, progress, progress_events, resumable, transfers
+from open_workshop_storage.api.routes import console, files, progress, resumable, transfers
 from open_workshop_storage.service_factory import Service, create_app
 
 PREFIX = "/loader"
@@ -10,15 +10,11 @@ ROUTERS = (
     files.router,
     transfers.router,
     resumable.router,
-    progress_events.router,
+    progress.router,
     console.router,
 )
 PROTOCOLS = (Middleware(resumable.TusProtocol),)
-SHORTCUTS = (
-    Middleware(progress.ProgressEndpoint),
-    Middleware(progress_events.EventsEndpoint),
-    Middleware(resumable.PatchEndpoint),
-)
+SHORTCUTS = (*progress.SHORTCUTS, resumable.SHORTCUT)
 
 app = create_app(
     Service(

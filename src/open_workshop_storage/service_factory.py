@@ -14,15 +14,15 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from open_workshop_storage import __version__
-from open_workshop_storage.api.common_headers import CommonHeaders
 from open_workshop_storage.api.documents import webhooks
 from open_workshop_storage.api.documents.messages import CallbackClaims, ProgressMessage, TransferTokenClaims
 from open_workshop_storage.api.documents.openapi import ABOUT_ANSWERS, LICENCE, completed, operation_id
 from open_workshop_storage.api.documents.swagger import swagger_routes
 from open_workshop_storage.api.error_answers import FRAMEWORK_HANDLERS, FailureMiddleware
-from open_workshop_storage.api.header_limit import HeaderLimit
+from open_workshop_storage.api.headers import CommonHeaders, HeaderLimit
 from open_workshop_storage.api.routes import health
-from open_workshop_storage.api.shortcuts import Remembered
+from open_workshop_storage.api.routes.downloads import Remembered
+from open_workshop_storage.api.shortcuts import Shortcut, Shortcuts
 from open_workshop_storage.core.settings import SettingsError, load_settings
 from open_workshop_storage.observability.logs import configure_logging
 from open_workshop_storage.observability.telemetry import open_telemetry
@@ -45,7 +45,7 @@ class Service:
         loads: Whether it takes files in and works on jobs.
         health_prefixes: What health and readiness stand below.
         protocols: Middleware that changes requests and answers before all other does.
-        shortcuts: Middleware that answers some requests before FastAPI's routing does.
+        shortcuts: What is answered before FastAPI's routes are reached.
     """
 
     title: str
@@ -55,7 +55,7 @@ class Service:
     loads: bool
     health_prefixes: Sequence[str]
     protocols: Sequence[Middleware] = ()
-    shortcuts: Sequence[Middleware] = ()
+    shortcuts: Sequence[Shortcut] = ()
 
 
 class _App(FastAPI):
@@ -139,7 +139,7 @@ def create_app(service: Service) -> FastAPI:
             Middleware(CommonHeaders),
             Middleware(FailureMiddleware),
             Middleware(HeaderLimit),
-            *service.shortcuts,
+            Middleware(Shortcuts, service.shortcuts),
         ],
         exception_handlers=FRAMEWORK_HANDLERS,
         # Settings decide, not the variables that FastAPI would read.

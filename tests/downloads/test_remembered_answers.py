@@ -12,7 +12,7 @@ import httpx
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from open_workshop_storage.api.shortcuts import Remembered
+from open_workshop_storage.api.routes.downloads import Remembered
 from open_workshop_storage.distributor import app
 from open_workshop_storage.services.runtime import Runtime, open_runtime
 from tests.support.archives import zip_of

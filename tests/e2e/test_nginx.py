@@ -12,7 +12,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from open_workshop_storage.api.common_headers import COMMON_HEADERS
+from open_workshop_storage.api.headers import COMMON_HEADERS
 from tests.support.archives import SMALL_MOD, zip_of
 from tests.support.client import raw_request
 from tests.support.digests import give_digest

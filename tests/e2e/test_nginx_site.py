@@ -15,7 +15,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from open_workshop_storage.api.common_headers import COMMON_HEADERS
+from open_workshop_storage.api.headers import COMMON_HEADERS
 from tests.e2e.test_hostile_http import DOUBTFUL_FRAMINGS
 from tests.e2e.under_way import eventually
 from tests.support.archives import SMALL_MOD, entries_of, seven_zip_of, zip_of

@@ -16,7 +16,7 @@ from starlette.routing import Match
 from starlette.status import WS_1008_POLICY_VIOLATION
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from open_workshop_storage.api.common_headers import COMMON_HEADERS, METHODS
+from open_workshop_storage.api.headers import COMMON_HEADERS, METHODS
 from open_workshop_storage.core.errors import BadRequest, StorageError
 
 _LINGER_SECONDS = 20.0

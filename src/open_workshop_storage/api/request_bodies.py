@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Annotated
@@ -82,6 +83,11 @@ async def raw_body(request: Request) -> AsyncIterator[bytes]:
             yield chunk
     if head:
         yield head
+
+
+def number_in(header: str | None) -> int | None:
+    """Return the number in a header or a parameter, such as the length of a body; None if it is none, or too long."""
+    return int(header) if header and re.fullmatch("[0-9]{1,18}", header) else None
 
 
 async def whole_body(request: Request, max_bytes: int, seconds: float) -> bytes:

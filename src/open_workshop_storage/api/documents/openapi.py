@@ -9,7 +9,7 @@ from typing import Any, Required, TypedDict
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
-from open_workshop_storage.api.common_headers import COMMON_HEADERS
+from open_workshop_storage.api.headers import COMMON_HEADERS
 from open_workshop_storage.core import errors
 
 LICENCE = {"name": "Mozilla Public License 2.0", "identifier": "MPL-2.0"}

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse
 
 from open_workshop_storage.api.dependencies import RuntimeDep
 from open_workshop_storage.api.documents import files
-from open_workshop_storage.api.request_bodies import SmallForm, body_chunks, small_form
+from open_workshop_storage.api.request_bodies import SmallForm, body_chunks, number_in, small_form
 from open_workshop_storage.core import errors
 from open_workshop_storage.services.manager.form_tokens import FormToken
 from open_workshop_storage.utils.http.forms import FormError, multipart_boundary
@@ -29,8 +27,7 @@ async def upload(request: Request, runtime: RuntimeDep) -> str:
         form = await small_form(request, runtime)
         await runtime.form_tokens.check(FormToken.UPLOAD_FILE, form.get("token"))
         raise errors.BadRequest("File missing")
-    length = request.headers.get("content-length", "")
-    announced = int(length) if re.fullmatch("[0-9]{1,18}", length) else None
+    announced = number_in(request.headers.get("content-length"))
     await runtime.readiness.require("storage")
     return await runtime.file_uploads.store(boundary, body_chunks(request), announced)
 

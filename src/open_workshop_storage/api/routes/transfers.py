@@ -18,7 +18,7 @@ from open_workshop_storage.api.documents.transfers import (
     TransferRepacked,
     TransferStarted,
 )
-from open_workshop_storage.api.request_bodies import SmallForm, has_left, raw_body
+from open_workshop_storage.api.request_bodies import SmallForm, has_left, number_in, raw_body
 from open_workshop_storage.core import errors
 from open_workshop_storage.core.claims import check_job_id, clamp_level
 from open_workshop_storage.services.manager.form_tokens import FormToken
@@ -69,7 +69,7 @@ async def upload(request: Request, runtime: RuntimeDep) -> TransferReceived:
     name = query.get("filename") or _header_name(headers.get("x-file-name", "")) or claims.filename or ""
     hints = (headers.get("content-length"), query.get("size"), headers.get("x-file-size"), headers.get("x-upload-size"))
     # A proxy that cuts a body may tell the length of what is left.
-    announced = max((int(hint) for hint in hints if hint and re.fullmatch("[0-9]{1,18}", hint)), default=None)
+    announced = max((size for size in map(number_in, hints) if size is not None), default=None)
     digests = [*headers.getlist("repr-digest"), *headers.getlist("content-digest")]
     await runtime.readiness.require("storage", "7z")
     with runtime.lifetime.attending():
