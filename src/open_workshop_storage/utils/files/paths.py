@@ -11,7 +11,6 @@ import posixpath
 import re
 import secrets
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -161,22 +160,3 @@ def _can_name_a_file(name: str) -> bool:
         and all(len(part) <= _MAX_PART_BYTES for part in parts)
         and not any(is_partial(part) for part in name.split("/"))
     )
-
-
-def paths_below(folder: str) -> Iterator[str]:
-    """Yield the paths of all that is no folder below one, relative to it. Blocks.
-
-    Symbolic links to folders are not followed.
-
-    Raises:
-        OSError: A folder that is there cannot be read.
-    """
-    for parent, folders, names in os.walk(folder, onerror=_raise_unless_gone):
-        folders.sort()
-        for name in sorted(names):
-            yield os.path.relpath(os.path.join(parent, name), folder)
-
-
-def _raise_unless_gone(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError):
-        raise error
