@@ -28,8 +28,6 @@ ELSEWHERE = {
     "observability/metrics_folder.py": "observability/test_prometheus.py",
     "observability/telemetry.py": "e2e/test_telemetry.py",
     "services/operations/findings.py": "operations/test_doctor.py",
-    "services/operations/gauges.py": "e2e/test_telemetry.py",
-    "services/operations/shutdown.py": "e2e/test_shutdown.py",
     "services/transfers/lifetime.py": "e2e/test_shutdown.py",
     "services/transfers/tasks.py": "transfers/test_runs.py",
     "services/transfers/endings.py": "transfers/test_runs.py",

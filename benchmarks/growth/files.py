@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.growth.curves import Curve
-from open_workshop_storage.services.operations.integrity import give_digests
+from open_workshop_storage.services.operations.whole_store import give_digests
 from open_workshop_storage.services.storage.local import LocalFiles
 
 _SIZES = (1_000, 10_000, 100_000)

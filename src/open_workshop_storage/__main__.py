@@ -18,10 +18,9 @@ from open_workshop_storage.core.settings import Settings, SettingsError, load_se
 from open_workshop_storage.core.store import JobStore
 from open_workshop_storage.services.operations.doctor import examine
 from open_workshop_storage.services.operations.findings import Finding, Verdict, reason_of
-from open_workshop_storage.services.operations.integrity import find_changed, give_digests
 from open_workshop_storage.services.operations.status import MOST_JOBS, Status, status_of, storage_status
 from open_workshop_storage.services.operations.status_text import jobs_text, status_text
-from open_workshop_storage.services.operations.store_scan import scan_store
+from open_workshop_storage.services.operations.whole_store import find_changed, give_digests, scan_store
 from open_workshop_storage.services.storage.opening import open_files
 from open_workshop_storage.services.storage.workspaces import Workspaces
 from open_workshop_storage.services.transfers.cancelling import cancel_transfer

@@ -26,7 +26,7 @@ from open_workshop_storage.api.shortcuts import Shortcut, Shortcuts
 from open_workshop_storage.core.settings import SettingsError, load_settings
 from open_workshop_storage.observability.logs import configure_logging
 from open_workshop_storage.observability.telemetry import open_telemetry
-from open_workshop_storage.services.operations.environment import environment_warnings
+from open_workshop_storage.services.operations.findings import environment_findings
 from open_workshop_storage.services.runtime import open_runtime
 from open_workshop_storage.utils.processes.granian import end_server
 
@@ -110,7 +110,7 @@ def create_app(service: Service) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
         settings = app.state.settings
         configure_logging(settings.log_format)
-        for subject, text in environment_warnings():
+        for _, subject, text in environment_findings():
             _logger.warning("%s: %s", subject, text)
         async with (
             open_telemetry(app, settings) as exposition,

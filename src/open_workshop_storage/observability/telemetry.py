@@ -26,7 +26,7 @@ from open_workshop_storage.utils.processes.granian import main_process_id
 
 _logger = logging.getLogger(__name__)
 
-# Shorter than what a stopping worker has left (`services.operations.shutdown`).
+# Shorter than what a stopping worker has left (`services.operations.worker_process`).
 _CLOSING_SECONDS = 3.0
 
 

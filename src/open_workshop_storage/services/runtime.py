@@ -23,11 +23,13 @@ from open_workshop_storage.services.intake.scan import Scanner
 from open_workshop_storage.services.manager.callback_delivery import Callbacks
 from open_workshop_storage.services.manager.file_uploads import FileUploads
 from open_workshop_storage.services.manager.form_tokens import FormTokens
-from open_workshop_storage.services.operations.gauges import Gauges
 from open_workshop_storage.services.operations.readiness import Readiness
 from open_workshop_storage.services.operations.reports import Reports
-from open_workshop_storage.services.operations.shutdown import follow_server, stop_in_order
-from open_workshop_storage.services.operations.stalled_connections import drop_stalled_connections
+from open_workshop_storage.services.operations.worker_process import (
+    drop_stalled_connections,
+    follow_server,
+    stop_in_order,
+)
 from open_workshop_storage.services.storage.files import Files
 from open_workshop_storage.services.storage.opening import open_storage
 from open_workshop_storage.services.storage.workspaces import Workspaces
@@ -133,9 +135,10 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
         if loads:
             cleanup = Cleanup(settings, store, files, staging, workspaces, runs)
             tasks.start(Worker(store, transfers, runs, lifetime, slots, callbacks, cleanup, tasks).run())
-            tasks.start(keep_doing(Reports(store, workspaces, lifetime, runs).run))
+            reports = Reports(store, workspaces, lifetime, slots, runs)
+            tasks.start(keep_doing(reports.run))
             if settings.measures:
-                tasks.start(keep_doing(Gauges(workspaces, store, lifetime, slots, runs).run))
+                tasks.start(keep_doing(reports.run_levels))
             tasks.start(stop_in_order(runs, settings.shutdown_grace_seconds))
         tasks.start(drop_stalled_connections(settings.client_stall_timeout_seconds))
         tasks.start(follow_server())

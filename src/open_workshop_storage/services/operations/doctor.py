@@ -13,11 +13,11 @@ import httpx
 
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.services.archives.seven_zip import SevenZip
-from open_workshop_storage.services.operations.environment import environment_warnings
 from open_workshop_storage.services.operations.findings import (
     PATIENCE_SECONDS,
     Finding,
     clock_findings,
+    environment_findings,
     fault,
     ok,
     reason_of,
@@ -48,8 +48,8 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
 
     It changes nothing but a key in Redis that expires, and a file for the scanner that is gone at once.
     """
-    for subject, text in environment_warnings():
-        yield warning(subject, text)
+    for finding in environment_findings():
+        yield finding
     checks: list[Callable[[Settings], Awaitable[list[Finding]]]] = [
         _secrets,
         _storage,
@@ -134,15 +134,15 @@ async def _neighbours(settings: Settings) -> list[Finding]:
     findings = []
     async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE_SECONDS) as http:
         for name, url in urls.items():
-            asked = time.time()
+            asked_at = time.time()
             try:
                 answer = await http.head(url)
             except httpx.HTTPError as error:
                 text = f"no answer ({reason_of(error)}); start the service, or correct the URL"
                 findings.append(fault(name, text))
                 continue
-            if (told := parse_date(answer.headers.get("date"))) is not None:
-                findings += clock_findings(name, told - asked)
+            if (date := parse_date(answer.headers.get("date"))) is not None:
+                findings += clock_findings(name, date - asked_at)
             if answer.status_code in _PROXY_ERRORS:
                 findings.append(
                     warning(name, f"answers with status {answer.status_code}; see whether the service runs")

@@ -1,7 +1,10 @@
-"""What the doctor's checks report."""
+"""What the doctor's checks report, and the check of Python that each start of a service makes, too."""
 
 from __future__ import annotations
 
+import sys
+import tarfile
+from collections.abc import Iterator
 from enum import StrEnum
 from functools import partial
 from typing import NamedTuple
@@ -51,3 +54,18 @@ def clock_findings(subject: str, ahead_seconds: float) -> list[Finding]:
         return []
     text = f"its clock is {ahead_seconds:+.0f} s off this one; tokens may count as expired: let both follow NTP"
     return [warning(subject, text)]
+
+
+def environment_findings() -> Iterator[Finding]:
+    """Yield each weakness of this process's Python and locale."""
+    # The correction of CVE-2024-6232 brought this name, in distributions' older releases too.
+    if not hasattr(tarfile, "_header_length_prefix_re"):
+        version = ".".join(map(str, sys.version_info[:3]))
+        text = (
+            f"{version} has CVE-2024-6232: a small tar keeps its reader busy for hours, until that is ended; "
+            "take 3.11.10, 3.12.6 or 3.13 or later"
+        )
+        yield warning("Python", text)
+    encoding = sys.getfilesystemencoding()
+    if encoding != "utf-8":
+        yield warning("locale", f"file names are {encoding} here, and others fail; set PYTHONUTF8=1, as the units do")

@@ -1,4 +1,4 @@
-"""Tells the job store what this worker does, for the operators' overview of all workers."""
+"""Tells what this worker does: the job store, for the operators' overview of all workers, and the metrics' levels."""
 
 from __future__ import annotations
 
@@ -7,33 +7,44 @@ import os
 import socket
 import time
 import uuid
+from contextlib import suppress
 
 from open_workshop_storage.core.errors import ServiceUnavailable
 from open_workshop_storage.core.store import JobStore, WorkerReport
+from open_workshop_storage.observability import metrics
 from open_workshop_storage.services.storage.workspaces import Workspaces
 from open_workshop_storage.services.transfers.lifetime import Lifetime
 from open_workshop_storage.services.transfers.runs import Runs
+from open_workshop_storage.services.transfers.slots import Slots
 
-_PAUSE_SECONDS = 2.0
+_REPORT_PAUSE_SECONDS = 2.0
+_LEVELS_PAUSE_SECONDS = 10.0
 _MOST_JOBS = 1000
 
 
 class Reports:
-    """Reports what this worker holds, and what it has counted since its last report."""
+    """Reports what a loader worker holds, what it has counted since its last report, and what all workers share."""
 
-    def __init__(self, store: JobStore, workspaces: Workspaces, lifetime: Lifetime, runs: Runs) -> None:
+    def __init__(self, store: JobStore, workspaces: Workspaces, lifetime: Lifetime, slots: Slots, runs: Runs) -> None:
         self._store = store
         self._workspaces = workspaces
         self._lifetime = lifetime
+        self._slots = slots
         self._runs = runs
         self._name = uuid.uuid4().hex
         self._started_at = time.time()
 
     async def run(self) -> None:
-        """Report until cancelled."""
+        """Report to the store until cancelled."""
         while True:
             await self.report()
-            await asyncio.sleep(_PAUSE_SECONDS)
+            await asyncio.sleep(_REPORT_PAUSE_SECONDS)
+
+    async def run_levels(self) -> None:
+        """Record the metrics that are levels and not counts, until cancelled."""
+        while True:
+            await self._record_levels()
+            await asyncio.sleep(_LEVELS_PAUSE_SECONDS)
 
     async def report(self) -> None:
         """Report once; what cannot be told now is told with the next report."""
@@ -51,6 +62,21 @@ class Reports:
             await self._store.report(report, counts)
         except ServiceUnavailable:
             self._runs.metrics.give_back(counts)
+
+    async def _record_levels(self) -> None:
+        held = self._runs.slots
+        for slot, used in self._slots.used().items():
+            metrics.SLOTS_USED.set(used + held[slot], {"slot": slot})
+        metrics.OPEN_SOCKETS.set(self._lifetime.open_sockets)
+        # A metric that cannot be read is left out.
+        with suppress(ServiceUnavailable):
+            for slot, waiting in (await self._store.waiting()).items():
+                metrics.JOBS_WAITING.set(waiting, {"slot": slot})
+            pending, oldest_seconds = await self._store.outbox.pending()
+            metrics.CALLBACKS_PENDING.set(pending)
+            metrics.OLDEST_CALLBACK.set(oldest_seconds)
+        if (free_bytes := await self._free_bytes()) is not None:
+            metrics.DISK_FREE.set(free_bytes)
 
     async def _free_bytes(self) -> int | None:
         try:

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from open_workshop_storage.services.operations.stalled_connections import drop_stalled_connections
+from open_workshop_storage.services.operations.worker_process import drop_stalled_connections
 
 pytestmark = pytest.mark.anyio
 
