@@ -44,7 +44,6 @@ ELSEWHERE = {
     "services/archives/repacking.py": "archives/test_repacked_archives.py",
     "services/archives/inspection.py": "archives/test_refused_archives.py",
     "services/storage/bucket.py": "storage/test_objects.py",
-    "services/storage/object_reading.py": "storage/test_objects.py",
     "services/storage/opening.py": "e2e/test_hosts.py",
     "utils/archives/kinds.py": "archives/test_archives.py",
     "utils/archives/seven_zip_listing.py": "archives/test_refused_archives.py",

@@ -46,7 +46,11 @@ _TAIL_BYTES = 16 * 1024 * 1024
 
 
 class Bucket(BucketRequests):
-    """The objects of one bucket below a prefix, known by the rest of their keys."""
+    """The objects of one bucket below a prefix, known by the rest of their keys.
+
+    Raises:
+        ServiceUnavailable: By each method but `is_available`: the store is away, has no such bucket, or refuses.
+    """
 
     def __init__(self, credentials: Credentials) -> None:
         super().__init__(credentials)
@@ -73,10 +77,8 @@ class Bucket(BucketRequests):
 
         Raises:
             FileMissing: There is none.
-            ServiceUnavailable: The store is away, or has no such bucket.
         """
-        with _store_errors_as_ours():
-            return stored_object(name, await self._begun(name, {"head": True}))
+        return stored_object(name, await self._begun(name, {"head": True}))
 
     async def get(self, name: str, etag: str | None = None, part: range | None = None) -> GetResult:
         """Begin to read an object.
@@ -88,13 +90,11 @@ class Bucket(BucketRequests):
         Raises:
             Replaced: It is another version by now.
             FileMissing: It is gone.
-            ServiceUnavailable: The store is away.
         """
         options: GetOptions = {} if etag is None else {"if_match": etag}
         if part is not None:
             options["range"] = part.start, part.stop
-        with _store_errors_as_ours():
-            return await self._begun(name, options)
+        return await self._begun(name, options)
 
     @asynccontextmanager
     async def fetched(self, name: str, folder: Path | None = None, *, ends_only: bool = False) -> AsyncIterator[Path]:
@@ -106,7 +106,6 @@ class Bucket(BucketRequests):
 
         Raises:
             FileMissing: There is no such object.
-            ServiceUnavailable: The store is away.
         """
         with await asyncio.to_thread(_temporary_file, folder) as file:
             while not await self._is_fetched(name, file, ends_only):
@@ -133,12 +132,13 @@ class Bucket(BucketRequests):
 
     async def _begun(self, name: str, options: GetOptions) -> GetResult:
         try:
-            async with asyncio.timeout(_ANSWER_SECONDS):
-                return await obstore.get_async(self._store, name, options=options)
+            with _store_errors_as_ours():
+                async with asyncio.timeout(_ANSWER_SECONDS):
+                    return await obstore.get_async(self._store, name, options=options)
         except TimeoutError:
             _logger.warning("object store: no answer for %d seconds", _ANSWER_SECONDS)
             raise ServiceUnavailable from None
-        except FileNotFoundError:
+        except FileMissing:
             # Where the bucket itself is missing, the store says the same.
             if not await self.is_available():
                 raise ServiceUnavailable from None
@@ -150,7 +150,6 @@ class Bucket(BucketRequests):
         Raises:
             FileMissing: There is no such file.
             StoreRefuses: The store does not take it.
-            ServiceUnavailable: The store is away.
         """
         with _store_errors_as_ours():
             size = (await asyncio.to_thread(source.stat)).st_size
@@ -169,11 +168,7 @@ class Bucket(BucketRequests):
             return size
 
     async def delete(self, *names: str) -> None:
-        """Remove objects; those that are not there are passed over.
-
-        Raises:
-            ServiceUnavailable: The store is away.
-        """
+        """Remove objects; those that are not there are passed over."""
         with _store_errors_as_ours():
             await obstore.delete_async(self._store, names)
 

@@ -84,7 +84,11 @@ class StoredObject(NamedTuple):
 
 
 class BucketRequests:
-    """Signed requests to one bucket."""
+    """Signed requests to one bucket.
+
+    Raises:
+        ServiceUnavailable: By each method but `is_available`: the store is away, or refuses.
+    """
 
     def __init__(self, credentials: Credentials) -> None:
         self._credentials = credentials
@@ -107,11 +111,7 @@ class BucketRequests:
         return self._is_there
 
     async def list(self, folder: str) -> AsyncIterator[StoredObject]:
-        """Yield all objects of a folder and those below it, without what is kept with them.
-
-        Raises:
-            ServiceUnavailable: The store is away, or refuses.
-        """
+        """Yield all objects of a folder and those below it, without what is kept with them."""
         prefix = self._credentials.prefix
         query = {"list-type": "2", "prefix": f"{prefix}{folder}/"}
         async for page in self._pages(query, {"continuation-token": "NextContinuationToken"}):
@@ -127,7 +127,6 @@ class BucketRequests:
         Raises:
             Replaced: It is another version by now.
             FileMissing: It is gone.
-            ServiceUnavailable: The store is away, or refuses.
         """
         headers = {f"x-amz-meta-{name}": value for name, value in metadata_of(facts).items()}
         headers["content-type"] = media_type(target)
@@ -168,11 +167,7 @@ class BucketRequests:
             raise
 
     async def abort_uploads(self, folder: str, before: datetime) -> None:
-        """End uploads in parts to a folder that were begun before a time and not completed.
-
-        Raises:
-            ServiceUnavailable: The store is away, or refuses.
-        """
+        """End uploads in parts to a folder that were begun before a time and not completed."""
         prefix = self._credentials.prefix
         markers = {"key-marker": "NextKeyMarker", "upload-id-marker": "NextUploadIdMarker"}
         async for page in self._pages({"uploads": "", "prefix": f"{prefix}{folder}/"}, markers):

@@ -137,6 +137,9 @@ class Files(Protocol):
     Attributes:
         block_bytes: How many bytes of a file are best read at once, which is also the most that one read returns.
         fetches_on_opening: Whether a file that is opened begins to come in from elsewhere.
+
+    Raises:
+        ServiceUnavailable: By each method that looks at files: the store is away or broken.
     """
 
     block_bytes: int
@@ -158,15 +161,10 @@ class Files(Protocol):
             InvalidType: No such type.
             PathOutsideStorage: The path leaves its type's folder.
             FileMissing: No such file, or it is a folder, or its name is not one a file can have.
-            ServiceUnavailable: The store is away or broken.
         """
 
     async def find_all(self, addresses: Collection[Address]) -> Mapping[Address, StoredFile]:
-        """Look up many files; those that `find` would refuse are left out.
-
-        Raises:
-            ServiceUnavailable: The store is away.
-        """
+        """Look up many files; those that `find` would refuse are left out."""
 
     def open(self, file: StoredFile | Address, part: range | None = None) -> AbstractAsyncContextManager[OpenedFile]:
         """Open a file, or what has replaced it, and close it after the block.
@@ -177,7 +175,6 @@ class Files(Protocol):
 
         Raises:
             FileMissing: It went away since it was looked up.
-            ServiceUnavailable: The store is away.
             StorageError: What `find` raises for that address.
             OSError: It cannot be opened.
         """
@@ -223,11 +220,7 @@ class Files(Protocol):
         """
 
     def every_file(self) -> AsyncIterator[StoredFile]:
-        """Yield all files, type by type; those that are put or deleted meanwhile may or may not be among them.
-
-        Raises:
-            ServiceUnavailable: The store is away.
-        """
+        """Yield all files, type by type; those that are put or deleted meanwhile may or may not be among them."""
 
     async def size_and_facts(self, name: str) -> tuple[int, Facts | None]:
         """Return the size in bytes of the file of a name, and what was kept with this version of it, as `facts` does.
@@ -252,7 +245,6 @@ class Files(Protocol):
             FileMissing: There is no source.
             BadRequest: The name is a folder's, or leads through a file.
             NoSpace: The disk is full, or would be down to its reserve; nothing is left behind.
-            ServiceUnavailable: The store is away.
         """
 
     async def delete(self, name: str) -> None:

@@ -10,7 +10,7 @@ import stat
 import threading
 import time
 from collections.abc import AsyncIterator, Collection, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -116,10 +116,9 @@ class LocalFiles:
         os.close(descriptor)
         return None
 
-    @asynccontextmanager
-    async def local_copy(self, file: StoredFile, *, ends_only: bool = False) -> AsyncIterator[Path]:
+    def local_copy(self, file: StoredFile, *, ends_only: bool = False) -> AbstractAsyncContextManager[Path]:
         """Give the path of the file itself."""
-        yield Path(self._path(file.name))
+        return nullcontext(Path(self._path(file.name)))
 
     async def facts(self, file: StoredFile, *, even_if_edited: bool = False) -> Facts | None:
         """Return what an extended attribute tells of a file, as `Files.facts`.

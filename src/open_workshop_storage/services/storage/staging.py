@@ -34,6 +34,9 @@ class Staging(Protocol):
 
     Attributes:
         home: Names this host, if only its own workers see its workspaces; None if those of all hosts do.
+
+    Raises:
+        ServiceUnavailable: By each method: the store is away.
     """
 
     home: str | None
@@ -46,7 +49,6 @@ class Staging(Protocol):
 
         Raises:
             FileMissing: There is no such file.
-            ServiceUnavailable: The store is away.
         """
 
     async def place(self, job_id: str, file: str, name: str, facts: Facts) -> int:
@@ -67,22 +69,13 @@ class Staging(Protocol):
 
         Raises:
             FileMissing: It is not there.
-            ServiceUnavailable: The store is away.
         """
 
     async def discard(self, job_id: str) -> None:
-        """Remove what is staged of a job outside of the workspace.
-
-        Raises:
-            ServiceUnavailable: The store is away.
-        """
+        """Remove what is staged of a job outside of the workspace."""
 
     async def idle(self, seconds: float) -> Sequence[str]:
-        """Return the jobs of which something is staged outside of the workspaces, and nothing newer than that.
-
-        Raises:
-            ServiceUnavailable: The store is away.
-        """
+        """Return the jobs of which something is staged outside of the workspaces, and nothing newer than that."""
 
 
 class WorkspaceStaging:
@@ -148,11 +141,9 @@ class ObjectStaging:
             raise ServiceUnavailable
         return placed.size
 
-    @asynccontextmanager
-    async def copy(self, job_id: str, file: str) -> AsyncIterator[Path]:
+    def copy(self, job_id: str, file: str) -> AbstractAsyncContextManager[Path]:
         """Copy the object to a temporary file in this host's workspace; raises as `Staging.copy`."""
-        async with self._bucket.fetched(_staged_name(job_id, file), self._workspaces.folder(job_id)) as path:
-            yield path
+        return self._bucket.fetched(_staged_name(job_id, file), self._workspaces.folder(job_id))
 
     async def discard(self, job_id: str) -> None:
         """Remove all objects of a job; raises as `Staging.discard`."""
