@@ -28,10 +28,6 @@ ELSEWHERE = {
     "observability/metrics_folder.py": "observability/test_prometheus.py",
     "observability/telemetry.py": "e2e/test_telemetry.py",
     "services/operations/findings.py": "operations/test_doctor.py",
-    "services/transfers/lifetime.py": "e2e/test_shutdown.py",
-    "services/transfers/tasks.py": "transfers/test_runs.py",
-    "services/transfers/endings.py": "transfers/test_runs.py",
-    "services/transfers/attempts.py": "transfers/test_job_run.py",
     # One suite for both job stores.
     "stores/job_store.py": "e2e/test_service_surface.py",
     "stores/memory.py": "stores/test_job_stores.py",

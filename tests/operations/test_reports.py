@@ -36,7 +36,7 @@ def begun(shown: Overview) -> int:
 
 async def test_a_worker_reports_where_it_is_what_it_holds_and_how_many_watch(tmp_path: Path) -> None:
     async with bench(tmp_path) as parts:
-        reports = Reports(parts.store, parts.workspaces, parts.lifetime, parts.slots, parts.runs)
+        reports = Reports(parts.store, parts.workspaces, parts.lifetime, parts.runs)
         job = await parts.store.save(new_job(owner="me", stage=Stage.UPLOADING), None)
         run = parts.runs.begin_run(job)
         with parts.lifetime.holding_socket(job.job_id):
@@ -53,7 +53,7 @@ async def test_a_worker_reports_where_it_is_what_it_holds_and_how_many_watch(tmp
 
 async def test_a_disk_that_is_away_is_reported_as_unknown(tmp_path: Path) -> None:
     async with bench(tmp_path / "root") as parts:
-        reports = Reports(parts.store, parts.workspaces, parts.lifetime, parts.slots, parts.runs)
+        reports = Reports(parts.store, parts.workspaces, parts.lifetime, parts.runs)
         (tmp_path / "root").rename(tmp_path / "away")
         await reports.report()
         ((report, _),) = (await parts.store.overview(40)).workers
@@ -63,7 +63,7 @@ async def test_a_disk_that_is_away_is_reported_as_unknown(tmp_path: Path) -> Non
 async def test_what_was_counted_while_the_store_was_away_is_reported_once_afterwards(tmp_path: Path) -> None:
     store = Store()
     async with bench(tmp_path, store=store) as parts:
-        reports = Reports(store, parts.workspaces, parts.lifetime, parts.slots, parts.runs)
+        reports = Reports(store, parts.workspaces, parts.lifetime, parts.runs)
         parts.runs.metrics.begun()
         store.away = True
         await reports.report()

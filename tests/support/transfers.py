@@ -23,6 +23,7 @@ from open_workshop_storage.services.storage.files import Files
 from open_workshop_storage.services.storage.opening import open_storage
 from open_workshop_storage.services.storage.staging import Staging
 from open_workshop_storage.services.storage.workspaces import Workspaces
+from open_workshop_storage.services.transfers.attempts import Attempts
 from open_workshop_storage.services.transfers.cleanup import Cleanup
 from open_workshop_storage.services.transfers.job_run import JobRun
 from open_workshop_storage.services.transfers.lifetime import Lifetime
@@ -30,9 +31,7 @@ from open_workshop_storage.services.transfers.moves import Moves
 from open_workshop_storage.services.transfers.repacks import Repacks
 from open_workshop_storage.services.transfers.resumable import ResumableUploads
 from open_workshop_storage.services.transfers.runs import Runs
-from open_workshop_storage.services.transfers.slots import Slots
 from open_workshop_storage.services.transfers.stages import Stages
-from open_workshop_storage.services.transfers.tasks import Tasks
 from open_workshop_storage.services.transfers.transfers import Transfers
 from open_workshop_storage.services.transfers.worker import Worker
 from open_workshop_storage.stores.memory import MemoryJobStore
@@ -57,10 +56,9 @@ class Bench:
     files: Files
     staging: Staging
     workspaces: Workspaces
-    tasks: Tasks
     lifetime: Lifetime
     runs: Runs
-    slots: Slots
+    attempts: Attempts
     stages: Stages
     moves: Moves
     repacks: Repacks
@@ -82,6 +80,13 @@ class Bench:
         run = self.runs.begin_run(job, is_attended=is_attended)
         run.folder.mkdir(parents=True)
         run.source.write_bytes(content)
+        return run
+
+    async def held(self, job: Job) -> JobRun:
+        """Store a job, and begin a run at it that has a file in its workspace."""
+        run = self.runs.begin_run(await self.store.save(job, None))
+        run.folder.mkdir(parents=True)
+        (run.folder / "source").write_bytes(b"received")
         return run
 
     async def packed(self, content: bytes, **values: object) -> Job:
@@ -163,28 +168,28 @@ async def bench(
         running_origin(answer) as manager,
         aclosing(Connections(2, most_waiting=10)) as connections,
         aclosing(Images()) as images,
-        Tasks() as tasks,
     ):
         usual: dict[str, object] = {"manager_url": manager.url, "transfer_allowed_networks": LOOPBACK}
         settings = make_settings(folder, _SECRETS, **(usual | changes))
         store = store or MemoryJobStore(slot_limits(settings))
         workspaces = Workspaces(settings.main_dir, settings.storage_reserve_bytes)
-        slots, lifetime = Slots(store), Lifetime(settings)
         callbacks = Callbacks(settings, store.outbox, connections)
         async with (
+            Lifetime(settings) as lifetime,
             open_storage(settings, workspaces) as (files, staging),
             aclosing(Archives(settings)) as archives,
         ):
-            runs = Runs(store, workspaces, staging, callbacks, tasks, lifetime)
-            stages = Stages(settings, archives, images, Scanner(settings), staging, slots, tasks)
-            moves = Moves(settings, store, files, staging, runs, tasks)
+            runs = Runs(store, workspaces, staging, lifetime)
+            attempts = Attempts(store, callbacks, runs, lifetime)
+            stages = Stages(settings, archives, images, Scanner(settings), staging, runs, lifetime)
+            moves = Moves(settings, store, files, staging, runs, lifetime)
             repacks = Repacks(store, staging, workspaces, stages)
-            resumable = ResumableUploads(settings, store, workspaces, runs, lifetime, stages, tasks)
+            resumable = ResumableUploads(settings, store, workspaces, runs, attempts, stages, lifetime)
             transfers = Transfers(
-                settings, store, runs, lifetime, slots, stages, Fetcher(settings), moves, resumable, tasks
+                settings, store, runs, attempts, stages, Fetcher(settings), moves, resumable, lifetime
             )
-            cleanup = Cleanup(settings, store, files, staging, workspaces, runs)
-            worker = Worker(store, transfers, runs, lifetime, slots, callbacks, cleanup, tasks)
+            cleanup = Cleanup(settings, store, files, staging, workspaces, attempts)
+            worker = Worker(store, transfers, runs, attempts, callbacks, cleanup, lifetime)
             yield Bench(
                 settings,
                 manager,
@@ -192,10 +197,9 @@ async def bench(
                 files,
                 staging,
                 workspaces,
-                tasks,
                 lifetime,
                 runs,
-                slots,
+                attempts,
                 stages,
                 moves,
                 repacks,

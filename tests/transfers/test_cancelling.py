@@ -14,7 +14,7 @@ from open_workshop_storage.core.errors import JobMissing, ServiceUnavailable, Tr
 from open_workshop_storage.core.job import Inner, Resumable, Stage
 from open_workshop_storage.core.store import Interruption
 from open_workshop_storage.services.transfers import cancelling
-from open_workshop_storage.services.transfers.cancelling import cancel_transfer
+from open_workshop_storage.services.transfers.cancelling import cancel_transfer, follow_interruptions
 from tests.support.archives import SMALL_MOD, zip_of
 from tests.support.jobs import job_in, new_job
 from tests.support.transfers import Bench, bench, eventually
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.anyio
 async def listening(folder: Path) -> AsyncIterator[Bench]:
     """Give a bench whose worker hears what it is asked for."""
     async with bench(folder) as parts:
-        parts.tasks.start(parts.runs.follow_interruptions())
+        parts.lifetime.start(follow_interruptions(parts.store, parts.runs, parts.attempts, parts.lifetime))
         yield parts
 
 

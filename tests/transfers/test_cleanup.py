@@ -173,7 +173,7 @@ async def test_a_paused_upload_that_a_request_has_claimed_is_not_ended(tmp_path:
     async with bench(tmp_path) as parts:
         paused = await parts.store.save(job_in(Inner.PAUSED), None)
         claimed = await parts.store.save(paused.changed(Owned("request")), None)
-        await parts.runs.end_waiting(paused, UploadTimedOut())
+        await parts.attempts.end_waiting(paused, UploadTimedOut())
         assert await parts.store.get(paused.job_id) == claimed
         assert await parts.store.outbox.pending() == (0, 0)
 

@@ -30,6 +30,7 @@ from open_workshop_storage.core.job import Inner, Job, Part, Resumable, Stage
 from open_workshop_storage.core.slots import Slot
 from open_workshop_storage.core.store import StaleJobError
 from open_workshop_storage.services.intake.upload_bodies import UploadRequest
+from open_workshop_storage.services.transfers.cancelling import follow_interruptions
 from tests.support.archives import SMALL_MOD, zip_of
 from tests.support.transfers import Bench, bench, eventually, pieces
 
@@ -207,7 +208,7 @@ async def test_a_file_that_is_whole_when_its_worker_dies_is_packed_without_anoth
 
 
 async def test_a_whole_file_is_packed_once_also_when_all_slots_are_taken(tmp_path: Path) -> None:
-    async with bench(tmp_path, transfer_upload_concurrency=1) as parts, parts.slots.in_turn(Slot.UPLOAD, "another"):
+    async with bench(tmp_path, transfer_upload_concurrency=1) as parts, parts.runs.in_turn(Slot.UPLOAD, "another"):
         await parts.store.save(record_of_a_dead_worker(parts, await begun(parts), MOD), None)
         found = await parts.resumable.find(JOB_ID)
         # Until it is packed it has a lease, for its worker may die too.
@@ -252,7 +253,7 @@ async def test_a_worker_that_takes_the_job_pauses_it_or_packs_what_is_whole(tmp_
 
 async def test_asking_ends_a_request_that_holds_on(tmp_path: Path) -> None:
     async with bench(tmp_path) as parts:
-        listening = asyncio.create_task(parts.runs.follow_interruptions())
+        listening = asyncio.create_task(follow_interruptions(parts.store, parts.runs, parts.attempts, parts.lifetime))
         await begun(parts)
         stale = asyncio.create_task(parts.resumable.append(JOB_ID, UploadRequest(0), held(MOD[:70])))
         await parts.until(Slot.UPLOAD, 1, 0)

@@ -57,7 +57,7 @@ async def test_each_kind_of_file_goes_through_its_stages(
         run = await parts.run_in(UPLOADED, content)
         listening = asyncio.create_task(parts.stages_of(UPLOADED.job_id))
         await asyncio.sleep(0)
-        job = await parts.runs.attempt(run, parts.stages.prepare(run))
+        job = await parts.attempts.carry_out(run, parts.stages.prepare(run))
         assert await listening == expected_stages
         packed = parts.workspaces.folder(job.job_id) / str(job.packed_file)
         assert job.packed_bytes == packed.stat().st_size
@@ -108,7 +108,7 @@ HALF_PACKABLE = random.Random(0).randbytes(MOST_TESTED_BYTES // 2 + 1).hex()
 async def test_all_that_7z_does_waits_for_a_slot_and_gives_it_back(tmp_path: Path, content: bytes) -> None:
     async with bench(tmp_path, transfer_repack_concurrency=1) as parts:
         run = await parts.run_in(UPLOADED, content)
-        async with parts.slots.in_turn(Slot.REPACK, "another"):
+        async with parts.runs.in_turn(Slot.REPACK, "another"):
             preparing = asyncio.create_task(parts.stages.prepare(run))
             await parts.until(Slot.REPACK, 1, 1)
             assert (await parts.job(UPLOADED.job_id)).stage is Stage.UPLOADED
@@ -119,7 +119,7 @@ async def test_all_that_7z_does_waits_for_a_slot_and_gives_it_back(tmp_path: Pat
 async def test_a_small_sound_zip_waits_for_no_slot(tmp_path: Path) -> None:
     async with bench(tmp_path, transfer_repack_concurrency=1) as parts:
         run = await parts.run_in(UPLOADED, zip_of(SMALL_MOD))
-        async with parts.slots.in_turn(Slot.REPACK, "another"), asyncio.timeout(PATIENCE_SECONDS):
+        async with parts.runs.in_turn(Slot.REPACK, "another"), asyncio.timeout(PATIENCE_SECONDS):
             assert (await parts.stages.prepare(run)).packed_file == run.within(run.source)
             assert await parts.counts(Slot.REPACK) == (1, 0)
 
@@ -127,7 +127,7 @@ async def test_a_small_sound_zip_waits_for_no_slot(tmp_path: Path) -> None:
 async def test_images_wait_for_a_slot_of_their_own_and_give_it_back(tmp_path: Path) -> None:
     async with bench(tmp_path, transfer_repack_concurrency=1) as parts:
         run = await parts.run_in(new_job(IMAGE, stage=Stage.UPLOADED), saved(Image.new("RGB", (8, 8)), "PNG"))
-        async with parts.slots.in_turn(Slot.REPACK, "an archive"), parts.slots.in_turn(Slot.IMAGE, "another"):
+        async with parts.runs.in_turn(Slot.REPACK, "an archive"), parts.runs.in_turn(Slot.IMAGE, "another"):
             preparing = asyncio.create_task(parts.stages.prepare(run))
             await parts.until(Slot.IMAGE, 1, 1)
             assert run.job.stage is Stage.UPLOADED
@@ -170,7 +170,7 @@ async def test_what_is_packed_waits_for_the_store_that_it_goes_to(
     async with bench(tmp_path) as parts:
         run = await parts.run_in(UPLOADED, zip_of(SMALL_MOD))
         parts.stages._staging = staging = AwayTwice(parts.files, parts.workspaces)
-        job = await parts.runs.attempt(run, parts.stages.prepare(run))
+        job = await parts.attempts.carry_out(run, parts.stages.prepare(run))
         assert (job.stage, staging.times) == (Stage.PACKED, 0)
         assert staging.staged == (job.job_id, job.packed_file, Facts(UNPACKED_BYTES, job.sha256))
 
@@ -181,6 +181,6 @@ async def test_an_attempt_ends_if_the_store_refuses_what_is_packed(tmp_path: Pat
         run = await parts.run_in(UPLOADED, zip_of(SMALL_MOD))
         parts.stages._staging = ObjectStaging(refusing, parts.workspaces, "home")
         with pytest.raises(StoreRefuses):
-            await parts.runs.attempt(run, parts.stages.prepare(run))
+            await parts.attempts.carry_out(run, parts.stages.prepare(run))
         job = await parts.job(run.job.job_id)
         assert (job.stage, job.reason) == (Stage.ERROR, "exception")

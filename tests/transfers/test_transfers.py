@@ -298,7 +298,7 @@ async def test_of_two_uploads_that_begin_at_once_one_is_refused(tmp_path: Path) 
 
 async def test_an_upload_for_which_no_slot_is_free_leaves_no_job(tmp_path: Path) -> None:
     async with bench(tmp_path, transfer_upload_concurrency=1) as parts:
-        async with parts.slots.in_turn(Slot.UPLOAD, "another"):
+        async with parts.runs.in_turn(Slot.UPLOAD, "another"):
             with pytest.raises(StorageBusy):
                 await parts.upload(MOD, job_id=JOB_ID)
         assert await parts.store.get(JOB_ID) is None

@@ -63,7 +63,7 @@ async def test_a_fetched_file_waits_for_its_slot_without_a_run_and_is_not_fetche
         running_origin(reply(200, body=content)) as origin,
         working(parts),
     ):
-        async with parts.slots.in_turn(Slot.REPACK, "another"):
+        async with parts.runs.in_turn(Slot.REPACK, "another"):
             await parts.transfers.start(parse_claims({"job_id": JOB_ID, "download_url": f"{origin.url}/mod.zip"}))
             await parts.until(Slot.REPACK, 1, 1)
             await eventually(lambda: not parts.runs.job_ids)

@@ -33,15 +33,14 @@ from open_workshop_storage.services.operations.worker_process import (
 from open_workshop_storage.services.storage.files import Files
 from open_workshop_storage.services.storage.opening import open_storage
 from open_workshop_storage.services.storage.workspaces import Workspaces
+from open_workshop_storage.services.transfers.attempts import Attempts
 from open_workshop_storage.services.transfers.cleanup import Cleanup
-from open_workshop_storage.services.transfers.lifetime import Lifetime
+from open_workshop_storage.services.transfers.lifetime import Lifetime, keep_doing
 from open_workshop_storage.services.transfers.moves import Moves
 from open_workshop_storage.services.transfers.repacks import Repacks
 from open_workshop_storage.services.transfers.resumable import ResumableUploads
 from open_workshop_storage.services.transfers.runs import Runs
-from open_workshop_storage.services.transfers.slots import Slots
 from open_workshop_storage.services.transfers.stages import Stages
-from open_workshop_storage.services.transfers.tasks import Tasks, keep_doing
 from open_workshop_storage.services.transfers.transfers import Transfers
 from open_workshop_storage.services.transfers.worker import Worker
 from open_workshop_storage.stores.job_store import job_store
@@ -103,7 +102,7 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
         uploaded = await stack.enter_async_context(aclosing(Images(reserve_bytes)))
         transferred = await stack.enter_async_context(aclosing(Images(reserve_bytes, _NICENESS_OF_STRANGERS)))
         stored = await stack.enter_async_context(aclosing(Images(reserve_bytes, _NICENESS_OF_STRANGERS)))
-        tasks = await stack.enter_async_context(Tasks())
+        lifetime = await stack.enter_async_context(Lifetime(settings))
         workspaces = Workspaces(settings.main_dir, settings.storage_reserve_bytes)
         files, staging = await stack.enter_async_context(open_storage(settings, workspaces))
         unpacked_sizes = UnpackedSizes(files)
@@ -120,28 +119,25 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
         store = job_store(settings, redis)
         archives = Archives(settings)
         stack.push_async_callback(archives.aclose)
-        slots = Slots(store)
         callbacks = Callbacks(settings, store.outbox, manager_connections)
-        lifetime = Lifetime(settings)
-        runs = Runs(store, workspaces, staging, callbacks, tasks, lifetime)
+        runs = Runs(store, workspaces, staging, lifetime)
+        attempts = Attempts(store, callbacks, runs, lifetime)
         scanner = Scanner(settings)
-        stages = Stages(settings, archives, transferred, scanner, staging, slots, tasks)
-        moves = Moves(settings, store, files, staging, runs, tasks)
+        stages = Stages(settings, archives, transferred, scanner, staging, runs, lifetime)
+        moves = Moves(settings, store, files, staging, runs, lifetime)
         repacks = Repacks(store, staging, workspaces, stages)
-        resumable = ResumableUploads(settings, store, workspaces, runs, lifetime, stages, tasks)
-        transfers = Transfers(
-            settings, store, runs, lifetime, slots, stages, Fetcher(settings), moves, resumable, tasks
-        )
+        resumable = ResumableUploads(settings, store, workspaces, runs, attempts, stages, lifetime)
+        transfers = Transfers(settings, store, runs, attempts, stages, Fetcher(settings), moves, resumable, lifetime)
         if loads:
-            cleanup = Cleanup(settings, store, files, staging, workspaces, runs)
-            tasks.start(Worker(store, transfers, runs, lifetime, slots, callbacks, cleanup, tasks).run())
-            reports = Reports(store, workspaces, lifetime, slots, runs)
-            tasks.start(keep_doing(reports.run))
+            cleanup = Cleanup(settings, store, files, staging, workspaces, attempts)
+            lifetime.start(Worker(store, transfers, runs, attempts, callbacks, cleanup, lifetime).run())
+            reports = Reports(store, workspaces, lifetime, runs)
+            lifetime.start(keep_doing(reports.run))
             if settings.measures:
-                tasks.start(keep_doing(reports.run_levels))
-            tasks.start(stop_in_order(runs, settings.shutdown_grace_seconds))
-        tasks.start(drop_stalled_connections(settings.client_stall_timeout_seconds))
-        tasks.start(follow_server())
+                lifetime.start(keep_doing(reports.run_levels))
+            lifetime.start(stop_in_order(runs, settings.shutdown_grace_seconds))
+        lifetime.start(drop_stalled_connections(settings.client_stall_timeout_seconds))
+        lifetime.start(follow_server())
         yield Runtime(
             settings=settings,
             files=files,

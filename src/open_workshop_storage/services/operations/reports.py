@@ -15,7 +15,6 @@ from open_workshop_storage.observability import metrics
 from open_workshop_storage.services.storage.workspaces import Workspaces
 from open_workshop_storage.services.transfers.lifetime import Lifetime
 from open_workshop_storage.services.transfers.runs import Runs
-from open_workshop_storage.services.transfers.slots import Slots
 
 _REPORT_PAUSE_SECONDS = 2.0
 _LEVELS_PAUSE_SECONDS = 10.0
@@ -25,11 +24,10 @@ _MOST_JOBS = 1000
 class Reports:
     """Reports what a loader worker holds, what it has counted since its last report, and what all workers share."""
 
-    def __init__(self, store: JobStore, workspaces: Workspaces, lifetime: Lifetime, slots: Slots, runs: Runs) -> None:
+    def __init__(self, store: JobStore, workspaces: Workspaces, lifetime: Lifetime, runs: Runs) -> None:
         self._store = store
         self._workspaces = workspaces
         self._lifetime = lifetime
-        self._slots = slots
         self._runs = runs
         self._name = uuid.uuid4().hex
         self._started_at = time.time()
@@ -64,9 +62,8 @@ class Reports:
             self._runs.metrics.give_back(counts)
 
     async def _record_levels(self) -> None:
-        held = self._runs.slots
-        for slot, used in self._slots.used().items():
-            metrics.SLOTS_USED.set(used + held[slot], {"slot": slot})
+        for slot, held in self._runs.slots.items():
+            metrics.SLOTS_USED.set(held, {"slot": slot})
         metrics.OPEN_SOCKETS.set(self._lifetime.open_sockets)
         # A metric that cannot be read is left out.
         with suppress(ServiceUnavailable):

@@ -16,7 +16,7 @@ from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.services.storage.files import Files
 from open_workshop_storage.services.storage.staging import Staging
 from open_workshop_storage.services.storage.workspaces import Workspaces, discard, discard_parts, parts_of
-from open_workshop_storage.services.transfers.runs import Runs
+from open_workshop_storage.services.transfers.attempts import Attempts
 
 _logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class Cleanup:
     _files: Files
     _staging: Staging
     _workspaces: Workspaces
-    _runs: Runs
+    _attempts: Attempts
 
     async def run(self) -> None:
         """Clean up every `CLEANUP_INTERVAL_SECONDS` until cancelled."""
@@ -78,7 +78,7 @@ class Cleanup:
         while not is_last:
             jobs = await self._store.paused(self._settings.transfer_resume_seconds, _AT_ONCE)
             for job in jobs:
-                await self._runs.end_waiting(job, UploadTimedOut())
+                await self._attempts.end_waiting(job, UploadTimedOut())
             # A Manager that is slow, or away, gets no more reports at once: the rest end with later cleanups.
             waiting, _ = await self._store.outbox.pending()
             is_last = len(jobs) < _AT_ONCE or waiting >= _AT_ONCE

@@ -12,18 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from open_workshop_storage.core.callback import Callback, callback_of
-from open_workshop_storage.core.changes import (
-    Failed,
-    Held,
-    Housed,
-    Owned,
-    Pace,
-    Packed,
-    Paused,
-    Received,
-    ScannerAway,
-    Secured,
-)
+from open_workshop_storage.core.changes import Failed, Held, Housed, Owned, Pace, Packed, Received, Secured
 from open_workshop_storage.core.errors import DigestDiffers, MalwareFound, NewerRecord, ServiceUnavailable, StorageError
 from open_workshop_storage.core.events import EventKind
 from open_workshop_storage.core.job import Change, Job, Stage
@@ -31,7 +20,6 @@ from open_workshop_storage.core.slots import Slot
 from open_workshop_storage.core.store import JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.observability.tracing import StageSpans
-from open_workshop_storage.services.transfers.endings import Queued
 from open_workshop_storage.services.transfers.metrics import SUCCESS, TransferMetrics
 from open_workshop_storage.utils.files.digests import FileDigest
 from open_workshop_storage.utils.files.durable_files import sync
@@ -43,6 +31,10 @@ _logger = logging.getLogger(__name__)
 # The 250 ms of the contract, and something for messages that do not all travel at the same speed.
 _PROGRESS_SECONDS = 0.26
 _RETRY_SECONDS = 1.0
+
+
+class Queued(Exception):
+    """The job waits for a slot, and belongs to no run any more."""
 
 
 class JobRun:
@@ -194,13 +186,6 @@ class JobRun:
                 # It goes with the next save, for a small file that of the attempt's end.
                 self.progress(secured)
 
-    async def scanner_away_since(self) -> float:
-        """Return since when the job has waited for the scanner, Unix time in seconds: perhaps in earlier runs, too."""
-        if self.job.scanner_away_since is None:
-            await self.save(ScannerAway(time.time()))
-        assert self.job.scanner_away_since is not None
-        return self.job.scanner_away_since
-
     async def end(self, outcome: Packed | StorageError, *, is_reported: bool = True) -> Callback | None:
         """End the attempt, well or with an error; return the callback to deliver, which this worker holds, if any."""
         if isinstance(outcome, StorageError):
@@ -217,11 +202,6 @@ class JobRun:
             self._log.info("packed, %d bytes", outcome.packed_bytes)
         self._metrics.ended(self.job, result)
         return callback
-
-    async def pause(self, paused: Paused) -> None:
-        """Leave the upload to its next request."""
-        await self.save(paused, event=EventKind.PROGRESS, stage=Stage.UPLOADING)
-        self._log.debug("paused, %d bytes", self.job.bytes)
 
     async def hand_over(self) -> None:
         """Leave the job to whichever worker takes it next."""

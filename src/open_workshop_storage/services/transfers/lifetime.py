@@ -1,17 +1,27 @@
-"""The life of a worker: what it does for clients, and whether it is about to go."""
+"""The life of a worker: what it does for clients and beside requests, and whether it is about to go."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
+from open_workshop_storage.core.errors import StorageError
 from open_workshop_storage.core.settings import Settings
+
+_logger = logging.getLogger(__name__)
+
+_PAUSE_SECONDS = 1.0
+
+T = TypeVar("T")
 
 
 class Lifetime:
-    """One worker's, from its start to its stop.
+    """One worker's, from its start to its stop; at the end of the block, the tasks that still run are cancelled.
 
     Attributes:
         stopping: Set once this worker is about to go and takes no more work.
@@ -25,6 +35,32 @@ class Lifetime:
         self.when_stopping: set[Callable[[], object]] = set()
         self._sockets: Counter[str] = Counter()
         self.attended = 0
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run work that may outlive the request which starts it; log what fails unexpectedly, for itself."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, StorageError):
+            _logger.error("a background task failed", exc_info=error)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # One that is cancelled may start others.
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def stop(self) -> None:
         """Take no more work, and say so."""
@@ -55,11 +91,20 @@ class Lifetime:
     def holding_socket(self, job_id: str) -> Iterator[None]:
         """Count a progress socket of a job, and have a stop wait for it, during the block."""
         self._sockets[job_id] += 1
-        self.attended += 1
         try:
-            yield
+            with self.attending():
+                yield
         finally:
-            self.attended -= 1
             self._sockets[job_id] -= 1
             if not self._sockets[job_id]:
                 del self._sockets[job_id]
+
+
+async def keep_doing(work: Callable[[], Awaitable[None]]) -> None:
+    """Do work, and again when it fails: without it this process would hold jobs and not work on them."""
+    while True:
+        try:
+            return await work()
+        except Exception:
+            _logger.exception("background work failed, and begins again")
+            await asyncio.sleep(_PAUSE_SECONDS)

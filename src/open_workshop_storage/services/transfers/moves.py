@@ -19,8 +19,8 @@ from open_workshop_storage.services.storage.files import Files
 from open_workshop_storage.services.storage.staging import Staging, facts_of
 from open_workshop_storage.services.storage.workspaces import discard_holding
 from open_workshop_storage.services.transfers.job_run import JobRun
+from open_workshop_storage.services.transfers.lifetime import Lifetime
 from open_workshop_storage.services.transfers.runs import Runs, new_owner
-from open_workshop_storage.services.transfers.tasks import Tasks
 
 _logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Moves:
     _files: Files
     _staging: Staging
     _runs: Runs
-    _tasks: Tasks
+    _lifetime: Lifetime
 
     async def move(self, job_id: str, storage_type: str, path: str) -> Job:
         """Move a job's packed file to its permanent place and end the job; return it with its receipt.
@@ -102,7 +102,7 @@ class Moves:
             finally:
                 self._runs.release(run)
             if source := await discard_holding(run.workspace, run.source):
-                self._tasks.start(asyncio.to_thread(source.close))
+                self._lifetime.start(asyncio.to_thread(source.close))
             with suppress(errors.ServiceUnavailable):
                 # Cleanup removes what is left.
                 await self._staging.discard(run.job.job_id)

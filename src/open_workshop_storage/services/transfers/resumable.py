@@ -7,11 +7,11 @@ is a run of its own.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import NoReturn
 
 from open_workshop_storage.core import errors
@@ -22,22 +22,17 @@ from open_workshop_storage.core.job import Job, Resumable, Stage
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.slots import Slot
 from open_workshop_storage.core.store import Interruption, JobStore, StaleJobError
-from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.services.intake import upload_parts
 from open_workshop_storage.services.intake.limits import transfer_limits
 from open_workshop_storage.services.intake.receive import receive
 from open_workshop_storage.services.intake.upload_bodies import Ending, UploadBody, UploadRequest, reading_ahead
 from open_workshop_storage.services.storage.workspaces import Workspaces
-from open_workshop_storage.services.transfers.attempts import begin_attempt
-from open_workshop_storage.services.transfers.endings import Pause
+from open_workshop_storage.services.transfers.attempts import Attempts, HasLeft, Pause, stays
 from open_workshop_storage.services.transfers.job_run import JobRun
 from open_workshop_storage.services.transfers.lifetime import Lifetime
-from open_workshop_storage.services.transfers.runs import HasLeft, Runs, new_owner, stays
+from open_workshop_storage.services.transfers.runs import Runs, new_owner
 from open_workshop_storage.services.transfers.stages import Stages
-from open_workshop_storage.services.transfers.tasks import Tasks
 from open_workshop_storage.utils.processes.threads import run_to_end
-
-_logger = logging.getLogger(__name__)
 
 _PATIENCE_SECONDS = 0.6
 _POLL_SECONDS = 0.02
@@ -52,9 +47,9 @@ class ResumableUploads:
     _store: JobStore
     _workspaces: Workspaces
     _runs: Runs
-    _lifetime: Lifetime
+    _attempts: Attempts
     _stages: Stages
-    _tasks: Tasks
+    _lifetime: Lifetime
     # The next request mostly comes at once, and then reads no record.
     _just_paused: dict[str, Job] = field(default_factory=dict, init=False)
 
@@ -87,17 +82,13 @@ class ResumableUploads:
             return await self._left(previous)
         if is_expired:
             raise errors.AccessDenied
-        if self._lifetime.stopping.is_set():
-            raise errors.ServiceUnavailable
         try:
-            job = await begin_attempt(self._store, previous, claims, file_name, length, None, described)
+            job = await self._attempts.begin_upload(previous, claims, file_name, length, None, described)
         except errors.UploadInProgress:
             if is_too_large and (previous is None or previous.ended):
                 # Another request has begun the attempt, and is about to end it.
                 raise errors.FileTooLarge from None
             raise
-        self._runs.metrics.begun()
-        job_log(_logger, job.job_id).info("uploading in several requests, attempt %d", job.attempt)
         if is_too_large:
             await self._refuse_too_large(job)
         return job
@@ -158,7 +149,7 @@ class ResumableUploads:
         run = self._runs.begin_run(job, is_attended=True)
         work = self._receive(run, resumable, request, body, has_left)
         # Once the file is whole, the transfer goes on to its end, whether or not the client waits for it.
-        job = await asyncio.shield(self._tasks.start(self._runs.attempt(run, work)))
+        job = await asyncio.shield(self._lifetime.start(self._attempts.carry_out(run, work)))
         if job.paused:
             self._just_paused[job_id] = job
             asyncio.get_running_loop().call_later(_REMEMBER_SECONDS, self._recall, job_id, job.bytes)
@@ -180,7 +171,7 @@ class ResumableUploads:
         job = await self.find(job_id)
         if job.stage is not Stage.UPLOADING or job.owner is not None:
             raise errors.UploadFinished
-        await self._runs.end_waiting(job, errors.UploadCancelled())
+        await self._attempts.end_waiting(job, errors.UploadCancelled())
 
     async def go_on(self, run: JobRun) -> Packed:
         """Go on with an upload whose worker is gone: pack it if all of it is here, else leave it to its next request.
@@ -196,7 +187,7 @@ class ResumableUploads:
         return await self._pack(run, paused.resumable)
 
     async def _refuse_too_large(self, job: Job) -> NoReturn:
-        await self._runs.end_waiting(job, errors.FileTooLarge())
+        await self._attempts.end_waiting(job, errors.FileTooLarge())
         raise errors.FileTooLarge
 
     async def _known(self, job_id: str) -> Job:
@@ -246,7 +237,7 @@ class ResumableUploads:
         continued = Continued(new_owner(), paused.resumable, job.total)
         job = await self._store.save(job.changed(Counted(paused.bytes), continued), EventKind.PROGRESS)
         run = self._runs.begin_run(job)
-        self._tasks.start(self._runs.attempt(run, self._pack(run, paused.resumable)))
+        self._lifetime.start(self._attempts.carry_out(run, self._pack(run, paused.resumable)))
         return job
 
     async def _receive(
@@ -286,7 +277,11 @@ class ResumableUploads:
             self._stages.judge_start(run, await run_to_end(upload_parts.head_of, target))
         if refusal := body.refusal(request.checksum):
             # None of these bytes counts, and no later look at the file may find them.
-            raise Pause(upload_parts.held_to(resumable, part.bytes), refusal, (target, part.bytes))
+            raise Pause(
+                upload_parts.held_to(resumable, part.bytes),
+                refusal,
+                partial(run_to_end, upload_parts.cut_off, target, part.bytes),
+            )
         resumable = upload_parts.with_last_part(resumable, size)
         if earlier + size != total:
             if body.ending is Ending.TOO_SLOW:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 
-from open_workshop_storage.core.changes import Advanced, Held, Packed, Unpacked
+from open_workshop_storage.core.changes import Advanced, Held, Packed, ScannerAway, Unpacked
 from open_workshop_storage.core.claims import TransferKind
 from open_workshop_storage.core.errors import ScannerUnavailable, ServiceUnavailable, StoreRefuses
 from open_workshop_storage.core.job import Change, Stage
@@ -23,8 +24,8 @@ from open_workshop_storage.services.intake.scan import Scanner
 from open_workshop_storage.services.storage.staging import Staging, facts_of
 from open_workshop_storage.services.storage.workspaces import discard
 from open_workshop_storage.services.transfers.job_run import JobRun
-from open_workshop_storage.services.transfers.slots import Slots
-from open_workshop_storage.services.transfers.tasks import Tasks
+from open_workshop_storage.services.transfers.lifetime import Lifetime
+from open_workshop_storage.services.transfers.runs import Runs
 from open_workshop_storage.utils.archives.kinds import Kind
 from open_workshop_storage.utils.archives.zip_local_headers import refuse_encrypted_start
 from open_workshop_storage.utils.processes.task_groups import without_group
@@ -48,16 +49,16 @@ class Stages:
         images: Images,
         scanner: Scanner,
         staging: Staging,
-        slots: Slots,
-        tasks: Tasks,
+        runs: Runs,
+        lifetime: Lifetime,
     ) -> None:
         self._max_unpacked_bytes = settings.transfer_max_unpacked_bytes
         self._archives = archives
         self._images = images
         self._scanner = scanner
         self._staging = staging
-        self._slots = slots
-        self._tasks = tasks
+        self._runs = runs
+        self._lifetime = lifetime
 
     def judge_start(self, run: JobRun, block: bytes) -> None:
         """Refuse a file by its first block, while the rest comes in.
@@ -106,7 +107,7 @@ class Stages:
         """
         slot = run.job.packing_slot
         if run.is_attended:
-            async with self._slots.in_turn(slot, run.owner, run.job.created_at):
+            async with self._runs.in_turn(slot, run.owner, run.job.created_at):
                 yield
         else:
             await run.take_slot(slot)
@@ -147,16 +148,25 @@ class Stages:
 
     async def _scan(self, run: JobRun, packed: Packed, copy: Packed | None) -> None:
         log = job_log(_logger, run.job.job_id)
+
+        async def away_since() -> float:
+            if run.job.scanner_away_since is not None:
+                return run.job.scanner_away_since
+            # Later runs wait on from here.
+            began = time.time()
+            await run.save(ScannerAway(began))
+            return began
+
         try:
             for result in filter(None, (packed, copy)):
-                await self._scanner.require_clean(run.workspace / result.packed_file, log, run.scanner_away_since)
+                await self._scanner.require_clean(run.workspace / result.packed_file, log, away_since)
         except ScannerUnavailable:
             # The received file may be scanned another time.
             await discard(run.folder / _PACKED)
             raise
         finally:
             if copy is not None:
-                self._tasks.start(discard(run.workspace / copy.packed_file))
+                self._lifetime.start(discard(run.workspace / copy.packed_file))
 
     async def repack(self, source: Path, folder: Path, file_name: str, level: int) -> Packed:
         """Pack a received file again, waiting for a repack slot, and have it scanned.
@@ -171,7 +181,7 @@ class Stages:
             ScannerUnavailable: It has to be scanned, and cannot be now.
             StorageError: The file is refused, or could not be packed.
         """
-        async with self._slots.in_turn(Slot.REPACK, folder.name):
+        async with self._runs.in_turn(Slot.REPACK, folder.name):
             inspection = await self._archives.inspector.inspect(source, file_name, self._max_unpacked_bytes)
             packed = await self._repack(source, inspection, folder, file_name, level, None)
         job_id = folder.parent.name
@@ -206,5 +216,5 @@ class Stages:
             size, sha256 = await self._archives.repacker.pack(extracted, packed, level, advance)
         finally:
             # What is left of it when the worker dies goes with the job's folder.
-            self._tasks.start(discard(extracted))
+            self._lifetime.start(discard(extracted))
         return Packed(packed.relative_to(folder.parent).as_posix(), size, unpacked, sha256)

@@ -24,16 +24,13 @@ from open_workshop_storage.services.intake.fetch import Fetcher, parse_url
 from open_workshop_storage.services.intake.limits import transfer_limits
 from open_workshop_storage.services.intake.receive import receive
 from open_workshop_storage.services.storage.disk import has_space
-from open_workshop_storage.services.transfers.attempts import begin_attempt
-from open_workshop_storage.services.transfers.endings import Unreported
+from open_workshop_storage.services.transfers.attempts import Attempts, HasLeft, Unreported, stays
 from open_workshop_storage.services.transfers.job_run import JobRun
 from open_workshop_storage.services.transfers.lifetime import Lifetime
 from open_workshop_storage.services.transfers.moves import Moves
 from open_workshop_storage.services.transfers.resumable import ResumableUploads
-from open_workshop_storage.services.transfers.runs import HasLeft, Runs, new_owner, stays
-from open_workshop_storage.services.transfers.slots import Slots
+from open_workshop_storage.services.transfers.runs import Runs, new_owner
 from open_workshop_storage.services.transfers.stages import Stages
-from open_workshop_storage.services.transfers.tasks import Tasks
 from open_workshop_storage.utils.files.safe_names import safe_file_name
 from open_workshop_storage.utils.http.digest_fields import sha256_in
 from open_workshop_storage.utils.processes.threads import run_to_end
@@ -50,13 +47,12 @@ class Transfers:
     _settings: Settings
     _store: JobStore
     _runs: Runs
-    _lifetime: Lifetime
-    _slots: Slots
+    _attempts: Attempts
     _stages: Stages
     _fetcher: Fetcher
     _moves: Moves
     _resumable: ResumableUploads
-    _tasks: Tasks
+    _lifetime: Lifetime
 
     async def start(self, claims: TransferClaims) -> str:
         """Queue a URL transfer for any worker; return `started`, or the status of the job that the token began.
@@ -114,17 +110,12 @@ class Transfers:
             UploadNotAccepted: The file is packed, and the Manager does not want it.
             BadRequest: The token is one for a URL transfer.
         """
-        if self._lifetime.stopping.is_set():
-            raise errors.ServiceUnavailable
-        owner = new_owner()
         previous = await self._store.get(claims.job_id)
-        job = await begin_attempt(self._store, previous, claims, file_name, announced, owner)
-        self._runs.metrics.begun()
-        job_log(_logger, job.job_id).info("uploading, attempt %d", job.attempt)
+        job = await self._attempts.begin_upload(previous, claims, file_name, announced, new_owner())
         run = self._runs.begin_run(job, is_attended=True)
         work = self._receive_and_pack(run, chunks, digests, has_left)
         # Once it has begun, the transfer goes on to its end, whether or not the client waits for it.
-        return await asyncio.shield(self._tasks.start(self._runs.attempt(run, work)))
+        return await asyncio.shield(self._lifetime.start(self._attempts.carry_out(run, work)))
 
     async def _receive_and_pack(
         self,
@@ -157,7 +148,7 @@ class Transfers:
             if job.stage is Stage.PACKED:
                 await self._moves.finish(run, taken_over=True)
             else:
-                await self._runs.attempt(run, self._go_on(run))
+                await self._attempts.carry_out(run, self._go_on(run))
 
     async def _go_on(self, run: JobRun) -> Packed:
         is_upload = run.job.origin == "upload"
@@ -184,7 +175,7 @@ class Transfers:
                 await slot.aclose()
                 await asyncio.sleep(seconds)
                 # Another run would not know how often the origin has been asked.
-                await slot.enter_async_context(self._slots.in_turn(Slot.DOWNLOAD, run.owner, run.job.created_at))
+                await slot.enter_async_context(self._runs.in_turn(Slot.DOWNLOAD, run.owner, run.job.created_at))
 
             await run.take_slot(Slot.DOWNLOAD)
             kept = 0

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from open_workshop_storage.core.errors import ServiceUnavailable
 from open_workshop_storage.core.store import LEASE_SECONDS, RENEW_SECONDS, JobStore
 from open_workshop_storage.services.manager.callback_delivery import Callbacks
+from open_workshop_storage.services.transfers.attempts import Attempts
+from open_workshop_storage.services.transfers.cancelling import follow_interruptions
 from open_workshop_storage.services.transfers.cleanup import Cleanup
-from open_workshop_storage.services.transfers.lifetime import Lifetime
+from open_workshop_storage.services.transfers.lifetime import Lifetime, keep_doing
 from open_workshop_storage.services.transfers.runs import Runs
-from open_workshop_storage.services.transfers.slots import Slots
-from open_workshop_storage.services.transfers.tasks import Tasks, keep_doing
 from open_workshop_storage.services.transfers.transfers import Transfers
 
 _logger = logging.getLogger(__name__)
@@ -33,11 +33,10 @@ class Worker:
     _store: JobStore
     _transfers: Transfers
     _runs: Runs
-    _lifetime: Lifetime
-    _slots: Slots
+    _attempts: Attempts
     _callbacks: Callbacks
     _cleanup: Cleanup
-    _tasks: Tasks
+    _lifetime: Lifetime
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -45,10 +44,13 @@ class Worker:
             group.create_task(keep_doing(self._store.run))
             group.create_task(keep_doing(self._take_jobs))
             group.create_task(keep_doing(lambda: self._renew(self._runs.renew)))
-            group.create_task(keep_doing(lambda: self._renew(self._slots.renew)))
-            group.create_task(keep_doing(self._runs.follow_interruptions))
+            group.create_task(keep_doing(lambda: self._renew(self._runs.renew_slots)))
+            group.create_task(keep_doing(self._follow_interruptions))
             group.create_task(keep_doing(self._callbacks.run))
             group.create_task(keep_doing(self._cleanup.run))
+
+    async def _follow_interruptions(self) -> None:
+        await follow_interruptions(self._store, self._runs, self._attempts, self._lifetime)
 
     async def _take_jobs(self) -> None:
         looked = all_renewed = time.monotonic()
@@ -65,7 +67,7 @@ class Worker:
                 job, away = None, True
             looked = time.monotonic()
             if job is not None:
-                self._tasks.start(self._transfers.resume(job))
+                self._lifetime.start(self._transfers.resume(job))
             await self._store.wait_for_work(_POLL_SECONDS)
 
     async def _renew(self, renew: Callable[[], Awaitable[None]]) -> None:
