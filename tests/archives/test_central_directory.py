@@ -61,7 +61,7 @@ def test_of_a_header_only_what_counts_is_kept() -> None:
         file.flush()
         tracemalloc.start()
         try:
-            assert len(list(read_headers(file, find_directory(file), 0))) == 300
-            assert tracemalloc.get_traced_memory()[1] < 4_000_000
+            headers = list(read_headers(file, find_directory(file), 0))
+            assert (len(headers), tracemalloc.get_traced_memory()[0] < 4_000_000) == (300, True)
         finally:
             tracemalloc.stop()

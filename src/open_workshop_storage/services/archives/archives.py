@@ -9,7 +9,7 @@ import os
 
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.services.archives.inspection import Inspector
-from open_workshop_storage.services.archives.parsers import Parsers
+from open_workshop_storage.services.archives.parsers import parsers
 from open_workshop_storage.services.archives.repacking import Repacker
 from open_workshop_storage.services.archives.seven_zip import SevenZip
 
@@ -27,11 +27,11 @@ class Archives:
     def __init__(self, settings: Settings) -> None:
         seven_zip = SevenZip(settings.seven_zip_timeout_seconds, settings.seven_zip_idle_timeout_seconds)
         # An extraction may take as long as it takes, and must not keep inspections waiting; slots limit extractions.
-        self._parsers = Parsers(len(os.sched_getaffinity(0))), Parsers(_MAX_EXTRACTIONS)
+        self._parsers = parsers(len(os.sched_getaffinity(0))), parsers(_MAX_EXTRACTIONS)
         self.inspector = Inspector(settings, seven_zip, self._parsers[0])
         self.repacker = Repacker(settings, seven_zip, self._parsers[1])
 
     async def aclose(self) -> None:
         """End the child processes."""
-        for parsers in self._parsers:
-            await parsers.aclose()
+        for pool in self._parsers:
+            await pool.aclose()

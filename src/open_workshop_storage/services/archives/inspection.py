@@ -16,10 +16,10 @@ from typing import BinaryIO
 
 from open_workshop_storage.core.errors import CorruptArchive
 from open_workshop_storage.core.settings import Settings
-from open_workshop_storage.services.archives.parsers import Parsers, as_storage_errors
+from open_workshop_storage.services.archives.parsers import as_storage_errors
 from open_workshop_storage.services.archives.seven_zip import READ_SWITCHES, TYPE_SWITCHES, SevenZip
 from open_workshop_storage.utils.archives.decompression import holds_tar
-from open_workshop_storage.utils.archives.entry_rules import Entries, ratio_limit
+from open_workshop_storage.utils.archives.entry_rules import Entries
 from open_workshop_storage.utils.archives.faults import CorruptData, CutOff
 from open_workshop_storage.utils.archives.kinds import COMPRESSED, HEAD_BYTES, Kind, kind_of, refuse_archive_in_tail
 from open_workshop_storage.utils.archives.rar4_headers import inspect_rar4
@@ -28,11 +28,14 @@ from open_workshop_storage.utils.archives.tar import inspect_tar
 from open_workshop_storage.utils.archives.zip_end_records import refuse_last_piece
 from open_workshop_storage.utils.archives.zip_inspection import MOST_TESTED_BYTES, inspect_zip
 from open_workshop_storage.utils.files.durable_files import Stopped
+from open_workshop_storage.utils.processes.python_children import PythonChildren
 from open_workshop_storage.utils.processes.task_groups import without_group
 from open_workshop_storage.utils.processes.threads import run_until_stopped
 
 # Headers of 200,000 entries take 10 s; a larger file may have more of them.
 _SECONDS, _SECONDS_PER_MEBIBYTE = 60.0, 0.5
+_ANY_RATIO_BYTES = 1024**3
+"""An archive of any size may unpack to this many bytes: textures of one colour are small when packed."""
 _PIECE_NAME = re.compile(r".\.(?:(?:7z|zip|rar|tar|gz|tgz|bz2|xz|zst)\.\d{3,}|[zr]\d{2,}|part\d+\.rar)$", re.IGNORECASE)
 """A piece from the middle of a split archive has no other mark than the name that its writer gave it."""
 _BLOCK_BYTES = 1024 * 1024
@@ -66,7 +69,7 @@ class Inspection:
 class Inspector:
     """Reads archives; writes nothing."""
 
-    def __init__(self, settings: Settings, seven_zip: SevenZip, parsers: Parsers) -> None:
+    def __init__(self, settings: Settings, seven_zip: SevenZip, parsers: PythonChildren) -> None:
         self._settings = settings
         self._seven_zip = seven_zip
         self._parsers = parsers
@@ -117,13 +120,14 @@ class Inspector:
                         return Inspection(kind, size)
             case Kind.SEVEN_ZIP | Kind.RAR4 | Kind.RAR5:
                 code_page = str(await self._parse(inspect_rar4, file)) if kind is Kind.RAR4 else ""
-                listing = Listing(Entries(*limits), code_page)
+                entries = Entries(*limits)
+                listing = Listing(entries, code_page)
                 arguments = "l", "-slt", TYPE_SWITCHES[kind], *READ_SWITCHES, source
                 await self._seven_zip.run(*arguments, on_line=listing.line)
                 listing.end()
                 if listing.tail_bytes:
                     await self._parse(refuse_archive_in_tail, file, listing.tail_bytes)
-                return Inspection(kind, listing.unpacked_bytes, code_page=code_page)
+                return Inspection(kind, entries.unpacked_bytes, code_page=code_page)
             case Kind.PLAIN:
                 if _PIECE_NAME.search(file_name):
                     raise CorruptArchive
@@ -136,7 +140,7 @@ class Inspector:
     async def _parse(self, function: Callable[..., object], file: BinaryIO, *arguments: str | int) -> object:
         file.seek(0)
         seconds = _SECONDS + os.fstat(file.fileno()).st_size / 1024**2 * _SECONDS_PER_MEBIBYTE
-        return await self._parsers.call(function, file, *arguments, seconds=seconds)
+        return await self._parsers.call(function, *arguments, files=[file], seconds=seconds, cpu_seconds=seconds)
 
     async def test(self, source: Path, inspection: Inspection) -> None:
         """Read all data of an archive that is to be kept, unless that is done, and compare their checksums and size.
@@ -199,6 +203,6 @@ def _opened(source: Path) -> tuple[BinaryIO, Kind]:
 
 def limits_of(file: BinaryIO, settings: Settings, max_unpacked_bytes: int) -> tuple[int, int]:
     """Return the limits on an archive's unpacked bytes and on its entries, as `Entries` takes them."""
-    archive_bytes = os.fstat(file.fileno()).st_size
-    limits = max_unpacked_bytes, ratio_limit(archive_bytes, settings.transfer_max_unpacked_ratio)
-    return min(filter(None, limits), default=0), settings.transfer_max_entries
+    ratio = settings.transfer_max_unpacked_ratio
+    by_ratio = max(os.fstat(file.fileno()).st_size * ratio, _ANY_RATIO_BYTES) if ratio else 0
+    return min(filter(None, (max_unpacked_bytes, by_ratio)), default=0), settings.transfer_max_entries

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import BinaryIO
+from collections.abc import Iterator
 
 from open_workshop_storage.core import errors
-from open_workshop_storage.services.storage.disk import full_disk_is_no_space
+from open_workshop_storage.services.storage.disk import is_full
 from open_workshop_storage.utils.archives import faults
 from open_workshop_storage.utils.processes.python_children import ChildFailed, PythonChildren
 
@@ -29,45 +27,9 @@ _ERRORS: dict[type[faults.ArchiveFault], type[errors.StorageError]] = {
 }
 
 
-class Parsers:
-    """A pool of so many child processes for the functions of `utils/archives`; further calls wait."""
-
-    def __init__(self, size: int) -> None:
-        self._children = PythonChildren(size, _MEMORY_BYTES, tuple(_ERRORS))
-
-    async def call(
-        self,
-        function: Callable[..., object],
-        source: BinaryIO,
-        *arguments: str | int,
-        target: BinaryIO | None = None,
-        folder: Path | None = None,
-        seconds: float,
-    ) -> object:
-        """Call a function with an archive, and return what it returns.
-
-        Args:
-            target: The file that the function writes, if it writes one.
-            seconds: The limit on time, and on CPU time.
-
-        Raises:
-            ArchiveFault: What the function raises; `CorruptData` too where the child crashed or passed a limit.
-            OSError: A file cannot be read or written.
-        """
-        files = (source,) if target is None else (source, target)
-        try:
-            return await self._children.call(
-                function, *arguments, files=files, folder=folder, seconds=seconds, cpu_seconds=seconds
-            )
-        except ChildFailed as error:
-            if error.errno is not None:
-                raise OSError(error.errno, str(error)) from error
-            _logger.warning("parsing an archive failed: %s", error)
-            raise faults.CorruptData(str(error)) from error
-
-    async def aclose(self) -> None:
-        """End the child processes."""
-        await self._children.aclose()
+def parsers(size: int) -> PythonChildren:
+    """Return a pool of so many child processes for the functions of `utils/archives`; further calls wait."""
+    return PythonChildren(size, _MEMORY_BYTES, tuple(_ERRORS))
 
 
 @contextlib.contextmanager
@@ -75,14 +37,19 @@ def as_storage_errors() -> Iterator[None]:
     """Let only storage errors out of the body.
 
     Raises:
-        StorageError: What fits the fault; `RepackFailed` where nothing is known to be the archive's fault.
+        StorageError: What fits the fault; `CorruptArchive` too where a child crashed or passed a limit, and
+            `RepackFailed` where nothing is known to be the archive's fault.
     """
     try:
-        with full_disk_is_no_space():
-            yield
+        yield
     except faults.NameTooLong as error:
         raise errors.UnsafeArchive("A file name in the archive is too long") from error
     except faults.ArchiveFault as error:
         raise _ERRORS[type(error)] from error
-    except OSError as error:
+    except (ChildFailed, OSError) as error:
+        if is_full(error.errno):
+            raise errors.NoSpace from error
+        if isinstance(error, ChildFailed) and error.errno is None:
+            _logger.warning("parsing an archive failed: %s", error)
+            raise errors.CorruptArchive from error
         raise errors.RepackFailed from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import stat
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -14,29 +15,32 @@ from typing import BinaryIO, NoReturn
 from open_workshop_storage.core.errors import ArchiveTooLarge, CorruptArchive
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.services.archives.inspection import Inspection, limits_of
-from open_workshop_storage.services.archives.parsers import Parsers, as_storage_errors
+from open_workshop_storage.services.archives.parsers import as_storage_errors
 from open_workshop_storage.services.archives.seven_zip import READ_SWITCHES, TYPE_SWITCHES, SevenZip
 from open_workshop_storage.services.storage.disk import require_space
 from open_workshop_storage.services.storage.workspaces import discard
-from open_workshop_storage.utils.archives.extracted_tree import settle_tree, size_of_tree
+from open_workshop_storage.utils.archives.entry_names import decoded, split_name
+from open_workshop_storage.utils.archives.entry_rules import refuse_special
+from open_workshop_storage.utils.archives.faults import UnsafeEntry
 from open_workshop_storage.utils.archives.kinds import COMPRESSED, Kind
-from open_workshop_storage.utils.archives.rar4_headers import rewrite_rar4
+from open_workshop_storage.utils.archives.rewriting import rewrite_rar4, rewrite_zip
 from open_workshop_storage.utils.archives.tar import unpack_tar
-from open_workshop_storage.utils.archives.zip_rewriting import rewrite_zip
 from open_workshop_storage.utils.files.digests import FileDigest
 from open_workshop_storage.utils.files.durable_files import Stopped, sync
+from open_workshop_storage.utils.processes.python_children import PythonChildren
 from open_workshop_storage.utils.processes.task_groups import run_beside, watched
 from open_workshop_storage.utils.processes.threads import run_to_end, run_until_stopped
 
 _COPY_BYTES = 1024 * 1024
 _PROGRESS_SECONDS = 0.2
 _WRITE_BACK_SECONDS = 0.5
+_FOLDER_MODE = 0o755
 
 
 class Repacker:
     """Extracts what has been inspected, and packs what has been extracted; each can be done again."""
 
-    def __init__(self, settings: Settings, seven_zip: SevenZip, parsers: Parsers) -> None:
+    def __init__(self, settings: Settings, seven_zip: SevenZip, parsers: PythonChildren) -> None:
         self._settings = settings
         self._seven_zip = seven_zip
         self._parsers = parsers
@@ -132,7 +136,7 @@ class Repacker:
 
         def check() -> None:
             self._require_space(target)
-            if size_of_tree(target) > announced:
+            if _size_of_tree(target) > announced:
                 raise CorruptArchive
 
         arguments = "x", TYPE_SWITCHES[inspection.kind], *READ_SWITCHES, f"-o{target}", source
@@ -154,11 +158,10 @@ class Repacker:
                 copied = os.fstat(file.fileno()).st_size
                 await asyncio.to_thread(self._require_space, target, copied + inspection.unpacked_bytes)
                 seconds = self._settings.seven_zip_timeout_seconds
+                rewrite = partial(self._parsers.call, rewrite_rar4, inspection.code_page)
                 if inspection.kind is Kind.ZIP:
-                    limits = limits_of(file, self._settings, 0)
-                    await self._parsers.call(rewrite_zip, file, *limits, target=new, seconds=seconds)
-                else:
-                    await self._parsers.call(rewrite_rar4, file, inspection.code_page, target=new, seconds=seconds)
+                    rewrite = partial(self._parsers.call, rewrite_zip, *limits_of(file, self._settings, 0))
+                await rewrite(files=[file, new], seconds=seconds, cpu_seconds=seconds)
             return await self._extract_by_seven_zip(rewritten, inspection, target, on_percent)
         finally:
             await run_to_end(rewritten.unlink, missing_ok=True)
@@ -170,7 +173,9 @@ class Repacker:
             limits = limits_of(file, self._settings, max_unpacked_bytes)
             seconds = self._settings.seven_zip_timeout_seconds
             async with watched(partial(self._require_space, target)), run_beside(_tell_progress(file, on_percent)):
-                size = await self._parsers.call(unpack_tar, file, kind.name, *limits, folder=target, seconds=seconds)
+                size = await self._parsers.call(
+                    unpack_tar, kind.name, *limits, files=[file], folder=target, seconds=seconds, cpu_seconds=seconds
+                )
         on_percent(100)
         return size if isinstance(size, int) else 0
 
@@ -218,3 +223,76 @@ def _put_in_place(part: Path, target: Path) -> int:
     size = part.stat().st_size
     part.rename(target)
     return size
+
+
+def _size_of_tree(folder: Path) -> int:
+    """Return the bytes in all files below a folder, which may change while this runs. Blocks."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            # What vanishes, or cannot be looked into yet, is counted when all is there.
+            with contextlib.suppress(FileNotFoundError, PermissionError):
+                total += os.lstat(os.path.join(parent, name)).st_size
+    return total
+
+
+def settle_tree(folder: Path) -> int:
+    """Judge what stands below a folder, and give it plain modes and names in UTF-8; backslashes become folders. Blocks.
+
+    Of modes, the owner's right to execute is kept.
+
+    Returns:
+        The bytes in all files.
+
+    Raises:
+        UnsafeEntry: There is a link, a special file, a second file of one name, or a name that escapes.
+        OSError: The tree cannot be read or changed.
+    """
+    total = 0
+    folders = [os.fspath(folder)]
+    while folders:
+        parent = folders.pop()
+        with os.scandir(parent) as children:
+            found = list(children)
+        # All of them, before one is moved into what could be a link.
+        sizes = [_settled_size(child) for child in found]
+        for child, size in zip(found, sizes, strict=True):
+            name = decoded(os.fsencode(child.name))
+            first, *rest = split_name(name) if "\\" in name else [name]
+            path = os.path.join(parent, first)
+            if rest:
+                if not os.path.lexists(path):
+                    os.mkdir(path)
+                    os.chmod(path, _FOLDER_MODE)
+                    folders.append(path)
+                _move(child, os.path.join(path, "\\".join(rest)))
+                continue
+            if path != child.path and not _move(child, path):
+                continue
+            if child.is_dir(follow_symlinks=False):
+                folders.append(path)
+            total += size
+    return total
+
+
+def _settled_size(child: os.DirEntry[str]) -> int:
+    """Judge a file or folder, give it a plain mode, and return a file's size."""
+    status = child.stat(follow_symlinks=False)
+    is_folder = stat.S_ISDIR(status.st_mode)
+    refuse_special(status.st_mode, is_link=not is_folder and status.st_nlink > 1)
+    mode = _FOLDER_MODE if is_folder or status.st_mode & stat.S_IXUSR else 0o644
+    if stat.S_IMODE(status.st_mode) != mode:
+        os.chmod(child.path, mode)
+    return 0 if is_folder else status.st_size
+
+
+def _move(child: os.DirEntry[str], path: str) -> bool:
+    """Move a file or folder; return False if that folder is there already."""
+    if not os.path.lexists(path):
+        os.rename(child.path, path)
+        return True
+    # A folder may be named twice.
+    if not child.is_dir(follow_symlinks=False) or not os.path.isdir(path) or os.listdir(child.path):
+        raise UnsafeEntry("two files of one name")
+    os.rmdir(child.path)
+    return False

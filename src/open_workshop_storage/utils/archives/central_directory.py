@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO, NamedTuple
 
 from open_workshop_storage.utils.archives.entry_names import decoded, is_utf8
-from open_workshop_storage.utils.archives.faults import CorruptData, CutOff, EncryptedData, UnpackedTooLarge
-from open_workshop_storage.utils.archives.zip_end_records import HERE_64, HERE_64_SHORT, Directory
+from open_workshop_storage.utils.archives.faults import CorruptData, EncryptedData, UnpackedTooLarge
+from open_workshop_storage.utils.archives.zip_end_records import HERE_64, HERE_64_SHORT, Directory, read_directory
 
 STORED, DEFLATE = 0, 8
 """Methods of packing (section 4.4.5)."""
@@ -23,8 +23,6 @@ _unpacked_plain = struct.Struct("<4s4xIIIIIH6s2xII").unpack_from
 _PLAIN_OTHERS = bytes(6)
 """No extra fields, no comment, the first piece of the archive: what most writers say."""
 _FIELD = struct.Struct("<HH")
-_MOST_HEADER_BYTES = _HEADER_BYTES + 3 * 0xFFFF
-_BLOCK_BYTES = 256 * 1024
 _LARGE_FIELD, _UNICODE_PATH_FIELD = 0x0001, 0x7075
 # What some readers take for a link, which others do not know: attributes as libarchive writes them.
 _ATTRIBUTES_FIELD = 0x6C78
@@ -130,19 +128,13 @@ def read_headers(file: BinaryIO, directory: Directory, max_entries: int) -> Iter
         CorruptData: They do not fill the directory, or are not as many as it says.
         UnpackedTooLarge: There are more than the limit.
     """
-    file.seek(directory.start)
-    left = directory.end - directory.start
-    block, position, entries = b"", 0, 0
-    while left or position < len(block):
-        if left and len(block) - position < _MOST_HEADER_BYTES:
-            read = file.read(min(left, _BLOCK_BYTES))
-            if not read:
-                raise CutOff
-            block, position, left = block[position:] + read, 0, left - len(read)
+    content = read_directory(file, directory)
+    position = entries = 0
+    while position < len(content):
         entries += 1
         if 0 < max_entries < entries:
             raise UnpackedTooLarge("more entries than the limit")
-        header = header_at(block, position)
+        header = header_at(content, position)
         position += header.length
         yield header
     directory.judge_count(entries)

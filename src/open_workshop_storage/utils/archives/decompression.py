@@ -128,17 +128,21 @@ class ZlibStream:
 
     @property
     def eof(self) -> bool:
+        """Whether the stream has ended."""
         return self._stream.eof
 
     @property
     def needs_input(self) -> bool:
+        """Whether nothing more comes out before something goes in."""
         return not self._stream.unconsumed_tail
 
     @property
     def unused_data(self) -> bytes:
+        """What stands behind the end of the stream."""
         return self._stream.unused_data
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
+        """Take the next bytes in, and return what comes out, up to so many bytes."""
         return self._stream.decompress(self._stream.unconsumed_tail + data, max_length)
 
 

@@ -7,9 +7,6 @@ import stat
 from open_workshop_storage.utils.archives.entry_names import fits_disk, split_name
 from open_workshop_storage.utils.archives.faults import CorruptData, NameTooLong, UnpackedTooLarge, UnsafeEntry
 
-_ANY_RATIO_BYTES = 1024**3
-"""An archive of any size may unpack to this many bytes: textures of one colour are small when packed."""
-
 REPARSE_POINT = 0x0400
 """The attribute of Windows that links have, and other files that something else stands for."""
 SPECIAL_TYPES = {"l": stat.S_IFLNK, "c": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO, "s": stat.S_IFSOCK}
@@ -121,12 +118,3 @@ def refuse_special(
     is_windows_link = is_reparse_point and not size and not is_folder
     if is_link or is_windows_link or stat.S_IFMT(mode) in SPECIAL_TYPES.values():
         raise UnsafeEntry("a link or special file")
-
-
-def ratio_limit(archive_bytes: int, max_ratio: int) -> int:
-    """Return how many bytes an archive of that size may unpack to; 0 for any number.
-
-    Args:
-        max_ratio: How many for each of its own; 0 for any number.
-    """
-    return max(archive_bytes * max_ratio, _ANY_RATIO_BYTES) if max_ratio else 0

@@ -1,4 +1,4 @@
-"""Reads of RAR 4 headers what `7z` does not tell, and gives entries names that it understands (RAR 4 technote)."""
+"""Reads of RAR 4 headers what `7z` does not tell (RAR 4 technote)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from open_workshop_storage.utils.archives.copying import copy_bytes
-from open_workshop_storage.utils.archives.entry_names import code_page_of, decoded, is_utf8, split_name
+from open_workshop_storage.utils.archives.entry_names import code_page_of, is_utf8
 from open_workshop_storage.utils.archives.entry_rules import refuse_special
 
 _MARK_BYTES = 7
@@ -25,7 +24,7 @@ _UNIX = 3
 
 
 @dataclass(frozen=True, slots=True)
-class _FileHeader:
+class FileHeader:
     """The header of an entry.
 
     Attributes:
@@ -64,30 +63,15 @@ def inspect_rar4(file: BinaryIO) -> str:
         UnsafeEntry: An entry is a link or a special file.
     """
     names: list[bytes] = []
-    for header in _file_headers(file):
+    for header in file_headers(file):
         refuse_special(header.mode)
         if not is_utf8(header.name):
             names.append(header.name)
     return code_page_of(names) if names else ""
 
 
-def rewrite_rar4(source: BinaryIO, target: BinaryIO, code_page: str) -> None:
-    """Copy a RAR 4 archive, with names in UTF-8 instead of in a code page. Blocks.
-
-    Raises:
-        UnsafeEntry: A name escapes.
-        OSError: The source cannot be read, or the target not be written.
-    """
-    position = 0
-    for header in _file_headers(source):
-        if not is_utf8(header.name):
-            copy_bytes(source, target, position, header.start - position)
-            target.write(header.renamed("/".join(split_name(decoded(header.name, code_page))).encode()))
-            position = header.start + len(header.content)
-    copy_bytes(source, target, position, os.fstat(source.fileno()).st_size - position)
-
-
-def _file_headers(file: BinaryIO) -> Iterator[_FileHeader]:
+def file_headers(file: BinaryIO) -> Iterator[FileHeader]:
+    """Yield the headers of entries, as far as they make sense. Blocks."""
     size = os.fstat(file.fileno()).st_size
     position = _MARK_BYTES
     while position + _HEAD.size <= size:
@@ -107,6 +91,6 @@ def _file_headers(file: BinaryIO) -> Iterator[_FileHeader]:
             if flags & _UNICODE and b"\0" in name:
                 # The name in Unicode stands behind it.
                 name = b""
-            yield _FileHeader(start, head + body, name, _HEAD.size + name_at, mode if system == _UNIX else 0)
+            yield FileHeader(start, head + body, name, _HEAD.size + name_at, mode if system == _UNIX else 0)
         elif flags & _HAS_DATA and len(body) >= 4:
             position += int.from_bytes(body[:4], "little")

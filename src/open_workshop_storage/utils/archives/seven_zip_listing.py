@@ -36,11 +36,6 @@ class Listing:
         self._fields: dict[str, str] = {}
         self._in_entries = False
 
-    @property
-    def unpacked_bytes(self) -> int:
-        """The bytes of all entries together."""
-        return self._entries.unpacked_bytes
-
     def line(self, line: str) -> None:
         """Take the next line.
 

@@ -27,8 +27,8 @@ from open_workshop_storage.utils.archives.central_directory import (
     says_folder,
 )
 from open_workshop_storage.utils.archives.entry_names import split_name
-from open_workshop_storage.utils.archives.faults import CorruptData, CutOff, UnpackedTooLarge, UnsafeEntry
-from open_workshop_storage.utils.archives.zip_end_records import find_directory
+from open_workshop_storage.utils.archives.faults import CorruptData, UnpackedTooLarge, UnsafeEntry
+from open_workshop_storage.utils.archives.zip_end_records import find_directory, read_directory
 from open_workshop_storage.utils.archives.zip_local_headers import LOCAL_HEADER, agrees_with_local
 
 _LISTED = b'{"name":"%b","bytes":%d,"compressed_bytes":%d,"crc32":"%b","modified":%b}'
@@ -116,10 +116,7 @@ def read_contents(file: BinaryIO, most_bytes: int, pause: Callable[[], None]) ->
     length = found.end - found.start
     if length > most_bytes:
         raise UnpackedTooLarge("a directory that is too long")
-    file.seek(found.start)
-    directory = file.read(length)
-    if len(directory) < length:
-        raise CutOff
+    directory = read_directory(file, found)
     listing = _Listing(most_bytes - length)
     position = count = 0
     while position < length:

@@ -10,7 +10,7 @@ import re
 import struct
 from typing import BinaryIO, NamedTuple
 
-from open_workshop_storage.utils.archives.faults import CorruptData, UnpackedTooLarge
+from open_workshop_storage.utils.archives.faults import CorruptData, CutOff, UnpackedTooLarge
 from open_workshop_storage.utils.archives.kinds import refuse_archive
 
 END, END_MAGIC = struct.Struct("<4sHHHHIIH"), b"PK\x05\x06"
@@ -72,6 +72,20 @@ def find_directory(file: BinaryIO) -> Directory:
     if length > _MAX_DIRECTORY_BYTES:
         raise UnpackedTooLarge("a directory that is too long")
     return Directory(start, end_at, count, large is not None, is_plain)
+
+
+def read_directory(file: BinaryIO, directory: Directory) -> bytes:
+    """Return all bytes of a directory. Blocks.
+
+    Raises:
+        CutOff: There are fewer.
+        OSError: They cannot be read.
+    """
+    file.seek(directory.start)
+    content = file.read(directory.end - directory.start)
+    if len(content) < directory.end - directory.start:
+        raise CutOff
+    return content
 
 
 def refuse_last_piece(file: BinaryIO) -> None:

@@ -65,23 +65,6 @@ class ZipEntry:
     data_at: int
 
 
-@dataclass(frozen=True)
-class ZipVerdict:
-    """What the headers of a ZIP say.
-
-    Attributes:
-        keep: Whether it can be kept as it is: all methods are usual, at least 1 % is saved, and all readers read the
-            same in it.
-        sizes_follow: Whether sizes of some entries follow their data (APPNOTE 4.3.9): `7z t` does not compare these.
-        has_new_methods: Whether some entries are in methods that readers of version 4.6 do not know, nor scanners.
-    """
-
-    entries: list[ZipEntry]
-    keep: bool
-    sizes_follow: bool
-    has_new_methods: bool
-
-
 def inspect_zip(file: BinaryIO, max_bytes: int, max_entries: int) -> tuple[int, bool, bool, bool, bool]:
     """Judge a ZIP by its headers, and one that may be kept by its data, if they are few. Blocks.
 
@@ -89,30 +72,37 @@ def inspect_zip(file: BinaryIO, max_bytes: int, max_entries: int) -> tuple[int, 
         max_bytes, max_entries: As for `Entries`.
 
     Returns:
-        Its unpacked bytes, what its verdict says besides entries, and whether the data are known to be sound.
+        Its unpacked bytes; whether it can be kept; whether sizes of some entries follow their data (section 4.3.9),
+        which `7z t` does not compare; whether some entries are in methods that readers of version 4.6 do not know, nor
+        scanners; and whether the data are known to be sound.
 
     Raises:
         ArchiveFault: It is encrypted, unsafe, corrupt, in several pieces or too large.
         OSError: It cannot be read.
     """
     entries = Entries(max_bytes, max_entries)
-    verdict = judge_zip(file, entries)
-    if not verdict.keep:
+    found, keep = judge_zip(file, entries)
+    if not keep:
         entries.require_short_names()
     is_sound = (
-        verdict.keep
+        keep
         and entries.unpacked_bytes <= MOST_TESTED_BYTES
-        and all(is_intact(file, entry.header, entry.data_at) for entry in verdict.entries)
+        and all(is_intact(file, entry.header, entry.data_at) for entry in found)
     )
-    return entries.unpacked_bytes, verdict.keep, verdict.sizes_follow, verdict.has_new_methods, is_sound
+    sizes_follow = any(entry.header.flags & SIZES_FOLLOW for entry in found)
+    has_new_methods = any(entry.header.method not in _OLD_METHODS for entry in found)
+    return entries.unpacked_bytes, keep, sizes_follow, has_new_methods, is_sound
 
 
-def judge_zip(file: BinaryIO, entries: Entries) -> ZipVerdict:
+def judge_zip(file: BinaryIO, entries: Entries) -> tuple[list[ZipEntry], bool]:
     """Read all headers of a ZIP. Blocks.
 
+    Returns:
+        What is in it, and whether it can be kept as it is: all methods are usual, at least 1 % is saved, and all
+        readers read the same in it.
+
     Raises:
-        ArchiveFault: It is encrypted, unsafe, corrupt, in several pieces or too large.
-        OSError: It cannot be read.
+        ArchiveFault, OSError: As for `inspect_zip`.
     """
     file.seek(0)
     # Where the directory is encrypted, local headers still say so.
@@ -127,9 +117,7 @@ def judge_zip(file: BinaryIO, entries: Entries) -> ZipVerdict:
     packed_bytes = sum(header.packed_bytes for header in headers)
     # Deflate takes two bytes for each entry without any.
     saves_space = entries.unpacked_bytes == 0 or packed_bytes * 100 <= entries.unpacked_bytes * 99
-    keep = is_tight and directory.is_plain and saves_space and all(map(_is_usual, found))
-    sizes_follow = any(header.flags & SIZES_FOLLOW for header in headers)
-    return ZipVerdict(found, keep, sizes_follow, any(header.method not in _OLD_METHODS for header in headers))
+    return found, is_tight and directory.is_plain and saves_space and all(map(_is_usual, found))
 
 
 def _judge_entry(header: CentralHeader, entries: Entries, code_page: str) -> ZipEntry:

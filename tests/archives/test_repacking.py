@@ -10,11 +10,14 @@ import subprocess
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import py7zr
 import pytest
 
+from open_workshop_storage.services.archives.repacking import settle_tree
+from open_workshop_storage.utils.archives.faults import UnsafeEntry
 from tests.archives.rars import file4, file5, rar4, rar5
 from tests.archives.tars import member, tar_from
 from tests.archives.workbench import Content, Workbench
@@ -228,3 +231,49 @@ async def test_times_of_tars_do_no_harm(mtime: float, workbench: Workbench) -> N
     await workbench.repack(tar_from([member("a", TEXT, pax_headers={"mtime": str(mtime)})], tarfile.PAX_FORMAT))
     expected = mtime if mtime == 1_000_000_000 else 0
     assert (workbench.extracted / "a").stat().st_mtime == expected
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(lambda folder: (folder / "link").symlink_to("/etc/passwd"), id="a link to a file"),
+        pytest.param(lambda folder: (folder / "folder" / "link").symlink_to("."), id="a link to a folder"),
+        pytest.param(lambda folder: os.mkfifo(folder / "pipe"), id="a pipe"),
+        pytest.param(lambda folder: os.link(folder / "file", folder / "second"), id="a hard link"),
+    ],
+)
+def test_whatever_is_no_plain_file_or_folder_is_refused(make: Callable[[Path], None], tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_bytes(b"x")
+    assert settle_tree(tmp_path) == 1
+    make(tmp_path)
+    with pytest.raises(UnsafeEntry):
+        settle_tree(tmp_path)
+
+
+def test_backslashes_become_folders(tmp_path: Path) -> None:
+    for name in ("m\\", "m\\s", "n", "n/t\\u"):
+        (tmp_path / name).mkdir()
+    for name in ("m\\a", "m\\s\\b", "n\\c", "n/t\\u/d", "o\\p\\e"):
+        (tmp_path / name).write_bytes(b"x")
+    assert settle_tree(tmp_path) == 5
+    files = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert files == {"m/a", "m/s/b", "n/c", "n/t/u/d", "o/p/e"}
+
+
+@pytest.mark.parametrize("names", [("m/a", "m\\a"), ("m/s/a", "m\\s/b"), ("m/a/b", "m\\a")], ids="/".join)
+def test_what_would_stand_at_one_place_is_refused(names: tuple[str, str], tmp_path: Path) -> None:
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(UnsafeEntry):
+        settle_tree(tmp_path)
+
+
+def test_nothing_is_moved_into_a_link(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "m").symlink_to(tmp_path)
+    (tmp_path / "tree" / "m\\a").write_bytes(b"x")
+    with pytest.raises(UnsafeEntry):
+        settle_tree(tmp_path / "tree")
+    assert not (tmp_path / "a").exists()
