@@ -33,6 +33,7 @@ ELSEWHERE = {
     "stores/memory.py": "stores/test_job_stores.py",
     "stores/redis.py": "stores/test_job_stores.py",
     "stores/redis_channels.py": "stores/test_job_stores.py",
+    "stores/redis_functions.py": "stores/test_job_stores.py",
     "stores/redis_keys.py": "stores/test_job_stores.py",
     "stores/redis_outbox.py": "stores/test_job_stores.py",
     "stores/redis_overview.py": "stores/test_job_stores.py",

@@ -396,6 +396,15 @@ async def test_what_workers_leave_in_redis_when_they_die_goes_by_itself(redis_ur
         assert {key for key in keys if await redis.ttl(key) < 0} == {f"{prefix}:ended"}
 
 
+async def test_the_prefix_of_keys_may_be_any_text(redis_url: str) -> None:
+    prefix = f'{uuid.uuid4().hex} "\\]]\n\x01é'
+    async with redis_client(redis_url) as redis:
+        store = RedisJobStore(redis, prefix, keep_seconds=60)
+        job = await store.save(new_job(), None)
+        assert await store.get(job.job_id) == job
+        assert await redis.zscore(f"{prefix}:leases", job.job_id) is not None
+
+
 async def test_a_slot_in_use_counts_again_after_redis_has_forgotten_it(redis_url: str) -> None:
     prefix = f"test-{uuid.uuid4().hex}"
     async with redis_client(redis_url) as redis:

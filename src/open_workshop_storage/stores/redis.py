@@ -9,6 +9,7 @@ import asyncio
 import uuid
 from collections.abc import Awaitable, Collection, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from typing import cast
 
 from redis.asyncio import Redis
@@ -16,7 +17,7 @@ from redis.asyncio import Redis
 from open_workshop_storage.core.callback import Callback
 from open_workshop_storage.core.errors import ServiceUnavailable, StorageBusy
 from open_workshop_storage.core.events import Event, EventKind, event_of, first_event
-from open_workshop_storage.core.job import SCHEMA, Job
+from open_workshop_storage.core.job import Job
 from open_workshop_storage.core.slots import Slot
 from open_workshop_storage.core.store import (
     LEASE_SECONDS,
@@ -33,11 +34,11 @@ from open_workshop_storage.stores import redis_scripts as scripts
 from open_workshop_storage.stores.fanout import Notices
 from open_workshop_storage.stores.redis_channels import RedisChannels
 from open_workshop_storage.stores.redis_client import RedisCalls
-from open_workshop_storage.stores.redis_keys import FIELDS, RedisKeys, job_of
+from open_workshop_storage.stores.redis_functions import functions
+from open_workshop_storage.stores.redis_keys import FIELDS, RedisKeys, job_of, record_of
 from open_workshop_storage.stores.redis_outbox import RedisOutbox
 from open_workshop_storage.stores.redis_overview import read_overview, read_waiting
 from open_workshop_storage.stores.redis_sentinel import SentinelPool
-from open_workshop_storage.stores.redis_slot_functions import config_of
 
 _LEASE_MS = int(LEASE_SECONDS * 1000)
 
@@ -58,13 +59,11 @@ class RedisJobStore(Notices):
         super().__init__()
         self._redis = redis
         self._keys = RedisKeys(prefix)
-        self._config = config_of(self._keys, limits or {})
         self._name = uuid.uuid4().hex
-        self._keep_ms = int(keep_seconds * 1000)
         self._own_work = self._keys.work + self._name
         always = [self._own_work, self._keys.granted, *(self._keys.interrupted + each for each in Interruption)]
         self._channels = RedisChannels(redis, always, self._on_message, self._on_return)
-        self._calls = RedisCalls(redis)
+        self._calls = RedisCalls(redis, functions(self._keys, limits or {}, keep_seconds))
         self.outbox = RedisOutbox(self._calls, self._keys)
 
     async def run(self) -> None:
@@ -109,41 +108,21 @@ class RedisJobStore(Notices):
     ) -> Job:
         """Store a changed record, its event and its callback in one script; StaleJobError if it is not the latest."""
         saved = job.as_saved(ends=event is not None and event.final)
-        keys = self._keys
-        if saved.needs_worker:
-            in_set = keys.leases
-        else:
-            in_set = keys.paused if saved.paused else keys.ended
+        record = record_of(saved)
         stored = await self._calls.script(
             scripts.SAVE,
-            [
-                keys.job + job.job_id,
-                keys.kept_since,
-                keys.forgotten + job.job_id,
-                keys.outbox,
-                keys.due,
-                keys.since,
-                *keys.sets,
-            ],
-            self._config,
-            job.version,
-            saved.version,
-            saved.model_dump_json(),
-            saved.owner or "",
             saved.job_id,
-            in_set,
-            saved.created_at * 1000,
-            self._keep_ms,
-            keys.events + saved.job_id,
+            job.version,
+            saved.owner or "",
+            record["slot"],
+            record["home"],
+            record["created"],
+            "leases" if saved.needs_worker else "paused" if saved.paused else "ended",
             "" if event is None else f"{saved.version} {event} {event_of(saved, event).text}",
             "" if callback is None else callback.jti,
             "" if callback is None else callback.model_dump_json(),
-            saved.lost_owners,
-            SCHEMA,
-            saved.attempt,
             withdrawn or "",
-            saved.home or "",
-            saved.slot or "",
+            *chain.from_iterable(record.items()),
         )
         if stored is None:
             raise StaleJobError
@@ -154,9 +133,8 @@ class RedisJobStore(Notices):
 
     async def remove(self, job: Job) -> None:
         """Forget a job; StaleJobError if it has changed."""
-        keys = [self._keys.job + job.job_id, self._keys.forgotten + job.job_id, *self._keys.sets]
         memory = "" if job.may_begin_again else job.status, int(job.claims.expires_at * 1000)
-        if not await self._calls.script(scripts.REMOVE, keys, self._config, job.version, job.job_id, *memory):
+        if not await self._calls.script(scripts.REMOVE, job.job_id, job.version, *memory):
             raise StaleJobError
 
     async def forgotten(self, job_id: str) -> str | None:
@@ -165,16 +143,13 @@ class RedisJobStore(Notices):
 
     async def restore(self, job: Job) -> None:
         """Store a running job's record again if Redis has lost its data; StaleJobError if the job was removed."""
-        keys = [self._keys.job + job.job_id, self._keys.kept_since, self._keys.leases]
-        values = (job.version, job.owner or "", job.model_dump_json(), job.job_id, _LEASE_MS, self._keep_ms)
-        beside = (SCHEMA, job.attempt, job.slot or "", job.created_at * 1000, job.home or "")
-        if not await self._calls.script(scripts.RESTORE, keys, *values, job.kept_since, job.lost_owners, *beside):
+        record = chain.from_iterable(record_of(job).items())
+        if not await self._calls.script(scripts.RESTORE, job.job_id, job.owner or "", job.kept_since, *record):
             raise StaleJobError
 
     async def take(self, owner: str, *, home: str | None = None, expired: bool = True) -> Job | None:
         """Take a job that has no owner, or whose owner's lease ran out, with its slot, in one script."""
-        values = (self._config, owner, self._name, self._keep_ms, SCHEMA, int(expired), home or "")
-        taken = await self._calls.script(scripts.TAKE, [self._keys.leases, self._keys.kept_since], *values, *FIELDS)
+        taken = await self._calls.script(scripts.TAKE, owner, self._name, int(expired), home or "")
         if not taken:
             return None
         may_be_more, fields = taken
@@ -185,20 +160,18 @@ class RedisJobStore(Notices):
     async def renew(self, jobs: Collection[Job]) -> set[str]:
         """Renew leases and slots by Redis's clock; return the ids of jobs that another run owns, or that are gone."""
         values = [text for job in jobs for text in (job.job_id, job.owner or "", job.slot or "")]
-        return set(await self._calls.script(scripts.RENEW, [self._keys.leases], self._config, *values))
+        return set(await self._calls.script(scripts.RENEW, *values))
 
     async def idle(self, seconds: float, limit: int) -> Sequence[Job]:
         """Return ended jobs that have not changed for so many seconds, by Redis's clock."""
-        return await self._unchanged(self._keys.ended, seconds, limit)
+        return await self._unchanged("ended", seconds, limit)
 
     async def paused(self, seconds: float, limit: int) -> Sequence[Job]:
         """Return paused uploads that have not changed for so many seconds, by Redis's clock."""
-        return await self._unchanged(self._keys.paused, seconds, limit)
+        return await self._unchanged("paused", seconds, limit)
 
     async def _unchanged(self, in_set: str, seconds: float, limit: int) -> Sequence[Job]:
-        answers = await self._calls.script(
-            scripts.UNCHANGED, [in_set], int(seconds * 1000), limit, self._keys.job, SCHEMA, *FIELDS
-        )
+        answers = await self._calls.script(scripts.UNCHANGED, in_set, int(seconds * 1000), limit)
         return [job for job in map(job_of, answers) if job]
 
     async def interrupt(self, job_id: str, interruption: Interruption) -> None:
@@ -225,7 +198,7 @@ class RedisJobStore(Notices):
         """Take a slot, or join the queue, in one script; return whether the holder has one."""
         self._granted.setdefault(holder, asyncio.Event())
         place = "" if since is None else since * 1000
-        entered = await self._calls.script(scripts.ENTER, [], self._config, slot, holder, place)
+        entered = await self._calls.script(scripts.ENTER, slot, holder, place)
         if entered:
             self._granted.pop(holder, None)
         return bool(entered)
@@ -233,11 +206,11 @@ class RedisJobStore(Notices):
     async def leave(self, slot: Slot, holder: str) -> None:
         """Give a slot, or the place in the queue, back, and free slots to the first that wait."""
         self._granted.pop(holder, None)
-        await self._calls.script(scripts.LEAVE, [], self._config, slot, holder)
+        await self._calls.script(scripts.LEAVE, slot, holder)
 
     async def renew_slots(self, slot: Slot, holders: Collection[str]) -> None:
         """Hold slots for another `LEASE_SECONDS`, those that Redis has lost too."""
-        await self._calls.script(scripts.RENEW_SLOT, [], self._config, slot, *holders)
+        await self._calls.script(scripts.RENEW_SLOT, slot, *holders)
 
     async def waiting(self) -> Mapping[Slot, int]:
         """Return how many jobs and holders wait for each slot."""
@@ -247,9 +220,8 @@ class RedisJobStore(Notices):
         """Store what a worker says, and add its metrics to the present step's, in one script."""
         counts = [value for metric in metrics.items() for value in metric]
         present_ms = int(REPORT_SECONDS * 1000)
-        values = (worker.name, worker.model_dump_json(), present_ms, self._keys.metrics, STEP_SECONDS)
-        keys = [self._keys.workers, self._keys.told]
-        await self._calls.script(scripts.REPORT, keys, *values, STEP_SECONDS * (STEPS + 1), *counts)
+        values = (worker.name, worker.model_dump_json(), present_ms, STEP_SECONDS, STEP_SECONDS * (STEPS + 1))
+        await self._calls.script(scripts.REPORT, *values, *counts)
 
     async def overview(self, limit: int) -> Overview:
         """Return what Redis holds, in two round trips."""

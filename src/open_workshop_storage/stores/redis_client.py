@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 from typing import Any, TypeVar
 
 from opentelemetry.trace import SpanKind
@@ -136,10 +136,12 @@ class RedisCalls:
 
     Args:
         redis: As `redis_client` makes it.
+        functions: What all scripts begin with, in Lua.
     """
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, functions: str) -> None:
         self.redis = redis
+        self._functions = functions
         self._scripts: dict[str, AsyncScript] = {}
 
     async def ask(self, answer: Awaitable[_Answer]) -> _Answer:
@@ -154,12 +156,12 @@ class RedisCalls:
         except (RedisError, OSError) as error:
             raise ServiceUnavailable from error
 
-    async def script(self, text: str, keys: Sequence[str], *args: str | int | float) -> Any:
-        """Run a Lua script and return its answer."""
+    async def script(self, text: str, *args: str | int | float) -> Any:
+        """Run a Lua script, which names its keys itself, and return its answer."""
         script = self._scripts.get(text)
         if script is None:
-            script = self._scripts[text] = self.redis.register_script(text)
-        return await self.ask(script(keys=keys, args=args))
+            script = self._scripts[text] = self.redis.register_script(self._functions + text)
+        return await self.ask(script(args=args))
 
 
 class _SharedConnection:

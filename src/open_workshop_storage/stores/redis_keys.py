@@ -84,6 +84,20 @@ def job_of(values: Sequence[str | None]) -> Job | None:
     return Job.model_validate_json(data).model_copy(update=beside)
 
 
+def record_of(job: Job) -> dict[str, str | int | float]:
+    """Return a job's hash, but for what scripts add: its owner, and since when it is kept and free."""
+    return {
+        "data": job.model_dump_json(),
+        "schema": SCHEMA,
+        "version": job.version,
+        "lost_owners": job.lost_owners,
+        "attempt": job.attempt,
+        "slot": job.slot or "",
+        "home": job.home or "",
+        "created": job.created_at * 1000,
+    }
+
+
 def known_job_of(values: Sequence[str | None]) -> Job | None:
     """Return the job whose `FIELDS` these are, `None` also for a record that a newer version wrote."""
     try:

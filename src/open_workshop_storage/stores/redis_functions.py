@@ -1,65 +1,86 @@
-"""The part of the Lua scripts that gives slots out and wakes workers (docs/ARCHITECTURE.md, "Redis keys")."""
+"""What all Lua scripts begin with: names, limits, and functions that give slots out and wake workers."""
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping
 
+from open_workshop_storage.core.job import SCHEMA
 from open_workshop_storage.core.slots import SLOTS_OF_JOBS, Slot
 from open_workshop_storage.core.store import LEASE_SECONDS
-from open_workshop_storage.stores.redis_keys import RedisKeys
+from open_workshop_storage.stores.redis_keys import FIELDS, RedisKeys
 
 _IDLE_SECONDS = 3.0
 """After so long without a look for work, a worker that waits for some is taken for dead."""
 
 
-def config_of(keys: RedisKeys, limits: Mapping[Slot, int]) -> str:
-    """Return what scripts get as their first argument, if they begin with `SLOTS`.
+def functions(keys: RedisKeys, limits: Mapping[Slot, int], keep_seconds: float) -> str:
+    """Return what all scripts of a store begin with; for one of the same settings it is the same in all workers.
 
     Args:
         limits: How many slots of each kind there are; 0, or no entry, for any number.
+        keep_seconds: After so long without a change a record goes by itself.
     """
-    return json.dumps(
-        {
-            "job": keys.job,
-            "slots": keys.slots,
-            "granted": keys.granted,
-            "idle": keys.idle,
-            "work": keys.work,
-            "lease": int(LEASE_SECONDS * 1000),
-            "idle_for": int(_IDLE_SECONDS * 1000),
-            "slots_of_jobs": SLOTS_OF_JOBS,
-            "limits": {slot: limits.get(slot, 0) for slot in Slot},
-        }
-    )
+    values: dict[str, object] = {
+        "names": vars(keys),
+        "fields": FIELDS,
+        "schema": SCHEMA,
+        "slots_of_jobs": SLOTS_OF_JOBS,
+        "limits": {slot: limits.get(slot, 0) for slot in Slot},
+        "lease": int(LEASE_SECONDS * 1000),
+        "idle_for": int(_IDLE_SECONDS * 1000),
+        "keep": int(keep_seconds * 1000),
+    }
+    return "".join(f"local {name} = {_in_lua(value)}\n" for name, value in values.items()) + _FUNCTIONS
+
+
+def _in_lua(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{name} = {_in_lua(each)}" for name, each in value.items()) + "}"
+    if isinstance(value, tuple):
+        return "{" + ", ".join(map(_in_lua, value)) + "}"
+    if isinstance(value, str):
+        return '"' + re.sub(r'[\x00-\x1f"\\]', lambda found: f"\\{ord(found[0]):03}", value) + '"'
+    return str(value)
 
 
 # Holders, and holders that wait, which were not renewed are gone with their worker.
-SLOTS = """
-local config = cjson.decode(ARGV[1])
+_FUNCTIONS = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local function key(slot, part)
-    return config.slots .. slot .. ':' .. part
+    return names.slots .. slot .. ':' .. part
+end
+local function kept_since()
+    redis.call('SET', names.kept_since, now, 'NX')
+    redis.call('PEXPIRE', names.kept_since, keep)
+    return redis.call('GET', names.kept_since)
+end
+local function drop_callback(jti)
+    redis.call('HDEL', names.outbox, jti)
+    redis.call('ZREM', names.due, jti)
+    redis.call('ZREM', names.since, jti)
 end
 local is_waited_for = {}
-for _, slot in ipairs(config.slots_of_jobs) do
+for _, slot in ipairs(slots_of_jobs) do
     is_waited_for[slot] = true
 end
 local function hold(slot, holder)
-    redis.call('ZADD', key(slot, 'held'), now + config.lease, holder)
-    redis.call('PEXPIRE', key(slot, 'held'), config.lease)
+    redis.call('ZADD', key(slot, 'held'), now + lease, holder)
+    redis.call('PEXPIRE', key(slot, 'held'), lease)
 end
 local function has_room(slot)
-    local held, limit = key(slot, 'held'), config.limits[slot]
+    local held, limit = key(slot, 'held'), limits[slot]
     redis.call('ZREMRANGEBYSCORE', held, '-inf', now)
     return limit == 0 or redis.call('ZCARD', held) < limit
 end
 -- The one that looked for work longest ago.
 local function wake(home)
-    local idle = config.idle .. home
-    redis.call('ZREMRANGEBYSCORE', idle, '-inf', now - config.idle_for)
+    local idle = names.idle .. home
+    redis.call('ZREMRANGEBYSCORE', idle, '-inf', now - idle_for)
     local worker = redis.call('ZPOPMIN', idle)[1]
     if worker then
-        redis.call('PUBLISH', config.work .. worker, '')
+        redis.call('PUBLISH', names.work .. worker, '')
     end
 end
 -- Gives free slots to the holders that are first; returns the job whose turn it is then, if a slot is left for it.
@@ -81,14 +102,14 @@ local function grant(slot)
         redis.call('ZREM', queue, first)
         redis.call('ZREM', seen, first)
         hold(slot, first)
-        redis.call('PUBLISH', config.granted, first)
+        redis.call('PUBLISH', names.granted, first)
     end
 end
 -- The same, and wakes a worker where that job is.
 local function serve(slot)
     local job = grant(slot)
     if job then
-        wake(redis.call('HGET', config.job .. job, 'home') or '')
+        wake(redis.call('HGET', names.job .. job, 'home') or '')
     end
 end
 -- Takes the slot that a record names, if any, from its owner.
@@ -100,7 +121,7 @@ local function give_back(slot, owner)
 end
 -- Returns whether a run has the slot, which it gets only if nobody has waited for longer.
 local function enter_as_owner(slot, owner)
-    local is_free = redis.call('ZSCORE', key(slot, 'held'), owner) or config.limits[slot] == 0 or has_room(slot)
+    local is_free = redis.call('ZSCORE', key(slot, 'held'), owner) or limits[slot] == 0 or has_room(slot)
         and redis.call('EXISTS', key(slot, 'queue'), key(slot, 'jobs')) == 0
     if is_free then
         hold(slot, owner)
