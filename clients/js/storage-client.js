@@ -61,7 +61,7 @@ export async function* follow({ url, token, signal } = {}) {
 export async function cancel({ url, token } = {}) {
   const job = new Job(url, token);
   await job.request("DELETE", `/${job.id}`, {});
-  forget(job.place);
+  job.forget();
 }
 
 /** Returns what a transfer token says, without judging it; see storage-client.d.ts. */
@@ -82,6 +82,11 @@ class Job {
     this.id = encodeURIComponent(claimsOf(token).job_id);
     this.base = String(new URL(url, globalThis.location?.href)).replace(/\/+$/, "");
     this.place = `open-workshop-storage:${this.base}:${this.id}`;
+  }
+
+  /** Forgets which file the upload began with. */
+  forget() {
+    kept((store) => store.removeItem(this.place));
   }
 
   /** Sends a request of tus, and returns its answer; a refusal is thrown. */
@@ -120,14 +125,14 @@ class Upload {
   async run() {
     this.#signal?.throwIfAborted();
     const fingerprint = JSON.stringify([this.#name, this.#file.size, this.#file.lastModified ?? 0]);
-    const begun = recall(this.#job.place);
+    const begun = kept((store) => store.getItem(this.#job.place));
     if (begun && begun !== fingerprint) {
       throw new TransferError(`The upload began with another file: ${JSON.parse(begun)[0]}`);
     }
     const ended = new AbortController();
     try {
       let offset = await this.#goOn(() => (begun ? this.#offset(true) : this.#begin()));
-      remember(this.#job.place, fingerprint);
+      kept((store) => store.setItem(this.#job.place, fingerprint));
       const following = this.#follow(anyOf(ended.signal, this.#signal));
       let isAnswered = this.#file.size === 0;
       while (offset < this.#file.size) {
@@ -138,10 +143,10 @@ class Upload {
       // All bytes are there, but the answer that tells the end was lost.
       if (!isAnswered) await following;
       if (!isAnswered && this.#latest?.event === "error") throw new TransferError(this.#latest.message, 410);
-      forget(this.#job.place);
+      this.#job.forget();
       return { job_id: this.#job.id, bytes: offset, total: this.#file.size };
     } catch (error) {
-      if (error.isFinal && error.status) forget(this.#job.place);
+      if (error.isFinal && error.status) this.#job.forget();
       throw error;
     } finally {
       ended.abort();
@@ -227,7 +232,10 @@ class Upload {
       this.#sliceBytes = Math.min(Math.max(Math.round(perMs * SLICE_MS), SLICE_BYTES.least), SLICE_BYTES.most);
       const now = offsetOf(answer);
       // Where no channel gets through, this is all that is known.
-      if (!this.#heardAt) this.#onProgress({ event: "progress", ...sending(now, this.#file.size) });
+      if (!this.#heardAt) {
+        const total = this.#file.size;
+        this.#onProgress({ event: "progress", bytes: now, total, status: "uploading", stage: "uploading", percent: null });
+      }
       return { offset: now, isAnswered: now === this.#file.size };
     } catch (error) {
       // Bytes that do not come next, from which an answer was lost or another client sends: it says where to go on.
@@ -345,10 +353,6 @@ async function refusal(answer) {
   return new TransferError(text || `Status ${answer.status}`, answer.status, Number(answer.headers.get("Retry-After")));
 }
 
-function sending(bytes, total) {
-  return { bytes, total, status: "uploading", stage: "uploading", percent: null };
-}
-
 function anyOf(...signals) {
   return AbortSignal.any(signals.filter(Boolean));
 }
@@ -388,27 +392,11 @@ function pause(ms, signal) {
   });
 }
 
-// Where there is no `localStorage`, or a page may not use it, an upload goes on only within one call.
-function recall(place) {
+/** Uses `localStorage`. Where there is none, or it is full or forbidden, an upload goes on only within one call. */
+function kept(use) {
   try {
-    return globalThis.localStorage?.getItem(place) ?? null;
+    return use(globalThis.localStorage);
   } catch {
     return null;
-  }
-}
-
-function remember(place, fingerprint) {
-  try {
-    globalThis.localStorage?.setItem(place, fingerprint);
-  } catch {
-    // Full, or forbidden.
-  }
-}
-
-function forget(place) {
-  try {
-    globalThis.localStorage?.removeItem(place);
-  } catch {
-    // Forbidden.
   }
 }

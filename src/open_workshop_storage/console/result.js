@@ -20,7 +20,7 @@ export async function showResult(claims, signal) {
   hideResult();
   element("result").hidden = false;
   const path = pathOf(claims);
-  const address = `${BASE}/download/${path.split("/").map(encodeURIComponent).join("/")}`;
+  const address = addressOf("download", path);
   fact("Stored as", path);
   const answer = await stored(address, signal);
   if (!answer.ok) {
@@ -43,6 +43,10 @@ export async function showResult(claims, signal) {
 function pathOf(claims) {
   const type = claims.transfer_kind === "img" ? claims.storage_type : "archive";
   return `${type}/${claims.target_path || `mods/${claims.mod_id}/main.zip`}`;
+}
+
+function addressOf(route, path) {
+  return `${BASE}/${route}/${path.split("/").map(encodeURIComponent).join("/")}`;
 }
 
 async function stored(address, signal) {
@@ -85,8 +89,7 @@ async function showPicture(path, address, signal) {
 }
 
 async function showContents(path, signal) {
-  const address = `${BASE}/contents/${path.split("/").map(encodeURIComponent).join("/")}`;
-  const answer = await fetch(address, { cache: "no-store", signal });
+  const answer = await fetch(addressOf("contents", path), { cache: "no-store", signal });
   if (!answer.ok) return;
   const { entries, unpacked_bytes: unpacked } = await answer.json();
   fact("Files", `${entries.length}, ${bytes(unpacked)} unpacked`);
