@@ -43,7 +43,7 @@ ELSEWHERE = {
     "utils/archives/kinds.py": "archives/test_archives.py",
     "utils/archives/seven_zip_listing.py": "archives/test_inspection.py",
     "utils/archives/rar4_headers.py": "archives/test_cases.py",
-    "utils/archives/unpacked_size.py": "downloads/test_unpacked_sizes.py",
+    "utils/archives/unpacked_size.py": "downloads/test_stored_archives.py",
     "utils/archives/decompression.py": "archives/test_archives.py",
     "utils/archives/entry_names.py": "archives/test_inspection.py",
     "utils/archives/zip_end_records.py": "archives/test_central_directory.py",

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -14,11 +15,16 @@ from urllib.parse import quote
 import httpx
 import pytest
 
+from open_workshop_storage.core.storage_types import StorageType
+from open_workshop_storage.services.downloads.delegates import delegate_of
+from open_workshop_storage.services.downloads.plan import plan_answer
 from open_workshop_storage.services.storage.bucket import Bucket
 from open_workshop_storage.services.storage.bucket_requests import Credentials
-from open_workshop_storage.services.storage.files import Facts
+from open_workshop_storage.services.storage.files import Facts, StoredFile
 from open_workshop_storage.services.storage.objects import ObjectFiles
 from open_workshop_storage.utils.auth.s3_signatures import signed_url
+from tests.support.configs import Secrets
+from tests.support.in_process import make_settings
 from tests.support.manager import AccessAnswer
 from tests.support.nginx import OBJECT_PREFIX, nginx, object_site_for
 from tests.support.object_store import settings_of
@@ -166,3 +172,32 @@ async def test_nginx_asks_again_if_another_file_takes_the_place_of_the_one_that_
     assert {request.target for request in distributor.requests} == {"/download/a%20b?filename=%C3%B6"}
     assert {request.headers["range"] for request in distributor.requests} == {"bytes=5-9"}
     assert len(distributor.requests) == len(answers)
+
+
+@pytest.mark.parametrize(
+    ("requested", "is_handed_over"),
+    [
+        ({}, True),
+        ({"range": "bytes=0-9"}, True),
+        ({"range": "bytes=0-9", "if-range": '"tag"'}, True),
+        ({"range": "bytes=0-9,20-29"}, False),
+        ({"range": "items=0-9"}, False),
+        ({"range": "bytes=100-"}, False),
+        ({"if-none-match": '"tag"'}, False),
+        ({"if-match": '"tag"'}, False),
+        ({"if-unmodified-since": "Sun, 06 Nov 1994 08:49:37 GMT"}, False),
+    ],
+)
+def test_nginx_gets_only_what_it_sends_as_we_would(
+    requested: dict[str, str], is_handed_over: bool, tmp_path: Path
+) -> None:
+    file = StoredFile("archive/a/x y.zip", StorageType.ARCHIVE, 100, 784111777 * 10**9, ("tag",), None)
+    planned = plan_answer("GET", requested, file, None, "no-cache")
+    delegate = delegate_of(make_settings(tmp_path, Secrets(), accel_redirect_prefix="/stored"))
+    assert delegate is not None
+    answer = delegate(planned, requested, file)
+    assert (answer == planned) is not is_handed_over
+    if is_handed_over:
+        assert answer.status is HTTPStatus.OK and not answer.pieces
+        assert dict(answer.headers)[b"x-accel-redirect"] == b"/stored/archive/a/x%20y.zip"
+        assert dict(answer.headers)[b"content-length"] == b"0"

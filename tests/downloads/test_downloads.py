@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from open_workshop_storage.services.downloads.access import AccessService
 from open_workshop_storage.services.downloads.downloads import Downloads
-from open_workshop_storage.services.downloads.unpacked_sizes import UnpackedSizes
+from open_workshop_storage.services.downloads.stored_archives import UnpackedSizes
 from open_workshop_storage.services.storage.local import LocalFiles
 from open_workshop_storage.utils.files.paths import partial_path
 from open_workshop_storage.utils.http.dates import parse_date

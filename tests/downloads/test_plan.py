@@ -8,7 +8,7 @@ from http import HTTPStatus
 import pytest
 
 from open_workshop_storage.core.storage_types import StorageType
-from open_workshop_storage.services.downloads.plan import Plan, hand_over, plan_answer
+from open_workshop_storage.services.downloads.plan import Plan, plan_answer
 from open_workshop_storage.services.storage.files import StoredFile
 from open_workshop_storage.utils.http.dates import parse_date
 
@@ -77,27 +77,3 @@ def test_a_time_of_the_future_is_told_as_now() -> None:
     told = parse_date(dict(answer.headers)[b"last-modified"].decode())
     assert told is not None and told <= time.time()
     assert b"cache-control" not in dict(answer.headers)
-
-
-@pytest.mark.parametrize(
-    ("requested", "is_handed_over"),
-    [
-        ({}, True),
-        ({"range": "bytes=0-9"}, True),
-        ({"range": "bytes=0-9", "if-range": ETAG}, True),
-        ({"range": "bytes=0-9,20-29"}, False),
-        ({"range": "items=0-9"}, False),
-        ({"range": "bytes=100-"}, False),
-        ({"if-none-match": ETAG}, False),
-        ({"if-match": ETAG}, False),
-        ({"if-unmodified-since": "Sun, 06 Nov 1994 08:49:37 GMT"}, False),
-    ],
-)
-def test_nginx_gets_only_what_it_sends_as_we_would(requested: dict[str, str], is_handed_over: bool) -> None:
-    planned = plan(requested)
-    answer = hand_over(planned, requested, "/stored/x.zip")
-    assert (answer == planned) is not is_handed_over
-    if is_handed_over:
-        assert answer.status is HTTPStatus.OK and not answer.pieces
-        assert dict(answer.headers)[b"x-accel-redirect"] == b"/stored/x.zip"
-        assert dict(answer.headers)[b"content-length"] == b"0"

@@ -20,7 +20,7 @@ from open_workshop_storage.core.errors import StorageError, UnsupportedFormat
 from open_workshop_storage.services.downloads.access import AccessService
 from open_workshop_storage.services.downloads.contents import Contents
 from open_workshop_storage.services.downloads.downloads import Downloads
-from open_workshop_storage.services.downloads.unpacked_sizes import UnpackedSizes
+from open_workshop_storage.services.downloads.stored_archives import UnpackedSizes
 from open_workshop_storage.services.storage.local import LocalFiles
 from open_workshop_storage.utils.archives.faults import ArchiveFault
 from open_workshop_storage.utils.net.http_connections import Connections

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from open_workshop_storage.core.errors import BadRequest, FileMissing, ServiceUnavailable, StoreRefuses
-from open_workshop_storage.services.downloads.unpacked_sizes import UnpackedSizes
+from open_workshop_storage.services.downloads.stored_archives import UnpackedSizes
 from open_workshop_storage.services.storage import bucket as bucket_module
 from open_workshop_storage.services.storage.bucket import Bucket
 from open_workshop_storage.services.storage.bucket_requests import Credentials

@@ -14,8 +14,8 @@ from open_workshop_storage.services.archives.archives import Archives
 from open_workshop_storage.services.downloads.access import AccessService
 from open_workshop_storage.services.downloads.contents import Contents
 from open_workshop_storage.services.downloads.downloads import Downloads
-from open_workshop_storage.services.downloads.remembered_answers import RememberedAnswers
-from open_workshop_storage.services.downloads.unpacked_sizes import UnpackedSizes
+from open_workshop_storage.services.downloads.remembering import RememberedAnswers
+from open_workshop_storage.services.downloads.stored_archives import UnpackedSizes
 from open_workshop_storage.services.images.blurhashes import Blurhashes
 from open_workshop_storage.services.images.images import Images
 from open_workshop_storage.services.intake.fetch import Fetcher
@@ -144,7 +144,7 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
             workspaces=workspaces,
             downloads=downloads,
             contents=contents,
-            remembered_answers=RememberedAnswers(files, access, downloads.blocks),
+            remembered_answers=RememberedAnswers(files, access.permits, downloads.blocks),
             file_uploads=FileUploads(settings, files, workspaces, uploaded, scanner, form_tokens),
             blurhashes=Blurhashes(files, stored, settings, redis),
             form_tokens=form_tokens,

@@ -16,7 +16,7 @@ from open_workshop_storage.api.documents.contents import GET_CONTENTS, HEAD_CONT
 from open_workshop_storage.api.documents.downloads import GET_DOWNLOAD, HEAD_DOWNLOAD
 from open_workshop_storage.api.headers import RAW_HEADERS
 from open_workshop_storage.api.shortcuts import Shortcut
-from open_workshop_storage.services.downloads.remembered_answers import Repeatable, Request
+from open_workshop_storage.services.downloads.remembering import Repeatable, Request
 from open_workshop_storage.services.runtime import Runtime
 
 # What is longer is the affair of `HeaderLimit`.

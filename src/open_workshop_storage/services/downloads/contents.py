@@ -16,8 +16,8 @@ from open_workshop_storage.services.downloads.block_sender import Source
 from open_workshop_storage.services.downloads.downloads import Downloads, send_without_file, start
 from open_workshop_storage.services.downloads.inflating import InflatedEntry
 from open_workshop_storage.services.downloads.plan import Content, Piece, Plan, plan_content, validators_of
-from open_workshop_storage.services.downloads.remembered_answers import Repeatable
-from open_workshop_storage.services.downloads.zip_directories import ZipDirectories
+from open_workshop_storage.services.downloads.remembering import Repeatable
+from open_workshop_storage.services.downloads.stored_archives import ZipDirectories
 from open_workshop_storage.services.storage.files import MOST_READ_BYTES, Files, OpenedFile, StoredFile
 from open_workshop_storage.utils.archives.central_directory import DEFLATE, STORED
 from open_workshop_storage.utils.archives.faults import ArchiveFault

@@ -13,8 +13,8 @@ from open_workshop_storage.services.downloads.access import AccessService, passe
 from open_workshop_storage.services.downloads.block_sender import BlockSender
 from open_workshop_storage.services.downloads.delegates import delegate_of
 from open_workshop_storage.services.downloads.plan import Plan, plan_answer
-from open_workshop_storage.services.downloads.remembered_answers import Repeatable
-from open_workshop_storage.services.downloads.unpacked_sizes import UnpackedSizes
+from open_workshop_storage.services.downloads.remembering import Repeatable
+from open_workshop_storage.services.downloads.stored_archives import UnpackedSizes
 from open_workshop_storage.services.storage.files import Files, OpenedFile, StoredFile
 from open_workshop_storage.utils.http.media_types import attachment_name
 

@@ -30,12 +30,6 @@ Piece = bytes | range
 
 # Nothing that is stored may run as a page of this origin.
 _CONTENT_SECURITY_POLICY: Header = (b"content-security-policy", b"default-src 'none'; sandbox")
-# nginx makes these itself, but for `Accept-Ranges` with a part.
-_NGINX_MAKES = {
-    HTTPStatus.OK: frozenset({b"accept-ranges", b"content-length"}),
-    HTTPStatus.PARTIAL_CONTENT: frozenset({b"content-length", b"content-range"}),
-}
-_UNKNOWN_TO_NGINX = frozenset({"if-match", "if-unmodified-since"})
 
 
 class Plan(NamedTuple):
@@ -134,23 +128,6 @@ def plan_content(method: str, requested: Mapping[str, str], content: Content, ca
     headers.append((b"content-length", str(sum(map(len, pieces))).encode()))
     status = HTTPStatus.OK if ranges is None else HTTPStatus.PARTIAL_CONTENT
     return Plan(status, headers, pieces if method == "GET" else [])
-
-
-def hand_over(plan: Plan, requested: Mapping[str, str], uri: str) -> Plan:
-    """Return the answer that lets nginx send what is planned, or the plan itself if nginx would send something else.
-
-    nginx obeys a single range and `If-Range` as we do. It refuses `Range` headers that are to be ignored, knows our
-    entity tag too late for `If-Match`, and its parts of several ranges may overlap.
-
-    Args:
-        uri: Where nginx has the file, percent-encoded.
-    """
-    is_whole = plan.status == HTTPStatus.OK and "range" not in requested
-    is_one_range = plan.status == HTTPStatus.PARTIAL_CONTENT and len(plan.pieces) == 1
-    if not (is_whole or is_one_range) or not plan.pieces or not _UNKNOWN_TO_NGINX.isdisjoint(requested):
-        return plan
-    headers = [header for header in plan.headers if header[0] not in _NGINX_MAKES[plan.status]]
-    return Plan(HTTPStatus.OK, [*headers, (b"x-accel-redirect", uri.encode()), (b"content-length", b"0")], [])
 
 
 def validators_of(file: StoredFile) -> Validators:
