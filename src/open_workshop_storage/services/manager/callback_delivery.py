@@ -6,10 +6,10 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import suppress
 from enum import StrEnum
 from http import HTTPStatus
+from typing import NoReturn
 
 import httpx
 
@@ -23,6 +23,7 @@ from open_workshop_storage.observability.tracing import job_span, mark_failed, t
 from open_workshop_storage.utils.auth.tokens import sign_callback_token
 from open_workshop_storage.utils.http.dates import retry_after
 from open_workshop_storage.utils.net.http_connections import AllBusy, Connections
+from open_workshop_storage.utils.processes.task_groups import run_beside
 
 _logger = logging.getLogger(__name__)
 
@@ -63,35 +64,23 @@ class Callbacks:
 
     async def run(self) -> None:
         """Deliver due callbacks until cancelled."""
-        free = _AT_ONCE
-
-        async def deliver(callback: Callback) -> None:
-            nonlocal free
-            try:
-                await self.deliver(callback)
-            finally:
-                free += 1
-
+        running: set[asyncio.Task[Outcome]] = set()
         async with asyncio.TaskGroup() as deliveries:
             while True:
-                wanted = free
-                due = await self._due(wanted) if wanted else []
+                wanted, due = _AT_ONCE - len(running), list[Callback]()
+                if wanted:
+                    with suppress(ServiceUnavailable):
+                        due = await self._outbox.claim(wanted)
                 for callback in due:
-                    free -= 1
-                    deliveries.create_task(deliver(callback))
+                    running.add(delivery := deliveries.create_task(self.deliver(callback)))
+                    delivery.add_done_callback(running.discard)
                     await asyncio.sleep(_PAUSE_SECONDS)
                 await asyncio.sleep(_POLL_SECONDS if len(due) < wanted else _PAUSE_SECONDS)
-
-    async def _due(self, limit: int) -> Sequence[Callback]:
-        try:
-            return await self._outbox.claim(limit)
-        except ServiceUnavailable:
-            return []
 
     async def deliver(self, callback: Callback) -> Outcome:
         """Make one attempt at a callback that this worker holds; store the outcome and return it."""
         with job_span("callback", callback.job_id, callback.traceparent, {"attempt": callback.attempts + 1}) as span:
-            async with self._held(callback):
+            async with run_beside(self._hold(callback)):
                 outcome, pause = await self._attempt(callback)
             CALLBACKS.add(1, {"outcome": outcome})
             try:
@@ -149,22 +138,11 @@ class Callbacks:
             return
         await self._outbox.retry(callback.model_copy(update={"attempts": attempts}), pause)
 
-    @asynccontextmanager
-    async def _held(self, callback: Callback) -> AsyncIterator[None]:
-        async def hold() -> None:
-            while True:
-                await asyncio.sleep(RENEW_SECONDS)
-                try:
-                    await self._outbox.hold(callback)
-                except ServiceUnavailable:
-                    continue
-
-        async with asyncio.TaskGroup() as group:
-            holding = group.create_task(hold())
-            try:
-                yield
-            finally:
-                holding.cancel()
+    async def _hold(self, callback: Callback) -> NoReturn:
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            with suppress(ServiceUnavailable):
+                await self._outbox.hold(callback)
 
 
 async def _read_short(answer: httpx.Response) -> None:

@@ -8,7 +8,6 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from enum import StrEnum
-from functools import partial
 
 import bcrypt
 from cachetools import LRUCache
@@ -106,7 +105,7 @@ class FormTokens:
             loop = asyncio.get_running_loop()
             judging = loop.run_in_executor(queue.thread, self._judge, name, plain, digest)
             queue.judging[digest] = judging
-            judging.add_done_callback(partial(queue.end, digest))
+            judging.add_done_callback(lambda judged: queue.judging.pop(digest))
         is_right = await asyncio.shield(judging)
         if not is_right:
             self._wrong[digest] = None
@@ -155,6 +154,3 @@ class _Queue:
         # Linux has a niceness for each thread.
         self.thread = ThreadPoolExecutor(1, "form-tokens", os.nice, (niceness,))
         self.judging: dict[bytes, asyncio.Future[bool]] = {}
-
-    def end(self, digest: bytes, judging: asyncio.Future[bool]) -> None:
-        del self.judging[digest]
