@@ -18,7 +18,6 @@ import secrets
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 # The package stands beside this file, and need not be installed.
@@ -38,47 +37,15 @@ class ConfigError(Exception):
     """The configuration cannot be filled in; the text says why."""
 
 
-@dataclass(frozen=True)
-class TokenPair:
-    """A form token.
+def generate() -> tuple[dict[str, str], dict[str, str]]:
+    """Return fresh secrets from the system's random source: the Manager's, and those of `ow_config.py`.
 
-    Attributes:
-        plain: The token itself, which the Manager sends.
-        hash: Its bcrypt hash, which the storage compares with.
+    Both have the names of the settings here. The Manager has the form tokens themselves, the storage their hashes.
     """
-
-    plain: str
-    hash: str
-
-
-@dataclass(frozen=True)
-class Secrets:
-    """All that the storage and the Manager share.
-
-    Attributes:
-        tokens: The form tokens by the name of their setting.
-        jwt_secret: Signs transfer tokens and callbacks.
-    """
-
-    tokens: Mapping[str, TokenPair]
-    jwt_secret: str
-
-    def for_manager(self) -> dict[str, str]:
-        """Return what the Manager's settings need, by the setting's name here."""
-        return {name: pair.plain for name, pair in self.tokens.items()} | {JWT_SECRET_NAME: self.jwt_secret}
-
-    def for_storage(self) -> dict[str, str]:
-        """Return what `ow_config.py` needs, by the setting's name."""
-        return {name: pair.hash for name, pair in self.tokens.items()} | {JWT_SECRET_NAME: self.jwt_secret}
-
-
-def generate() -> Secrets:
-    """Return fresh secrets from the system's random source."""
-    tokens = {}
-    for name in TOKEN_NAMES:
-        plain = secrets.token_urlsafe(_TOKEN_BYTES)
-        tokens[name] = TokenPair(plain, hash_random_token(plain.encode()).decode())
-    return Secrets(tokens, secrets.token_urlsafe(_JWT_SECRET_BYTES))
+    plain = {name: secrets.token_urlsafe(_TOKEN_BYTES) for name in TOKEN_NAMES}
+    hashes = {name: hash_random_token(token.encode()).decode() for name, token in plain.items()}
+    shared = {JWT_SECRET_NAME: secrets.token_urlsafe(_JWT_SECRET_BYTES)}
+    return plain | shared, hashes | shared
 
 
 def write_config(path: Path, values: Mapping[str, str]) -> None:
@@ -139,19 +106,17 @@ def _replace(path: Path, content: str) -> None:
         raise
 
 
-def _as_text(fresh: Secrets, written_to: Path | None) -> str:
+def _as_text(for_manager: Mapping[str, str], for_storage: Mapping[str, str], written_to: Path | None) -> str:
     def lines(values: Mapping[str, str]) -> list[str]:
         return [f'{name} = "{value}"' for name, value in values.items()]
 
     ours = f"# Written to {written_to}:" if written_to else "# For ow_config.py here:"
-    return "\n".join(
-        ["# For the Manager, shown this once:", *lines(fresh.for_manager()), "", ours, *lines(fresh.for_storage())]
-    )
+    return "\n".join(["# For the Manager, shown this once:", *lines(for_manager), "", ours, *lines(for_storage)])
 
 
-def _as_json(fresh: Secrets) -> str:
-    pairs = {name: {"plain": pair.plain, "hash": pair.hash} for name, pair in fresh.tokens.items()}
-    return json.dumps(pairs | {JWT_SECRET_NAME: fresh.jwt_secret}, indent=2)
+def _as_json(for_manager: Mapping[str, str], for_storage: Mapping[str, str]) -> str:
+    pairs = {name: {"plain": for_manager[name], "hash": for_storage[name]} for name in TOKEN_NAMES}
+    return json.dumps(pairs | {JWT_SECRET_NAME: for_manager[JWT_SECRET_NAME]}, indent=2)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -165,14 +130,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="also fill them into this configuration, made from ow_config_sample.py if it does not exist",
     )
     options = parser.parse_args(arguments)
-    fresh = generate()
+    for_manager, for_storage = generate()
     if options.write:
         try:
-            write_config(options.write, fresh.for_storage())
+            write_config(options.write, for_storage)
         except ConfigError as error:
             print(f"token_gen.py: {error}", file=sys.stderr)
             return 1
-    print(_as_json(fresh) if options.json else _as_text(fresh, options.write))
+    as_text = _as_text(for_manager, for_storage, options.write)
+    print(_as_json(for_manager, for_storage) if options.json else as_text)
     return 0
 
 

@@ -52,9 +52,10 @@ def test_the_package_need_not_be_installed() -> None:
 
 
 def test_no_search_finds_a_token_and_its_hash_tells_wrong_ones_at_once() -> None:
-    for pair in token_gen.generate().tokens.values():
-        assert is_hash_of_random_token(pair.hash.encode())
-        assert len(base64.urlsafe_b64decode(f"{pair.plain}=")) == 32
+    for_manager, for_storage = token_gen.generate()
+    for name in token_gen.TOKEN_NAMES:
+        assert is_hash_of_random_token(for_storage[name].encode())
+        assert len(base64.urlsafe_b64decode(f"{for_manager[name]}=")) == 32
 
 
 def test_plain_tokens_and_hashes_are_printed_apart() -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any
 
 from tqdm import tqdm
@@ -29,6 +30,10 @@ from open_workshop_storage.stores.redis_client import redis_client
 
 _INTERRUPTED = 130
 """The exit status of a command that was broken off from the keyboard, as shells have it."""
+
+
+class CommandFailed(Exception):
+    """A command cannot do its work; the text says why."""
 
 
 async def doctor(settings: Settings) -> int:
@@ -61,82 +66,68 @@ async def _report(findings: AsyncIterator[Finding]) -> int:
             # Above the bar, if there is one.
             tqdm.write(f"{verdict:8} {subject}: {text}")
             worst = max(worst, int(verdict is Verdict.FAULT))
-    except ServiceUnavailable:
-        print("The storage root is missing, or the object store away; the doctor says what to do", file=sys.stderr)
-        return 1
+    except ServiceUnavailable as error:
+        text = "The storage root is missing, or the object store away; the doctor says what to do"
+        raise CommandFailed(text) from error
     return worst
 
 
-async def status(settings: Settings, as_json: bool) -> int:
-    """Print what all loaders do; return the exit status."""
-
-    async def tell(store: JobStore) -> None:
-        now = await _read_status(settings, store)
-        print(now.model_dump_json(indent=2) if as_json else status_text(now))
-
-    return await _with_store(settings, tell)
+async def status(settings: Settings, as_json: bool) -> None:
+    """Print what all loaders do."""
+    now = await _read_status(settings)
+    print(now.model_dump_json(indent=2) if as_json else status_text(now))
 
 
-async def jobs(settings: Settings) -> int:
-    """Print the jobs of all loaders; return the exit status."""
-
-    async def tell(store: JobStore) -> None:
-        print(jobs_text(await _read_status(settings, store)))
-
-    return await _with_store(settings, tell)
+async def jobs(settings: Settings) -> None:
+    """Print the jobs of all loaders."""
+    print(jobs_text(await _read_status(settings)))
 
 
-async def redeliver(settings: Settings, jti: str) -> int:
-    """Have a callback delivered now; return the exit status."""
-
-    async def hurry(store: JobStore) -> None:
+async def redeliver(settings: Settings, jti: str) -> None:
+    """Have a callback delivered now."""
+    async with _open_store(settings) as store:
         due_seconds = await store.outbox.hurry(jti)
         if due_seconds is None:
             raise CallbackMissing
-        print(f"A loader delivers it {f'in {due_seconds:.0f} s' if due_seconds else 'now'}; its log tells more")
-
-    return await _with_store(settings, hurry)
+    print(f"A loader delivers it {f'in {due_seconds:.0f} s' if due_seconds else 'now'}; its log tells more")
 
 
-async def cancel(settings: Settings, job: str) -> int:
-    """End a transfer; return the exit status."""
-
-    async def end(store: JobStore) -> None:
+async def cancel(settings: Settings, job: str) -> None:
+    """End a transfer."""
+    async with _open_store(settings) as store:
         await cancel_transfer(store, job)
-        print("Cancelled; its client and the Manager are told")
-
-    return await _with_store(settings, end)
+    print("Cancelled; its client and the Manager are told")
 
 
-async def _read_status(settings: Settings, store: JobStore) -> Status:
-    workspaces = Workspaces(settings.main_dir)
-    async with open_files(settings) as files:
-        storage = await storage_status(settings, files, workspaces)
-    return status_of(await store.overview(MOST_JOBS), settings, storage)
+async def _read_status(settings: Settings) -> Status:
+    async with _open_store(settings) as store, open_files(settings) as files:
+        storage = await storage_status(settings, files, Workspaces(settings.main_dir))
+        return status_of(await store.overview(MOST_JOBS), settings, storage)
 
 
-async def _with_store(settings: Settings, work: Callable[[JobStore], Awaitable[None]]) -> int:
-    """Do something with the store of all loaders, if this process can reach it; return the exit status."""
+@asynccontextmanager
+async def _open_store(settings: Settings) -> AsyncIterator[JobStore]:
+    """Open the store of all loaders.
+
+    Raises:
+        CommandFailed: This process cannot reach it, or it refuses what the block asks for.
+    """
     if not settings.redis_url:
-        print("REDIS_URL is empty: transfers are known to the loader's process only", file=sys.stderr)
-        return 1
-    redis = redis_client(settings.redis_url)
-    try:
-        await work(job_store(settings, redis))
-    except ServiceUnavailable as error:
-        cause = error.__cause__
-        what = f"Redis cannot be asked ({reason_of(cause)})" if isinstance(cause, Exception) else "No loader answers"
-        print(f"{what}; the doctor says what to do", file=sys.stderr)
-        return 1
-    except StorageError as error:
-        print(error.message, file=sys.stderr)
-        return 1
-    finally:
-        await redis.aclose()
-    return 0
+        raise CommandFailed("REDIS_URL is empty: transfers are known to the loader's process only")
+    async with redis_client(settings.redis_url) as redis:
+        try:
+            yield job_store(settings, redis)
+        except ServiceUnavailable as error:
+            cause = error.__cause__
+            what = (
+                f"Redis cannot be asked ({reason_of(cause)})" if isinstance(cause, Exception) else "No loader answers"
+            )
+            raise CommandFailed(f"{what}; the doctor says what to do") from error
+        except StorageError as error:
+            raise CommandFailed(error.message) from error
 
 
-COMMANDS: dict[str, tuple[Callable[..., Coroutine[Any, Any, int]], str]] = {
+COMMANDS: dict[str, tuple[Callable[..., Coroutine[Any, Any, int | None]], str]] = {
     "doctor": (doctor, "check the configuration against reality"),
     "digests": (digests, "give a digest to every stored file that has none"),
     "verify": (verify, "read the store, and name every file that is not what it was"),
@@ -162,8 +153,8 @@ def main() -> int:
     arguments = vars(parser.parse_args())
     command, _ = COMMANDS[arguments.pop("command")]
     try:
-        return asyncio.run(command(load_settings(), **arguments))
-    except SettingsError as error:
+        return asyncio.run(command(load_settings(), **arguments)) or 0
+    except (SettingsError, CommandFailed) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
