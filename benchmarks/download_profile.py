@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Send
 from open_workshop_storage.api.routes.downloads import SHORTCUTS
 from open_workshop_storage.api.shortcuts import Shortcut, Shortcuts
 from open_workshop_storage.distributor import app
-from open_workshop_storage.observability.fastapi_telemetry import instruct
+from open_workshop_storage.observability.telemetry import instruct
 from open_workshop_storage.service_factory import Service, create_app
 from open_workshop_storage.services.runtime import Runtime, open_runtime
 from open_workshop_storage.services.storage.local import LocalFiles

@@ -25,8 +25,7 @@ ELSEWHERE = {
     "services/runtime.py": "e2e/test_start.py",
     # Needs a running service, its signals and its connections.
     "observability/exporters.py": "e2e/test_telemetry.py",
-    "observability/metrics_folder.py": "observability/test_prometheus.py",
-    "observability/telemetry.py": "e2e/test_telemetry.py",
+    "observability/metrics.py": "observability/test_prometheus.py",
     "services/operations/findings.py": "operations/test_doctor.py",
     # One suite for both job stores.
     "stores/job_store.py": "e2e/test_service_surface.py",

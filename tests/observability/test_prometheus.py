@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from open_workshop_storage.observability.metrics_folder import metrics_folder
+from open_workshop_storage.observability.metrics import metrics_folder
 from tests.support.servers import PROJECT
 
 _WORKER = """

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from open_workshop_storage.observability.fastapi_telemetry import name_route
+from open_workshop_storage.observability.telemetry import name_route
 
 WEBSOCKET = "websocket"
 """Stands for a method where a path is one of sockets."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import prometheus_client
 from opentelemetry import metrics
@@ -16,7 +16,7 @@ from opentelemetry.metrics import _Gauge as MeterGauge
 from opentelemetry.util.types import Attributes
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from open_workshop_storage.observability.metrics_folder import is_child
+from open_workshop_storage.observability.metrics import is_child
 
 _LABELS: Mapping[str, tuple[str, ...]] = {
     "http.server.request.duration": ("http.request.method", "http.route", "http.response.status_code"),
@@ -80,8 +80,7 @@ class _Meter(metrics.NoOpMeter):
         beside = self._beside.create_counter(name, unit, description)
         if name not in _LABELS:
             return beside
-        counted = prometheus_client.Counter(_name(name, unit), description, _label_names(name), registry=None)
-        return _Counter(_Series(name, counted), beside)
+        return _Counter(_Series(prometheus_client.Counter, name, unit, description), beside)
 
     def create_histogram(
         self,
@@ -95,23 +94,14 @@ class _Meter(metrics.NoOpMeter):
         beside = self._beside.create_histogram(name, unit, description, explicit_bucket_boundaries_advisory=bounds)
         if name not in _LABELS:
             return beside
-        counted = prometheus_client.Histogram(
-            _name(name, unit), description, _label_names(name), registry=None, buckets=bounds
-        )
-        return _Histogram(_Series(name, counted), beside)
+        return _Histogram(_Series(prometheus_client.Histogram, name, unit, description, buckets=bounds), beside)
 
     def create_gauge(self, name: str, unit: str = "", description: str = "") -> MeterGauge:
         beside = self._beside.create_gauge(name, unit, description)
         if name not in _LABELS:
             return beside
-        read = prometheus_client.Gauge(
-            _name(name, unit),
-            description,
-            _label_names(name),
-            registry=None,
-            multiprocess_mode="livemostrecent" if name in _SHARED else "livesum",
-        )
-        return _Gauge(_Series(name, read), beside)
+        mode = "livemostrecent" if name in _SHARED else "livesum"
+        return _Gauge(_Series(prometheus_client.Gauge, name, unit, description, multiprocess_mode=mode), beside)
 
 
 _Metric = TypeVar("_Metric", bound=prometheus_client.metrics.MetricWrapperBase)
@@ -120,9 +110,13 @@ _Metric = TypeVar("_Metric", bound=prometheus_client.metrics.MetricWrapperBase)
 class _Series(Generic[_Metric]):
     """One metric of the client library, and which attributes are its labels."""
 
-    def __init__(self, name: str, metric: _Metric) -> None:
+    def __init__(self, kind: type[_Metric], name: str, unit: str, description: str, **options: Any) -> None:
         self._labels = _LABELS[name]
-        self._metric = metric
+        labels = [label.replace(".", "_") for label in self._labels]
+        base, suffix = name.replace(".", "_"), _UNITS.get(unit, "")
+        # With its unit, as Prometheus has names.
+        full_name = base if base.endswith(suffix) else f"{base}_{suffix}"
+        self._metric = kind(full_name, description, labels, registry=None, **options)
 
     def of(self, attributes: Attributes) -> _Metric:
         """Return what has these labels; attributes that are absent are empty ones."""
@@ -160,14 +154,3 @@ class _Gauge(MeterGauge):
     def set(self, amount: float, attributes: Attributes = None, context: Context | None = None) -> None:
         self._series.of(attributes).set(amount)
         self._beside.set(amount, attributes, context)
-
-
-def _name(name: str, unit: str) -> str:
-    """Return the name with its unit, as Prometheus has them."""
-    base = name.replace(".", "_")
-    suffix = _UNITS.get(unit, "")
-    return base if base.endswith(suffix) else f"{base}_{suffix}"
-
-
-def _label_names(name: str) -> list[str]:
-    return [label.replace(".", "_") for label in _LABELS[name]]

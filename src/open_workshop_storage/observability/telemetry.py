@@ -1,4 +1,8 @@
-"""Turns telemetry and metrics on where the settings say so, and sends what is left of it at the end."""
+"""Turns telemetry and metrics on where the settings say so, and sends what is left of it at the end.
+
+FastAPI's documentation promises nothing of what is used here of the insides of its instrumentation;
+tests/observability/test_telemetry.py fails when a release changes it.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +18,14 @@ from functools import partial
 
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
+from fastapi.telemetry._api import _route_selected
 from opentelemetry import metrics
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from open_workshop_storage.core.setting_types import listed
 from open_workshop_storage.core.settings import Settings
-from open_workshop_storage.observability.fastapi_telemetry import instruct
-from open_workshop_storage.observability.metrics_folder import metrics_folder
+from open_workshop_storage.observability.metrics import metrics_folder
 from open_workshop_storage.utils.processes.granian import main_process_id
 
 _logger = logging.getLogger(__name__)
@@ -72,6 +76,21 @@ async def open_telemetry(app: FastAPI, settings: Settings) -> AsyncIterator[Call
         yield exposition
     finally:
         await _close(closing)
+
+
+def instruct(app: FastAPI, config: TelemetryConfig) -> None:
+    """Change what an app records; FastAPI itself takes this only when the app is made."""
+    app._telemetry.update(config)
+
+
+def name_route(scope: Scope, route: str) -> None:
+    """Name the span and the metrics of a request that is answered before FastAPI's routing.
+
+    Args:
+        route: As the router would write it, such as `/download/{type}/{path}`.
+    """
+    if "fastapi.telemetry" in scope:
+        _route_selected(scope=scope, path=route)
 
 
 def _excluder(patterns: list[str]) -> Callable[[Scope], bool] | None:

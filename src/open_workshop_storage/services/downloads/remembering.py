@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 
 from starlette.types import Message, Receive, Scope, Send
 
-from open_workshop_storage.observability.fastapi_telemetry import name_route
+from open_workshop_storage.observability.telemetry import name_route
 from open_workshop_storage.services.downloads.block_sender import BlockSender
 from open_workshop_storage.services.downloads.plan import Header, Piece, Plan
 from open_workshop_storage.services.storage.files import Files, StoredFile

@@ -24,7 +24,7 @@ from open_workshop_storage.services.storage.workspaces import discard_parts, par
 from open_workshop_storage.services.transfers.job_run import JobRun, Queued
 from open_workshop_storage.services.transfers.lifetime import Lifetime
 from open_workshop_storage.services.transfers.runs import HandOver, Runs, new_owner
-from open_workshop_storage.utils.files.safe_names import safe_file_name
+from open_workshop_storage.utils.files.paths import safe_file_name
 
 _logger = logging.getLogger(__name__)
 

@@ -31,7 +31,7 @@ from open_workshop_storage.services.transfers.moves import Moves
 from open_workshop_storage.services.transfers.resumable import ResumableUploads
 from open_workshop_storage.services.transfers.runs import Runs, new_owner
 from open_workshop_storage.services.transfers.stages import Stages
-from open_workshop_storage.utils.files.safe_names import safe_file_name
+from open_workshop_storage.utils.files.paths import safe_file_name
 from open_workshop_storage.utils.http.digest_fields import sha256_in
 from open_workshop_storage.utils.processes.threads import run_to_end
 

@@ -1,4 +1,4 @@
-"""The one place that turns names from outside into paths.
+"""The one place that turns names from outside into paths, and into file names.
 
 A name is judged twice: as text, in every form that some server between here and the client might take it for,
 and as the real path that it leads to, with symbolic links resolved.
@@ -11,6 +11,7 @@ import posixpath
 import re
 import secrets
 import stat
+import unicodedata
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -23,6 +24,14 @@ _MAX_PERCENTS = 100
 _PARTIAL_NAME = re.compile(r"\.ow-[0-9a-f]{32}\.part")
 # What almost all names look like. No part of such a name begins with a dot, and none is encoded or too long.
 _PLAIN_NAME = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9_.-]{0,254}/){0,7}[A-Za-z0-9_-][A-Za-z0-9_.-]{0,254}")
+_FALLBACK_NAME = "file"
+_MAX_SAFE_BYTES = 200
+# Besides the separators.
+_FORBIDDEN_BY_WINDOWS = re.compile(r'[<>:"|?*]')
+# Windows takes these for devices, whatever follows a dot.
+_DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9\u00b9\u00b2\u00b3]) *(\.|$)", re.IGNORECASE)
+# Persian words, many emoji and the flags of countries in countries are spelled with these invisible characters.
+_SPELLING = "\u200c\u200d" + "".join(map(chr, range(0xE0020, 0xE0080)))
 
 
 class PathEscapes(ValueError):
@@ -160,3 +169,22 @@ def _can_name_a_file(name: str) -> bool:
         and all(len(part) <= _MAX_PART_BYTES for part in parts)
         and not any(is_partial(part) for part in name.split("/"))
     )
+
+
+def safe_file_name(name: str) -> str:
+    """Return the last part of a path-like name, safe for any file system and for any ZIP reader.
+
+    The result is at most 200 bytes of UTF-8 and never empty, `.` or `..`.
+    """
+    last = re.split(r"[/\\]", name.encode(errors="replace").decode())[-1]
+    visible = "".join(char for char in last if unicodedata.category(char) not in ("Cc", "Cf") or char in _SPELLING)
+    safe = _FORBIDDEN_BY_WINDOWS.sub("_", visible).lstrip(" ").rstrip(" .")
+    if not safe.strip(_SPELLING):
+        return _FALLBACK_NAME
+    if _DEVICE.match(safe):
+        safe = f"_{safe}"
+    stem, dot, extension = safe.rpartition(".")
+    if dot and len(extension.encode()) <= 20:
+        room = _MAX_SAFE_BYTES - len(extension.encode()) - 1
+        safe = stem.encode()[:room].decode(errors="ignore") + dot + extension
+    return safe.encode()[:_MAX_SAFE_BYTES].decode(errors="ignore").rstrip(" .")

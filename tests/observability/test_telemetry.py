@@ -13,7 +13,7 @@ from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from open_workshop_storage.observability.fastapi_telemetry import instruct, name_route
+from open_workshop_storage.observability.telemetry import instruct, name_route
 
 pytestmark = pytest.mark.anyio
 
