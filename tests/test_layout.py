@@ -45,7 +45,6 @@ ELSEWHERE = {
     "utils/archives/unpacked_size.py": "downloads/test_stored_archives.py",
     "utils/archives/decompression.py": "archives/test_archives.py",
     "utils/archives/entry_names.py": "archives/test_inspection.py",
-    "utils/archives/zip_end_records.py": "archives/test_central_directory.py",
     "utils/archives/rewriting.py": "archives/test_zip_inspection.py",
     "utils/archives/tar.py": "archives/test_inspection.py",
     # Seen in what it does for its callers.

@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 
 from open_workshop_storage.core.errors import RepackFailed
-from open_workshop_storage.utils.archives.central_directory import CentralHeader
+from open_workshop_storage.utils.archives.zip_headers import CentralHeader
 from open_workshop_storage.utils.archives.zip_inspection import MOST_TESTED_BYTES, is_intact
 from tests.archives import fake_seven_zip
 from tests.archives.workbench import Workbench

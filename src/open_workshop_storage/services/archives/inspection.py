@@ -25,7 +25,7 @@ from open_workshop_storage.utils.archives.kinds import COMPRESSED, HEAD_BYTES, K
 from open_workshop_storage.utils.archives.rar4_headers import inspect_rar4
 from open_workshop_storage.utils.archives.seven_zip_listing import Listing
 from open_workshop_storage.utils.archives.tar import inspect_tar
-from open_workshop_storage.utils.archives.zip_end_records import refuse_last_piece
+from open_workshop_storage.utils.archives.zip_directory import refuse_last_piece
 from open_workshop_storage.utils.archives.zip_inspection import MOST_TESTED_BYTES, inspect_zip
 from open_workshop_storage.utils.files.durable_files import Stopped
 from open_workshop_storage.utils.processes.python_children import PythonChildren

@@ -27,7 +27,7 @@ from open_workshop_storage.services.transfers.job_run import JobRun
 from open_workshop_storage.services.transfers.lifetime import Lifetime
 from open_workshop_storage.services.transfers.runs import Runs
 from open_workshop_storage.utils.archives.kinds import Kind
-from open_workshop_storage.utils.archives.zip_local_headers import refuse_encrypted_start
+from open_workshop_storage.utils.archives.zip_headers import refuse_encrypted_start
 from open_workshop_storage.utils.processes.task_groups import without_group
 from open_workshop_storage.utils.processes.threads import run_to_end
 

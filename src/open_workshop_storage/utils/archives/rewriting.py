@@ -14,9 +14,9 @@ from open_workshop_storage.utils.archives.entry_names import decoded, is_utf8, s
 from open_workshop_storage.utils.archives.entry_rules import Entries
 from open_workshop_storage.utils.archives.faults import CutOff
 from open_workshop_storage.utils.archives.rar4_headers import file_headers
-from open_workshop_storage.utils.archives.zip_end_records import END, END_MAGIC, HERE_64, HERE_64_SHORT
+from open_workshop_storage.utils.archives.zip_directory import END, END_MAGIC
+from open_workshop_storage.utils.archives.zip_headers import HERE_64, HERE_64_SHORT, LOCAL_MAGIC, UTF8
 from open_workshop_storage.utils.archives.zip_inspection import ZipEntry, judge_zip
-from open_workshop_storage.utils.archives.zip_local_headers import LOCAL_MAGIC, UTF8
 
 _LOCAL, _CENTRAL = struct.Struct("<4sHHHIIIIHH"), struct.Struct("<4sBBHHHIIIIHHHHHII")
 _END_64 = struct.Struct("<4sQHHIIQQQQ4sIQI")

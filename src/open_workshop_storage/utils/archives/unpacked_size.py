@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import BinaryIO
 
-from open_workshop_storage.utils.archives.central_directory import read_headers, refuse_encryption
 from open_workshop_storage.utils.archives.faults import ArchiveFault
 from open_workshop_storage.utils.archives.kinds import HEAD_BYTES, Kind, kind_of
-from open_workshop_storage.utils.archives.zip_end_records import find_directory
+from open_workshop_storage.utils.archives.zip_directory import find_directory, read_headers
+from open_workshop_storage.utils.archives.zip_headers import refuse_encryption
 
 
 def unpacked_size(file: BinaryIO) -> int | None:

@@ -12,24 +12,24 @@ from binascii import hexlify
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import cache
 from itertools import chain, compress, islice
 from json.encoder import encode_basestring
 from operator import gt
 from typing import BinaryIO
 
-from open_workshop_storage.utils.archives.central_directory import (
+from open_workshop_storage.utils.archives.entry_names import split_name
+from open_workshop_storage.utils.archives.faults import CorruptData, UnpackedTooLarge, UnsafeEntry
+from open_workshop_storage.utils.archives.zip_directory import Columns, columns_at, find_directory, read_directory
+from open_workshop_storage.utils.archives.zip_headers import (
+    LOCAL_HEADER,
     STORED,
     CentralHeader,
-    Columns,
-    columns_at,
+    agrees_with_local,
     header_at,
     is_folder,
     says_folder,
 )
-from open_workshop_storage.utils.archives.entry_names import split_name
-from open_workshop_storage.utils.archives.faults import CorruptData, UnpackedTooLarge, UnsafeEntry
-from open_workshop_storage.utils.archives.zip_end_records import find_directory, read_directory
-from open_workshop_storage.utils.archives.zip_local_headers import LOCAL_HEADER, agrees_with_local
 
 _LISTED = b'{"name":"%b","bytes":%d,"compressed_bytes":%d,"crc32":"%b","modified":%b}'
 _BATCH = 256
@@ -149,7 +149,7 @@ class _Listing:
         self._keys: list[list[int]] = [[] for _ in range(1 << _BUCKET_BITS)]
         self._starts: list[int] = []
         self._ends: list[int] = []
-        self._dates = _Dates()
+        self._date = cache(_date)
 
     def add(self, headers: Columns) -> None:
         """Take the next headers; raises as `read_contents`."""
@@ -174,7 +174,7 @@ class _Listing:
         self._files += len(names)
         self.unpacked_bytes += sum(unpacked)
         if names:
-            dates = map(self._dates.__getitem__, times)
+            dates = map(self._date, times)
             # All at once, since numbers in another base take long to be formatted one by one.
             hex_crcs = hexlify(struct.pack(f">{len(crcs)}I", *crcs), " ", 4).split()
             if len(text.translate(None, _ESCAPED)) < len(text):
@@ -232,15 +232,11 @@ def _may_escape(names: Sequence[bytes], text: bytes) -> bool:
     return is_long_or_cut or any(part in text for part in (b"\0/", b"..", b"\\", b":"))
 
 
-class _Dates(dict[int, bytes]):
-    """JSON by date and time as MS-DOS writes them (section 4.4.6)."""
-
-    def __missing__(self, time: int) -> bytes:
-        days, minutes = time >> 16, time >> 5 & 0x7FF
-        date = 1980 + (days >> 9), days >> 5 & 0xF, days & 0x1F
-        try:
-            text = f'"{datetime(*date, minutes >> 6, minutes & 0x3F, (time & 0x1F) * 2).isoformat()}"'
-        except ValueError:
-            text = "null"
-        self[time] = text.encode()
-        return self[time]
+def _date(time: int) -> bytes:
+    """Return as JSON what MS-DOS writes as date and time in one number (section 4.4.6)."""
+    days, minutes = time >> 16, time >> 5 & 0x7FF
+    date = 1980 + (days >> 9), days >> 5 & 0xF, days & 0x1F
+    try:
+        return f'"{datetime(*date, minutes >> 6, minutes & 0x3F, (time & 0x1F) * 2).isoformat()}"'.encode()
+    except ValueError:
+        return b"null"

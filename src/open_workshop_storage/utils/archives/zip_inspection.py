@@ -13,26 +13,24 @@ import zlib
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from open_workshop_storage.utils.archives.central_directory import (
-    DEFLATE,
-    STORED,
-    CentralHeader,
-    is_folder,
-    read_headers,
-    refuse_encryption,
-    says_folder,
-)
 from open_workshop_storage.utils.archives.entry_names import code_page_of, decoded, is_utf8, split_name
 from open_workshop_storage.utils.archives.entry_rules import REPARSE_POINT, Entries, refuse_special
 from open_workshop_storage.utils.archives.faults import CorruptData, UnsafeEntry
-from open_workshop_storage.utils.archives.zip_end_records import HERE_64, find_directory, holds_end_record
-from open_workshop_storage.utils.archives.zip_local_headers import (
+from open_workshop_storage.utils.archives.zip_directory import find_directory, holds_end_record, read_headers
+from open_workshop_storage.utils.archives.zip_headers import (
+    DEFLATE,
+    HERE_64,
     LOCAL_HEADER,
     SIZES_FOLLOW,
+    STORED,
     UTF8,
+    CentralHeader,
     agrees_with_local,
+    is_folder,
     local_header_length,
     refuse_encrypted_start,
+    refuse_encryption,
+    says_folder,
 )
 
 MOST_TESTED_BYTES = 1024**2

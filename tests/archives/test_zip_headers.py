@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from open_workshop_storage.utils.archives.faults import EncryptedData
-from open_workshop_storage.utils.archives.zip_local_headers import refuse_encrypted_start
+from open_workshop_storage.utils.archives.zip_headers import refuse_encrypted_start
 from tests.archives.refused import SOUND, TEXT
 from tests.archives.zips import ENCRYPTED, Entry, streamed, zip_from
 from tests.support.archives import SMALL_MOD, seven_zip_of, tar_of, zip_of

@@ -1,26 +1,40 @@
-"""Finds a ZIP's directory by the records at the end, and refuses one that two readers could find in two places.
+"""Finds and reads a ZIP's directory, and refuses one that two readers could find in two places.
 
 Numbers and names of fields are those of PKWARE's APPNOTE 6.3.10.
 """
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 import struct
-from typing import BinaryIO, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, BinaryIO, NamedTuple
 
+from open_workshop_storage.utils.archives.entry_names import decoded
 from open_workshop_storage.utils.archives.faults import CorruptData, CutOff, UnpackedTooLarge
 from open_workshop_storage.utils.archives.kinds import refuse_archive
+from open_workshop_storage.utils.archives.zip_headers import (
+    CENTRAL_BYTES,
+    CENTRAL_MAGIC,
+    HERE_64,
+    HERE_64_SHORT,
+    CentralHeader,
+    header_at,
+    refuse_encryption,
+)
 
 END, END_MAGIC = struct.Struct("<4sHHHHIIH"), b"PK\x05\x06"
 _MAX_COMMENT_BYTES = 0xFFFF
 _LOCATOR, _LOCATOR_MAGIC = struct.Struct("<4sIQI"), b"PK\x06\x07"
 _END_64, _END_64_MAGIC = struct.Struct("<4sQ4xIIQQQQ"), b"PK\x06\x06"
-HERE_64, HERE_64_SHORT = 0xFFFFFFFF, 0xFFFF
-"""Stand in a field whose number is in the large format's record or extra field instead."""
 _MAX_DIRECTORY_BYTES = 64 * 1024**2
 _BLOCK_BYTES = 256 * 1024
+_unpacked_plain = struct.Struct("<4s4xIIIIIH6s2xII").unpack_from
+"""A header of which flags and method are read as one number, and as one text what stands in `_PLAIN_OTHERS`."""
+_PLAIN_OTHERS = bytes(6)
+"""No extra fields, no comment, the first piece of the archive: what most writers say."""
 
 
 class Directory(NamedTuple):
@@ -48,6 +62,28 @@ class Directory(NamedTuple):
         # Without the large format the count starts again at 65,536, with writers that know no better.
         if headers != self.headers and (self.is_large or headers & 0xFFFF != self.headers):
             raise CorruptData("another number of entries")
+
+
+class Columns(NamedTuple):
+    """What the directory tells of entries that follow each other, a column for each attribute of `CentralHeader`.
+
+    Attributes:
+        positions: Where the headers are in the directory.
+        names: What `text_name` returns, in UTF-8.
+        name_lengths: Bytes of `CentralHeader.name`.
+        end: Where the last header ends.
+    """
+
+    positions: Sequence[int]
+    names: Sequence[bytes]
+    name_lengths: Sequence[int]
+    times: Sequence[int]
+    crcs: Sequence[int]
+    packed_bytes: Sequence[int]
+    unpacked_bytes: Sequence[int]
+    attributes: Sequence[int]
+    offsets: Sequence[int]
+    end: int
 
 
 def find_directory(file: BinaryIO) -> Directory:
@@ -88,6 +124,79 @@ def read_directory(file: BinaryIO, directory: Directory) -> bytes:
     return content
 
 
+def read_headers(file: BinaryIO, directory: Directory, max_entries: int) -> Iterator[CentralHeader]:
+    """Yield the headers in a directory. Blocks.
+
+    Args:
+        max_entries: The limit on entries; 0 for none.
+
+    Raises:
+        CorruptData: They do not fill the directory, or are not as many as it says.
+        UnpackedTooLarge: There are more than the limit.
+    """
+    content = read_directory(file, directory)
+    position = entries = 0
+    while position < len(content):
+        entries += 1
+        if 0 < max_entries < entries:
+            raise UnpackedTooLarge("more entries than the limit")
+        header = header_at(content, position)
+        position += header.length
+        yield header
+    directory.judge_count(entries)
+
+
+def columns_at(directory: bytes, position: int, most: int) -> Columns:
+    """Return the headers from a position on, in half the time that `read_headers` takes.
+
+    Args:
+        directory: All of it.
+        position: Where a header begins, before the end.
+        most: The limit on headers.
+
+    Raises:
+        EncryptedData: An entry is encrypted.
+        CorruptData: As for `header_at`.
+    """
+    rows: list[tuple[Any, ...]] = []
+    names, positions = [], []
+    end, last = position, len(directory) - CENTRAL_BYTES
+    while end <= last and len(rows) < most:
+        row = _unpacked_plain(directory, end)
+        name_at = end + CENTRAL_BYTES
+        positions.append(end)
+        end = name_at + row[6]
+        rows.append(row)
+        names.append(directory[name_at:end])
+    if not rows or end > len(directory):
+        return _general_columns(directory, position, most)
+    magics, kinds, times, crcs, packed, unpacked, lengths, others, attributes, offsets = zip(*rows, strict=True)
+    is_large = HERE_64 in packed or HERE_64 in unpacked or HERE_64 in offsets
+    if is_large or {*magics} != {CENTRAL_MAGIC} or {*others} != {_PLAIN_OTHERS}:
+        return _general_columns(directory, position, most)
+    for kind in {*kinds}:
+        refuse_encryption(kind & 0xFFFF, kind >> 16)
+    try:
+        b"\0".join(names).decode()
+    except UnicodeDecodeError:
+        names = [decoded(name).encode() for name in names]
+    return Columns(positions, names, lengths, times, crcs, packed, unpacked, attributes, offsets, end)
+
+
+def _general_columns(directory: bytes, position: int, most: int) -> Columns:
+    positions: list[int] = []
+    headers: list[CentralHeader] = []
+    while position < len(directory) and len(headers) < most:
+        positions.append(position)
+        header = header_at(directory, position)
+        refuse_encryption(header.flags, header.method)
+        headers.append(header)
+        position += header.length
+    _, _, _, times, crcs, packed, unpacked, attributes, offsets, raw_names, _, _, _ = zip(*headers, strict=True)
+    names, lengths = [header.text_name().encode() for header in headers], [*map(len, raw_names)]
+    return Columns(positions, names, lengths, times, crcs, packed, unpacked, attributes, offsets, position)
+
+
 def refuse_last_piece(file: BinaryIO) -> None:
     """Judge a file that does not begin as an archive does. Blocks.
 
@@ -107,13 +216,10 @@ def refuse_last_piece(file: BinaryIO) -> None:
 
 def holds_end_record(file: BinaryIO, size: int) -> bool:
     """Tell whether an archive ends within the first `size` bytes of a file. Blocks."""
-    file.seek(0)
-    overlap = b""
-    while size and (block := file.read(min(size, _BLOCK_BYTES))):
-        if END_MAGIC in overlap + block:
-            return True
-        overlap, size = block[1 - len(END_MAGIC) :], size - len(block)
-    return False
+    if not size:
+        return False
+    with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as start:
+        return start.find(END_MAGIC) >= 0
 
 
 def _end(file: BinaryIO) -> tuple[int, tuple[int, ...], bool]:

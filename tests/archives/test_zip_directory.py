@@ -8,10 +8,9 @@ import tracemalloc
 
 import pytest
 
-from open_workshop_storage.utils.archives.central_directory import read_headers
 from open_workshop_storage.utils.archives.faults import UnpackedTooLarge
 from open_workshop_storage.utils.archives.unpacked_size import unpacked_size
-from open_workshop_storage.utils.archives.zip_end_records import find_directory
+from open_workshop_storage.utils.archives.zip_directory import find_directory, read_headers
 from tests.archives.refused import SOUND, TEXT
 from tests.archives.zips import ENCRYPTED, Entry, zip_from
 from tests.support.archives import SMALL_MOD, seven_zip_of, zip_of

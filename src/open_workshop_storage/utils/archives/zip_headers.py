@@ -1,5 +1,6 @@
-"""Reads a ZIP's central directory, header by header.
+"""Reads the headers of a ZIP's entries: those in its directory, and the local ones before each entry's data.
 
+Readers differ in which of the two they believe, so one is held against the other.
 Numbers and names of fields are those of PKWARE's APPNOTE 6.3.10, section 4.
 """
 
@@ -7,21 +8,23 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
-from typing import Any, BinaryIO, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from open_workshop_storage.utils.archives.entry_names import decoded, is_utf8
-from open_workshop_storage.utils.archives.faults import CorruptData, EncryptedData, UnpackedTooLarge
-from open_workshop_storage.utils.archives.zip_end_records import HERE_64, HERE_64_SHORT, Directory, read_directory
+from open_workshop_storage.utils.archives.faults import CorruptData, EncryptedData
 
+HERE_64, HERE_64_SHORT = 0xFFFFFFFF, 0xFFFF
+"""Stand in a field whose number is in the large format's record or extra field instead."""
 STORED, DEFLATE = 0, 8
 """Methods of packing (section 4.4.5)."""
-_HEADER, _CENTRAL_MAGIC = struct.Struct("<4s2xHHHIIIIHHHH2xII"), b"PK\x01\x02"
-_HEADER_BYTES, _unpacked_header = _HEADER.size, _HEADER.unpack_from
-_unpacked_plain = struct.Struct("<4s4xIIIIIH6s2xII").unpack_from
-"""A header of which flags and method are read as one number, and as one text what stands in `_PLAIN_OTHERS`."""
-_PLAIN_OTHERS = bytes(6)
-"""No extra fields, no comment, the first piece of the archive: what most writers say."""
+SIZES_FOLLOW, UTF8 = 0x0008, 0x0800
+"""Flags (section 4.4.4)."""
+LOCAL_HEADER, LOCAL_MAGIC = struct.Struct("<4s2xHH4xIIIHH"), b"PK\x03\x04"
+_SINGLE_PIECE = b"PK00"
+"""Stands before the first entry of an archive that was to be split and did not need to be (section 8.5.4)."""
+_HEADER, CENTRAL_MAGIC = struct.Struct("<4s2xHHHIIIIHHHH2xII"), b"PK\x01\x02"
+CENTRAL_BYTES, _unpacked_header = _HEADER.size, _HEADER.unpack_from
 _FIELD = struct.Struct("<HH")
 _LARGE_FIELD, _UNICODE_PATH_FIELD = 0x0001, 0x7075
 # What some readers take for a link, which others do not know: attributes as libarchive writes them.
@@ -81,28 +84,6 @@ class CentralHeader(NamedTuple):
         return decoded(self.name, code_page)
 
 
-class Columns(NamedTuple):
-    """What the directory tells of entries that follow each other, a column for each attribute of `CentralHeader`.
-
-    Attributes:
-        positions: Where the headers are in the directory.
-        names: What `text_name` returns, in UTF-8.
-        name_lengths: Bytes of `CentralHeader.name`.
-        end: Where the last header ends.
-    """
-
-    positions: Sequence[int]
-    names: Sequence[bytes]
-    name_lengths: Sequence[int]
-    times: Sequence[int]
-    crcs: Sequence[int]
-    packed_bytes: Sequence[int]
-    unpacked_bytes: Sequence[int]
-    attributes: Sequence[int]
-    offsets: Sequence[int]
-    end: int
-
-
 def says_folder(attributes: int) -> bool:
     """Return whether an entry's attributes are those of a folder."""
     return attributes >> 16 & 0o170000 == _FOLDER_TYPE or bool(attributes & _FOLDER_ATTRIBUTE)
@@ -118,28 +99,6 @@ def is_folder(name: str, unpacked_bytes: int, attributes: int) -> bool:
     return name.endswith(("/", "\\")) or (not unpacked_bytes and says_folder(attributes))
 
 
-def read_headers(file: BinaryIO, directory: Directory, max_entries: int) -> Iterator[CentralHeader]:
-    """Yield the headers in a directory. Blocks.
-
-    Args:
-        max_entries: The limit on entries; 0 for none.
-
-    Raises:
-        CorruptData: They do not fill the directory, or are not as many as it says.
-        UnpackedTooLarge: There are more than the limit.
-    """
-    content = read_directory(file, directory)
-    position = entries = 0
-    while position < len(content):
-        entries += 1
-        if 0 < max_entries < entries:
-            raise UnpackedTooLarge("more entries than the limit")
-        header = header_at(content, position)
-        position += header.length
-        yield header
-    directory.judge_count(entries)
-
-
 def header_at(directory: bytes, position: int) -> CentralHeader:
     """Return the header that begins at a position.
 
@@ -149,13 +108,13 @@ def header_at(directory: bytes, position: int) -> CentralHeader:
     Raises:
         CorruptData: There is none, it goes on behind the end, or its data are in another piece of the archive.
     """
-    name_at = position + _HEADER_BYTES
+    name_at = position + CENTRAL_BYTES
     if name_at > len(directory):
         raise CorruptData("a directory that does not end where it should")
     # Of these, `names`, `extras` and `comments` are lengths.
     fields = _unpacked_header(directory, position)
     magic, needed, flags, method, time, crc, packed, unpacked, names, extras, comments, volume, attributes, at = fields
-    if magic != _CENTRAL_MAGIC:
+    if magic != CENTRAL_MAGIC:
         raise CorruptData("no header where one should be")
     extra_at = name_at + names
     end = extra_at + extras + comments
@@ -172,57 +131,6 @@ def header_at(directory: bytes, position: int) -> CentralHeader:
     told = needed, flags, method, time, crc, packed, unpacked, attributes, at, name, unicode_name, is_sound, length
     # The class's own constructor would take a quarter of the time of all this.
     return tuple.__new__(CentralHeader, told)
-
-
-def columns_at(directory: bytes, position: int, most: int) -> Columns:
-    """Return the headers from a position on, in half the time that `read_headers` takes.
-
-    Args:
-        directory: All of it.
-        position: Where a header begins, before the end.
-        most: The limit on headers.
-
-    Raises:
-        EncryptedData: An entry is encrypted.
-        CorruptData: As in `header_at`.
-    """
-    rows: list[tuple[Any, ...]] = []
-    names, positions = [], []
-    end, last = position, len(directory) - _HEADER_BYTES
-    while end <= last and len(rows) < most:
-        row = _unpacked_plain(directory, end)
-        name_at = end + _HEADER_BYTES
-        positions.append(end)
-        end = name_at + row[6]
-        rows.append(row)
-        names.append(directory[name_at:end])
-    if not rows or end > len(directory):
-        return _general_columns(directory, position, most)
-    magics, kinds, times, crcs, packed, unpacked, lengths, others, attributes, offsets = zip(*rows, strict=True)
-    is_large = HERE_64 in packed or HERE_64 in unpacked or HERE_64 in offsets
-    if is_large or {*magics} != {_CENTRAL_MAGIC} or {*others} != {_PLAIN_OTHERS}:
-        return _general_columns(directory, position, most)
-    for kind in {*kinds}:
-        refuse_encryption(kind & 0xFFFF, kind >> 16)
-    try:
-        b"\0".join(names).decode()
-    except UnicodeDecodeError:
-        names = [decoded(name).encode() for name in names]
-    return Columns(positions, names, lengths, times, crcs, packed, unpacked, attributes, offsets, end)
-
-
-def _general_columns(directory: bytes, position: int, most: int) -> Columns:
-    positions: list[int] = []
-    headers: list[CentralHeader] = []
-    while position < len(directory) and len(headers) < most:
-        positions.append(position)
-        header = header_at(directory, position)
-        refuse_encryption(header.flags, header.method)
-        headers.append(header)
-        position += header.length
-    _, _, _, times, crcs, packed, unpacked, attributes, offsets, raw_names, _, _, _ = zip(*headers, strict=True)
-    names, lengths = [header.text_name().encode() for header in headers], [*map(len, raw_names)]
-    return Columns(positions, names, lengths, times, crcs, packed, unpacked, attributes, offsets, position)
 
 
 def refuse_encryption(flags: int, method: int) -> None:
@@ -281,3 +189,70 @@ def large_numbers(extra: ExtraFields, numbers: tuple[int, ...]) -> Iterator[int]
                 raise CorruptData("a number that is nowhere")
             number, field = int.from_bytes(field[:8], "little"), field[8:]
         yield number
+
+
+def refuse_encrypted_start(head: bytes) -> None:
+    """Look for encryption in the first file of a ZIP, behind folders if there are any.
+
+    What looks like a later entry need not be one: only the directory tells.
+
+    Args:
+        head: The first bytes of a file of any kind.
+
+    Raises:
+        EncryptedData: The entry is encrypted.
+    """
+    position = len(_SINGLE_PIECE) if head.startswith(_SINGLE_PIECE) else 0
+    is_folder = True
+    while is_folder and head.startswith(LOCAL_MAGIC, position) and len(head) >= position + LOCAL_HEADER.size:
+        _, flags, method, _, packed, _, name_bytes, extra_bytes = LOCAL_HEADER.unpack_from(head, position)
+        refuse_encryption(flags, method)
+        name_at = position + LOCAL_HEADER.size
+        # The place of the next header is known only behind a folder without data.
+        is_folder = head[name_at : name_at + name_bytes].endswith(b"/") and not packed and not flags & SIZES_FOLLOW
+        position = name_at + name_bytes + extra_bytes
+
+
+def local_header_length(start: bytes) -> int:
+    """Return how many bytes a local header takes, name and extra fields included.
+
+    Args:
+        start: Its first 30 bytes, or more.
+
+    Raises:
+        CorruptData: It is none.
+    """
+    if len(start) < LOCAL_HEADER.size or not start.startswith(LOCAL_MAGIC):
+        raise CorruptData("no local header")
+    *_, name_bytes, extra_bytes = LOCAL_HEADER.unpack_from(start)
+    return LOCAL_HEADER.size + int(name_bytes) + int(extra_bytes)
+
+
+def agrees_with_local(central: CentralHeader, local: bytes) -> bool:
+    """Compare an entry's local header with the directory's.
+
+    Args:
+        local: As much as `local_header_length` says.
+
+    Returns:
+        Whether they say the same to the byte, but for sizes that follow the data.
+
+    Raises:
+        EncryptedData: The entry is encrypted.
+        CorruptData: They contradict each other.
+    """
+    _, flags, method, crc, packed, unpacked, name_bytes, _ = LOCAL_HEADER.unpack_from(local)
+    refuse_encryption(flags, method)
+    name = local[LOCAL_HEADER.size : LOCAL_HEADER.size + name_bytes]
+    extra = extra_fields(local[LOCAL_HEADER.size + name_bytes :], name)
+    if not flags & SIZES_FOLLOW:
+        unpacked, packed = large_numbers(extra, (unpacked, packed))
+    numbers = ((crc, central.crc), (packed, central.packed_bytes), (unpacked, central.unpacked_bytes))
+    for number, wanted in numbers:
+        if number != wanted and not (flags & SIZES_FOLLOW and number in (0, HERE_64)):
+            raise CorruptData("a size or checksum that differs")
+    paths_differ = extra.unicode_name not in (None, central.unicode_name)
+    is_same_place = name.replace(b"\\", b"/") == central.name.replace(b"\\", b"/")
+    if not is_same_place or paths_differ or method != central.method or (central.flags & ~flags & SIZES_FOLLOW):
+        raise CorruptData("a name or method that differs")
+    return name == central.name and extra.is_sound and not (flags ^ central.flags) & (SIZES_FOLLOW | UTF8)
