@@ -78,7 +78,7 @@ class Bucket(BucketRequests):
         Raises:
             FileMissing: There is none.
         """
-        return stored_object(name, await self._begun(name, {"head": True}))
+        return stored_object(name, await self._get(name, {"head": True}))
 
     async def get(self, name: str, etag: str | None = None, part: range | None = None) -> GetResult:
         """Begin to read an object.
@@ -94,7 +94,7 @@ class Bucket(BucketRequests):
         options: GetOptions = {} if etag is None else {"if_match": etag}
         if part is not None:
             options["range"] = part.start, part.stop
-        return await self._begun(name, options)
+        return await self._get(name, options)
 
     @asynccontextmanager
     async def fetched(self, name: str, folder: Path | None = None, *, ends_only: bool = False) -> AsyncIterator[Path]:
@@ -108,11 +108,11 @@ class Bucket(BucketRequests):
             FileMissing: There is no such object.
         """
         with await asyncio.to_thread(_temporary_file, folder) as file:
-            while not await self._is_fetched(name, file, ends_only):
+            while not await self._try_to_fetch(name, file, ends_only):
                 await asyncio.to_thread(file.truncate, 0)
             yield Path(file.name)
 
-    async def _is_fetched(self, name: str, file: IO[bytes], ends_only: bool) -> bool:
+    async def _try_to_fetch(self, name: str, file: IO[bytes], ends_only: bool) -> bool:
         """Write an object to a file; return whether that worked, as another version may take its place meanwhile."""
         found = await self.find(name)
         parts = [range(found.size)]
@@ -130,7 +130,7 @@ class Bucket(BucketRequests):
         await asyncio.to_thread(file.flush)
         return True
 
-    async def _begun(self, name: str, options: GetOptions) -> GetResult:
+    async def _get(self, name: str, options: GetOptions) -> GetResult:
         try:
             with _store_errors_as_ours():
                 async with asyncio.timeout(_ANSWER_SECONDS):

@@ -103,7 +103,7 @@ class BucketRequests:
         """Return whether the store answers and has the bucket, as it was found within the last second."""
         if time.monotonic() > self._known_until:
             try:
-                await self._answered("HEAD", "")
+                await self._request("HEAD", "")
                 self._is_there = True
             except ServiceUnavailable:
                 self._is_there = False
@@ -134,14 +134,14 @@ class BucketRequests:
         reading = {"x-amz-copy-source": path, "x-amz-copy-source-if-match": source.etag}
         if source.size <= _COPIED_AT_ONCE:
             replacing = {"x-amz-metadata-directive": "REPLACE", **reading, **headers}
-            _text_of(await self._answered("PUT", target, {}, replacing, _COPY_SECONDS), "ETag")
+            _text_of(await self._request("PUT", target, {}, replacing, _COPY_SECONDS), "ETag")
         else:
             await self._copy_in_parts(source.size, target, reading, headers)
 
     async def _copy_in_parts(
         self, size: int, target: str, reading: Mapping[str, str], headers: Mapping[str, str]
     ) -> None:
-        upload = _text_of(await self._answered("POST", target, {"uploads": ""}, headers), "UploadId")
+        upload = _text_of(await self._request("POST", target, {"uploads": ""}, headers), "UploadId")
         turns = asyncio.Semaphore(_COPIES_AT_ONCE)
 
         async def copy_part(number: int) -> str:
@@ -150,7 +150,7 @@ class BucketRequests:
             part = {**reading, "x-amz-copy-source-range": f"bytes={start}-{stop - 1}"}
             query = {"partNumber": str(number), "uploadId": upload}
             async with turns:
-                return _text_of(await self._answered("PUT", target, query, part, _COPY_SECONDS), "ETag")
+                return _text_of(await self._request("PUT", target, query, part, _COPY_SECONDS), "ETag")
 
         try:
             with without_group():
@@ -158,7 +158,7 @@ class BucketRequests:
                     numbers = range(1, -(-size // _COPIED_AT_ONCE) + 1)
                     copies = [group.create_task(copy_part(number)) for number in numbers]
             body = _completion([copy.result() for copy in copies])
-            answer = await self._answered("POST", target, {"uploadId": upload}, {}, _COPY_SECONDS, body)
+            answer = await self._request("POST", target, {"uploadId": upload}, {}, _COPY_SECONDS, body)
             _text_of(answer, "ETag")
         except BaseException:
             # What this does not reach, the cleanup ends.
@@ -179,7 +179,7 @@ class BucketRequests:
 
     async def _abort(self, name: str, upload: str) -> None:
         with suppress(FileMissing):
-            await self._answered("DELETE", name, {"uploadId": upload})
+            await self._request("DELETE", name, {"uploadId": upload})
 
     async def _pages(self, query: Mapping[str, str], markers: Mapping[str, str]) -> AsyncIterator[ElementTree.Element]:
         """Yield the pages of a listing.
@@ -190,14 +190,14 @@ class BucketRequests:
         """
         start: dict[str, str] = {}
         while True:
-            page = _parsed(await self._answered("GET", "", {**query, **start}, seconds=_LISTING_SECONDS))
+            page = _parsed(await self._request("GET", "", {**query, **start}, seconds=_LISTING_SECONDS))
             yield page
             following = {name: page.findtext(f"{{*}}{element}", "") for name, element in markers.items()}
             if page.findtext("{*}IsTruncated") != "true" or following == start:
                 return
             start = following
 
-    async def _answered(
+    async def _request(
         self,
         method: str,
         name: str,

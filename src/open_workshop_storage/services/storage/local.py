@@ -7,7 +7,6 @@ import errno
 import math
 import os
 import stat
-import threading
 import time
 from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
@@ -78,13 +77,19 @@ class LocalFiles:
         """Return the name of the real path that a type and a path lead to; raises as `Files.resolve`."""
         if storage_type not in allowed:
             raise errors.InvalidType
-        return await asyncio.to_thread(self._resolve, storage_type, path)
+        folder = self._real_folder(storage_type)
+        try:
+            real_path = await asyncio.to_thread(paths.resolve_inside, folder, path)
+        except paths.PathEscapes:
+            raise errors.PathOutsideStorage from None
+        except paths.PathUnusable:
+            raise errors.BadRequest("Invalid path") from None
+        return storage_type + str(real_path)[len(folder) :]
 
     async def find(self, storage_type: str, path: str) -> StoredFile:
         """Look a file up by its real path, found here once; raises as `Files.find`.
 
-        This reads a few directory entries, which takes microseconds and is meant to be done on the event loop,
-        as nginx does it: a thread would cost more than the rest of a small download.
+        That takes microseconds on the event loop; a thread would cost more than the rest of a small download.
         """
         return self._find(storage_type, path)
 
@@ -121,10 +126,7 @@ class LocalFiles:
         return nullcontext(Path(self._path(file.name)))
 
     async def facts(self, file: StoredFile, *, even_if_edited: bool = False) -> Facts | None:
-        """Return what an extended attribute tells of a file, as `Files.facts`.
-
-        It is read on the event loop, as `find` reads directories.
-        """
+        """Read an extended attribute, on the event loop as `find`; for the rest as `Files.facts`."""
         return kept_facts(self._path(file.name), None if even_if_edited else file.version)
 
     async def keep(self, file: StoredFile, facts: Facts) -> bool:
@@ -150,7 +152,8 @@ class LocalFiles:
 
     async def put(self, source: Path, name: str, facts: Facts | None = None) -> int:
         """Rename a file to its place, or copy it there from another file system; raises as `Files.put`."""
-        return await run_until_stopped(partial(self._put, source, name, facts))
+        target = Path(self._path(name))
+        return await run_until_stopped(partial(place, source, target, facts, self._main_dir, self._reserve_bytes))
 
     async def delete(self, name: str) -> None:
         """Remove a file and the folders that it leaves empty; raises as `Files.delete`."""
@@ -168,15 +171,6 @@ class LocalFiles:
     async def remove_leftovers(self, older_than_seconds: float) -> None:
         """Remove partial files that copies of `put` left beside their targets when their process died."""
         await run_to_end(remove_leftovers, self._main_dir / TEMP, time.time() - older_than_seconds)
-
-    def _resolve(self, storage_type: str, path: str) -> str:
-        folder = self._real_folder(storage_type)
-        try:
-            return storage_type + str(paths.resolve_inside(folder, path))[len(folder) :]
-        except paths.PathEscapes:
-            raise errors.PathOutsideStorage from None
-        except paths.PathUnusable:
-            raise errors.BadRequest("Invalid path") from None
 
     def _find(self, storage_type: str, path: str) -> StoredFile:
         of_type = known_type(storage_type)
@@ -323,11 +317,6 @@ class LocalFiles:
         except OSError:
             return False
         return self._can_sync and os.access(self._main_dir, os.W_OK | os.X_OK)
-
-    def _put(self, source: Path, name: str, facts: Facts | None, stop: threading.Event) -> int:
-        if not self._main_dir.is_dir():
-            raise errors.ServiceUnavailable
-        return place(source, Path(self._path(name)), facts, self._main_dir / TEMP, self._reserve_bytes, stop)
 
 
 def _raise_unless_gone(error: OSError) -> None:

@@ -15,9 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from open_workshop_storage.core.errors import BadRequest, FileMissing
+from open_workshop_storage.core.errors import BadRequest, FileMissing, ServiceUnavailable
 from open_workshop_storage.services.storage.disk import full_disk_is_no_space, require_space
-from open_workshop_storage.services.storage.files import Facts, StoredFile
+from open_workshop_storage.services.storage.files import TEMP, Facts, StoredFile
 from open_workshop_storage.utils.files.digests import is_sha256
 from open_workshop_storage.utils.files.durable_files import copy_beside, make_folders, replace_durably
 from open_workshop_storage.utils.files.paths import is_partial, partial_path
@@ -118,7 +118,7 @@ def kept_facts(path: str, version: Version | None) -> Facts | None:
 
 
 def place(
-    source: Path, target: Path, facts: Facts | None, notes: Path, reserve_bytes: int, stop: threading.Event
+    source: Path, target: Path, facts: Facts | None, main_dir: Path, reserve_bytes: int, stop: threading.Event
 ) -> int:
     """Move a file to its place, durably and in one step for readers; return its size in bytes.
 
@@ -126,7 +126,7 @@ def place(
     those that a dead process left there.
 
     Args:
-        notes: A folder for links to partial files.
+        main_dir: The storage root; its folder `TEMP` gets links to partial files.
         reserve_bytes: Disk space that a copy leaves free.
         stop: Ends a copy when set.
 
@@ -134,8 +134,11 @@ def place(
         FileMissing: There is no source.
         BadRequest: The target is a folder, or leads through a file.
         NoSpace: The disk is full, or would be down to its reserve; nothing is left behind.
+        ServiceUnavailable: The storage root is away.
         Stopped: The event was set before a copy was complete.
     """
+    if not main_dir.is_dir():
+        raise ServiceUnavailable
     try:
         size = source.stat().st_size
     except FileNotFoundError:
@@ -145,7 +148,7 @@ def place(
         while True:
             try:
                 make_folders(target.parent)
-                _rename_or_copy(source, target, facts, notes, reserve_bytes, stop)
+                _rename_or_copy(source, target, facts, main_dir / TEMP, reserve_bytes, stop)
                 return size
             except FileNotFoundError:
                 # `remove` takes folders that are empty, also one that was made here just now.

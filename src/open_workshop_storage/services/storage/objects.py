@@ -63,7 +63,7 @@ class ObjectFiles:
 
     async def find(self, storage_type: str, path: str) -> StoredFile:
         """Look an object up; raises as `Files.find`."""
-        return self._stored(await self._bucket.find(self._name_of_file(storage_type, path)))
+        return self._looked_up(await self._bucket.find(self._name_of_file(storage_type, path)))
 
     async def find_all(self, addresses: Collection[Address]) -> dict[Address, StoredFile]:
         """Look up many objects, some at a time; raises as `Files.find_all`."""
@@ -90,8 +90,8 @@ class ObjectFiles:
     def open(self, file: StoredFile | Address, part: range | None = None) -> OpenedObject:
         """Begin to read an object, and end it after the block; raises as `Files.open`."""
         if isinstance(file, StoredFile):
-            return OpenedObject(self._bucket, file.name, self._stored, file, part)
-        return OpenedObject(self._bucket, self._name_of_file(*file), self._stored)
+            return OpenedObject(self._bucket, file.name, self._looked_up, file, part)
+        return OpenedObject(self._bucket, self._name_of_file(*file), self._looked_up)
 
     def reopen(self, file: StoredFile) -> None:
         """Return None: only the store knows whether an object has changed."""
@@ -104,13 +104,13 @@ class ObjectFiles:
         """Return what was kept with an object when this version was looked up last; none is edited in its place."""
         if file.key not in self._facts:
             with suppress(errors.FileMissing):
-                self._stored(await self._bucket.find(file.name))
+                self._looked_up(await self._bucket.find(file.name))
         return self._facts.get(file.key)
 
     async def keep(self, file: StoredFile, facts: Facts) -> bool:
         """Have the store copy an object onto itself, with other facts; raises as `Files.keep`."""
         found = await self._bucket.find(file.name)
-        if self._listed(found).version == file.version:
+        if self._file_of(found).version == file.version:
             with suppress(Replaced):
                 await self._bucket.copy(found, found.name, facts)
                 return True
@@ -121,7 +121,7 @@ class ObjectFiles:
         for storage_type in StorageType:
             async for found in self._bucket.list(storage_type):
                 try:
-                    file = self._listed(found)
+                    file = self._file_of(found)
                     if self._name(storage_type, file.name.partition("/")[2]) == file.name:
                         yield file
                 except errors.StorageError:
@@ -197,13 +197,13 @@ class ObjectFiles:
         except errors.BadRequest:
             raise errors.FileMissing from None
 
-    def _stored(self, found: StoredObject) -> StoredFile:
+    def _looked_up(self, found: StoredObject) -> StoredFile:
         """Return the file that an object is, and remember its facts, with which it was looked up."""
-        file = self._listed(found)
+        file = self._file_of(found)
         self._facts[file.key] = found.facts
         return file
 
-    def _listed(self, found: StoredObject) -> StoredFile:
+    def _file_of(self, found: StoredObject) -> StoredFile:
         name = found.name
         modified_ns = int(found.modified.timestamp()) * 10**9
         mod_id = mod_of(name.removeprefix(_MODS)) if name.startswith(_MODS) else None
