@@ -84,7 +84,7 @@ class LocalFiles:
             raise errors.PathOutsideStorage from None
         except paths.PathUnusable:
             raise errors.BadRequest("Invalid path") from None
-        return storage_type + str(real_path)[len(folder) :]
+        return storage_type + real_path[len(folder) :]
 
     async def find(self, storage_type: str, path: str) -> StoredFile:
         """Look a file up by its real path, found here once; raises as `Files.find`.

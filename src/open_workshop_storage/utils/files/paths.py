@@ -42,7 +42,7 @@ class PathUnusable(ValueError):
     """The name stays inside, but cannot be that of a file."""
 
 
-def resolve_inside(real_folder: str, name: str) -> Path:
+def resolve_inside(real_folder: str, name: str) -> str:
     """Return the real path of a file below a folder; the file need not exist.
 
     A name may use `..` as long as it never climbs above the folder, not even to come back. It is judged as it
@@ -62,7 +62,8 @@ def resolve_inside(real_folder: str, name: str) -> Path:
     real_path = os.path.realpath(os.path.join(real_folder, name))
     if not is_inside(real_path, real_folder):
         raise PathEscapes(name)
-    return Path(real_path)
+    # No `Path`: Python 3.12 before 3.12.7 keeps the parts of each for ever.
+    return real_path
 
 
 def normal_name(name: str) -> str:
@@ -99,7 +100,7 @@ def find_inside(real_folder: str, name: str) -> tuple[str, os.stat_result]:
                 break
         else:
             return path, status
-    path = str(resolve_inside(real_folder, name))
+    path = resolve_inside(real_folder, name)
     return path, os.stat(path)
 
 
