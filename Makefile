@@ -10,7 +10,7 @@ LOCK := $(BIN)/uv --quiet pip compile --universal --generate-hashes --custom-com
 # Each process of tests would compile all modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup setup-runtime system-packages demo screenshots test test-fast test-browser coverage chaos fuzz bench lint format type-check lock
+.PHONY: setup setup-runtime system-packages demo screenshots test test-fast test-python test-browser coverage chaos fuzz bench lint format type-check lock
 
 setup: .venv/installed
 
@@ -51,8 +51,21 @@ test: setup
 	$(BIN)/python -m pytest $(PARALLEL)
 
 # Without schemathesis, whose plugin takes longer to load than most files of tests to run, and which only tests/fuzz uses.
+FAST := $(PARALLEL) -p no:schemathesis -p tests.support.fast
+
 test-fast: setup
-	$(BIN)/python -m pytest $(PARALLEL) -p no:schemathesis -p tests.support.fast
+	$(BIN)/python -m pytest $(FAST)
+
+# The fast tests with another Python, by default with the newest that pyproject.toml names and this machine has in PATH or by
+# pyenv. The packages for it stay in uv's cache.
+test-python: setup
+	@for version in $(or $(VERSION),$(shell sed -n 's/.*Python :: \(3\..*\)",/\1/p' pyproject.toml | sort -Vr)); do \
+		[ ! -e $(BIN)/python$$version ] || continue; \
+		found=$$(PATH="$$(printf %s: ~/.pyenv/versions/*/bin)$$PATH" $(BIN)/uv python find --system $$version 2>/dev/null) || continue; \
+		run="$(BIN)/uv --quiet run --isolated --no-project --python $$found --with-requirements requirements.txt python"; \
+		$$run -c '' || { echo "The packages cannot be installed for $$found: nothing is tested with it."; exit 0; }; \
+		exec $$run -m pytest $(FAST); \
+	done; echo "This machine has no other Python: nothing is tested with one."
 
 # Apart from the others, because it needs a browser of 300 MB.
 test-browser: setup

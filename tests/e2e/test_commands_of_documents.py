@@ -70,6 +70,7 @@ ROOT = "changes the machine, as root"
 ITS_MACHINE = "asks a machine that was set up so"
 NOT_TYPED = {
     "make test": CI,
+    "make test-python": CI,
     "make test-browser": CI,
     "make lint": CI,
     "make type-check": CI,
