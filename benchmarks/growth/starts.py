@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import redis
 
 from benchmarks.growth.curves import Curve
-from open_workshop_storage.core.slots import Slot
+from open_workshop_storage.core.job import Slot
 from open_workshop_storage.stores.redis import RedisJobStore
 from open_workshop_storage.stores.redis_client import redis_client
 from tests.support.jobs import new_job

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.growth.curves import Curve
-from open_workshop_storage.core.job import Job
-from open_workshop_storage.core.slots import Slot
+from open_workshop_storage.core.job import Job, Slot
 from open_workshop_storage.core.store import JobStore
 from open_workshop_storage.stores.memory import MemoryJobStore
 from open_workshop_storage.stores.redis import RedisJobStore

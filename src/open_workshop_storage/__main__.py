@@ -24,7 +24,7 @@ from open_workshop_storage.services.operations.status_text import jobs_text, sta
 from open_workshop_storage.services.operations.whole_store import find_changed, give_digests, scan_store
 from open_workshop_storage.services.storage.opening import open_files
 from open_workshop_storage.services.storage.workspaces import Workspaces
-from open_workshop_storage.services.transfers.cancelling import cancel_transfer
+from open_workshop_storage.services.transfers.attempts import cancel_transfer
 from open_workshop_storage.stores.job_store import job_store
 from open_workshop_storage.stores.redis_client import redis_client
 

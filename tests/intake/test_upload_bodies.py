@@ -11,7 +11,7 @@ import pytest
 
 from open_workshop_storage.core.changes import Pace
 from open_workshop_storage.core.errors import ChecksumDiffers, ClientGone, UploadTimedOut
-from open_workshop_storage.services.intake.limits import ReceiveLimits
+from open_workshop_storage.services.intake.receive import ReceiveLimits
 from open_workshop_storage.services.intake.upload_bodies import Ending, UploadBody, reading_ahead
 
 pytestmark = pytest.mark.anyio

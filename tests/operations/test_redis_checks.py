@@ -16,9 +16,8 @@ from open_workshop_storage.core.callback import callback_of
 from open_workshop_storage.core.claims import TransferClaims
 from open_workshop_storage.core.errors import ServiceUnavailable
 from open_workshop_storage.core.events import EventKind
-from open_workshop_storage.core.job import Job, Stage
+from open_workshop_storage.core.job import Job, Slot, Stage
 from open_workshop_storage.core.settings import Settings
-from open_workshop_storage.core.slots import Slot
 from open_workshop_storage.services.operations.findings import Finding, Verdict
 from open_workshop_storage.services.operations.redis_checks import examine_redis
 from open_workshop_storage.stores.redis import RedisJobStore

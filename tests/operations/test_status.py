@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from open_workshop_storage.core.callback import callback_of
-from open_workshop_storage.core.job import Inner, Job, Stage
-from open_workshop_storage.core.slots import Slot
+from open_workshop_storage.core.job import Inner, Job, Slot, Stage
 from open_workshop_storage.core.store import Overview, SlotQueue, WorkerReport
 from open_workshop_storage.services.operations.status import Status, StorageStatus, status_of, storage_status
 from open_workshop_storage.services.storage.local import LocalFiles

@@ -16,8 +16,7 @@ from open_workshop_storage.core.callback import callback_of
 from open_workshop_storage.core.claims import TransferClaims
 from open_workshop_storage.core.errors import NewerRecord, StorageBusy
 from open_workshop_storage.core.events import Event, EventKind
-from open_workshop_storage.core.job import SCHEMA, Job, Stage
-from open_workshop_storage.core.slots import Slot
+from open_workshop_storage.core.job import SCHEMA, Job, Slot, Stage
 from open_workshop_storage.core.store import (
     LEASE_SECONDS,
     STEP_SECONDS,

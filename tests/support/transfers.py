@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from open_workshop_storage.core.claims import parse_claims
-from open_workshop_storage.core.job import Job, Stage
+from open_workshop_storage.core.job import Job, Slot, Stage
 from open_workshop_storage.core.settings import Settings
-from open_workshop_storage.core.slots import Slot, slot_limits
 from open_workshop_storage.core.store import JobStore
 from open_workshop_storage.services.archives.archives import Archives
 from open_workshop_storage.services.images.images import Images
@@ -171,7 +170,7 @@ async def bench(
     ):
         usual: dict[str, object] = {"manager_url": manager.url, "transfer_allowed_networks": LOOPBACK}
         settings = make_settings(folder, _SECRETS, **(usual | changes))
-        store = store or MemoryJobStore(slot_limits(settings))
+        store = store or MemoryJobStore(settings.slot_limits)
         workspaces = Workspaces(settings.main_dir, settings.storage_reserve_bytes)
         callbacks = Callbacks(settings, store.outbox, connections)
         async with (

@@ -26,11 +26,9 @@ from open_workshop_storage.core.errors import (
     UploadTaken,
     UploadTimedOut,
 )
-from open_workshop_storage.core.job import Inner, Job, Part, Resumable, Stage
-from open_workshop_storage.core.slots import Slot
+from open_workshop_storage.core.job import Inner, Job, Part, Resumable, Slot, Stage
 from open_workshop_storage.core.store import StaleJobError
 from open_workshop_storage.services.intake.upload_bodies import UploadRequest
-from open_workshop_storage.services.transfers.cancelling import follow_interruptions
 from tests.support.archives import SMALL_MOD, zip_of
 from tests.support.transfers import Bench, bench, eventually, pieces
 
@@ -253,7 +251,7 @@ async def test_a_worker_that_takes_the_job_pauses_it_or_packs_what_is_whole(tmp_
 
 async def test_asking_ends_a_request_that_holds_on(tmp_path: Path) -> None:
     async with bench(tmp_path) as parts:
-        listening = asyncio.create_task(follow_interruptions(parts.store, parts.runs, parts.attempts, parts.lifetime))
+        listening = asyncio.create_task(parts.worker.follow_interruptions())
         await begun(parts)
         stale = asyncio.create_task(parts.resumable.append(JOB_ID, UploadRequest(0), held(MOD[:70])))
         await parts.until(Slot.UPLOAD, 1, 0)
@@ -282,7 +280,7 @@ async def test_all_requests_of_an_upload_share_the_minute_for_slow_senders(
             with pytest.raises(UploadStalled):
                 await parts.resumable.append(JOB_ID, UploadRequest(start), held(MOD[start : start + 1]))
         # More than a quarter of one idle wait, and less than of both.
-        monkeypatch.setattr("open_workshop_storage.services.intake.limits._FIRST_SECONDS", 0.04)
+        monkeypatch.setattr("open_workshop_storage.services.intake.receive._FIRST_SECONDS", 0.04)
         with pytest.raises(UploadTimedOut):
             await parts.resumable.append(JOB_ID, UploadRequest(2), held(MOD[2:3]))
         job = await parts.job(JOB_ID)
@@ -295,7 +293,7 @@ async def test_all_requests_of_an_upload_share_the_minute_for_slow_senders(
 async def test_many_short_requests_over_the_rate_go_on_to_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("open_workshop_storage.services.intake.limits._FIRST_SECONDS", 0.01)
+    monkeypatch.setattr("open_workshop_storage.services.intake.receive._FIRST_SECONDS", 0.01)
     async with bench(tmp_path, transfer_min_bytes_per_second=1) as parts:
         await begun(parts)
 

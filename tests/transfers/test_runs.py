@@ -10,8 +10,7 @@ import pytest
 
 from open_workshop_storage.core.changes import Owned, Packed
 from open_workshop_storage.core.errors import ServiceUnavailable
-from open_workshop_storage.core.job import Stage
-from open_workshop_storage.core.slots import Slot
+from open_workshop_storage.core.job import Slot, Stage
 from open_workshop_storage.core.store import StaleJobError
 from open_workshop_storage.services.transfers.runs import Runs
 from open_workshop_storage.stores.memory import MemoryJobStore

@@ -22,8 +22,7 @@ from open_workshop_storage.core.errors import (
     SourceMissing,
     UploadGone,
 )
-from open_workshop_storage.core.job import Inner, Resumable, Stage
-from open_workshop_storage.core.slots import Slot
+from open_workshop_storage.core.job import Inner, Resumable, Slot, Stage
 from open_workshop_storage.services.intake import scan
 from open_workshop_storage.services.intake.upload_bodies import UploadRequest
 from open_workshop_storage.services.transfers.attempts import HasLeft, stays

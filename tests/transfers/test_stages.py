@@ -19,8 +19,7 @@ from open_workshop_storage.core.errors import (
     ServiceUnavailable,
     StoreRefuses,
 )
-from open_workshop_storage.core.job import Stage
-from open_workshop_storage.core.slots import Slot
+from open_workshop_storage.core.job import Slot, Stage
 from open_workshop_storage.services.storage.bucket import Bucket
 from open_workshop_storage.services.storage.bucket_requests import Credentials
 from open_workshop_storage.services.storage.files import Facts

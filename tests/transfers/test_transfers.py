@@ -31,8 +31,7 @@ from open_workshop_storage.core.errors import (
     UploadNotAccepted,
     UploadTimedOut,
 )
-from open_workshop_storage.core.job import Inner, Stage
-from open_workshop_storage.core.slots import Slot
+from open_workshop_storage.core.job import Inner, Slot, Stage
 from open_workshop_storage.services.intake import fetch
 from tests.support.archives import SMALL_MOD, entries_of, seven_zip_of, tar_of, zip_of
 from tests.support.digests import field_of
@@ -117,7 +116,7 @@ async def test_an_origin_that_asks_to_come_later_holds_no_slot_meanwhile(
 async def test_all_attempts_at_a_job_share_the_minute_for_slow_senders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: bytes
 ) -> None:
-    monkeypatch.setattr("open_workshop_storage.services.intake.limits._FIRST_SECONDS", 0.1)
+    monkeypatch.setattr("open_workshop_storage.services.intake.receive._FIRST_SECONDS", 0.1)
 
     async def body(content: bytes, error: Exception | None = None) -> AsyncIterator[bytes]:
         yield content

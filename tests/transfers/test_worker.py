@@ -14,8 +14,7 @@ from open_workshop_storage.core.callback import callback_of
 from open_workshop_storage.core.claims import parse_claims
 from open_workshop_storage.core.errors import ServiceUnavailable
 from open_workshop_storage.core.events import EventKind
-from open_workshop_storage.core.job import Inner, Job, Stage
-from open_workshop_storage.core.slots import Slot
+from open_workshop_storage.core.job import Inner, Job, Slot, Stage
 from open_workshop_storage.services.intake.receive import BLOCK_BYTES
 from open_workshop_storage.services.transfers import worker
 from tests.support.archives import SMALL_MOD, tar_of, zip_of

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from open_workshop_storage.core.job import Change, Resumable
-from open_workshop_storage.core.slots import Slot
+from open_workshop_storage.core.job import Change, Resumable, Slot
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from open_workshop_storage.core.claims import TransferClaims, TransferKind
-from open_workshop_storage.core.slots import Slot
 
 SCHEMA = 4
 """Number of the record's form. A change that an older worker would lose by saving the record raises it."""
@@ -47,6 +46,16 @@ class Inner(StrEnum):
 
 
 State = Stage | Inner
+
+
+class Slot(StrEnum):
+    """What may be done only so many times at once, over all workers that share a store (docs/CONFIGURATION.md)."""
+
+    UPLOAD = "upload"
+    DOWNLOAD = "download"
+    REPACK = "repack"
+    IMAGE = "image"
+
 
 NEXT: Mapping[State | None, frozenset[State]] = {
     None: frozenset({Stage.PENDING, Stage.UPLOADING, Inner.PAUSED}),

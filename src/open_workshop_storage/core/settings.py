@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from open_workshop_storage.core.job import Slot
 from open_workshop_storage.core.setting_types import (
     NAMED_FAULT,
     USUAL_REGION,
@@ -190,6 +191,17 @@ class Settings(BaseSettings):
     def callback_url(self) -> str:
         """The full URL that a transfer's end is reported to (docs/CONFIGURATION.md)."""
         return self.manager_transfer_callback_url or f"{self.manager_url}/internal/storage/transfer-completions"
+
+    @property
+    def slot_limits(self) -> Mapping[Slot, int]:
+        """How many slots of each kind there are; 0 for any number."""
+        return {
+            Slot.UPLOAD: self.transfer_upload_concurrency,
+            Slot.DOWNLOAD: self.transfer_download_concurrency,
+            Slot.REPACK: self.transfer_repack_concurrency,
+            # A queue of their own, but no other limit: a decoder takes a core and memory as 7z does.
+            Slot.IMAGE: self.transfer_repack_concurrency,
+        }
 
     @property
     def cache_control(self) -> Mapping[StorageType, str]:

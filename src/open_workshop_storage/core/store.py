@@ -19,13 +19,15 @@ from pydantic import BaseModel, ConfigDict
 
 from open_workshop_storage.core.callback import Callback
 from open_workshop_storage.core.events import Event, EventKind
-from open_workshop_storage.core.job import Job
-from open_workshop_storage.core.slots import Slot
+from open_workshop_storage.core.job import Job, Slot
 
 LEASE_SECONDS = 15.0
 """How long a worker holds a job, a callback or a slot without renewing it."""
 RENEW_SECONDS = 5.0
 """How often a worker renews what it holds, in seconds."""
+SLOTS_OF_JOBS = Slot.REPACK, Slot.IMAGE, Slot.DOWNLOAD
+"""What jobs without an owner may wait for, in the order in which a free worker looks. Of one kind, the oldest comes
+first. Those that have their file are taken before those to be fetched."""
 STEP_SECONDS = 10
 """The length of a step: metrics are added up over one."""
 STEPS = 60

@@ -11,10 +11,10 @@ from itertools import islice, takewhile
 from open_workshop_storage.core.callback import Callback
 from open_workshop_storage.core.errors import StorageBusy
 from open_workshop_storage.core.events import EventKind, event_of, first_event
-from open_workshop_storage.core.job import Job
-from open_workshop_storage.core.slots import SLOTS_OF_JOBS, Slot
+from open_workshop_storage.core.job import Job, Slot
 from open_workshop_storage.core.store import (
     LEASE_SECONDS,
+    SLOTS_OF_JOBS,
     STEP_SECONDS,
     STEPS,
     Interruption,

@@ -17,8 +17,7 @@ from redis.asyncio import Redis
 from open_workshop_storage.core.callback import Callback
 from open_workshop_storage.core.errors import ServiceUnavailable, StorageBusy
 from open_workshop_storage.core.events import Event, EventKind, event_of, first_event
-from open_workshop_storage.core.job import Job
-from open_workshop_storage.core.slots import Slot
+from open_workshop_storage.core.job import Job, Slot
 from open_workshop_storage.core.store import (
     LEASE_SECONDS,
     REPORT_SECONDS,

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from open_workshop_storage.core.job import SCHEMA
-from open_workshop_storage.core.slots import SLOTS_OF_JOBS, Slot
-from open_workshop_storage.core.store import LEASE_SECONDS
+from open_workshop_storage.core.job import SCHEMA, Slot
+from open_workshop_storage.core.store import LEASE_SECONDS, SLOTS_OF_JOBS
 from open_workshop_storage.stores.redis_keys import FIELDS, RedisKeys
 
 _IDLE_SECONDS = 3.0

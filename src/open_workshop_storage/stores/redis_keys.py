@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import cast
 
 from open_workshop_storage.core.errors import NewerRecord
-from open_workshop_storage.core.job import SCHEMA, Job
-from open_workshop_storage.core.slots import SLOTS_OF_JOBS, Slot
+from open_workshop_storage.core.job import SCHEMA, Job, Slot
+from open_workshop_storage.core.store import SLOTS_OF_JOBS
 
 
 class RedisKeys:

@@ -9,8 +9,16 @@ from itertools import chain
 from redis.asyncio import Redis
 
 from open_workshop_storage.core.callback import Callback
-from open_workshop_storage.core.slots import SLOTS_OF_JOBS, Slot
-from open_workshop_storage.core.store import REPORT_SECONDS, STEP_SECONDS, STEPS, Overview, SlotQueue, WorkerReport
+from open_workshop_storage.core.job import Slot
+from open_workshop_storage.core.store import (
+    REPORT_SECONDS,
+    SLOTS_OF_JOBS,
+    STEP_SECONDS,
+    STEPS,
+    Overview,
+    SlotQueue,
+    WorkerReport,
+)
 from open_workshop_storage.stores.redis_keys import FIELDS, RedisKeys, known_job_of
 
 

@@ -16,7 +16,7 @@ from open_workshop_storage.api.documents.console import CallbackHurried, JobCanc
 from open_workshop_storage.core.errors import CallbackMissing, NothingHere
 from open_workshop_storage.services.manager.form_tokens import FormToken
 from open_workshop_storage.services.operations.status import MOST_JOBS, Status, status_of, storage_status
-from open_workshop_storage.services.transfers.cancelling import cancel_transfer
+from open_workshop_storage.services.transfers.attempts import cancel_transfer
 
 _FOLDER = resources.files("open_workshop_storage") / "console"
 _TYPES = {"css": "text/css", "html": "text/html", "js": "text/javascript", "svg": "image/svg+xml"}

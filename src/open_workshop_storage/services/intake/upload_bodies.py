@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from open_workshop_storage.core import errors
 from open_workshop_storage.core.changes import Pace
-from open_workshop_storage.services.intake.limits import ReceiveLimits
+from open_workshop_storage.services.intake.receive import ReceiveLimits
 
 _NEXT_SECONDS = 0.05
 _LAST_CHANCE_SECONDS = 0.3

@@ -14,8 +14,7 @@ from open_workshop_storage.core.errors import BadRequest, FileTooLarge, InvalidT
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.services.images.images import Images
-from open_workshop_storage.services.intake.limits import upload_limits
-from open_workshop_storage.services.intake.receive import BLOCK_BYTES, receive
+from open_workshop_storage.services.intake.receive import BLOCK_BYTES, receive, upload_limits
 from open_workshop_storage.services.intake.scan import Scanner
 from open_workshop_storage.services.manager.form_tokens import FormToken, FormTokens
 from open_workshop_storage.services.storage.files import Facts, Files

@@ -8,9 +8,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field
 
 from open_workshop_storage.core.callback import Callback
-from open_workshop_storage.core.job import Job, Stage
+from open_workshop_storage.core.job import Job, Slot, Stage
 from open_workshop_storage.core.settings import Settings
-from open_workshop_storage.core.slots import Slot, slot_limits
 from open_workshop_storage.core.store import STEP_SECONDS, Overview, WorkerReport
 from open_workshop_storage.services.storage.files import Files
 from open_workshop_storage.services.storage.workspaces import Workspaces
@@ -153,7 +152,7 @@ def status_of(now: Overview, settings: Settings, storage: StorageStatus) -> Stat
     """Return what an overview says."""
     workers = {job_id: worker for worker, _ in now.workers for job_id in worker.jobs}
     queues = {holder: slot for slot, queue in now.slots.items() for holder in queue.first}
-    limits = slot_limits(settings)
+    limits = settings.slot_limits
     return Status(
         at=now.at,
         totals=Totals(

@@ -1,8 +1,10 @@
-"""How attempts at transfers begin and end."""
+"""How attempts at transfers begin and end, by themselves or from outside."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,9 +15,8 @@ from open_workshop_storage.core.callback import Callback, callback_of
 from open_workshop_storage.core.changes import Owned, Packed, Paused, Unwanted
 from open_workshop_storage.core.claims import TransferClaims, TransferKind
 from open_workshop_storage.core.events import EventKind
-from open_workshop_storage.core.job import Job, Resumable, Stage, check_step
-from open_workshop_storage.core.slots import Slot
-from open_workshop_storage.core.store import JobStore, StaleJobError
+from open_workshop_storage.core.job import Job, Resumable, Slot, Stage, check_step
+from open_workshop_storage.core.store import LEASE_SECONDS, Interruption, JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.observability.tracing import traceparent
 from open_workshop_storage.services.manager.callback_delivery import Callbacks, Outcome
@@ -27,6 +28,11 @@ from open_workshop_storage.services.transfers.runs import HandOver, Runs, new_ow
 from open_workshop_storage.utils.files.paths import safe_file_name
 
 _logger = logging.getLogger(__name__)
+
+# A worker that does not answer loses the job when its lease runs out, and the one that takes it is asked then.
+_CANCEL_SECONDS = LEASE_SECONDS + 10.0
+_CANCEL_PAUSE_SECONDS = 0.5
+_POLL_SECONDS = 0.05
 
 HasLeft = Callable[[], Awaitable[bool]]
 """Tells whether a client has left since its whole body came, so that it does not hear what becomes of that."""
@@ -219,6 +225,36 @@ class Attempts:
             with suppress(StaleJobError, errors.ServiceUnavailable):
                 await self._store.save(held.changed(Unwanted()), None)
             raise errors.UploadNotAccepted
+
+
+async def cancel_transfer(store: JobStore, job_id: str) -> Job:
+    """Have a job's attempt ended by the worker that has it, or by any if it waits; return the record of the end.
+
+    Raises:
+        JobMissing: There is none of this name.
+        TransferEnded: The attempt has another end.
+        ServiceUnavailable: The store is away, or no worker has ended the attempt.
+    """
+    deadline = time.monotonic() + _CANCEL_SECONDS
+    asked_at = 0.0
+    while not (job := await _known(store, job_id)).ended:
+        now = time.monotonic()
+        if now > deadline:
+            raise errors.ServiceUnavailable
+        if now > asked_at + _CANCEL_PAUSE_SECONDS:
+            await store.interrupt(job_id, Interruption.CANCEL)
+            asked_at = now
+        await asyncio.sleep(_POLL_SECONDS)
+    if not asked_at or job.message != errors.TransferCancelled.message:
+        raise errors.TransferEnded
+    return job
+
+
+async def _known(store: JobStore, job_id: str) -> Job:
+    job = await store.get(job_id)
+    if job is None:
+        raise errors.JobMissing
+    return job
 
 
 def _failure_of(job: Job, error: Exception) -> errors.StorageError:

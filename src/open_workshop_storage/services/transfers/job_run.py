@@ -15,8 +15,7 @@ from open_workshop_storage.core.callback import Callback, callback_of
 from open_workshop_storage.core.changes import Failed, Held, Housed, Owned, Pace, Packed, Received, Secured
 from open_workshop_storage.core.errors import DigestDiffers, MalwareFound, NewerRecord, ServiceUnavailable, StorageError
 from open_workshop_storage.core.events import EventKind
-from open_workshop_storage.core.job import Change, Job, Stage
-from open_workshop_storage.core.slots import Slot
+from open_workshop_storage.core.job import Change, Job, Slot, Stage
 from open_workshop_storage.core.store import JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.observability.tracing import StageSpans
@@ -99,7 +98,7 @@ class JobRun:
 
     async def find_source(self) -> bool:
         """Return whether the received file is complete, and on this host."""
-        if self._source is not None and not await run_to_end(self._source.exists):
+        if self._source is not None and not await asyncio.to_thread(self._source.exists):
             self._source = None
         return self.is_received
 
@@ -197,8 +196,6 @@ class JobRun:
         else:
             result = SUCCESS
             callback = await self.save(outcome, event=EventKind.COMPLETE, stage=Stage.PACKED)
-            self._metrics.handled("received", self.job.bytes)
-            self._metrics.handled("packed", outcome.packed_bytes)
             self._log.info("packed, %d bytes", outcome.packed_bytes)
         self._metrics.ended(self.job, result)
         return callback

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Literal
 
 from open_workshop_storage.core.job import Job
 from open_workshop_storage.observability.metrics import BYTES, STAGE_DURATION, TRANSFERS
@@ -46,6 +45,9 @@ class TransferMetrics:
         """
         self._counts[OUTCOME + outcome] += 1
         TRANSFERS.add(1, {"kind": job.claims.transfer_kind, "origin": job.origin, "outcome": outcome})
+        if outcome == SUCCESS:
+            BYTES.add(job.bytes, {"step": "received"})
+            BYTES.add(job.packed_bytes or 0, {"step": "packed"})
 
     def left_stage(self, job: Job, seconds: float) -> None:
         """Count the time that a run spent in the stage of a record."""
@@ -53,9 +55,9 @@ class TransferMetrics:
         self._counts[MILLISECONDS + job.stage] += round(seconds * 1000)
         STAGE_DURATION.record(seconds, {"stage": job.stage, "kind": job.claims.transfer_kind})
 
-    def handled(self, step: Literal["received", "packed", "moved"], count: int) -> None:
-        """Count the bytes of a file that was received, packed or moved as a whole."""
-        BYTES.add(count, {"step": step})
+    def moved(self, size: int) -> None:
+        """Count the bytes of a file that is in its permanent place."""
+        BYTES.add(size, {"step": "moved"})
 
     def take(self) -> Mapping[str, int]:
         """Return the counts, and begin afresh."""

@@ -18,13 +18,11 @@ from open_workshop_storage.core import errors
 from open_workshop_storage.core.changes import Continued, Counted, Packed, Paused
 from open_workshop_storage.core.claims import TransferClaims
 from open_workshop_storage.core.events import EventKind
-from open_workshop_storage.core.job import Job, Resumable, Stage
+from open_workshop_storage.core.job import Job, Resumable, Slot, Stage
 from open_workshop_storage.core.settings import Settings
-from open_workshop_storage.core.slots import Slot
 from open_workshop_storage.core.store import Interruption, JobStore, StaleJobError
 from open_workshop_storage.services.intake import upload_parts
-from open_workshop_storage.services.intake.limits import transfer_limits
-from open_workshop_storage.services.intake.receive import receive
+from open_workshop_storage.services.intake.receive import receive, transfer_limits
 from open_workshop_storage.services.intake.upload_bodies import Ending, UploadBody, UploadRequest, reading_ahead
 from open_workshop_storage.services.storage.workspaces import Workspaces
 from open_workshop_storage.services.transfers.attempts import Attempts, HasLeft, Pause, stays

@@ -10,8 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from open_workshop_storage.core.errors import NewerRecord, ServiceUnavailable
-from open_workshop_storage.core.job import Job
-from open_workshop_storage.core.slots import Slot
+from open_workshop_storage.core.job import Job, Slot
 from open_workshop_storage.core.store import RENEW_SECONDS, JobStore, StaleJobError
 from open_workshop_storage.services.storage.staging import Staging
 from open_workshop_storage.services.storage.workspaces import Workspaces

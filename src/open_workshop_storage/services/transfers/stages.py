@@ -12,9 +12,8 @@ from pathlib import Path
 from open_workshop_storage.core.changes import Advanced, Held, Packed, ScannerAway, Unpacked
 from open_workshop_storage.core.claims import TransferKind
 from open_workshop_storage.core.errors import ScannerUnavailable, ServiceUnavailable, StoreRefuses
-from open_workshop_storage.core.job import Change, Stage
+from open_workshop_storage.core.job import Change, Slot, Stage
 from open_workshop_storage.core.settings import Settings
-from open_workshop_storage.core.slots import Slot
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.services.archives.archives import Archives
 from open_workshop_storage.services.archives.inspection import Inspection

@@ -14,15 +14,13 @@ from open_workshop_storage.core import errors
 from open_workshop_storage.core.changes import Counted, Held, Opened, Packed, Resumed
 from open_workshop_storage.core.claims import TransferClaims
 from open_workshop_storage.core.events import EventKind
-from open_workshop_storage.core.job import Job, Stage
+from open_workshop_storage.core.job import Job, Slot, Stage
 from open_workshop_storage.core.settings import Settings
-from open_workshop_storage.core.slots import Slot
 from open_workshop_storage.core.store import JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.observability.tracing import joined, traceparent
 from open_workshop_storage.services.intake.fetch import Fetcher, parse_url
-from open_workshop_storage.services.intake.limits import transfer_limits
-from open_workshop_storage.services.intake.receive import receive
+from open_workshop_storage.services.intake.receive import receive, transfer_limits
 from open_workshop_storage.services.storage.disk import has_space
 from open_workshop_storage.services.transfers.attempts import Attempts, HasLeft, Unreported, stays
 from open_workshop_storage.services.transfers.job_run import JobRun

@@ -8,11 +8,10 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from open_workshop_storage.core.errors import ServiceUnavailable
-from open_workshop_storage.core.store import LEASE_SECONDS, RENEW_SECONDS, JobStore
+from open_workshop_storage.core.errors import ServiceUnavailable, TransferCancelled
+from open_workshop_storage.core.store import LEASE_SECONDS, RENEW_SECONDS, Interruption, JobStore
 from open_workshop_storage.services.manager.callback_delivery import Callbacks
 from open_workshop_storage.services.transfers.attempts import Attempts
-from open_workshop_storage.services.transfers.cancelling import follow_interruptions
 from open_workshop_storage.services.transfers.cleanup import Cleanup
 from open_workshop_storage.services.transfers.lifetime import Lifetime, keep_doing
 from open_workshop_storage.services.transfers.runs import Runs
@@ -45,12 +44,28 @@ class Worker:
             group.create_task(keep_doing(self._take_jobs))
             group.create_task(keep_doing(lambda: self._renew(self._runs.renew)))
             group.create_task(keep_doing(lambda: self._renew(self._runs.renew_slots)))
-            group.create_task(keep_doing(self._follow_interruptions))
+            group.create_task(keep_doing(self.follow_interruptions))
             group.create_task(keep_doing(self._callbacks.run))
             group.create_task(keep_doing(self._cleanup.run))
 
-    async def _follow_interruptions(self) -> None:
-        await follow_interruptions(self._store, self._runs, self._attempts, self._lifetime)
+    async def follow_interruptions(self) -> None:
+        """Leave uploads to other requests, and end transfers, when that is asked for, until cancelled."""
+        while True:
+            job_id, interruption = await self._store.interrupted()
+            run = self._runs.at(job_id)
+            if interruption is Interruption.LEAVE:
+                if run is not None:
+                    run.interrupted.set()
+            elif run is None:
+                self._lifetime.start(self._cancel_waiting(job_id))
+            elif not run.job.ended:
+                # What is packed stays so, also while it is packed again or moved.
+                run.stop(TransferCancelled())
+
+    async def _cancel_waiting(self, job_id: str) -> None:
+        job = await self._store.get(job_id)
+        if job is not None and job.owner is None and not job.ended:
+            await self._attempts.end_waiting(job, TransferCancelled())
 
     async def _take_jobs(self) -> None:
         looked = all_renewed = time.monotonic()
