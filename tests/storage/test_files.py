@@ -112,8 +112,6 @@ async def test_types_are_judged_before_paths(files: Files) -> None:
             await files.resolve(unknown, "../x")
         with pytest.raises(InvalidType):
             await files.find(unknown, "../x")
-    with pytest.raises(InvalidType):
-        await files.resolve("archive", "x", {StorageType.RESOURCE, StorageType.AVATAR})
 
 
 @pytest.mark.parametrize("path", ["../x", "/etc/passwd", "a/../../x", "%2e%2e/x", "..\\x"])

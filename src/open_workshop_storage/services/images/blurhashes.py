@@ -27,7 +27,7 @@ from open_workshop_storage.services.images.images import Images
 from open_workshop_storage.services.storage.files import Address, Files, StoredFile
 from open_workshop_storage.stores.redis_keys import RedisKeys
 from open_workshop_storage.utils.processes.single_flight import SingleFlight
-from open_workshop_storage.utils.processes.task_groups import without_group
+from open_workshop_storage.utils.processes.task_groups import work_on_each
 
 _DOWNLOAD_PATH = re.compile(r"/?download/([^/]+)/(.+)", re.DOTALL)
 _NOWHERE: Address = ("", "")
@@ -105,16 +105,10 @@ class Blurhashes:
         return shared | computed
 
     async def _compute_all(self, files: Collection[StoredFile]) -> dict[StoredFile, Blurhash]:
-        turns = asyncio.Semaphore(self._max_at_once)
-
         async def compute(file: StoredFile) -> Blurhash:
-            async with turns:
-                return await self._flights.run(file, partial(self._compute, file))
+            return await self._flights.run(file, partial(self._compute, file))
 
-        with without_group():
-            async with asyncio.TaskGroup() as group:
-                tasks = {file: group.create_task(compute(file)) for file in files}
-        return {file: task.result() for file, task in tasks.items()}
+        return dict(zip(files, await work_on_each(compute, files, self._max_at_once)))
 
     async def _compute(self, file: StoredFile) -> Blurhash:
         blurhash = self._recent.get(file.key)

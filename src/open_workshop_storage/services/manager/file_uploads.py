@@ -142,7 +142,7 @@ class FileUploads:
             raise BadRequest("Avatar requires image file kind")
         if kind == "img" and not path.endswith(".webp"):
             raise BadRequest("Image storage path must end with .webp")
-        return await self._files.resolve(storage_type, path, UPLOADABLE)
+        return await self._files.resolve(storage_type, path)
 
 
 async def _file(form: MultipartReader, beginning: bytearray, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

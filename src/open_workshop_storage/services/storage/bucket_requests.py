@@ -8,7 +8,6 @@ Rules: AWS, "Amazon S3 API Reference".
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Collection, Mapping
@@ -24,7 +23,7 @@ from open_workshop_storage.core.errors import FileMissing, ServiceUnavailable, S
 from open_workshop_storage.services.storage.files import Facts
 from open_workshop_storage.utils.auth.s3_signatures import S3Key, encoded_path, signed_url
 from open_workshop_storage.utils.http.media_types import media_type
-from open_workshop_storage.utils.processes.task_groups import without_group
+from open_workshop_storage.utils.processes.task_groups import work_on_each
 
 _logger = logging.getLogger(__name__)
 
@@ -142,22 +141,17 @@ class BucketRequests:
         self, size: int, target: str, reading: Mapping[str, str], headers: Mapping[str, str]
     ) -> None:
         upload = _text_of(await self._request("POST", target, {"uploads": ""}, headers), "UploadId")
-        turns = asyncio.Semaphore(_COPIES_AT_ONCE)
 
         async def copy_part(number: int) -> str:
             start = (number - 1) * _COPIED_AT_ONCE
             stop = min(start + _COPIED_AT_ONCE, size)
             part = {**reading, "x-amz-copy-source-range": f"bytes={start}-{stop - 1}"}
             query = {"partNumber": str(number), "uploadId": upload}
-            async with turns:
-                return _text_of(await self._request("PUT", target, query, part, _COPY_SECONDS), "ETag")
+            return _text_of(await self._request("PUT", target, query, part, _COPY_SECONDS), "ETag")
 
         try:
-            with without_group():
-                async with asyncio.TaskGroup() as group:
-                    numbers = range(1, -(-size // _COPIED_AT_ONCE) + 1)
-                    copies = [group.create_task(copy_part(number)) for number in numbers]
-            body = _completion([copy.result() for copy in copies])
+            etags = await work_on_each(copy_part, range(1, -(-size // _COPIED_AT_ONCE) + 1), _COPIES_AT_ONCE)
+            body = _completion(etags)
             answer = await self._request("POST", target, {"uploadId": upload}, {}, _COPY_SECONDS, body)
             _text_of(answer, "ETag")
         except BaseException:

@@ -145,11 +145,11 @@ class Files(Protocol):
     block_bytes: int
     fetches_on_opening: bool
 
-    async def resolve(self, storage_type: str, path: str, allowed: Collection[StorageType] = ...) -> str:
+    async def resolve(self, storage_type: str, path: str) -> str:
         """Return the name that a type and a path from outside stand for; no file need have it.
 
         Raises:
-            InvalidType: No such type, or none of the allowed ones.
+            InvalidType: No such type.
             PathOutsideStorage: The path leaves its type's folder.
             BadRequest: The path cannot name a file: it is empty, a folder's (`a/`), over-long, has a NUL.
         """

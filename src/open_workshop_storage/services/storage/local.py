@@ -40,7 +40,6 @@ from open_workshop_storage.utils.files import paths
 from open_workshop_storage.utils.files.reading import BlockReader, UnlinkedOpener
 from open_workshop_storage.utils.processes.threads import run_to_end, run_until_stopped
 
-_ALL_TYPES = tuple(StorageType)
 _MODS = f"{StorageType.ARCHIVE}/mods"
 _BELOW_MODS = f"{_MODS}/"
 _NO_SUCH_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG}
@@ -73,11 +72,9 @@ class LocalFiles:
         self._mods = ""
         self._mods_expire = -math.inf
 
-    async def resolve(self, storage_type: str, path: str, allowed: Collection[StorageType] = _ALL_TYPES) -> str:
+    async def resolve(self, storage_type: str, path: str) -> str:
         """Return the name of the real path that a type and a path lead to; raises as `Files.resolve`."""
-        if storage_type not in allowed:
-            raise errors.InvalidType
-        folder = self._real_folder(storage_type)
+        folder = self._real_folder(known_type(storage_type))
         try:
             real_path = await asyncio.to_thread(paths.resolve_inside, folder, path)
         except paths.PathEscapes:

@@ -15,7 +15,7 @@ from cachetools import LRUCache
 from obstore.exceptions import BaseError
 
 from open_workshop_storage.core import errors
-from open_workshop_storage.core.storage_types import StorageType
+from open_workshop_storage.core.storage_types import StorageType, known_type
 from open_workshop_storage.services.storage.bucket import Bucket, stored_object
 from open_workshop_storage.services.storage.bucket_requests import Replaced, StoredObject
 from open_workshop_storage.services.storage.files import (
@@ -28,12 +28,11 @@ from open_workshop_storage.services.storage.files import (
     mod_of,
 )
 from open_workshop_storage.utils.files.paths import PathEscapes, PathUnusable, normal_name
-from open_workshop_storage.utils.processes.task_groups import without_group
+from open_workshop_storage.utils.processes.task_groups import work_on_each
 
 if TYPE_CHECKING:
     from obstore import BytesStream, GetResult
 
-_ALL_TYPES = tuple(StorageType)
 _MODS = f"{StorageType.ARCHIVE}/mods/"
 _MOST_KEY_BYTES = 1024
 _REMEMBERED_FACTS = 10_000
@@ -57,9 +56,9 @@ class ObjectFiles:
         self._bucket = bucket
         self._facts: LRUCache[bytes, Facts | None] = LRUCache(_REMEMBERED_FACTS)
 
-    async def resolve(self, storage_type: str, path: str, allowed: Collection[StorageType] = _ALL_TYPES) -> str:
+    async def resolve(self, storage_type: str, path: str) -> str:
         """Return the name that a type and a path stand for, judged as text; raises as `Files.resolve`."""
-        return self._name(storage_type, path, allowed)
+        return self._name(storage_type, path)
 
     async def find(self, storage_type: str, path: str) -> StoredFile:
         """Look an object up; raises as `Files.find`."""
@@ -69,23 +68,8 @@ class ObjectFiles:
         """Look up many objects, some at a time; raises as `Files.find_all`."""
         if not await self._bucket.is_available():
             raise errors.ServiceUnavailable
-        found = {}
-        turns = asyncio.Semaphore(_LOOKED_UP_AT_ONCE)
-
-        async def look_up(address: Address) -> None:
-            async with turns:
-                try:
-                    found[address] = await self.find(*address)
-                except errors.ServiceUnavailable:
-                    raise
-                except errors.StorageError:
-                    pass
-
-        with without_group():
-            async with asyncio.TaskGroup() as group:
-                for address in addresses:
-                    group.create_task(look_up(address))
-        return found
+        found = await work_on_each(self._found, addresses, _LOOKED_UP_AT_ONCE)
+        return {address: file for address, file in zip(addresses, found) if file is not None}
 
     def open(self, file: StoredFile | Address, part: range | None = None) -> OpenedObject:
         """Begin to read an object, and end it after the block; raises as `Files.open`."""
@@ -178,11 +162,10 @@ class ObjectFiles:
             # Other programs may keep theirs beside these.
             await self._bucket.abort_uploads(folder, before)
 
-    def _name(self, storage_type: str, path: str, allowed: Collection[StorageType] = _ALL_TYPES) -> str:
-        if storage_type not in allowed:
-            raise errors.InvalidType
+    def _name(self, storage_type: str, path: str) -> str:
+        of_type = known_type(storage_type)
         try:
-            name = f"{storage_type}/{normal_name(path)}"
+            name = f"{of_type}/{normal_name(path)}"
         except PathEscapes:
             raise errors.PathOutsideStorage from None
         except PathUnusable:
@@ -196,6 +179,12 @@ class ObjectFiles:
             return self._name(storage_type, path)
         except errors.BadRequest:
             raise errors.FileMissing from None
+
+    async def _found(self, address: Address) -> StoredFile | None:
+        try:
+            return await self.find(*address)
+        except (errors.InvalidType, errors.PathOutsideStorage, errors.FileMissing):
+            return None
 
     def _looked_up(self, found: StoredObject) -> StoredFile:
         """Return the file that an object is, and remember its facts, with which it was looked up."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from typing import Any, NoReturn
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
+from typing import Any, NoReturn, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 _PAUSE_SECONDS = 0.5
 _SHARE = 0.02
@@ -20,6 +23,24 @@ def without_group() -> Iterator[None]:
     except ExceptionGroup as group:
         error = group.exceptions[0]
         raise error from error.__cause__
+
+
+async def work_on_each(work: Callable[[T], Awaitable[R]], items: Iterable[T], at_once: int) -> list[R]:
+    """Return what work returns for each item, in their order; at most so many are worked on at once.
+
+    Raises:
+        Exception: What the work for one item raises, which ends that for all others.
+    """
+    turns = asyncio.Semaphore(at_once)
+
+    async def in_turn(item: T) -> R:
+        async with turns:
+            return await work(item)
+
+    with without_group():
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(in_turn(item)) for item in items]
+    return [task.result() for task in tasks]
 
 
 @contextlib.asynccontextmanager
