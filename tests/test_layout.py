@@ -28,7 +28,6 @@ ELSEWHERE = {
     "observability/metrics.py": "observability/test_prometheus.py",
     "services/operations/findings.py": "operations/test_doctor.py",
     # One suite for both job stores.
-    "stores/job_store.py": "e2e/test_service_surface.py",
     "stores/memory.py": "stores/test_job_stores.py",
     "stores/redis.py": "stores/test_job_stores.py",
     "stores/redis_channels.py": "stores/test_job_stores.py",

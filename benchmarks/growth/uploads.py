@@ -17,7 +17,7 @@ from tests.support.servers import redis_server
 
 _SIZES = (1_000, 10_000, 100_000)
 _AT_ONCE = 50
-_ROUNDS = 15
+_ROUNDS = 100
 _DAY_SECONDS = 86400
 _LOOKED_AT = 1000
 

@@ -25,7 +25,7 @@ from open_workshop_storage.services.operations.whole_store import find_changed, 
 from open_workshop_storage.services.storage.opening import open_files
 from open_workshop_storage.services.storage.workspaces import Workspaces
 from open_workshop_storage.services.transfers.attempts import cancel_transfer
-from open_workshop_storage.stores.job_store import job_store
+from open_workshop_storage.stores.redis import redis_job_store
 from open_workshop_storage.stores.redis_client import redis_client
 
 _INTERRUPTED = 130
@@ -116,7 +116,7 @@ async def _open_store(settings: Settings) -> AsyncIterator[JobStore]:
         raise CommandFailed("REDIS_URL is empty: transfers are known to the loader's process only")
     async with redis_client(settings.redis_url) as redis:
         try:
-            yield job_store(settings, redis)
+            yield redis_job_store(settings, redis)
         except ServiceUnavailable as error:
             cause = error.__cause__
             what = (

@@ -43,7 +43,8 @@ from open_workshop_storage.services.transfers.runs import Runs
 from open_workshop_storage.services.transfers.stages import Stages
 from open_workshop_storage.services.transfers.transfers import Transfers
 from open_workshop_storage.services.transfers.worker import Worker
-from open_workshop_storage.stores.job_store import job_store
+from open_workshop_storage.stores.memory import MemoryJobStore
+from open_workshop_storage.stores.redis import redis_job_store
 from open_workshop_storage.stores.redis_client import redis_client
 from open_workshop_storage.utils.net.http_connections import Connections
 from open_workshop_storage.utils.processes.confinement import unconfined
@@ -116,7 +117,7 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
         downloads = Downloads(files, access, unpacked_sizes, settings)
         contents = await stack.enter_async_context(aclosing(Contents(files, downloads)))
         form_tokens = FormTokens(settings)
-        store = job_store(settings, redis)
+        store: JobStore = redis_job_store(settings, redis) if redis else MemoryJobStore(settings.slot_limits)
         archives = Archives(settings)
         stack.push_async_callback(archives.aclose)
         callbacks = Callbacks(settings, store.outbox, manager_connections)

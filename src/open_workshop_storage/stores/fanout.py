@@ -32,7 +32,7 @@ class Watcher:
 
     def __init__(self) -> None:
         self.waiting: list[Event] = []
-        self.on_event: Callable[[], object] = _nothing
+        self.on_event: Callable[[], object] = lambda: None
         self._started = False
         self._latest = -1
 
@@ -63,10 +63,6 @@ class Watcher:
         self.waiting.clear()
         self.start(snapshot)
         return True
-
-
-def _nothing() -> None:
-    """Stand in until there is a reader."""
 
 
 class Fanout:

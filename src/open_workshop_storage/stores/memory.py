@@ -259,7 +259,7 @@ class MemoryJobStore(Notices):
                 slot: SlotQueue(len(self._held[slot]), queued[slot], queue.names(limit))
                 for slot, queue in self._queues.items()
             },
-            workers=[(report, now - told) for report, told in self._reports.values()],
+            workers=[(report, now - at) for report, at in self._reports.values()],
             metrics={
                 at: self._metrics.get(at, Counter())
                 for at in range(step - (STEPS - 1) * STEP_SECONDS, step + 1, STEP_SECONDS)

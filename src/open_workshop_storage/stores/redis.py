@@ -18,6 +18,7 @@ from open_workshop_storage.core.callback import Callback
 from open_workshop_storage.core.errors import ServiceUnavailable, StorageBusy
 from open_workshop_storage.core.events import Event, EventKind, event_of, first_event
 from open_workshop_storage.core.job import Job, Slot
+from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import (
     LEASE_SECONDS,
     REPORT_SECONDS,
@@ -36,10 +37,18 @@ from open_workshop_storage.stores.redis_client import RedisCalls
 from open_workshop_storage.stores.redis_functions import functions
 from open_workshop_storage.stores.redis_keys import FIELDS, RedisKeys, job_of, record_of
 from open_workshop_storage.stores.redis_outbox import RedisOutbox
-from open_workshop_storage.stores.redis_overview import read_overview, read_waiting
+from open_workshop_storage.stores.redis_overview import read_overview
 from open_workshop_storage.stores.redis_sentinel import SentinelPool
 
 _LEASE_MS = int(LEASE_SECONDS * 1000)
+_DAY_SECONDS = 86400.0
+
+
+def redis_job_store(settings: Settings, redis: Redis) -> RedisJobStore:
+    """Return the store of all loaders with these settings."""
+    idle = max(settings.job_ttl_seconds, settings.transfer_resume_seconds)
+    keep = idle + settings.callback_retry_window_seconds + _DAY_SECONDS
+    return RedisJobStore(redis, settings.redis_prefix, keep, settings.slot_limits)
 
 
 class RedisJobStore(Notices):
@@ -213,7 +222,7 @@ class RedisJobStore(Notices):
 
     async def waiting(self) -> Mapping[Slot, int]:
         """Return how many jobs and holders wait for each slot."""
-        return await self._calls.ask(read_waiting(self._redis, self._keys))
+        return dict(zip(Slot, await self._calls.script(scripts.WAITING, *Slot), strict=True))
 
     async def report(self, worker: WorkerReport, metrics: Mapping[str, int]) -> None:
         """Store what a worker says, and add its metrics to the present step's, in one script."""

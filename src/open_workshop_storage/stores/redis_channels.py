@@ -43,7 +43,7 @@ class RedisChannels:
         # Counted at once, so that a caller that is cancelled while it waits for Redis leaves nothing behind.
         self._users: dict[str, int] = {}
         self._confirmed: dict[str, asyncio.Event] = {}
-        self._asked_for: set[str] = set()
+        self._subscribed: set[str] = set()
         # SUBSCRIBE and UNSUBSCRIBE of one channel must reach Redis in the order in which they were asked for.
         self._order = asyncio.Lock()
 
@@ -52,8 +52,8 @@ class RedisChannels:
         self._users[channel] = self._users.get(channel, 0) + 1
         confirmed = self._confirmed.setdefault(channel, asyncio.Event())
         async with self._order:
-            if channel not in self._asked_for:
-                self._asked_for.add(channel)
+            if channel not in self._subscribed:
+                self._subscribed.add(channel)
                 await self._send("SUBSCRIBE", channel)
         await confirmed.wait()
 
@@ -63,7 +63,7 @@ class RedisChannels:
         async with self._order:
             if self._users.get(channel) == 0:
                 del self._users[channel], self._confirmed[channel]
-                self._asked_for.discard(channel)
+                self._subscribed.discard(channel)
                 await self._send("UNSUBSCRIBE", channel)
 
     async def _send(self, command: str, channel: str) -> None:
@@ -84,7 +84,7 @@ class RedisChannels:
                         used = set(self._users)
                         async with asyncio.timeout(_CONNECT_SECONDS):
                             await pubsub.subscribe(*self._always, *used)
-                        self._asked_for, self._pubsub = used, pubsub
+                        self._subscribed, self._pubsub = used, pubsub
                     if away:
                         _logger.info("Redis is back")
                     away = False
@@ -100,20 +100,20 @@ class RedisChannels:
             await asyncio.sleep(_RECONNECT_SECONDS)
 
     async def _read(self, pubsub: PubSub, returned: bool) -> None:
-        missing = set(self._asked_for) if returned else set()
-        asked = False
+        missing = set(self._subscribed) if returned else set()
+        is_pinged = False
         while True:
             # It may try to connect again, and wait for that without a limit.
             async with asyncio.timeout(_SILENCE_SECONDS + _CONNECT_SECONDS):
                 message = await pubsub.get_message(timeout=_SILENCE_SECONDS)
             if message is None:
                 # redis-py sends pings on such a connection but never misses the answer.
-                if asked:
+                if is_pinged:
                     raise ConnectionError("no answer to a ping")
                 await pubsub.ping()
-                asked = True
+                is_pinged = True
                 continue
-            asked = False
+            is_pinged = False
             if message["type"] == "message":
                 self._on_message(message["channel"], message["data"])
             elif message["type"] == "subscribe":

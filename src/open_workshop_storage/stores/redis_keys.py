@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Literal, cast
 
 from open_workshop_storage.core.errors import NewerRecord
 from open_workshop_storage.core.job import SCHEMA, Job, Slot
@@ -16,7 +16,6 @@ class RedisKeys:
     Attributes:
         ping: Written to see whether Redis takes writes; goes by itself.
         doctor: Written, read and removed by `doctor`; also the name of the channel that it tries.
-        queues: Of the jobs that wait for a slot of `SLOTS_OF_JOBS`, in this order.
         sets: Each job is in one of them.
     """
 
@@ -29,8 +28,7 @@ class RedisKeys:
         self.paused = f"{prefix}:paused"
         self.ended = f"{prefix}:ended"
         self.slots = f"{prefix}:slots:"
-        self.queues = tuple(f"{self.slots}{slot}:jobs" for slot in SLOTS_OF_JOBS)
-        self.sets = self.leases, self.paused, self.ended, *self.queues
+        self.sets = self.leases, self.paused, self.ended, *(self.slot(slot, "jobs") for slot in SLOTS_OF_JOBS)
         self.outbox = f"{prefix}:outbox"
         self.due = f"{prefix}:outbox:due"
         self.since = f"{prefix}:outbox:since"
@@ -40,19 +38,14 @@ class RedisKeys:
         self.interrupted = f"{prefix}:interrupted:"
         self.granted = f"{prefix}:granted"
         self.workers = f"{prefix}:workers"
-        self.told = f"{prefix}:workers:told"
+        self.reported = f"{prefix}:workers:told"
         self.metrics = f"{prefix}:metrics:"
         self.blurhash = f"{prefix}:blurhash:"
         self.doctor = f"{prefix}:doctor"
 
-    def slot(self, slot: Slot) -> tuple[str, str, str]:
-        """Return the keys of a slot's sorted sets, which all expire, unlike the queue of jobs.
-
-        They hold the holders, by the end of their hold; the holders that wait, in their order; and the same, by the
-        time until which they keep their places.
-        """
-        held, queue, seen = (f"{self.slots}{slot}:{part}" for part in ("held", "queue", "seen"))
-        return held, queue, seen
+    def slot(self, slot: Slot, part: Literal["held", "queue", "jobs"]) -> str:
+        """Return the key of a sorted set: the slot's holders, the holders that wait for it, or the jobs that do."""
+        return f"{self.slots}{slot}:{part}"
 
 
 FIELDS = ("data", "schema", "version", "owner", "lost_owners", "kept_since", "slot")

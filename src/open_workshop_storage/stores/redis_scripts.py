@@ -247,17 +247,25 @@ for i = 2, #ARGV do
 end
 """
 
+WAITING = """
+local counts = {}
+for _, slot in ipairs(ARGV) do
+    table.insert(counts, redis.call('ZCARD', key(slot, 'queue')) + redis.call('ZCARD', key(slot, 'jobs')))
+end
+return counts
+"""
+
 # Workers that have not reported for so long are gone. Metrics are added to those of the step that now is.
 REPORT = """
 local name, report, present, step, kept_for = unpack(ARGV, 1, 5)
 redis.call('HSET', names.workers, name, report)
-redis.call('ZADD', names.told, now, name)
-for _, gone in ipairs(redis.call('ZRANGE', names.told, '-inf', now - present, 'BYSCORE')) do
+redis.call('ZADD', names.reported, now, name)
+for _, gone in ipairs(redis.call('ZRANGE', names.reported, '-inf', now - present, 'BYSCORE')) do
     redis.call('HDEL', names.workers, gone)
-    redis.call('ZREM', names.told, gone)
+    redis.call('ZREM', names.reported, gone)
 end
 redis.call('PEXPIRE', names.workers, present)
-redis.call('PEXPIRE', names.told, present)
+redis.call('PEXPIRE', names.reported, present)
 local counts = names.metrics .. string.format('%d', time[1] - time[1] % step)
 for i = 6, #ARGV, 2 do
     redis.call('HINCRBY', counts, ARGV[i], ARGV[i + 1])
