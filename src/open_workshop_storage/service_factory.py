@@ -14,8 +14,7 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from open_workshop_storage import __version__
-from open_workshop_storage.api.documents import webhooks
-from open_workshop_storage.api.documents.messages import CallbackClaims, ProgressMessage, TransferTokenClaims
+from open_workshop_storage.api.documents.messages import CallbackClaims, ProgressMessage, TransferTokenClaims, webhooks
 from open_workshop_storage.api.documents.openapi import ABOUT_ANSWERS, LICENCE, completed, operation_id
 from open_workshop_storage.api.documents.swagger import swagger_routes
 from open_workshop_storage.api.error_answers import FRAMEWORK_HANDLERS, FailureMiddleware
@@ -67,7 +66,7 @@ class _App(FastAPI):
     """
 
     def __init__(self, *, loads: bool, **settings: Any) -> None:
-        super().__init__(webhooks=webhooks.router if loads else None, **settings)
+        super().__init__(webhooks=webhooks if loads else None, **settings)
         self._messages = (TransferTokenClaims, ProgressMessage, CallbackClaims) if loads else ()
 
     def openapi(self) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from open_workshop_storage.api.documents.openapi import RouteDocument, json_example, plain_text_responses
-from open_workshop_storage.core.errors import BadRequest, ClientGone, ServiceUnavailable, TooManyPieces, UploadTimedOut
+from open_workshop_storage.api.documents.openapi import answer, operation
+from open_workshop_storage.core.errors import ClientGone, ServiceUnavailable, TooManyPieces, UploadTimedOut
 
 MAX_PATHS = 1000
 INVALID_BODY = f"Invalid body: a list of at most {MAX_PATHS} paths expected"
@@ -44,25 +44,15 @@ class BlurhashAnswer(BaseModel):
 _EXAMPLE = BlurhashItem(
     path="/download/resource/covers/7.webp", blurhash="LEHV6nWB2yk8pyo0adR*.7kCMdnj", width=1280, height=720
 )
-BLURHASHES: RouteDocument = {
-    "summary": "Previews of images",
-    "operation_id": "compute_blurhashes",
-    "response_description": "What is known of each image, in the order of the request.",
-    "openapi_extra": {
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": BlurhashRequest.model_json_schema()}},
-        }
-    },
-    "responses": {
-        200: json_example(BlurhashAnswer(items=[_EXAMPLE])),
-        **plain_text_responses(
-            BadRequest(INVALID_BODY),
-            BadRequest("Request body too large"),
-            ClientGone,
-            TooManyPieces,
-            UploadTimedOut,
-            ServiceUnavailable,
-        ),
-    },
-}
+BLURHASHES = operation(
+    "Previews of images",
+    "compute_blurhashes",
+    {200: answer("What is known of each image, in the order of the request.", BlurhashAnswer(items=[_EXAMPLE]))},
+    INVALID_BODY,
+    "Request body too large",
+    ClientGone,
+    TooManyPieces,
+    UploadTimedOut,
+    ServiceUnavailable,
+    requestBody={"required": True, "content": {"application/json": {"schema": BlurhashRequest.model_json_schema()}}},
+)

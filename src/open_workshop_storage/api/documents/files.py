@@ -6,84 +6,65 @@ from open_workshop_storage.api.documents.openapi import (
     FORM_TOKEN_ERRORS,
     PATH_ERRORS,
     SCAN_ERRORS,
-    RouteDocument,
-    form_body,
+    answer,
+    field,
+    form,
     form_token,
-    plain_text_responses,
-    text_example,
+    operation,
 )
 from open_workshop_storage.core import errors
 from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.services.manager.file_uploads import FILE_KINDS, UPLOADABLE
 
-_UPLOAD_FORM = form_body(
-    {
-        "token": form_token("upload_file"),
-        "type": {"type": "string", "enum": [*UPLOADABLE], "description": "Where the file belongs."},
-        "path": {
-            "type": "string",
-            "description": "Its path there; of an image it ends in `.webp`.",
-            "examples": ["covers/7.webp"],
-        },
-        "file_kind": {
-            "type": "string",
-            "enum": [*FILE_KINDS],
-            "default": "bin",
-            "description": "`img` is normalised to WebP, `bin` is stored as it is; an avatar is always `img`.",
-        },
-        "file": {"type": "string", "format": "binary", "description": "The file's content."},
-    },
-    ["token", "type", "path", "file"],
-    "multipart/form-data",
-)
-_DELETE_FORM = form_body(
-    {
-        "token": form_token("delete_file"),
-        "type": {"type": "string", "enum": [*StorageType], "description": "Where the file is."},
-        "path": {"type": "string", "description": "Its path there.", "examples": ["covers/7.webp"]},
-    },
-    ["token", "type", "path"],
-)
+_PATH = "covers/7.webp"
+_KINDS = "`img` is normalised to WebP, `bin` is stored as it is; an avatar is always `img`."
 
-UPLOAD: RouteDocument = {
-    "summary": "Store a file",
-    "operation_id": "upload_file",
-    "response_description": "The given path.",
-    "openapi_extra": _UPLOAD_FORM,
-    "responses": {
-        201: text_example("covers/7.webp"),
-        **plain_text_responses(
-            *FORM_TOKEN_ERRORS,
-            errors.InvalidType,
-            errors.BadRequest("Invalid file kind"),
-            errors.BadRequest("Avatar requires image file kind"),
-            errors.BadRequest("Image storage path must end with .webp"),
-            *PATH_ERRORS,
-            errors.BadRequest("File missing"),
-            errors.FileTooLarge,
-            errors.FileTooLarge("Send the token before the file"),
-            errors.ImageExpected,
-            errors.ImageTooLarge,
-            errors.ImagePreparationFailed,
-            *SCAN_ERRORS,
-            errors.NoSpace,
-            errors.ServiceUnavailable,
-        ),
-    },
-}
-DELETE: RouteDocument = {
-    "summary": "Remove a file",
-    "operation_id": "delete_file",
-    "response_description": "The file is gone.",
-    "openapi_extra": _DELETE_FORM,
-    "responses": {
-        200: text_example("File deleted"),
-        **plain_text_responses(
-            *FORM_TOKEN_ERRORS,
-            errors.BadRequest("Path missing"),
-            errors.InvalidType,
-            errors.FileMissing,
-            errors.ServiceUnavailable,
-        ),
-    },
-}
+UPLOAD = operation(
+    "Store a file",
+    "upload_file",
+    {201: answer("The given path.", _PATH)},
+    *FORM_TOKEN_ERRORS,
+    errors.InvalidType,
+    "Invalid file kind",
+    "Avatar requires image file kind",
+    "Image storage path must end with .webp",
+    *PATH_ERRORS,
+    "File missing",
+    errors.FileTooLarge,
+    errors.FileTooLarge("Send the token before the file"),
+    errors.ImageExpected,
+    errors.ImageTooLarge,
+    errors.ImagePreparationFailed,
+    *SCAN_ERRORS,
+    errors.NoSpace,
+    errors.ServiceUnavailable,
+    requestBody=form(
+        {
+            "token": form_token("upload_file"),
+            "type": field("Where the file belongs.", choices=UPLOADABLE),
+            "path": field("Its path there; of an image it ends in `.webp`.", _PATH),
+            "file_kind": field(_KINDS, choices=FILE_KINDS) | {"default": "bin"},
+            "file": field("The file's content.") | {"format": "binary"},
+        },
+        ["token", "type", "path", "file"],
+        "multipart/form-data",
+    ),
+)
+DELETE = operation(
+    "Remove a file",
+    "delete_file",
+    {200: answer("The file is gone.", "File deleted")},
+    *FORM_TOKEN_ERRORS,
+    "Path missing",
+    errors.InvalidType,
+    errors.FileMissing,
+    errors.ServiceUnavailable,
+    requestBody=form(
+        {
+            "token": form_token("delete_file"),
+            "type": field("Where the file is.", choices=StorageType),
+            "path": field("Its path there.", _PATH),
+        },
+        ["token", "type", "path"],
+    ),
+)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from open_workshop_storage.api.documents.openapi import RouteDocument, json_example, plain_text_responses
+from open_workshop_storage.api.documents.openapi import RouteDocument, answer, operation
 from open_workshop_storage.core.errors import NothingHere
 from open_workshop_storage.services.operations.readiness import Missing
 
@@ -37,27 +37,30 @@ class Unavailable(BaseModel):
 
 HEALTHZ: RouteDocument = {
     "summary": "Liveness",
-    "response_description": "It is alive.",
-    "responses": {200: json_example(Health(status="ok"))},
+    "operation_id": None,
+    "responses": {200: answer("It is alive.", Health(status="ok"))},
+    "openapi_extra": {},
 }
-READYZ: RouteDocument = {
-    "summary": "Readiness",
-    "response_description": "Nothing is missing.",
-    "responses": {
-        200: json_example(Ready(status="ready")),
-        **plain_text_responses(),
-        503: {
-            "model": Unavailable,
-            "description": "Something is missing; requests that need it are answered 503 as well.",
-            **json_example(Unavailable(status="unavailable", missing=["redis", "disk"])),
-        },
+READYZ = operation(
+    "Readiness",
+    None,
+    {
+        200: answer("Nothing is missing.", Ready(status="ready")),
+        503: answer(
+            "Something is missing; requests that need it are answered 503 as well.",
+            Unavailable(status="unavailable", missing=["redis", "disk"]),
+        )
+        | {"model": Unavailable},
     },
-}
-METRICS: RouteDocument = {
-    "summary": "Metrics for Prometheus",
-    "response_description": "Counters, histograms and levels of all workers of this service on this host.",
-    "responses": {
-        200: {"content": {MEDIA_TYPE_OF_METRICS: {"schema": {"type": "string"}, "example": _METRICS_EXAMPLE}}},
-        **plain_text_responses(NothingHere),
+)
+METRICS = operation(
+    "Metrics for Prometheus",
+    None,
+    {
+        200: {
+            "description": "Counters, histograms and levels of all workers of this service on this host.",
+            "content": {MEDIA_TYPE_OF_METRICS: {"schema": {"type": "string"}, "example": _METRICS_EXAMPLE}},
+        }
     },
-}
+    NothingHere,
+)

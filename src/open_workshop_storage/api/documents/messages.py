@@ -1,4 +1,4 @@
-"""Schemas of what no operation of the OpenAPI documents shows: claims of tokens, and messages of the WebSocket.
+"""What no route shows: claims of tokens, messages of the WebSocket, and the callback (docs/API.md, "Callback").
 
 The models are among the documents' schemas, so that clients can be generated with them. The services themselves do
 not read or write with them.
@@ -9,11 +9,20 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
+from fastapi import APIRouter, Path, Response, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
 
+from open_workshop_storage.api.documents.openapi import header
 from open_workshop_storage.core.claims import JOB_ID
 from open_workshop_storage.core.job import Stage
 
+JOB_EXAMPLE = "job-7f3a9c21"
+DIGEST_EXAMPLE = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+JTI_EXAMPLE = "3f0c5a3e9d1b5c0e8a4f6b7c8d9e0f10"
+
+JobName = Annotated[str, Path(description="The transfer's name.", examples=[JOB_EXAMPLE])]
+"""In the path of a request."""
 JobId = Annotated[str, Field(pattern=f"^{JOB_ID.pattern}$", description="The transfer's name.")]
 Kind = Annotated[Literal["archive", "img"], Field(description="What is transferred.")]
 Status = Literal["pending", "uploading", "downloading", "processing", "packed", "moved", "error"]
@@ -119,3 +128,48 @@ class ProgressMessage(BaseModel):
         float | None, Field(ge=0, le=100, description="While `extracting` and `repacking`; otherwise null.")
     ]
     message: Annotated[str, Field(description="Only with `error`: the text that the upload is answered with.")] = ""
+
+
+webhooks = APIRouter()
+_AGAIN: dict[str, Any] = {"description": "Try again later."}
+
+
+@webhooks.post(
+    "transfer-completed",
+    tags=["callback"],
+    summary="A transfer has ended",
+    operation_id="transfer_completed",
+    description=f"""Sent to `MANAGER_TRANSFER_CALLBACK_URL` at the end of each attempt at a transfer, without a body.
+
+The claims of the bearer token (`CallbackClaims` among the schemas) say which transfer it was and what became of it;
+unknown claims of the transfer token are among them:
+
+```json
+{CALLBACK_EXAMPLE}
+```
+
+While the Manager handles this call it calls `/transfer/move`, and only then answers.""",
+    response_class=Response,
+    response_description="Delivered; so is any other 2xx.",
+    responses={
+        408: _AGAIN,
+        409: {"description": "This end is settled already."},
+        425: _AGAIN,
+        429: _AGAIN | {"headers": header("Retry-After", "Seconds, or a date, before which not to try.", 30)},
+        "5XX": _AGAIN,
+        "default": {"description": "Refused for good: it is not sent again."},
+    },
+)
+def transfer_completed(
+    token: Annotated[
+        HTTPAuthorizationCredentials,
+        Security(
+            HTTPBearer(
+                scheme_name="CallbackToken",
+                bearerFormat="JWT",
+                description="Signed by the storage with the shared secret, afresh for each attempt at delivery.",
+            )
+        ),
+    ],
+) -> None:
+    """Stand for the Manager's route; nothing calls this."""

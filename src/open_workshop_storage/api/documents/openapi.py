@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from http import HTTPStatus
-from typing import Any, Required, TypedDict
+from typing import Any, TypedDict
 
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
@@ -25,19 +25,22 @@ Responses = dict[int | str, dict[str, Any]]
 """What FastAPI takes as `responses` of a route."""
 
 
-class RouteDocument(TypedDict, total=False):
+Refusal = type[errors.StorageError] | errors.StorageError | str
+"""A text stands for a `BadRequest` with it."""
+
+
+class RouteDocument(TypedDict):
     """What a route's decorator takes for the document alone; the description is the function's docstring."""
 
-    summary: Required[str]
-    operation_id: str
-    response_description: str
-    responses: Required[Responses]
+    summary: str
+    operation_id: str | None
+    responses: Responses
     openapi_extra: dict[str, Any]
 
 
-FORM_ERRORS = (
-    errors.BadRequest("Malformed form"),
-    errors.BadRequest("Request body too large"),
+FORM_ERRORS: tuple[Refusal, ...] = (
+    "Malformed form",
+    "Request body too large",
     errors.TooManyPieces,
     errors.ClientGone,
     errors.UploadTimedOut,
@@ -47,33 +50,42 @@ FORM_ERRORS = (
 FORM_TOKEN_ERRORS = (*FORM_ERRORS, errors.TokenMissing, errors.AccessDenied)
 """What reading a form and judging its token may end in."""
 
-PATH_ERRORS = (
-    errors.PathOutsideStorage,
-    errors.BadRequest("Invalid path"),
-    errors.BadRequest("Path names a folder"),
-    errors.BadRequest("Path leads through a file"),
-)
+PATH_ERRORS = (errors.PathOutsideStorage, "Invalid path", "Path names a folder", "Path leads through a file")
 """What placing a file may end in."""
 
 SCAN_ERRORS = (errors.MalwareFound, errors.ScannerUnavailable)
 """What a malware scan may end in."""
 
-TRANSFER_TOKEN_ERRORS = (
+TRANSFER_TOKEN_ERRORS: tuple[Refusal, ...] = (
     errors.TokenMissing,
     errors.AccessDenied,
-    errors.BadRequest("Invalid job id"),
-    errors.BadRequest("Invalid claims"),
-    errors.BadRequest("Invalid transfer kind"),
-    errors.BadRequest("Invalid pack level"),
-    errors.BadRequest("Invalid storage type"),
-    errors.BadRequest("Invalid file kind"),
-    errors.BadRequest("Invalid callback context"),
-    errors.BadRequest("Invalid max bytes"),
-    errors.BadRequest("Invalid download URL"),
-    errors.BadRequest("Invalid file name"),
+    "Invalid job id",
+    "Invalid claims",
+    "Invalid transfer kind",
+    "Invalid pack level",
+    "Invalid storage type",
+    "Invalid file kind",
+    "Invalid callback context",
+    "Invalid max bytes",
+    "Invalid download URL",
+    "Invalid file name",
     errors.UnsupportedFormat,
 )
 """What judging a transfer token may end in."""
+
+RECEIVING_ERRORS: tuple[Refusal, ...] = (
+    errors.ClientGone,
+    errors.TransferCancelled,
+    errors.DigestDiffers,
+    *(error for error in errors.ArchiveRefused.__subclasses__() if error is not errors.RepackFailed),
+    *(error for error in errors.ImageRefused.__subclasses__() if error is not errors.ImagePreparationFailed),
+    *SCAN_ERRORS,
+    errors.TooManyPieces,
+    errors.UploadTimedOut,
+    errors.FileTooLarge,
+    errors.ServiceUnavailable,
+)
+"""What receiving a file and judging it may end in, whichever way it comes."""
 
 _TAGS = {
     "downloads": "Stored files: public ones, and files of mods where the access service allows it.",
@@ -134,14 +146,9 @@ def header(name: str, description: str, example: str | int) -> dict[str, Any]:
 
 
 def parameter(
-    place: str,
-    name: str,
-    description: str,
-    example: str | int,
-    required: bool = False,
-    choices: Iterable[str] = (),
+    place: str, name: str, description: str, example: str | int, required: bool = False, choices: Iterable[str] = ()
 ) -> dict[str, Any]:
-    """Describe what a route reads by itself, for `parameters` in its `openapi_extra`.
+    """Describe what a route reads by itself, for `parameters` of an `operation`.
 
     The example stands in the schema, where Swagger UI shows it but does not send it unasked.
 
@@ -149,36 +156,91 @@ def parameter(
         place: `path`, `query`, `header` or `cookie`.
         choices: The only values, if there are so few.
     """
-    schema: dict[str, Any] = {"type": "integer" if isinstance(example, int) else "string", "examples": [example]}
-    if values := [*choices]:
-        schema["enum"] = values
+    schema = field(description, example, choices)
+    del schema["description"]
     return {"in": place, "name": name, "required": required, "description": description, "schema": schema}
 
 
-def json_example(answer: BaseModel) -> dict[str, Any]:
-    """Show an answer, for a `Responses` entry."""
-    return {"content": {"application/json": {"example": answer.model_dump(mode="json")}}}
+def field(description: str, example: str | int | None = None, choices: Iterable[str] = ()) -> dict[str, Any]:
+    """Describe a field of a `form`; the arguments are those of `parameter`."""
+    kind = "integer" if isinstance(example, int) else "string"
+    schema: dict[str, Any] = {"type": kind, "description": description}
+    if example is not None:
+        schema["examples"] = [example]
+    if values := [*choices]:
+        schema["enum"] = values
+    return schema
 
 
-def text_example(answer: str) -> dict[str, Any]:
-    """Show an answer in plain text, for a `Responses` entry."""
-    return {"content": {"text/plain": {"schema": {"type": "string"}, "example": answer}}}
+def form_token(name: str) -> dict[str, Any]:
+    """Describe the token of a form by the name of the setting that holds its hash."""
+    description = f"The plain token whose hash is the setting `{name}`."
+    return field(description, "plain-token-of-the-manager") | {"format": "password"}
 
 
-def plain_text_responses(*refusals: type[errors.StorageError] | errors.StorageError) -> Responses:
+def form(
+    properties: dict[str, dict[str, Any]], required: list[str], media_type: str = "application/x-www-form-urlencoded"
+) -> dict[str, Any]:
+    """Describe a form that the route reads itself, as `requestBody` of an `operation`.
+
+    Forms without a file may be multipart as well. The document says so in words only: openapi-python-client makes
+    functions that cannot be called of operations whose body has two types.
+    """
+    schema: dict[str, Any] = {"type": "object", "properties": properties}
+    if required:
+        schema["required"] = required
+    body = {"required": bool(required), "content": {media_type: {"schema": schema}}}
+    if media_type != "multipart/form-data":
+        body["description"] = "May be `multipart/form-data` as well."
+    return body
+
+
+def bytes_body(media_type: str, description: str, example: str, required: bool = False) -> dict[str, Any]:
+    """Describe a body that is a file or a part of one, as `requestBody` of an `operation`."""
+    schema = {"type": "string", "format": "binary", "examples": [example]}
+    return {"required": required, "description": description, "content": {media_type: {"schema": schema}}}
+
+
+def answer(
+    description: str, example: BaseModel | str | None = None, headers: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Describe an answer that is JSON, plain text or nothing, for a `Responses` entry."""
+    described: dict[str, Any] = {"description": description, "headers": headers or {}}
+    if isinstance(example, str):
+        described["content"] = {"text/plain": {"schema": {"type": "string"}, "example": example}}
+    elif example is not None:
+        described["content"] = {"application/json": {"example": example.model_dump(mode="json")}}
+    return described
+
+
+def operation(
+    summary: str, operation_id: str | None, answers: Responses, *refusals: Refusal, **openapi: Any
+) -> RouteDocument:
+    """Describe what a route does.
+
+    Args:
+        operation_id: Its name for generated clients; None for what `operation_id` makes of its path.
+        answers: What it answers besides refusals.
+        refusals: What it may end in.
+        openapi: Other parts, such as `parameters`.
+    """
+    responses = plain_text_responses(*refusals) | answers
+    return {"summary": summary, "operation_id": operation_id, "responses": responses, "openapi_extra": openapi}
+
+
+def plain_text_responses(*refusals: Refusal) -> Responses:
     """Describe refusals as a route answers them: a status and a short plain text (docs/API.md, "Answers").
 
     Errors of one status become one response with an example for each, which the first line of the class's docstring
     explains where the message is the class's own. A fault of the service itself is always among them.
     """
     responses: Responses = {}
-    for error in (*refusals, errors.StorageError):
+    for refusal in (*refusals, errors.StorageError):
+        error = errors.BadRequest(refusal) if isinstance(refusal, str) else refusal
+        schema = {"type": "string"}
         response = responses.setdefault(
             error.status,
-            {
-                "description": _phrase(error.status),
-                "content": {"text/plain": {"schema": {"type": "string"}, "examples": {}}},
-            },
+            {"description": _phrase(error.status), "content": {"text/plain": {"schema": schema, "examples": {}}}},
         )
         example = {"value": error.message}
         if error is errors.StorageError:
@@ -196,30 +258,3 @@ def _phrase(status: int) -> str:
         return HTTPStatus(status).phrase
     except ValueError:
         return "Checksum mismatch"
-
-
-def form_token(name: str) -> dict[str, Any]:
-    """Describe the token of a form by the name of the setting that holds its hash."""
-    return {
-        "type": "string",
-        "format": "password",
-        "description": f"The plain token whose hash is the setting `{name}`.",
-        "examples": ["plain-token-of-the-manager"],
-    }
-
-
-def form_body(
-    properties: dict[str, dict[str, Any]], required: list[str], media_type: str = "application/x-www-form-urlencoded"
-) -> dict[str, Any]:
-    """Describe a form that the route reads itself, as `openapi_extra`.
-
-    Forms without a file may be multipart as well. The document says so in words only: openapi-python-client makes
-    functions that cannot be called of operations whose body has two types.
-    """
-    schema: dict[str, Any] = {"type": "object", "properties": properties}
-    if required:
-        schema["required"] = required
-    body = {"required": bool(required), "content": {media_type: {"schema": schema}}}
-    if media_type != "multipart/form-data":
-        body["description"] = "May be `multipart/form-data` as well."
-    return {"requestBody": body}

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-from fastapi import Path
-
+from open_workshop_storage.api.documents.messages import JOB_EXAMPLE
 from open_workshop_storage.api.documents.openapi import (
-    SCAN_ERRORS,
+    RECEIVING_ERRORS,
     TRANSFER_TOKEN_ERRORS,
-    RouteDocument,
+    answer,
+    bytes_body,
     header,
+    operation,
     parameter,
-    plain_text_responses,
 )
 from open_workshop_storage.api.documents.transfers import token_parameter
 from open_workshop_storage.core import errors
 from open_workshop_storage.utils.http.tus import MEDIA_TYPE
 
-UploadId = Annotated[str, Path(description="The transfer's name.", examples=["job-7f3a9c21"])]
+_METADATA = "filename bW9kLnppcA=="
 _TOKEN = token_parameter(required=False)
 _VERSION = parameter("header", "Tus-Resumable", "Version of the protocol.", "1.0.0", required=True)
 _LENGTH = parameter("header", "Upload-Length", "The file's size in bytes.", 52428800)
@@ -37,14 +35,7 @@ _PROGRESS = (
     | header("Upload-Offset", "Bytes that are on the disk.", 31457280)
     | header("Upload-Expires", "When the upload ends unless more bytes come.", "Tue, 06 Jan 2026 12:00:00 GMT")
 )
-_BODY = {
-    "required": False,
-    "description": "Bytes of the file.",
-    "content": {
-        MEDIA_TYPE: {"schema": {"type": "string", "format": "binary", "examples": ["some of the file's bytes"]}}
-    },
-}
-_SECURITY: dict[str, Any] = {"security": [{}]}
+_MORE = "some of the file's bytes"
 
 
 class _Refused(errors.StorageError):
@@ -59,20 +50,13 @@ class _Busy(errors.StorageBusy):
     status = 503
 
 
-_RECEIVING_ERRORS: tuple[type[errors.StorageError] | errors.StorageError, ...] = (
-    errors.BadRequest("Malformed upload header"),
-    errors.BadRequest("Upload length differs"),
-    errors.BadRequest("More bytes than the upload has"),
-    errors.ClientGone,
-    errors.TransferCancelled,
-    errors.DigestDiffers,
-    *(error for error in errors.ArchiveRefused.__subclasses__() if error is not errors.RepackFailed),
-    *(error for error in errors.ImageRefused.__subclasses__() if error is not errors.ImagePreparationFailed),
-    *SCAN_ERRORS,
-    errors.TooManyPieces,
-    errors.UploadTimedOut,
+_APPENDING_ERRORS = (
+    *TRANSFER_TOKEN_ERRORS,
+    "Malformed upload header",
+    "Upload length differs",
+    "More bytes than the upload has",
+    *RECEIVING_ERRORS,
     errors.VersionUnknown,
-    errors.FileTooLarge,
     errors.ChecksumDiffers,
     _Refused("Upload not accepted"),
     _Refused("Repack failed"),
@@ -82,102 +66,85 @@ _RECEIVING_ERRORS: tuple[type[errors.StorageError] | errors.StorageError, ...] =
     errors.UploadTaken,
     errors.UploadStalled,
     _Busy("Storage busy"),
-    errors.ServiceUnavailable,
 )
 
-CREATE: RouteDocument = {
-    "summary": "Begin an upload in several requests",
-    "operation_id": "create_resumable_upload",
-    "openapi_extra": _SECURITY
-    | {
-        "parameters": [
-            _TOKEN,
-            _VERSION,
-            _LENGTH,
-            parameter(
-                "header", "Upload-Defer-Length", "`1` in place of `Upload-Length`: a later request tells it.", "1"
-            ),
-            parameter("header", "Upload-Metadata", "`filename` and the name in Base64.", "filename bW9kLnppcA=="),
-            _CHECKSUM,
-            _DIGEST,
-        ],
-        "requestBody": _BODY,
+CREATE = operation(
+    "Begin an upload in several requests",
+    "create_resumable_upload",
+    {
+        201: answer(
+            "The upload, new or as far as it is.",
+            headers=_PROGRESS | header("Location", "Where its bytes go.", f"/transfer/tus/{JOB_EXAMPLE}?token=…"),
+        )
     },
-    "responses": {
-        201: {
-            "description": "The upload, new or as far as it is.",
-            "headers": _PROGRESS | header("Location", "Where its bytes go.", "/transfer/tus/job-7f3a9c21?token=…"),
-        },
-        **plain_text_responses(
-            *TRANSFER_TOKEN_ERRORS,
-            *_RECEIVING_ERRORS,
-            errors.BadRequest("Either Upload-Length or Upload-Defer-Length: 1 expected"),
-            errors.BadRequest("Token is for a URL transfer"),
-            errors.UploadInProgress,
-            errors.UploadFinished,
-        ),
-    },
-}
-HEAD: RouteDocument = {
-    "summary": "Ask from where to go on",
-    "operation_id": "find_resumable_upload",
-    "openapi_extra": _SECURITY | {"parameters": [_TOKEN]},
-    "responses": {
-        200: {
-            "description": "How far the upload is; a request that still held on to it has been ended.",
-            "headers": _PROGRESS
+    *_APPENDING_ERRORS,
+    "Either Upload-Length or Upload-Defer-Length: 1 expected",
+    "Token is for a URL transfer",
+    errors.UploadInProgress,
+    errors.UploadFinished,
+    security=[{}],
+    parameters=[
+        _TOKEN,
+        _VERSION,
+        _LENGTH,
+        parameter("header", "Upload-Defer-Length", "`1` in place of `Upload-Length`: a later request tells it.", "1"),
+        parameter("header", "Upload-Metadata", "`filename` and the name in Base64.", _METADATA),
+        _CHECKSUM,
+        _DIGEST,
+    ],
+    requestBody=bytes_body(MEDIA_TYPE, "Bytes of the file.", _MORE),
+)
+HEAD = operation(
+    "Ask from where to go on",
+    "find_resumable_upload",
+    {
+        200: answer(
+            "How far the upload is; a request that still held on to it has been ended.",
+            headers=_PROGRESS
             | header("Upload-Length", "The file's size in bytes, once it is known.", 52428800)
             | header("Upload-Defer-Length", "`1` until the size is known.", "1")
-            | header("Upload-Metadata", "As the creation brought it.", "filename bW9kLnppcA==")
+            | header("Upload-Metadata", "As the creation brought it.", _METADATA)
             | header("Cache-Control", "Always `no-store`.", "no-store"),
-        },
-        **plain_text_responses(*TRANSFER_TOKEN_ERRORS, errors.JobMissing, errors.UploadGone, errors.ServiceUnavailable),
+        )
     },
-}
-PATCH: RouteDocument = {
-    "summary": "Send bytes from an offset on",
-    "operation_id": "continue_resumable_upload",
-    "openapi_extra": _SECURITY
-    | {
-        "parameters": [
-            _TOKEN,
-            _VERSION,
-            parameter("header", "Upload-Offset", "Where in the file the bytes belong.", 31457280, required=True),
-            _LENGTH,
-            _CHECKSUM,
-            _DIGEST,
-        ],
-        "requestBody": _BODY | {"required": True},
-    },
-    "responses": {
-        204: {
-            "description": "The bytes are on the disk; after the last one, the file is packed.",
-            "headers": _PROGRESS,
-        },
-        **plain_text_responses(
-            *TRANSFER_TOKEN_ERRORS,
-            *_RECEIVING_ERRORS,
-            errors.BadRequest("Upload-Offset expected"),
-            errors.JobMissing,
-            errors.OffsetDiffers,
-            errors.UploadGone,
-            errors.MediaTypeUnknown,
-        ),
-    },
-}
-DELETE: RouteDocument = {
-    "summary": "Give an unfinished upload up",
-    "operation_id": "cancel_resumable_upload",
-    "openapi_extra": _SECURITY | {"parameters": [_TOKEN, _VERSION]},
-    "responses": {
-        204: {"description": "The job has ended with an error, and the Manager is told.", "headers": _RESUMABLE},
-        **plain_text_responses(
-            *TRANSFER_TOKEN_ERRORS,
-            errors.VersionUnknown,
-            errors.JobMissing,
-            errors.UploadFinished,
-            errors.UploadGone,
-            errors.ServiceUnavailable,
-        ),
-    },
-}
+    *TRANSFER_TOKEN_ERRORS,
+    errors.JobMissing,
+    errors.UploadGone,
+    errors.ServiceUnavailable,
+    security=[{}],
+    parameters=[_TOKEN],
+)
+PATCH = operation(
+    "Send bytes from an offset on",
+    "continue_resumable_upload",
+    {204: answer("The bytes are on the disk; after the last one, the file is packed.", headers=_PROGRESS)},
+    *_APPENDING_ERRORS,
+    "Upload-Offset expected",
+    errors.JobMissing,
+    errors.OffsetDiffers,
+    errors.UploadGone,
+    errors.MediaTypeUnknown,
+    security=[{}],
+    parameters=[
+        _TOKEN,
+        _VERSION,
+        parameter("header", "Upload-Offset", "Where in the file the bytes belong.", 31457280, required=True),
+        _LENGTH,
+        _CHECKSUM,
+        _DIGEST,
+    ],
+    requestBody=bytes_body(MEDIA_TYPE, "Bytes of the file.", _MORE, required=True),
+)
+DELETE = operation(
+    "Give an unfinished upload up",
+    "cancel_resumable_upload",
+    {204: answer("The job has ended with an error, and the Manager is told.", headers=_RESUMABLE)},
+    *TRANSFER_TOKEN_ERRORS,
+    errors.VersionUnknown,
+    errors.JobMissing,
+    errors.UploadFinished,
+    errors.UploadGone,
+    errors.ServiceUnavailable,
+    security=[{}],
+    parameters=[_TOKEN, _VERSION],
+)

@@ -13,6 +13,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from open_workshop_storage.api.dependencies import RuntimeDep
 from open_workshop_storage.api.documents import console
 from open_workshop_storage.api.documents.console import CallbackHurried, JobCancelled
+from open_workshop_storage.api.documents.messages import JobName
 from open_workshop_storage.core.errors import CallbackMissing, NothingHere
 from open_workshop_storage.services.manager.form_tokens import FormToken
 from open_workshop_storage.services.operations.status import MOST_JOBS, Status, status_of, storage_status
@@ -83,7 +84,7 @@ async def deliver(jti: console.CallbackName, runtime: RuntimeDep) -> CallbackHur
 
 
 @router.post("/jobs/{job_id}/cancel", dependencies=[Depends(require_operator)], **console.CANCEL)
-async def cancel(job_id: console.JobName, runtime: RuntimeDep) -> JobCancelled:
+async def cancel(job_id: JobName, runtime: RuntimeDep) -> JobCancelled:
     """End a transfer that has not ended, wherever it runs or waits; its client and the Manager are told."""
     job = await cancel_transfer(runtime.store, job_id)
     return JobCancelled(job_id=job_id, reason=job.reason or "", message=job.message or "")

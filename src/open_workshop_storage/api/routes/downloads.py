@@ -12,8 +12,7 @@ from urllib.parse import unquote_plus
 from fastapi import APIRouter, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from open_workshop_storage.api.documents.contents import GET_CONTENTS, HEAD_CONTENTS
-from open_workshop_storage.api.documents.downloads import GET_DOWNLOAD, HEAD_DOWNLOAD
+from open_workshop_storage.api.documents.downloads import GET_CONTENTS, GET_DOWNLOAD, HEAD_CONTENTS, HEAD_DOWNLOAD
 from open_workshop_storage.api.headers import RAW_HEADERS
 from open_workshop_storage.api.shortcuts import Shortcut
 from open_workshop_storage.services.downloads.remembering import Repeatable, Request

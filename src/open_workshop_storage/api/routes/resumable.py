@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from open_workshop_storage.api.dependencies import RuntimeDep, claims_of_upload
 from open_workshop_storage.api.documents import resumable as documents
+from open_workshop_storage.api.documents.messages import JobName
 from open_workshop_storage.api.request_bodies import body_chunks, has_left
 from open_workshop_storage.api.routes.transfers import BEARER, token_of
 from open_workshop_storage.api.shortcuts import Shortcut
@@ -104,7 +105,7 @@ async def create(request: Request, runtime: RuntimeDep) -> Response:
 
 
 @router.head(_ROUTE, **documents.HEAD)
-async def head(job_id: documents.UploadId, request: Request, runtime: RuntimeDep) -> Response:
+async def head(job_id: JobName, request: Request, runtime: RuntimeDep) -> Response:
     """Tell from where to go on."""
     _judge_token(request, runtime, job_id)
     job = await runtime.resumable.find(job_id)
@@ -119,7 +120,7 @@ async def head(job_id: documents.UploadId, request: Request, runtime: RuntimeDep
 
 
 @router.patch(_ROUTE, status_code=204, **documents.PATCH)
-async def patch(job_id: documents.UploadId) -> Response:
+async def patch(job_id: JobName) -> Response:
     """Take in the bytes from an offset on; with the last byte, do all that an upload in one request does."""
     raise AssertionError("the shortcut answers before the routes are reached")
 
@@ -149,7 +150,7 @@ SHORTCUT = Shortcut(("PATCH",), _ROUTE, _answer_patch)
 
 
 @router.delete(_ROUTE, status_code=204, dependencies=[Depends(require_version)], **documents.DELETE)
-async def delete(job_id: documents.UploadId, request: Request, runtime: RuntimeDep) -> Response:
+async def delete(job_id: JobName, request: Request, runtime: RuntimeDep) -> Response:
     """Give an unfinished upload up."""
     _judge_token(request, runtime, job_id)
     await runtime.resumable.cancel(job_id)
