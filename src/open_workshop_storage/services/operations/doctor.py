@@ -85,10 +85,10 @@ async def _storage(settings: Settings) -> list[Finding]:
     findings = [(fault if is_fault else warning)(subject, text) for is_fault, text in complaints]
     if settings.s3_bucket and not findings:
         findings.append(ok(subject, f"{settings.s3_bucket}, where objects can be written, copied and deleted"))
-    try:
-        free = _size(await workspaces.free_bytes())
-    except OSError:
+    free_bytes = await workspaces.free_bytes()
+    if free_bytes is None:
         return findings
+    free = _size(free_bytes)
     if not await workspaces.has_space():
         text = f"{free} free, less than STORAGE_RESERVE_BYTES; transfers are refused: make room, or lower it"
         findings.append(fault("disk", text))

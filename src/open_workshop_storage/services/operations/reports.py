@@ -52,7 +52,7 @@ class Reports:
             process=os.getpid(),
             started_at=self._started_at,
             sockets=self._lifetime.open_sockets,
-            free_bytes=await self._free_bytes(),
+            free_bytes=await self._workspaces.free_bytes(),
             jobs=tuple(self._runs.job_ids[:_MOST_JOBS]),
         )
         counts = self._runs.metrics.take()
@@ -72,11 +72,5 @@ class Reports:
             pending, oldest_seconds = await self._store.outbox.pending()
             metrics.CALLBACKS_PENDING.set(pending)
             metrics.OLDEST_CALLBACK.set(oldest_seconds)
-        if (free_bytes := await self._free_bytes()) is not None:
+        if (free_bytes := await self._workspaces.free_bytes()) is not None:
             metrics.DISK_FREE.set(free_bytes)
-
-    async def _free_bytes(self) -> int | None:
-        try:
-            return await self._workspaces.free_bytes()
-        except OSError:
-            return None

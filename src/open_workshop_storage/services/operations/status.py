@@ -136,14 +136,10 @@ class Status(BaseModel):
 
 async def storage_status(settings: Settings, files: Files, workspaces: Workspaces) -> StorageStatus:
     """Return where permanent files are, as this host finds it."""
-    try:
-        free_bytes = await workspaces.free_bytes()
-    except OSError:
-        free_bytes = None
     return StorageStatus(
         kind="bucket" if settings.s3_bucket else "disk",
         available=await files.is_available(for_writing=True),
-        free_bytes=free_bytes,
+        free_bytes=await workspaces.free_bytes(),
         reserve_bytes=settings.storage_reserve_bytes,
     )
 

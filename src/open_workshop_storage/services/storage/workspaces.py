@@ -58,13 +58,12 @@ class Workspaces:
             self._unseen = _folders(self._main_dir / TEMP)
         return [folder for folder in folders if _last_change(folder) <= before]
 
-    async def free_bytes(self) -> int:
-        """Return the free space of the disk that workspaces are on.
-
-        Raises:
-            OSError: It cannot be asked.
-        """
-        return (await asyncio.to_thread(shutil.disk_usage, self._main_dir)).free
+    async def free_bytes(self) -> int | None:
+        """Return the free space of the disk that workspaces are on; None if it cannot be asked."""
+        try:
+            return (await asyncio.to_thread(shutil.disk_usage, self._main_dir)).free
+        except OSError:
+            return None
 
     async def has_space(self) -> bool:
         """Return whether the disk that workspaces are on has its reserve; true where there is none.
