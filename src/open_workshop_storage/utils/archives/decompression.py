@@ -7,7 +7,7 @@ import lzma
 import sys
 import zlib
 from collections.abc import Callable
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
 from open_workshop_storage.utils.archives.faults import CorruptData, CutOff, UnreadableMethod
 from open_workshop_storage.utils.archives.kinds import HEAD_BYTES, Kind, kind_of
@@ -23,23 +23,37 @@ _MEMORY_BYTES, _WINDOW_LOG = 1024**3, 30
 _SAMPLE_BYTES = 4 * 1024 * 1024
 
 
-class Decompressor(Protocol):
-    """One compressed stream, as `bz2`, `lzma` and `zstd` have it."""
+class ZlibStream:
+    """A gzip or zlib stream that is used as the other decompressors are.
+
+    Args:
+        window_bits: As for `zlib.decompressobj`.
+    """
+
+    def __init__(self, window_bits: int) -> None:
+        self._stream = zlib.decompressobj(window_bits)
 
     @property
     def eof(self) -> bool:
         """Whether the stream has ended."""
+        return self._stream.eof
 
     @property
     def needs_input(self) -> bool:
         """Whether nothing more comes out before something goes in."""
+        return not self._stream.unconsumed_tail
 
     @property
     def unused_data(self) -> bytes:
         """What stands behind the end of the stream."""
+        return self._stream.unused_data
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
         """Take the next bytes in, and return what comes out, up to so many bytes."""
+        return self._stream.decompress(self._stream.unconsumed_tail + data, max_length)
+
+
+Decompressor = bz2.BZ2Decompressor | lzma.LZMADecompressor | zstd.ZstdDecompressor | ZlibStream
 
 
 class Decompressed:
@@ -114,36 +128,6 @@ def holds_tar(file: BinaryIO, kind: str) -> bool:
     while left > 0 and (block := content.read(_BLOCK_BYTES)):
         left -= len(block)
     return is_tar
-
-
-class ZlibStream:
-    """A gzip or zlib stream, with the interface of the other decompressors.
-
-    Args:
-        window_bits: As for `zlib.decompressobj`.
-    """
-
-    def __init__(self, window_bits: int) -> None:
-        self._stream = zlib.decompressobj(window_bits)
-
-    @property
-    def eof(self) -> bool:
-        """Whether the stream has ended."""
-        return self._stream.eof
-
-    @property
-    def needs_input(self) -> bool:
-        """Whether nothing more comes out before something goes in."""
-        return not self._stream.unconsumed_tail
-
-    @property
-    def unused_data(self) -> bytes:
-        """What stands behind the end of the stream."""
-        return self._stream.unused_data
-
-    def decompress(self, data: bytes, max_length: int) -> bytes:
-        """Take the next bytes in, and return what comes out, up to so many bytes."""
-        return self._stream.decompress(self._stream.unconsumed_tail + data, max_length)
 
 
 def zstd_stream(window_log: int) -> Decompressor:

@@ -26,10 +26,10 @@ _SINGLE_PIECE = b"PK00"
 _HEADER, CENTRAL_MAGIC = struct.Struct("<4s2xHHHIIIIHHHH2xII"), b"PK\x01\x02"
 CENTRAL_BYTES, _unpacked_header = _HEADER.size, _HEADER.unpack_from
 _FIELD = struct.Struct("<HH")
-_LARGE_FIELD, _UNICODE_PATH_FIELD = 0x0001, 0x7075
-# What some readers take for a link, which others do not know: attributes as libarchive writes them.
-_ATTRIBUTES_FIELD = 0x6C78
-_LARGE_FIELD_SIZES = frozenset({8, 16, 24, 28})
+_LARGE_FIELD, _UNICODE_PATH_FIELD, _ATTRIBUTES_FIELD = 0x0001, 0x7075, 0x6C78
+"""What some readers take for a link stands in the last, as libarchive writes attributes; others do not know it."""
+_COUNTING_FIELDS = frozenset({_LARGE_FIELD, _UNICODE_PATH_FIELD, _ATTRIBUTES_FIELD})
+_LARGE_SIZES = frozenset({8, 16, 24, 28})
 _FOLDER_TYPE, _FOLDER_ATTRIBUTE = 0o040000, 0x0010
 """Of a Unix mode, which stands in the upper half of the attributes, and of MS-DOS."""
 _ENCRYPTED, _AES_METHOD = 0x0001 | 0x0040 | 0x2000, 99
@@ -149,28 +149,22 @@ def extra_fields(extra: bytes, name: bytes) -> ExtraFields:
     Raises:
         CorruptData: A field that counts stands twice.
     """
-    large_field: bytes | None = None
-    unicode_field: bytes | None = None
-    is_sound = True
+    fields: dict[int, bytes] = {}
     position = 0
     # Less is padding that aligns the data.
     while len(extra) - position >= 4:
         number, size = _FIELD.unpack_from(extra, position)
         start, position = position + 4, position + 4 + size
-        is_sound = is_sound and number not in (_UNICODE_PATH_FIELD, _ATTRIBUTES_FIELD)
-        if number == _LARGE_FIELD:
-            if large_field is not None:
+        if number in _COUNTING_FIELDS:
+            if number in fields and number != _ATTRIBUTES_FIELD:
                 raise CorruptData("an extra field that stands twice")
-            large_field, is_sound = extra[start:position], is_sound and size in _LARGE_FIELD_SIZES
-        elif number == _UNICODE_PATH_FIELD:
-            if unicode_field is not None:
-                raise CorruptData("an extra field that stands twice")
-            unicode_field = extra[start:position]
-    is_sound = is_sound and position <= len(extra)
-    unicode_name = None
-    if unicode_field and unicode_field[:5] == b"\x01" + struct.pack("<I", zlib.crc32(name)):
-        unicode_name = unicode_field[5:]
-    return ExtraFields(large_field or b"", unicode_name, is_sound)
+            fields[number] = extra[start:position]
+    is_sound = position <= len(extra)
+    if not fields:
+        return ExtraFields(is_sound=is_sound)
+    large, path = fields.get(_LARGE_FIELD, b""), fields.get(_UNICODE_PATH_FIELD, b"")
+    unicode_name = path[5:] if path[:5] == b"\x01" + struct.pack("<I", zlib.crc32(name)) else None
+    return ExtraFields(large, unicode_name, is_sound and [*fields] == [_LARGE_FIELD] and len(large) in _LARGE_SIZES)
 
 
 def large_numbers(extra: ExtraFields, numbers: tuple[int, ...]) -> Iterator[int]:

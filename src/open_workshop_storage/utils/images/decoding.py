@@ -64,7 +64,7 @@ def opened(file: BinaryIO) -> Image.Image:
         magic = file.read(len(png.MAGIC))
         file.seek(0)
         if magic == png.MAGIC:
-            return _opened_png(png.reduced(file))
+            return _opened_png(*png.reduced(file))
         if magic.startswith(jpeg.MAGIC):
             return _opened_plainly(_with_end(file))
         return _opened_plainly(file)
@@ -79,9 +79,8 @@ def _opened_plainly(file: BinaryIO) -> Image.Image:
     return image
 
 
-def _opened_png(file: BinaryIO) -> Image.Image:
+def _opened_png(file: BinaryIO, transparent: tuple[int, int, int] | None) -> Image.Image:
     pillow.allow_profiles(png.MAX_PROFILE_BYTES)
-    transparent = png.deep_transparent_colour(file)
     image = _opened_plainly(file)
     if transparent is None:
         return image

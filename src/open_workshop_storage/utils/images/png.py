@@ -33,7 +33,7 @@ class _Chunk:
         return self.kind[:1].isupper()
 
 
-def reduced(file: BinaryIO) -> BinaryIO:
+def reduced(file: BinaryIO) -> tuple[BinaryIO, tuple[int, int, int] | None]:
     """Return a PNG without the ancillary chunks that its picture does not need, or whose checksum is wrong.
 
     Texts, sizes and times go, and profiles that are broken or larger than `MAX_PROFILE_BYTES`. An animation of which a
@@ -42,8 +42,12 @@ def reduced(file: BinaryIO) -> BinaryIO:
 
     Args:
         file: Open for reading; returned itself, at its start, if it needs no change.
+
+    Returns:
+        With it, the transparent colour of a still of 16-bit RGB, if it has one.
     """
-    depth, colour = _depth_and_colour(file)
+    file.seek(len(MAGIC) + 16)
+    depth, colour = file.read(2).ljust(2, b"\0")
     size = file.seek(0, os.SEEK_END)
     chunks = list(_chunks(file, size))
     # Without its end, it may be cut off in the middle, which is refused.
@@ -59,33 +63,20 @@ def reduced(file: BinaryIO) -> BinaryIO:
             kept.append(chunk)
             if colour == _GREY and depth in (2, 4):
                 replaced[chunk] = _scaled(chunk.data or b"", depth)
+    deep = None
+    kinds = {chunk.kind: chunk.data for chunk in kept}
+    if (depth, colour) == (16, _RGB) and (data := kinds.get(b"tRNS")) and b"acTL" not in kinds:
+        deep = struct.unpack(">HHH", data)
     if len(kept) == len(chunks) and not replaced:
         file.seek(0)
-        return file
+        return file, deep
     result = BytesIO()
     result.write(MAGIC)
     for chunk in kept:
         file.seek(chunk.start)
         result.write(replaced.get(chunk) or file.read(chunk.end - chunk.start))
     result.seek(0)
-    return result
-
-
-def deep_transparent_colour(file: BinaryIO) -> tuple[int, int, int] | None:
-    """Return the transparent colour of a still of 16-bit RGB, if it has one, and leave the file at its start."""
-    found = None
-    if _depth_and_colour(file) == (16, _RGB):
-        chunks = {chunk.kind: chunk.data for chunk in _chunks(file, file.seek(0, os.SEEK_END))}
-        if (data := chunks.get(b"tRNS")) and b"acTL" not in chunks:
-            found = struct.unpack(">HHH", data)
-    file.seek(0)
-    return found
-
-
-def _depth_and_colour(file: BinaryIO) -> tuple[int, int]:
-    file.seek(len(MAGIC) + 16)
-    depth, colour = file.read(2).ljust(2, b"\0")
-    return depth, colour
+    return result, deep
 
 
 def _chunks(file: BinaryIO, size: int) -> Iterator[_Chunk]:
