@@ -59,6 +59,12 @@ def config_of(services: Services) -> Path:
     return services.main_dir.parent / "ow_config.py"
 
 
+def lonely_config(folder: Path, **settings: object) -> Path:
+    """Write settings that name no service which answers, and return their file."""
+    away = dict.fromkeys(("MANAGER_URL", "ACCESS_SERVICE_URL"), "http://127.0.0.1:9")
+    return write_config(folder, {"MAIN_DIR": str(folder), **away, **Secrets().settings(), **settings})
+
+
 def verdicts(text: str) -> dict[str, str]:
     """Return what the doctor thinks, by subject."""
     return {subject: verdict for verdict, subject in re.findall(r"^(\w+) +(.+?): ", text, re.MULTILINE)}
@@ -76,12 +82,7 @@ def test_the_doctor_finds_running_services_well(services: Services) -> None:
 
 
 def test_the_doctor_and_the_start_name_what_children_are_not_kept_from(tmp_path: Path) -> None:
-    settings = {
-        "MAIN_DIR": str(tmp_path),
-        "MANAGER_URL": "http://127.0.0.1:9",
-        "ACCESS_SERVICE_URL": "http://127.0.0.1:9",
-    }
-    config = write_config(tmp_path, settings | Secrets().settings())
+    config = lonely_config(tmp_path)
     # Landlock can be nested 16 times, so that the next one fails as where the kernel has none.
     script = """if True:
         import asyncio, sys
@@ -109,12 +110,7 @@ def test_the_doctor_and_the_start_name_what_children_are_not_kept_from(tmp_path:
 
 
 def test_the_doctor_names_servers_that_keep_silent_connections(tmp_path: Path) -> None:
-    settings = {
-        "MAIN_DIR": str(tmp_path),
-        "MANAGER_URL": "http://127.0.0.1:9",
-        "ACCESS_SERVICE_URL": "http://127.0.0.1:9",
-    }
-    config = write_config(tmp_path, settings | Secrets().settings())
+    config = lonely_config(tmp_path)
     # Its command line is all that the doctor sees of a server.
     command = [sys.executable, "-c", "input()", "granian", "--http", "auto", "open_workshop_storage.loader:app"]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as server:
@@ -124,15 +120,8 @@ def test_the_doctor_names_servers_that_keep_silent_connections(tmp_path: Path) -
 
 
 def test_the_doctor_names_every_fault_and_what_to_do(tmp_path: Path) -> None:
-    nowhere = f"127.0.0.1:{free_port()}"
-    settings = {
-        "MAIN_DIR": str(tmp_path / "missing"),
-        "MANAGER_URL": f"http://{nowhere}",
-        "ACCESS_SERVICE_URL": f"http://{nowhere}",
-        "REDIS_URL": f"redis://{nowhere}",
-        **Secrets().settings(),
-    }
-    result = run("doctor", write_config(tmp_path, settings), PATH=str(tmp_path))
+    config = lonely_config(tmp_path, MAIN_DIR=str(tmp_path / "missing"), REDIS_URL=f"redis://127.0.0.1:{free_port()}")
+    result = run("doctor", config, PATH=str(tmp_path))
     faults = {subject for subject, verdict in verdicts(result.stdout).items() if verdict == "FAULT"}
     assert result.returncode == 1
     assert faults == {"MAIN_DIR", "7z", "Redis", "MANAGER_URL", "ACCESS_SERVICE_URL"}
@@ -140,14 +129,7 @@ def test_the_doctor_names_every_fault_and_what_to_do(tmp_path: Path) -> None:
 
 
 def test_the_doctor_warns_of_a_disk_that_is_nearly_full_and_of_a_weak_secret(tmp_path: Path) -> None:
-    settings = {
-        "MAIN_DIR": str(tmp_path),
-        "MANAGER_URL": "http://127.0.0.1:9",
-        "ACCESS_SERVICE_URL": "http://127.0.0.1:9",
-        "STORAGE_RESERVE_BYTES": 10**18,
-        **Secrets(jwt_secret="abc" * 20).settings(),
-    }
-    result = run("doctor", write_config(tmp_path, settings))
+    result = run("doctor", lonely_config(tmp_path, STORAGE_RESERVE_BYTES=10**18, TRANSFER_JWT_SECRET="abc" * 20))
     found = verdicts(result.stdout)
     assert (found["disk"], found["TRANSFER_JWT_SECRET"]) == ("FAULT", "warning")
     assert "abcabc" not in result.stdout
@@ -171,8 +153,7 @@ def test_the_doctor_tells_a_service_that_is_down_behind_its_proxy_and_a_clock_th
     with ThreadingHTTPServer(("127.0.0.1", 0), Ailing) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         url = f"http://127.0.0.1:{server.server_address[1]}"
-        settings = {"MAIN_DIR": str(tmp_path), "MANAGER_URL": url, "ACCESS_SERVICE_URL": url, **Secrets().settings()}
-        printed = run("doctor", write_config(tmp_path, settings)).stdout
+        printed = run("doctor", lonely_config(tmp_path, MANAGER_URL=url, ACCESS_SERVICE_URL=url)).stdout
         server.shutdown()
     assert "warning  MANAGER_URL: answers with status 502" in printed
     assert re.search(r"warning  ACCESS_SERVICE_URL: its clock is -36\d\d s off", printed)
@@ -180,14 +161,7 @@ def test_the_doctor_tells_a_service_that_is_down_behind_its_proxy_and_a_clock_th
 
 def test_the_doctor_tells_why_a_redis_that_answers_will_not_do(tmp_path: Path) -> None:
     with redis_server(tmp_path) as server, redis.Redis.from_url(server.url) as client:
-        settings = {
-            "MAIN_DIR": str(tmp_path),
-            "MANAGER_URL": "http://127.0.0.1:9",
-            "ACCESS_SERVICE_URL": "http://127.0.0.1:9",
-            "REDIS_URL": server.url,
-            **Secrets().settings(),
-        }
-        config = write_config(tmp_path, settings)
+        config = lonely_config(tmp_path, REDIS_URL=server.url)
         # Redis cannot put its file there.
         (tmp_path / "dump.rdb").mkdir()
         client.bgsave()
@@ -199,8 +173,8 @@ def test_the_doctor_tells_why_a_redis_that_answers_will_not_do(tmp_path: Path) -
         assert "FAULT    Redis: could not write to its disk" in printed
         client.config_set("requirepass", "of-another")
         assert "FAULT    Redis: refuses" in run("doctor", config).stdout
-        told = run("status", config)
-        assert (told.returncode, told.stdout) == (1, "") and "Redis cannot be asked" in told.stderr
+        result = run("status", config)
+        assert (result.returncode, result.stdout) == (1, "") and "Redis cannot be asked" in result.stderr
 
 
 @pytest.mark.parametrize("command", ["doctor", "status", "digests", "verify", "scan"])
@@ -216,40 +190,39 @@ def store(tmp_path: Path) -> Path:
     for name in ("a", "b"):
         (tmp_path / "storage" / "resource").mkdir(parents=True, exist_ok=True)
         (tmp_path / "storage" / "resource" / name).write_bytes(b"x" * 100_000)
-    settings = {
-        "MAIN_DIR": str(tmp_path / "storage"),
-        "MANAGER_URL": "http://127.0.0.1:9",
-        "ACCESS_SERVICE_URL": "http://127.0.0.1:9",
-    }
-    return write_config(tmp_path, settings | Secrets().settings())
+    return lonely_config(tmp_path, MAIN_DIR=str(tmp_path / "storage"))
 
 
 def test_the_store_is_given_digests_and_a_file_that_changed_is_named(store: Path, tmp_path: Path) -> None:
-    told = run("digests", store)
-    assert (told.returncode, told.stdout, told.stderr) == (0, "ok       digests: 2 given, 0 known before\n", "")
+    result = run("digests", store)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "ok       digests: 2 given, 0 known before\n", "")
     assert run("verify", store).returncode == 0
     (tmp_path / "storage" / "resource" / "a").write_bytes(b"x" * 99_999 + b"y")
-    told = run("verify", store)
-    assert told.returncode == 1
-    assert told.stdout.splitlines() == [
+    result = run("verify", store)
+    assert result.returncode == 1
+    assert result.stdout.splitlines() == [
         "FAULT    resource/a: is not what it was",
         "ok       digests: 1 as they were, 0 without a digest",
     ]
     (tmp_path / "storage").rename(tmp_path / "away")
-    told = run("verify", store)
-    assert (told.returncode, told.stdout) == (1, "") and "storage root is missing" in told.stderr
+    result = run("verify", store)
+    assert (result.returncode, result.stdout) == (1, "") and "storage root is missing" in result.stderr
 
 
 def test_the_store_is_scanned_and_a_file_with_malware_is_named(store: Path, clamd: Clamd, tmp_path: Path) -> None:
     assert "CLAMD_ADDRESS is empty" in run("scan", store).stdout
     with store.open("a") as config:
         config.write(f"CLAMD_ADDRESS = {clamd.local!r}\n")
-    told = run("scan", store)
-    assert (told.returncode, told.stdout, told.stderr) == (0, "ok       scan: 2 clean, 0 infected, 0 not judged\n", "")
+    result = run("scan", store)
+    assert (result.returncode, result.stdout, result.stderr) == (
+        0,
+        "ok       scan: 2 clean, 0 infected, 0 not judged\n",
+        "",
+    )
     (tmp_path / "storage" / "resource" / "b").write_bytes(MARKER)
-    told = run("scan", store)
-    assert told.returncode == 1
-    assert told.stdout.splitlines() == [
+    result = run("scan", store)
+    assert result.returncode == 1
+    assert result.stdout.splitlines() == [
         f"FAULT    resource/b: malware: {NAME}",
         "ok       scan: 1 clean, 1 infected, 0 not judged",
     ]
@@ -312,9 +285,9 @@ async def test_a_transfer_is_cancelled_and_a_callback_delivered_by_command(
     await upload(http, services.loader, unheard.token, zip_of(SMALL_MOD))
     await TusUpload(http, services.loader, paused.token, paused.job_id).create(9)
 
-    told = json.loads((await asyncio.to_thread(run, "status", config, "--json")).stdout)
-    ((jti, job_id),) = ((callback["jti"], callback["job_id"]) for callback in told["callbacks"])
-    assert job_id == unheard.job_id and {job["job_id"] for job in told["jobs"]} == {unheard.job_id, paused.job_id}
+    shown = json.loads((await asyncio.to_thread(run, "status", config, "--json")).stdout)
+    ((jti, job_id),) = ((callback["jti"], callback["job_id"]) for callback in shown["callbacks"])
+    assert job_id == unheard.job_id and {job["job_id"] for job in shown["jobs"]} == {unheard.job_id, paused.job_id}
     table = (await asyncio.to_thread(run, "jobs", config)).stdout
     assert paused.job_id in table and "Slots" not in table
 

@@ -84,8 +84,8 @@ async def _judgement_findings(settings: Settings, address: ClamdAddress) -> list
         return [warning(_SUBJECT, f"not tried, since no file can be written to MAIN_DIR ({reason_of(error)})")]
     findings = []
     if verdict != Clean():
-        told = verdict.detail if isinstance(verdict, NotJudged) else "malware"
-        findings.append(fault(_SUBJECT, f"cannot judge a harmless file of MAIN_DIR ({told}); {_ADVICE}"))
+        detail = verdict.detail if isinstance(verdict, NotJudged) else "malware"
+        findings.append(fault(_SUBJECT, f"cannot judge a harmless file of MAIN_DIR ({detail}); {_ADVICE}"))
     if not (isinstance(beyond, NotJudged) and beyond.cause is Cause.LIMIT):
         text = f"calls clean what is over its limits; set AlertExceedsMax (and ScanArchive) to yes; {_ADVICE}"
         findings.append(fault(_SUBJECT, text))
@@ -132,19 +132,21 @@ def _limit_findings(settings: Settings, address: ClamdAddress) -> Iterator[Findi
             "MaxFileSize is no less than MaxScanSize",
         )
         return
-    told = {name: options.get(name, _DEFAULTS[name]) for name in wanted}
-    if (_number(told["MaxFileSize"]) or MOST_BYTES) < (_number(told["MaxScanSize"]) or math.inf):
+    limits = {name: options.get(name, _DEFAULTS[name]) for name in wanted}
+    if (_number(limits["MaxFileSize"]) or MOST_BYTES) < (_number(limits["MaxScanSize"]) or math.inf):
         yield fault(
             _SUBJECT,
-            f"MaxFileSize ({told['MaxFileSize']}) is less than MaxScanSize ({told['MaxScanSize']}): of a larger file "
+            f"MaxFileSize ({limits['MaxFileSize']}) is less than MaxScanSize ({limits['MaxScanSize']}): of a larger file "
             "in an archive the beginning is judged, and the rest passes unread; set MaxScanSize to no more than "
             "MaxFileSize",
         )
     fate = "passed unread" if settings.scan_failure == "pass" else "refused"
     for name, needed in wanted.items():
-        if 0 < _number(told[name]) < needed:
+        if 0 < _number(limits[name]) < needed:
             enough = needed if name == "MaxFiles" else f"{-(-needed // _MEBIBYTE)}M"
-            yield warning(_SUBJECT, f"{name} is {told[name]}, and what is over it is {fate}; raise it, up to {enough}")
+            yield warning(
+                _SUBJECT, f"{name} is {limits[name]}, and what is over it is {fate}; raise it, up to {enough}"
+            )
     if not 0 < settings.transfer_max_bytes <= MOST_BYTES:
         yield ok(_SUBJECT, f"files of more than 2 GB cannot be judged by ClamAV, and are {fate}")
 

@@ -47,7 +47,7 @@ def end_server() -> None:
         os.kill(os.getppid(), signal.SIGUSR1)
 
 
-def take_stop_signal(told: Callable[[], None]) -> None:
+def take_stop_signal(on_stop: Callable[[], None]) -> None:
     """Call a function on the running loop at each SIGTERM, in place of granian's handler.
 
     granian takes SIGTERM and SIGINT alike as the order to stop: it closes all sockets at once, and waits for requests
@@ -56,7 +56,7 @@ def take_stop_signal(told: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
     # A handler of the loop's would miss the signal while granian has the loop stand still, after the lifespan's start.
     loop.remove_signal_handler(signal.SIGTERM)
-    signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(told))
+    signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(on_stop))
 
 
 def stop_worker(patience_seconds: float) -> None:
