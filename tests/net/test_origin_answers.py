@@ -1,9 +1,12 @@
-"""What an origin says about its file, and telling a web page from one."""
+"""What an origin says about its file, undoing its codings, and telling a web page from a file."""
 
 from __future__ import annotations
 
+import gzip
+import sys
 import time
-from collections.abc import AsyncIterator
+import zlib
+from collections.abc import AsyncIterator, Iterable
 from email.utils import formatdate
 
 import httpx
@@ -12,7 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from open_workshop_storage.utils.net.origin_answers import (
+    BrokenCoding,
+    UnknownCoding,
     WebPage,
+    decoded,
     disposition_filename,
     may_be_page,
     partial_total,
@@ -20,10 +26,13 @@ from open_workshop_storage.utils.net.origin_answers import (
     strong_validator,
     total_size,
 )
+from tests.support.archives import zip_of
 
 THEN = "Mon, 02 Jan 2023 10:00:00 GMT"
 A_SECOND_LATER = "Mon, 02 Jan 2023 10:00:01 GMT"
 pytestmark = pytest.mark.anyio
+pytestmark = pytest.mark.anyio
+BODY = bytes(range(256)) * 4096
 
 
 @pytest.mark.parametrize(
@@ -144,3 +153,88 @@ async def test_anything_else_comes_through_to_the_byte(body: bytes, size: int) -
 )
 def test_a_page_has_the_type_of_one_and_no_name(headers: dict[str, str], expected: bool) -> None:
     assert may_be_page(httpx.Headers(headers)) is expected
+
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+
+async def unpacked(chunks: Iterable[bytes], *codings: str) -> list[bytes]:
+    async def coming() -> AsyncIterator[bytes]:
+        for chunk in chunks:
+            yield chunk
+
+    return [piece async for piece in decoded(coming(), codings or ["gzip"])]
+
+
+@pytest.mark.parametrize("size", [1, 1000, 1_000_000])
+async def test_members_come_out_one_after_the_other(size: int) -> None:
+    packed = gzip.compress(BODY) + gzip.compress(b"") + gzip.compress(b"more")
+    pieces = await unpacked(packed[start : start + size] for start in range(0, len(packed), size))
+    assert b"".join(pieces) == BODY + b"more"
+
+
+async def test_no_piece_is_larger_than_256_kib() -> None:
+    pieces = await unpacked([gzip.compress(bytes(8 << 20))])
+    assert sum(map(len, pieces)) == 8 << 20
+    assert max(map(len, pieces)) <= 256 * 1024
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [gzip.compress(BODY, mtime=0)[:-1], gzip.compress(b"", mtime=0) * 100_000, gzip.compress(BODY, mtime=0) + b"x"],
+)
+async def test_what_is_cut_off_or_hardly_anything_comes_of_fails(packed: bytes) -> None:
+    with pytest.raises(BrokenCoding):
+        await unpacked([packed])
+
+
+@pytest.mark.parametrize("size", [1, 1000, 1_000_000])
+@pytest.mark.parametrize(
+    ("codings", "packed"),
+    [
+        (["deflate"], zlib.compress(BODY)),
+        (["zstd"], zstd.compress(BODY)),
+        (["gzip", "gzip"], gzip.compress(gzip.compress(BODY, mtime=0), mtime=0)),
+        (["gzip", "gzip"], gzip.compress(BODY, mtime=0)),
+        (["zstd", "x-gzip"], gzip.compress(zstd.compress(BODY), mtime=0)),
+    ],
+)
+async def test_other_codings_and_two_of_them_are_undone(codings: list[str], packed: bytes, size: int) -> None:
+    pieces = await unpacked((packed[start : start + size] for start in range(0, len(packed), size)), *codings)
+    assert b"".join(pieces) == BODY
+
+
+@pytest.mark.parametrize("coding", ["br", "deflate", "zstd", "compress", "x-compress", "gzip", "dcz"])
+@pytest.mark.parametrize(
+    "body", [b"", zip_of({"a": b"a"}), b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07\x01\x00", b"\xff\xd8\xff"]
+)
+async def test_a_file_that_is_none_of_the_coding_stays_as_it_is(coding: str, body: bytes) -> None:
+    assert b"".join(await unpacked([body[:2], body[2:]], coding)) == body
+
+
+@pytest.mark.parametrize("coding", ["zstd", "compress"])
+async def test_text_stays_as_it_is_where_the_coding_has_a_mark(coding: str) -> None:
+    assert await unpacked([b"text"], coding) == [b"text"]
+
+
+@pytest.mark.parametrize(
+    ("codings", "body"),
+    [
+        (["br"], b"text"),
+        (["deflate"], b"text"),
+        (["compress"], b"\x1f\x9d\x90text"),
+        (["gzip"] * 3, gzip.compress(b"", mtime=0)),
+    ],
+)
+async def test_what_may_be_in_a_coding_that_is_not_undone_is_refused(codings: list[str], body: bytes) -> None:
+    with pytest.raises(UnknownCoding):
+        await unpacked([body], *codings)
+
+
+@pytest.mark.parametrize("cut", [zlib.compress(BODY)[:-1], zstd.compress(BODY)[:-1], zstd.compress(BODY) + b"x"])
+async def test_broken_deflate_and_zstd_fail(cut: bytes) -> None:
+    with pytest.raises(BrokenCoding):
+        await unpacked([cut], "zstd" if cut.startswith(b"\x28") else "deflate")

@@ -28,10 +28,13 @@ from open_workshop_storage.core.errors import (
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.observability.tracing import span
 from open_workshop_storage.utils.http.dates import retry_after
-from open_workshop_storage.utils.net.content_codings import BrokenCoding, UnknownCoding, codings_in, decoded
 from open_workshop_storage.utils.net.dialing import AddressRefused, JudgedBackend, Resolve, resolve_host
 from open_workshop_storage.utils.net.origin_answers import (
+    BrokenCoding,
+    UnknownCoding,
     WebPage,
+    codings_in,
+    decoded,
     disposition_filename,
     is_version,
     is_whole,
