@@ -133,20 +133,19 @@ def _limit_findings(settings: Settings, address: ClamdAddress) -> Iterator[Findi
         )
         return
     limits = {name: options.get(name, _DEFAULTS[name]) for name in wanted}
-    if (_number(limits["MaxFileSize"]) or MOST_BYTES) < (_number(limits["MaxScanSize"]) or math.inf):
+    file_size, scan_size = limits["MaxFileSize"], limits["MaxScanSize"]
+    if (_number(file_size) or MOST_BYTES) < (_number(scan_size) or math.inf):
         yield fault(
             _SUBJECT,
-            f"MaxFileSize ({limits['MaxFileSize']}) is less than MaxScanSize ({limits['MaxScanSize']}): of a larger file "
+            f"MaxFileSize ({file_size}) is less than MaxScanSize ({scan_size}): of a larger file "
             "in an archive the beginning is judged, and the rest passes unread; set MaxScanSize to no more than "
             "MaxFileSize",
         )
     fate = "passed unread" if settings.scan_failure == "pass" else "refused"
-    for name, needed in wanted.items():
-        if 0 < _number(limits[name]) < needed:
-            enough = needed if name == "MaxFiles" else f"{-(-needed // _MEBIBYTE)}M"
-            yield warning(
-                _SUBJECT, f"{name} is {limits[name]}, and what is over it is {fate}; raise it, up to {enough}"
-            )
+    for name, limit in limits.items():
+        if 0 < _number(limit) < wanted[name]:
+            enough = wanted[name] if name == "MaxFiles" else f"{-(-wanted[name] // _MEBIBYTE)}M"
+            yield warning(_SUBJECT, f"{name} is {limit}, and what is over it is {fate}; raise it, up to {enough}")
     if not 0 < settings.transfer_max_bytes <= MOST_BYTES:
         yield ok(_SUBJECT, f"files of more than 2 GB cannot be judged by ClamAV, and are {fate}")
 
