@@ -21,6 +21,11 @@ def limits(idle_seconds: float = 0, min_bytes_per_second: int = 0) -> ReceiveLim
     return ReceiveLimits(0, 0, idle_seconds, min_bytes_per_second, 0, UploadTimedOut)
 
 
+def never() -> asyncio.Future[None]:
+    """Return what interrupts a body once it is done."""
+    return asyncio.get_running_loop().create_future()
+
+
 async def body(*chunks: bytes, leaves: bool = False, waits: bool = False) -> AsyncIterator[bytes]:
     for chunk in chunks:
         yield chunk
@@ -36,7 +41,7 @@ async def all_of(upload: UploadBody) -> bytes:
 
 @pytest.mark.parametrize("room", [None, 6, 100])
 async def test_a_whole_body_is_complete(room: int | None) -> None:
-    upload = UploadBody(body(b"abc", b"def"), asyncio.Event(), limits(), Pace(), room, "sha256")
+    upload = UploadBody(body(b"abc", b"def"), never(), limits(), Pace(), room, "sha256")
     assert await all_of(upload) == b"abcdef"
     assert upload.ending is Ending.COMPLETE and upload.refusal(hashlib.sha256(b"abcdef").digest()) is None
     assert isinstance(upload.refusal(b"another"), ChecksumDiffers)
@@ -81,36 +86,36 @@ async def test_the_first_bytes_are_given_up_where_what_stands_beside_them_fails(
 
 
 async def test_a_client_that_leaves_cuts_it() -> None:
-    upload = UploadBody(body(b"abc", leaves=True), asyncio.Event(), limits(), Pace(), None, "")
+    upload = UploadBody(body(b"abc", leaves=True), never(), limits(), Pace(), None, "")
     assert (await all_of(upload), upload.ending) == (b"abc", Ending.CUT)
 
 
 async def test_a_client_that_sends_nothing_more_leaves_it_idle() -> None:
     # The job lives on, also if it has sent next to nothing by then.
     pace = Pace(59.9)
-    upload = UploadBody(body(b"abc", waits=True), asyncio.Event(), limits(0.05, 1000), pace, None, "")
+    upload = UploadBody(body(b"abc", waits=True), never(), limits(0.05, 1000), pace, None, "")
     assert (await all_of(upload), upload.ending) == (b"abc", Ending.STALLED)
 
 
 async def test_another_request_interrupts_it() -> None:
-    interrupted = asyncio.Event()
+    interrupted = never()
     upload = UploadBody(body(b"abc", waits=True), interrupted, limits(), Pace(), None, "")
     chunks = aiter(upload)
     assert await anext(chunks) == b"abc"
-    interrupted.set()
+    interrupted.set_result(None)
     assert await anext(chunks, None) is None
     assert upload.ending is Ending.INTERRUPTED
 
 
 async def test_nothing_comes_of_bytes_for_which_there_is_no_room() -> None:
-    upload = UploadBody(body(b"abc", b"def"), asyncio.Event(), limits(), Pace(), 5, "")
+    upload = UploadBody(body(b"abc", b"def"), never(), limits(), Pace(), 5, "")
     assert (await all_of(upload), upload.ending) == (b"abc", Ending.TOO_LONG)
 
 
 @pytest.mark.parametrize(("earlier", "ending"), [(Pace(100, 99_000), Ending.TOO_SLOW), (Pace(100, 101_000), None)])
 async def test_what_earlier_bodies_of_the_job_brought_counts(earlier: Pace, ending: Ending | None) -> None:
     pace, slowest = replace(earlier), limits(min_bytes_per_second=1000)
-    upload = UploadBody(body(b"abc"), asyncio.Event(), slowest, pace, None, "")
+    upload = UploadBody(body(b"abc"), never(), slowest, pace, None, "")
     assert await all_of(upload) == (b"" if ending else b"abc")
     assert upload.ending is (ending or Ending.COMPLETE)
     assert pace.sent_bytes == earlier.sent_bytes + (0 if ending else 3)

@@ -13,8 +13,8 @@ def test_what_is_counted_is_told_once() -> None:
     metrics.begun()
     metrics.received(70)
     metrics.received(30)
-    metrics.ended(new_job(), "success")
-    metrics.ended(new_job(), "malware")
+    metrics.ended(new_job())
+    metrics.ended(new_job(reason="malware"))
     metrics.left_stage(new_job(stage=Stage.EXTRACTING), 1.5)
     metrics.left_stage(new_job(stage=Stage.EXTRACTING), 0.25)
     assert metrics.take() == {

@@ -25,7 +25,7 @@ from open_workshop_storage.core.errors import (
 from open_workshop_storage.core.job import Inner, Resumable, Slot, Stage
 from open_workshop_storage.services.intake import scan
 from open_workshop_storage.services.intake.upload_bodies import UploadRequest
-from open_workshop_storage.services.transfers.attempts import HasLeft, stays
+from open_workshop_storage.services.transfers.lifetime import HasLeft, stays
 from tests.archives import rars
 from tests.support.archives import (
     SMALL_MOD,

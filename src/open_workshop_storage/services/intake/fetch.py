@@ -158,7 +158,7 @@ class Fetcher:
     async def _follow(self, stack: AsyncExitStack, url: httpx.URL, extra: Mapping[str, str]) -> _Reply:
         """Return the answer at the end of the redirects; the stack closes its connection."""
         for _ in range(_MAX_REDIRECTS + 1):
-            with _failures_translated():
+            with _as_storage_errors():
                 async with asyncio.timeout(self._idle_seconds):
                     reply = await self._request(stack, url, extra)
             location = reply.headers.get("location")
@@ -198,7 +198,7 @@ class Fetcher:
         # Size and positions of packed data say nothing about the unpacked bytes.
         total = None if codings else total_size(reply.headers)
         validator = None if codings else strong_validator(reply.headers)
-        with _failures_translated():
+        with _as_storage_errors():
             body = decoded(reply.body, codings)
         if may_be_page(reply.headers):
             body = refusing_pages(body)
@@ -212,7 +212,7 @@ class Fetcher:
     async def _body(self, chunks: AsyncIterator[bytes], expected: int | None) -> AsyncIterator[bytes]:
         received = 0
         while True:
-            with _failures_translated():
+            with _as_storage_errors():
                 async with asyncio.timeout(self._idle_seconds):
                     chunk = await anext(chunks, None)
             if chunk is None:
@@ -226,7 +226,7 @@ class Fetcher:
 
 
 @contextmanager
-def _failures_translated() -> Iterator[None]:
+def _as_storage_errors() -> Iterator[None]:
     try:
         yield
     except TimeoutError:

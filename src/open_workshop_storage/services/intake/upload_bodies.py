@@ -109,7 +109,7 @@ class UploadBody:
 
     Args:
         chunks: The body; it raises `ClientGone` where the client leaves.
-        interrupted: Ends the body when set.
+        interrupted: Ends the body once it is done.
         limits: Its time limits.
         pace: The job's, which this body adds to.
         room: How many bytes may come; `None` for any number.
@@ -122,7 +122,7 @@ class UploadBody:
     def __init__(
         self,
         chunks: AsyncIterator[bytes],
-        interrupted: asyncio.Event,
+        interrupted: asyncio.Future[None],
         limits: ReceiveLimits,
         pace: Pace,
         room: int | None,
@@ -157,7 +157,7 @@ class UploadBody:
         return error() if error else None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        hurrying = asyncio.create_task(self._hurry())
+        self._interrupted.add_done_callback(self._hurry)
         try:
             while self.ending is None:
                 chunk = await self._next()
@@ -173,7 +173,7 @@ class UploadBody:
                     self._hash.update(chunk)
                 yield chunk
         finally:
-            hurrying.cancel()
+            self._interrupted.remove_done_callback(self._hurry)
 
     async def _next(self) -> bytes | None:
         """Return the next chunk, or `None` with `ending` set."""
@@ -190,22 +190,21 @@ class UploadBody:
         except errors.ClientGone:
             self.ending = Ending.CUT
         except (TimeoutError, errors.UploadTimedOut):
-            if self._interrupted.is_set():
+            if self._interrupted.done():
                 self.ending = Ending.INTERRUPTED
             else:
                 self.ending = Ending.TOO_SLOW if self._limits.is_too_slow(self._pace) else Ending.STALLED
         return None
 
     def _patience(self, asked: float) -> float | None:
-        if not self._interrupted.is_set():
+        if not self._interrupted.done():
             return self._limits.patience(asked - self._began, self._pace)
         # The server may have bytes of the body that it has not handed over.
         self._last_chance = self._last_chance or asked + _LAST_CHANCE_SECONDS
         return min(_NEXT_SECONDS, self._last_chance - asked)
 
-    async def _hurry(self) -> None:
+    def _hurry(self, interrupted: asyncio.Future[None]) -> None:
         """Shorten the wait that an interruption finds."""
-        await self._interrupted.wait()
         if self._wait is not None:
             with suppress(RuntimeError):  # It has just ended.
                 self._wait.reschedule(asyncio.get_running_loop().time() + _NEXT_SECONDS)

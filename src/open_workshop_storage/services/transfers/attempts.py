@@ -34,14 +34,6 @@ _CANCEL_SECONDS = LEASE_SECONDS + 10.0
 _CANCEL_PAUSE_SECONDS = 0.5
 _POLL_SECONDS = 0.05
 
-HasLeft = Callable[[], Awaitable[bool]]
-"""Tells whether a client has left since its whole body came, so that it does not hear what becomes of that."""
-
-
-async def stays() -> bool:
-    """Tell of a client that it has not left."""
-    return False
-
 
 @dataclass(eq=False)
 class Pause(Exception):

@@ -62,16 +62,20 @@ class Cleanup:
             is_last = len(jobs) < _AT_ONCE
         for workspace in await self._workspaces.idle(ttl, _WORKSPACES_AT_ONCE):
             parts = await parts_of(workspace)
-            with suppress(NewerRecord):
-                if await self._store.get(workspace.name) is None:
-                    job_log(_logger, workspace.name).info("stray workspace removed")
-                    await discard_parts(workspace, parts)
+            if await self._is_gone(workspace.name):
+                job_log(_logger, workspace.name).info("stray workspace removed")
+                await discard_parts(workspace, parts)
         for job_id in await self._staging.idle(ttl):
-            with suppress(NewerRecord):
-                if await self._store.get(job_id) is None:
-                    job_log(_logger, job_id).info("stray packed file removed")
-                    await self._staging.discard(job_id)
+            if await self._is_gone(job_id):
+                job_log(_logger, job_id).info("stray packed file removed")
+                await self._staging.discard(job_id)
         await self._files.remove_leftovers(ttl)
+
+    async def _is_gone(self, job_id: str) -> bool:
+        try:
+            return await self._store.get(job_id) is None
+        except NewerRecord:
+            return False
 
     async def _end_paused(self) -> None:
         is_last = False

@@ -19,7 +19,8 @@ from open_workshop_storage.core.job import Change, Job, Slot, Stage
 from open_workshop_storage.core.store import JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.observability.tracing import StageSpans
-from open_workshop_storage.services.transfers.metrics import SUCCESS, TransferMetrics
+from open_workshop_storage.services.transfers.lifetime import HasLeft
+from open_workshop_storage.services.transfers.metrics import TransferMetrics
 from open_workshop_storage.utils.files.digests import FileDigest
 from open_workshop_storage.utils.files.durable_files import sync
 from open_workshop_storage.utils.processes.task_groups import run_beside, without_group
@@ -46,10 +47,10 @@ class JobRun:
         job: The record as stored, owned by this run.
         workspace: The job's folder.
         home: This host, if others do not see that folder.
-        is_attended: Whether a client waits for this run's answer, so that it keeps its job while it waits for a slot.
+        has_left: Of the client that waits for this run's answer, so that it keeps its job while it waits for a slot.
 
     Attributes:
-        interrupted: Set when another request wants to go on with the upload that this run receives.
+        interrupted: Done once another request wants to go on with the upload that this run receives.
         digest: Of the received file; a run that receives it from its first byte on adds what comes.
         pace: The job's, which a run that receives bytes adds to.
         spans: Those of the job's stages; whoever ends the run ends the last one.
@@ -62,21 +63,21 @@ class JobRun:
         workspace: Path,
         metrics: TransferMetrics,
         home: str | None = None,
-        is_attended: bool = False,
+        has_left: HasLeft | None = None,
     ) -> None:
         assert job.owner is not None
         self.job = job
         self.owner = job.owner
         self.workspace = workspace
         self.folder = workspace / job.owner
-        self.is_attended = is_attended
-        self.interrupted = asyncio.Event()
+        self.interrupted = asyncio.get_running_loop().create_future()
         self.digest = FileDigest()
         self.pace = Pace(job.waited_seconds, job.sent_bytes)
         self.spans = StageSpans(job.job_id, job.traceparent)
         self._store = store
         self._metrics = metrics
         self._home = home
+        self._has_left = has_left
         self._log = job_log(_logger, job.job_id)
         self._source = workspace / job.source_file if job.source_file else None
         self._saving = asyncio.Lock()
@@ -84,6 +85,20 @@ class JobRun:
         self._news = asyncio.Event()
         self._stopped: BaseException | None = None
         self._last_event = self._stage_began = time.monotonic()
+
+    @property
+    def is_attended(self) -> bool:
+        """Whether a client waits for this run's answer."""
+        return self._has_left is not None
+
+    async def is_heard(self) -> bool:
+        """Return whether a client waits for this run's answer, and has not left since."""
+        return self._has_left is not None and not await self._has_left()
+
+    def interrupt(self) -> None:
+        """Have the upload that this run receives left to another request."""
+        if not self.interrupted.done():
+            self.interrupted.set_result(None)
 
     @property
     def source(self) -> Path:
@@ -188,16 +203,14 @@ class JobRun:
     async def end(self, outcome: Packed | StorageError, *, is_reported: bool = True) -> Callback | None:
         """End the attempt, well or with an error; return the callback to deliver, which this worker holds, if any."""
         if isinstance(outcome, StorageError):
-            result = outcome.reason
             malware = outcome.name if isinstance(outcome, MalwareFound) else None
             failed = Failed(outcome.message, outcome.reason, malware)
             callback = await self.save(failed, event=EventKind.ERROR, stage=Stage.ERROR, is_reported=is_reported)
             self.spans.end(outcome.reason)
         else:
-            result = SUCCESS
             callback = await self.save(outcome, event=EventKind.COMPLETE, stage=Stage.PACKED)
             self._log.info("packed, %d bytes", outcome.packed_bytes)
-        self._metrics.ended(self.job, result)
+        self._metrics.ended(self.job)
         return callback
 
     async def hand_over(self) -> None:

@@ -19,6 +19,14 @@ _PAUSE_SECONDS = 1.0
 
 T = TypeVar("T")
 
+HasLeft = Callable[[], Awaitable[bool]]
+"""Tells whether a client has left since its whole body came, so that it does not hear what becomes of that."""
+
+
+async def stays() -> bool:
+    """Tell of a client that it has not left."""
+    return False
+
 
 class Lifetime:
     """One worker's, from its start to its stop; at the end of the block, the tasks that still run are cancelled.

@@ -36,13 +36,9 @@ class TransferMetrics:
         """Count bytes that came in since the last time, for the attempt that is under way."""
         self._counts[RECEIVED] += max(count, 0)
 
-    def ended(self, job: Job, outcome: str) -> None:
-        """Count an attempt that ended.
-
-        Args:
-            job: Its record at the end.
-            outcome: `SUCCESS`, or the reason of its failure.
-        """
+    def ended(self, job: Job) -> None:
+        """Count an attempt that ended, by its record at the end."""
+        outcome = job.reason or SUCCESS
         self._counts[OUTCOME + outcome] += 1
         TRANSFERS.add(1, {"kind": job.claims.transfer_kind, "origin": job.origin, "outcome": outcome})
         if outcome == SUCCESS:

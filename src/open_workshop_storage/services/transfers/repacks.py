@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,12 +84,11 @@ class Repacks:
         if await asyncio.to_thread(received.exists):
             yield received
             return
-        async with AsyncExitStack() as stack:
-            try:
-                packed = await stack.enter_async_context(self._staging.copy(job.job_id, job.packed_file))
-            except errors.FileMissing:
-                raise errors.SourceMissing from None
-            yield packed
+        try:
+            async with self._staging.copy(job.job_id, job.packed_file) as packed:
+                yield packed
+        except errors.FileMissing:
+            raise errors.SourceMissing from None
 
     async def _save_repacked(self, job: Job, packed: Packed) -> Job:
         """Store the result of a repack, also if another request has repacked the same file since."""

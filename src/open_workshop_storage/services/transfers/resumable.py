@@ -25,9 +25,9 @@ from open_workshop_storage.services.intake import upload_parts
 from open_workshop_storage.services.intake.receive import receive, transfer_limits
 from open_workshop_storage.services.intake.upload_bodies import Ending, UploadBody, UploadRequest, reading_ahead
 from open_workshop_storage.services.storage.workspaces import Workspaces
-from open_workshop_storage.services.transfers.attempts import Attempts, HasLeft, Pause, stays
+from open_workshop_storage.services.transfers.attempts import Attempts, Pause
 from open_workshop_storage.services.transfers.job_run import JobRun
-from open_workshop_storage.services.transfers.lifetime import Lifetime
+from open_workshop_storage.services.transfers.lifetime import HasLeft, Lifetime, stays
 from open_workshop_storage.services.transfers.runs import Runs, new_owner
 from open_workshop_storage.services.transfers.stages import Stages
 from open_workshop_storage.utils.processes.threads import run_to_end
@@ -144,8 +144,8 @@ class ResumableUploads:
                     # It has changed since: this time the store is asked.
                     return await self.append(job_id, request, body, has_left)
                 raise errors.UploadTaken from None
-        run = self._runs.begin_run(job, is_attended=True)
-        work = self._receive(run, resumable, request, body, has_left)
+        run = self._runs.begin_run(job, has_left)
+        work = self._receive(run, resumable, request, body)
         # Once the file is whole, the transfer goes on to its end, whether or not the client waits for it.
         job = await asyncio.shield(self._lifetime.start(self._attempts.carry_out(run, work)))
         if job.paused:
@@ -239,12 +239,7 @@ class ResumableUploads:
         return job
 
     async def _receive(
-        self,
-        run: JobRun,
-        resumable: Resumable,
-        request: UploadRequest,
-        chunks: AsyncIterator[bytes],
-        has_left: HasLeft,
+        self, run: JobRun, resumable: Resumable, request: UploadRequest, chunks: AsyncIterator[bytes]
     ) -> Packed:
         begun, total, part = run.job.bytes, run.job.total, resumable.parts[-1]
         room = None if total is None else total - begun
@@ -289,7 +284,7 @@ class ResumableUploads:
         try:
             return await self._pack(run, resumable)
         except errors.ScannerUnavailable as refusal:
-            if await has_left():
+            if not await run.is_heard():
                 # It takes the file for done, and would send nothing more.
                 raise
             raise Pause(upload_parts.without_last_byte(resumable, run.within(run.source), total), refusal) from None

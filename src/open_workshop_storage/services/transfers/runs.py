@@ -15,7 +15,7 @@ from open_workshop_storage.core.store import RENEW_SECONDS, JobStore, StaleJobEr
 from open_workshop_storage.services.storage.staging import Staging
 from open_workshop_storage.services.storage.workspaces import Workspaces
 from open_workshop_storage.services.transfers.job_run import JobRun
-from open_workshop_storage.services.transfers.lifetime import Lifetime
+from open_workshop_storage.services.transfers.lifetime import HasLeft, Lifetime
 from open_workshop_storage.services.transfers.metrics import TransferMetrics
 
 _POLL_SECONDS = 0.1
@@ -68,18 +68,16 @@ class Runs:
         """Take a job that waits, first one whose files are on this host; raises as `JobStore.take`."""
         return await self._store.take(new_owner(), home=self._staging.home, expired=expired)
 
-    def begin_run(self, job: Job, *, is_attended: bool = False) -> JobRun:
+    def begin_run(self, job: Job, has_left: HasLeft | None = None) -> JobRun:
         """Begin a run at a job that was saved or taken with this run as its owner.
 
         Args:
-            is_attended: Whether a client waits for the answer of this run.
+            has_left: Of the client that waits for the answer of this run.
         """
         # This worker may itself have taken a job that it lost while it was asleep.
         if job.job_id in self._runs:
             self._runs[job.job_id].stop(StaleJobError())
-        run = JobRun(
-            self._store, job, self._workspaces.folder(job.job_id), self.metrics, self._staging.home, is_attended
-        )
+        run = JobRun(self._store, job, self._workspaces.folder(job.job_id), self.metrics, self._staging.home, has_left)
         self._runs[job.job_id] = run
         if self._lifetime.stopping.is_set() and job.origin == "url":
             run.stop(HandOver())
@@ -150,7 +148,7 @@ class Runs:
         """
         self._lifetime.stop()
         for run in self._runs.values():
-            run.interrupted.set()
+            run.interrupt()
             if run.job.origin == "url":
                 run.stop(HandOver())
         await self._wait_for_end(grace_seconds)

@@ -22,9 +22,9 @@ from open_workshop_storage.observability.tracing import joined, traceparent
 from open_workshop_storage.services.intake.fetch import Fetcher, parse_url
 from open_workshop_storage.services.intake.receive import receive, transfer_limits
 from open_workshop_storage.services.storage.disk import has_space
-from open_workshop_storage.services.transfers.attempts import Attempts, HasLeft, Unreported, stays
+from open_workshop_storage.services.transfers.attempts import Attempts, Unreported
 from open_workshop_storage.services.transfers.job_run import JobRun
-from open_workshop_storage.services.transfers.lifetime import Lifetime
+from open_workshop_storage.services.transfers.lifetime import HasLeft, Lifetime, stays
 from open_workshop_storage.services.transfers.moves import Moves
 from open_workshop_storage.services.transfers.resumable import ResumableUploads
 from open_workshop_storage.services.transfers.runs import Runs, new_owner
@@ -110,18 +110,12 @@ class Transfers:
         """
         previous = await self._store.get(claims.job_id)
         job = await self._attempts.begin_upload(previous, claims, file_name, announced, new_owner())
-        run = self._runs.begin_run(job, is_attended=True)
-        work = self._receive_and_pack(run, chunks, digests, has_left)
+        run = self._runs.begin_run(job, has_left)
+        work = self._receive_and_pack(run, chunks, digests)
         # Once it has begun, the transfer goes on to its end, whether or not the client waits for it.
         return await asyncio.shield(self._lifetime.start(self._attempts.carry_out(run, work)))
 
-    async def _receive_and_pack(
-        self,
-        run: JobRun,
-        chunks: AsyncIterator[bytes],
-        digests: Sequence[str],
-        has_left: HasLeft,
-    ) -> Packed:
+    async def _receive_and_pack(self, run: JobRun, chunks: AsyncIterator[bytes], digests: Sequence[str]) -> Packed:
         try:
             sha256 = sha256_in(digests)
         except ValueError:
@@ -130,7 +124,7 @@ class Transfers:
         try:
             return await self._stages.prepare(run)
         except errors.ScannerUnavailable as refusal:
-            if await has_left():
+            if not await run.is_heard():
                 raise
             raise Unreported(refusal) from None
 

@@ -55,7 +55,7 @@ class Worker:
             run = self._runs.at(job_id)
             if interruption is Interruption.LEAVE:
                 if run is not None:
-                    run.interrupted.set()
+                    run.interrupt()
             elif run is None:
                 self._lifetime.start(self._cancel_waiting(job_id))
             elif not run.job.ended:
