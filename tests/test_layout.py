@@ -29,7 +29,6 @@ ELSEWHERE = {
     "services/operations/findings.py": "operations/test_doctor.py",
     # One suite for both job stores.
     "stores/memory.py": "stores/test_job_stores.py",
-    "stores/redis.py": "stores/test_job_stores.py",
     "stores/redis_channels.py": "stores/test_job_stores.py",
     "stores/redis_functions.py": "stores/test_job_stores.py",
     "stores/redis_keys.py": "stores/test_job_stores.py",

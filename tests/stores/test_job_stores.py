@@ -8,15 +8,14 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
-from typing import Any
 
 import pytest
 
 from open_workshop_storage.core.callback import callback_of
 from open_workshop_storage.core.claims import TransferClaims
-from open_workshop_storage.core.errors import NewerRecord, StorageBusy
+from open_workshop_storage.core.errors import StorageBusy
 from open_workshop_storage.core.events import Event, EventKind
-from open_workshop_storage.core.job import SCHEMA, Job, Slot, Stage
+from open_workshop_storage.core.job import Job, Slot, Stage
 from open_workshop_storage.core.store import (
     LEASE_SECONDS,
     STEP_SECONDS,
@@ -24,18 +23,18 @@ from open_workshop_storage.core.store import (
     Interruption,
     JobStore,
     StaleJobError,
-    WorkerReport,
 )
 from open_workshop_storage.stores.memory import MemoryJobStore
 from open_workshop_storage.stores.redis import RedisJobStore
 from open_workshop_storage.stores.redis_client import redis_client
 from tests.support.events import watched
+from tests.support.jobs import new_job
 from tests.support.sentinel import SentinelRedis
+from tests.support.stores import LIMITS, altered, held_and_waiting, new_report, take_up_to, waiting_for
 
 pytestmark = pytest.mark.anyio
 
 PATIENCE_SECONDS = 60
-LIMITS = {Slot.UPLOAD: 1, Slot.DOWNLOAD: 1, Slot.REPACK: 1, Slot.IMAGE: 0}
 
 
 @pytest.fixture(scope="module")
@@ -59,24 +58,6 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[JobStore]:
         running.cancel()
         await asyncio.wait([running])
         await redis.aclose()
-
-
-def new_job(**values: object) -> Job:
-    job_id = uuid.uuid4().hex
-    made = Job(job_id=job_id, claims=TransferClaims(job_id=job_id), origin="upload", file_name="mod.zip")
-    return made.model_copy(update=values)
-
-
-def altered(job: Job, **values: object) -> Job:
-    return job.model_copy(update=values)
-
-
-async def take_up_to(store: JobStore, owner: str, limit: int, **options: Any) -> list[Job]:
-    """Take up to so many jobs."""
-    jobs: list[Job] = []
-    while len(jobs) < limit and (job := await store.take(owner, **options)):
-        jobs.append(job)
-    return jobs
 
 
 async def read(events: AsyncIterator[Event], count: int) -> list[Event]:
@@ -213,36 +194,6 @@ async def test_of_several_requests_that_claim_a_paused_upload_one_gets_it(store:
     assert await store.paused(-1.0, 8) == []
 
 
-async def test_a_record_of_a_newer_schema_is_left_alone(redis_url: str) -> None:
-    prefix = f"test-{uuid.uuid4().hex}"
-    async with redis_client(redis_url) as redis:
-        store = RedisJobStore(redis, prefix, keep_seconds=60, limits=LIMITS)
-        newer = {}
-        for values in ({}, {"stage": Stage.UPLOADING}, {"stage": Stage.PACKED}):
-            job = await store.save(new_job(created_at=1.0, updated_at=1.0, **values), None)
-            await redis.hset(f"{prefix}:job:{job.job_id}", mapping={"schema": SCHEMA + 1, "data": "unreadable"})
-            newer[job.job_id] = await redis.hgetall(f"{prefix}:job:{job.job_id}")
-        known = {
-            "take": await store.save(new_job(), None),
-            "paused": await store.save(new_job(stage=Stage.UPLOADING), None),
-            "idle": await store.save(new_job(stage=Stage.ERROR), None),
-        }
-        await asyncio.sleep(0.01)
-        assert [job.job_id for job in await take_up_to(store, "me", 1)] == [known["take"].job_id]
-        assert await take_up_to(store, "me", 8) == []
-        assert [job.job_id for job in await store.paused(0.0, 1)] == [known["paused"].job_id]
-        assert [job.job_id for job in await store.idle(0.0, 1)] == [known["idle"].job_id]
-        for job_id, record in newer.items():
-            with pytest.raises(NewerRecord):
-                await store.get(job_id)
-            with pytest.raises(StaleJobError):
-                await store.save(altered(new_job(), job_id=job_id), None)
-            assert await redis.hgetall(f"{prefix}:job:{job_id}") == record
-        shown = await store.overview(40)
-        listed = (*shown.unfinished, *shown.paused, *shown.ended)
-        assert {job.job_id for job in listed} == {job.job_id for job in known.values()}
-
-
 async def test_a_forgotten_job_does_not_begin_again_while_its_token_is_valid(store: JobStore) -> None:
     valid = TransferClaims(job_id="job-12345678", expires_at=time.time() + 60)
     moved = new_job(stage=Stage.PACKED, move_to="archive/mods/1/main.zip", moved_bytes=1, claims=valid)
@@ -293,127 +244,12 @@ async def test_an_owner_that_handed_its_job_over_does_not_count_as_lost(store: J
     assert (taken.lost_owners, again.lost_owners) == (0, 0)
 
 
-async def test_owners_whose_leases_ran_out_lose_their_jobs_and_are_counted(redis_url: str) -> None:
-    prefix = f"test-{uuid.uuid4().hex}"
-    async with redis_client(redis_url) as redis:
-        store = RedisJobStore(redis, prefix, keep_seconds=60, limits=LIMITS)
-        first = await store.save(new_job(owner="first"), None)
-        assert await take_up_to(store, "second", 8) == []
-        for lost_owners, owner in enumerate(("second", "third"), 1):
-            await redis.zadd(f"{prefix}:leases", {first.job_id: 0})
-            (taken,) = await take_up_to(store, owner, 8)
-            assert (taken.owner, taken.lost_owners) == (owner, lost_owners)
-        assert await store.renew([first, taken]) == {first.job_id}
-        assert (await store.save(altered(taken, bytes=5), None)).lost_owners == 2
-        assert await take_up_to(store, "fourth", 8) == []
-
-
-async def test_expired_leases_are_left_alone_where_they_do_not_count(redis_url: str) -> None:
-    prefix = f"test-{uuid.uuid4().hex}"
-    async with redis_client(redis_url) as redis:
-        store = RedisJobStore(redis, prefix, keep_seconds=60, limits=LIMITS)
-        held = await store.save(new_job(owner="slow"), None)
-        await redis.zadd(f"{prefix}:leases", {held.job_id: 0})
-        waiting = await store.save(new_job(), None)
-        assert [job.job_id for job in await take_up_to(store, "me", 1, expired=False)] == [waiting.job_id]
-        assert await take_up_to(store, "me", 8, expired=False) == []
-        assert [job.job_id for job in await take_up_to(store, "me", 8)] == [held.job_id]
-
-
-async def test_workers_of_another_host_wait_for_a_lease_before_they_take_a_job(redis_url: str) -> None:
-    prefix = f"test-{uuid.uuid4().hex}"
-    async with redis_client(redis_url) as redis:
-        store = RedisJobStore(redis, prefix, keep_seconds=60, limits=LIMITS)
-
-        async def ran_out(job: Job, seconds: float) -> None:
-            now, microseconds = await redis.time()
-            await redis.zadd(f"{prefix}:leases", {job.job_id: (now - seconds) * 1000 + microseconds // 1000})
-
-        housed = await store.save(new_job(owner="dead", home="one"), None)
-        free = await store.save(new_job(owner="dead"), None)
-        await ran_out(housed, 2)
-        await ran_out(free, 1)
-        assert [job.job_id for job in await take_up_to(store, "other", 8, home="two")] == [free.job_id]
-        (taken,) = await take_up_to(store, "same", 8, home="one")
-        assert taken.job_id == housed.job_id
-        await ran_out(housed, LEASE_SECONDS + 1)
-        assert [job.job_id for job in await take_up_to(store, "other", 8, home="two")] == [housed.job_id]
-        # One that was handed over, however old it is.
-        (handed_over,) = [await store.get(housed.job_id)]
-        assert handed_over is not None
-        await store.save(altered(handed_over, owner=None, created_at=1.0), None)
-        assert await take_up_to(store, "other", 8, home="two") == []
-        assert [job.job_id for job in await take_up_to(store, "same", 8, home="one")] == [housed.job_id]
-
-
-async def test_a_job_whose_record_is_gone_is_not_taken_and_forgotten(redis_url: str) -> None:
-    prefix = f"test-{uuid.uuid4().hex}"
-    async with redis_client(redis_url) as redis:
-        store = RedisJobStore(redis, prefix, keep_seconds=60, limits=LIMITS)
-        gone, waiting = await store.save(new_job(created_at=1.0), None), await store.save(new_job(), None)
-        await redis.delete(f"{prefix}:job:{gone.job_id}")
-        assert [job.job_id for job in await take_up_to(store, "me", 8)] == [waiting.job_id]
-        assert await redis.zrange(f"{prefix}:leases", 0, -1) == [waiting.job_id]
-
-
 async def test_a_job_that_was_removed_is_not_restored_by_an_owner_that_slept(store: JobStore) -> None:
     owned = await store.save(new_job(owner="me"), None)
     await store.remove(owned)
     with pytest.raises(StaleJobError):
         await store.restore(owned)
     assert await store.get(owned.job_id) is None
-
-
-async def test_a_job_that_redis_lost_is_restored_for_its_owner(redis_url: str) -> None:
-    prefix = f"test-{uuid.uuid4().hex}"
-    async with redis_client(redis_url) as redis:
-        store = RedisJobStore(redis, prefix, keep_seconds=60, limits=LIMITS)
-        first, second = [await store.save(new_job(owner="me"), None) for _ in range(2)]
-        await asyncio.sleep(0.01)
-        await redis.delete(*[key async for key in redis.scan_iter(f"{prefix}:*")])
-        await store.save(new_job(owner="another"), None)
-        for job in (first, second):
-            await store.restore(job)
-        assert await store.renew([first, second]) == set()
-        assert await take_up_to(store, "another", 8) == []
-        changed = await store.save(altered(first, bytes=1), None)
-        await store.remove(changed)
-        with pytest.raises(StaleJobError):
-            await store.restore(changed)
-
-
-async def test_what_workers_leave_in_redis_when_they_die_goes_by_itself(redis_url: str) -> None:
-    prefix = f"test-{uuid.uuid4().hex}"
-    async with redis_client(redis_url) as redis:
-        store = RedisJobStore(redis, prefix, keep_seconds=60, limits=LIMITS)
-        await store.save(new_job(stage=Stage.PACKED), None)
-        assert await store.enter(Slot.UPLOAD, "holder")
-        assert not await store.enter(Slot.UPLOAD, "waiter")
-        await store.renew_slots(Slot.UPLOAD, ["holder"])
-        keys = [key async for key in redis.scan_iter(f"{prefix}:*")]
-        assert len(keys) == 6
-        assert {key for key in keys if await redis.ttl(key) < 0} == {f"{prefix}:ended"}
-
-
-async def test_the_prefix_of_keys_may_be_any_text(redis_url: str) -> None:
-    prefix = f'{uuid.uuid4().hex} "\\]]\n\x01é'
-    async with redis_client(redis_url) as redis:
-        store = RedisJobStore(redis, prefix, keep_seconds=60)
-        job = await store.save(new_job(), None)
-        assert await store.get(job.job_id) == job
-        assert await redis.zscore(f"{prefix}:leases", job.job_id) is not None
-
-
-async def test_a_slot_in_use_counts_again_after_redis_has_forgotten_it(redis_url: str) -> None:
-    prefix = f"test-{uuid.uuid4().hex}"
-    async with redis_client(redis_url) as redis:
-        store = RedisJobStore(redis, prefix, keep_seconds=60, limits=LIMITS)
-        assert await store.enter(Slot.DOWNLOAD, "running")
-        await redis.delete(*[key async for key in redis.scan_iter(f"{prefix}:*")])
-        await store.renew_slots(Slot.DOWNLOAD, ["running"])
-        assert not await store.enter(Slot.DOWNLOAD, "new")
-        await store.leave(Slot.DOWNLOAD, "running")
-        assert await store.enter(Slot.DOWNLOAD, "new")
 
 
 async def test_waiting_for_work_ends_when_a_job_waits(store: JobStore) -> None:
@@ -595,17 +431,6 @@ async def test_a_holder_that_leaves_the_queue_does_not_get_a_slot(store: JobStor
     assert await store.enter(Slot.REPACK, "third")
 
 
-def waiting_for(slot: Slot, **values: object) -> Job:
-    """Return a job that waits for a slot."""
-    return new_job(origin="url", slot=slot, **values)
-
-
-async def held_and_waiting(store: JobStore, slot: Slot) -> tuple[int, int]:
-    queue = (await store.overview(40)).slots[slot]
-    assert (await store.waiting())[slot] == queue.waiting
-    return queue.held, queue.waiting
-
-
 async def test_a_job_is_taken_with_the_slot_that_it_waits_for_and_not_before_the_slot_is_free(store: JobStore) -> None:
     younger = await store.save(waiting_for(Slot.DOWNLOAD, created_at=2_000.0), None)
     older = await store.save(waiting_for(Slot.DOWNLOAD, created_at=1_000.0), None)
@@ -696,80 +521,6 @@ async def test_what_has_its_file_is_taken_before_what_is_to_be_fetched(store: Jo
     assert [job and job.job_id for job in taken] == [handed_over.job_id, fetched[1].job_id, fetched[0].job_id]
 
 
-async def test_a_job_whose_lease_ran_out_waits_for_its_slot_again(redis_url: str) -> None:
-    prefix = f"test-{uuid.uuid4().hex}"
-    async with redis_client(redis_url) as redis:
-        store = RedisJobStore(redis, prefix, keep_seconds=60, limits=LIMITS)
-        dead = await store.save(waiting_for(Slot.REPACK, owner="dead", created_at=1.0, home="one"), None)
-        younger = await store.save(waiting_for(Slot.REPACK, created_at=2.0), None)
-        now, _ = await redis.time()
-        await redis.zadd(f"{prefix}:leases", {dead.job_id: now * 1000 - 1000})
-        assert await store.take("me", home="one", expired=False) is None
-        # Its host may have it first, and its slot is free for others meanwhile.
-        other = await store.take("other", home="two")
-        assert other is not None and other.job_id == younger.job_id
-        assert await store.take("me", home="one") is None
-        await store.save(altered(other, slot=None), None)
-        taken = await store.take("me", home="one")
-        assert taken is not None and (taken.job_id, taken.owner, taken.lost_owners) == (dead.job_id, "me", 1)
-        assert await store.renew([dead, taken]) == {dead.job_id}
-
-
-async def test_a_renewed_owner_keeps_its_slot_also_where_redis_has_forgotten_it(redis_url: str) -> None:
-    prefix = f"test-{uuid.uuid4().hex}"
-    async with redis_client(redis_url) as redis:
-        store = RedisJobStore(redis, prefix, keep_seconds=60, limits=LIMITS)
-        running = await store.save(waiting_for(Slot.DOWNLOAD, owner="me"), None)
-        await redis.delete(f"{prefix}:slots:download:held")
-        assert await store.renew([running]) == set()
-        assert not await store.enter(Slot.DOWNLOAD, "new")
-        # Given back in the meantime.
-        await store.save(altered(running, slot=None), None)
-        assert await store.renew([running]) == set()
-        assert await store.enter(Slot.DOWNLOAD, "new")
-
-
-async def test_a_record_that_an_older_version_left_waiting_is_taken(redis_url: str) -> None:
-    prefix = f"test-{uuid.uuid4().hex}"
-    async with redis_client(redis_url) as redis:
-        store = RedisJobStore(redis, prefix, keep_seconds=60, limits=LIMITS)
-        job = await store.save(new_job(origin="url"), None)
-        data = {name: value for name, value in json.loads(job.model_dump_json()).items() if name != "slot"}
-        await redis.hset(f"{prefix}:job:{job.job_id}", "data", json.dumps(data))
-        await redis.hdel(f"{prefix}:job:{job.job_id}", "slot", "created", "free_since")
-        taken = await store.take("me")
-        assert taken is not None and (taken.job_id, taken.slot) == (job.job_id, None)
-
-
-async def test_of_several_workers_that_wait_one_is_woken_for_each_job(redis_url: str) -> None:
-    prefix = f"test-{uuid.uuid4().hex}"
-    async with redis_client(redis_url) as redis:
-        stores = [RedisJobStore(redis, prefix, keep_seconds=60, limits=LIMITS) for _ in range(3)]
-        listening = [asyncio.create_task(store.run()) for store in stores]
-        while len(await redis.pubsub_channels(f"{prefix}:work:*")) < len(stores):
-            await asyncio.sleep(0.01)
-        for store in stores:
-            assert await store.take("me") is None
-            # Their order is told by milliseconds.
-            await asyncio.sleep(0.01)
-        waiting = [asyncio.create_task(store.wait_for_work(3 * PATIENCE_SECONDS)) for store in stores]
-        await stores[0].save(waiting_for(Slot.IMAGE), None)
-        done, others = await asyncio.wait(waiting, timeout=PATIENCE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-        # The one that looked longest ago; a second one would have been told in the same step.
-        assert done == {waiting[0]}
-        # To take the job wakes no other worker, either.
-        assert await stores[0].take("me") is not None
-        await stores[0].ping()
-        await asyncio.sleep(0.1)
-        assert [task.done() for task in waiting] == [True, False, False]
-        await stores[0].save(waiting_for(Slot.IMAGE), None)
-        await asyncio.wait([waiting[1]], timeout=PATIENCE_SECONDS)
-        assert [task.done() for task in waiting] == [True, True, False]
-        for task in (*listening, *others):
-            task.cancel()
-        await asyncio.wait([*listening, *waiting])
-
-
 @pytest.mark.parametrize("slot", [Slot.IMAGE, None], ids=["with a slot", "without a slot"])
 async def test_a_worker_that_took_one_of_several_jobs_does_not_wait_for_the_next(
     store: JobStore, slot: Slot | None
@@ -801,17 +552,6 @@ async def test_an_upload_that_finds_no_slot_is_refused_and_changes_nothing(store
 async def test_a_removed_job_gives_its_slot_back(store: JobStore) -> None:
     await store.remove(await store.save(waiting_for(Slot.DOWNLOAD, owner="me"), None))
     assert await held_and_waiting(store, Slot.DOWNLOAD) == (0, 0)
-
-
-async def test_an_upload_whose_lease_ran_out_is_taken_without_a_slot(redis_url: str) -> None:
-    prefix = f"test-{uuid.uuid4().hex}"
-    async with redis_client(redis_url) as redis:
-        store = RedisJobStore(redis, prefix, keep_seconds=60, limits=LIMITS)
-        dead = await store.save(new_job(stage=Stage.UPLOADING, owner="dead", slot=Slot.UPLOAD), None)
-        await redis.zadd(f"{prefix}:leases", {dead.job_id: 0})
-        taken = await store.take("me")
-        assert taken is not None and (taken.job_id, taken.slot, taken.lost_owners) == (dead.job_id, None, 1)
-        assert await held_and_waiting(store, Slot.UPLOAD) == (0, 0)
 
 
 async def test_a_limit_of_zero_is_no_limit(store: JobStore) -> None:
@@ -852,13 +592,6 @@ async def test_every_worker_hears_what_is_asked_of_a_job_and_in_which_way(store:
             await store.interrupt("job-12345678", Interruption.CANCEL)
             await asyncio.wait([heard], timeout=0.1)
     assert heard.result() == ("job-12345678", Interruption.CANCEL)
-
-
-def new_report(name: str, sockets: int = 0) -> WorkerReport:
-    """Return what a worker says."""
-    return WorkerReport(
-        name=name, host="host", process=1, started_at=1.0, sockets=sockets, free_bytes=None, jobs=("job-12345678",)
-    )
 
 
 async def test_the_overview_lists_what_runs_waits_is_paused_and_ended_and_counts_it(store: JobStore) -> None:
@@ -926,15 +659,3 @@ async def test_metrics_of_all_workers_are_added_up_by_step(store: JobStore) -> N
     total = {name: sum(counts.get(name, 0) for counts in metrics.values()) for name in ("begun", "received")}
     assert total == {"begun": 5, "received": 10**12}
     assert any(metrics[step] for step in steps[-3:])
-
-
-async def test_a_worker_that_has_not_reported_for_long_is_gone(redis_url: str) -> None:
-    prefix = f"test-{uuid.uuid4().hex}"
-    async with redis_client(redis_url) as redis:
-        store = RedisJobStore(redis, prefix, keep_seconds=60, limits=LIMITS)
-        await store.report(new_report("gone"), {})
-        await redis.zadd(f"{prefix}:workers:told", {"gone": (time.time() - 60) * 1000})
-        assert (await store.overview(40)).workers == []
-        await store.report(new_report("here"), {})
-        assert await redis.hkeys(f"{prefix}:workers") == ["here"]
-        assert [await redis.pttl(f"{prefix}:{name}") > 0 for name in ("workers", "workers:told")] == [True, True]
