@@ -17,15 +17,7 @@ from pathlib import Path
 from open_workshop_storage.core import errors
 from open_workshop_storage.core.storage_types import StorageType, known_type
 from open_workshop_storage.services.storage.disk import complaints_about, folders_can_sync
-from open_workshop_storage.services.storage.files import (
-    MOST_READ_BYTES,
-    TEMP,
-    Address,
-    Complaint,
-    Facts,
-    StoredFile,
-    mod_of,
-)
+from open_workshop_storage.services.storage.files import MOST_READ_BYTES, Address, Complaint, Facts, StoredFile, mod_of
 from open_workshop_storage.services.storage.local_file import (
     OpenedLocalFile,
     keep_with_version,
@@ -167,7 +159,7 @@ class LocalFiles:
 
     async def remove_leftovers(self, older_than_seconds: float) -> None:
         """Remove partial files that copies of `put` left beside their targets when their process died."""
-        await run_to_end(remove_leftovers, self._main_dir / TEMP, time.time() - older_than_seconds)
+        await run_to_end(remove_leftovers, self._main_dir, time.time() - older_than_seconds)
 
     def _find(self, storage_type: str, path: str) -> StoredFile:
         of_type = known_type(storage_type)

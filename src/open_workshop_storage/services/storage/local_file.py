@@ -139,14 +139,11 @@ def place(
     """
     if not main_dir.is_dir():
         raise ServiceUnavailable
-    try:
-        size = source.stat().st_size
-    except FileNotFoundError:
-        raise FileMissing from None
     with _os_errors_as_ours():
         attempts_left = _PLACING_ATTEMPTS
         while True:
             try:
+                size = source.stat().st_size
                 make_folders(target.parent)
                 _rename_or_copy(source, target, facts, main_dir / TEMP, reserve_bytes, stop)
                 return size
@@ -178,10 +175,10 @@ def remove(target: Path, root: Path) -> None:
             return
 
 
-def remove_leftovers(notes: Path, before: float) -> None:
+def remove_leftovers(main_dir: Path, before: float) -> None:
     """Remove partial files that `place` left, and their links, if they were last written before a Unix time."""
     try:
-        links = [entry for entry in notes.iterdir() if is_partial(entry.name)]
+        links = [entry for entry in (main_dir / TEMP).iterdir() if is_partial(entry.name)]
     except FileNotFoundError:
         return
     for link in links:
