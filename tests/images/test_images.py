@@ -17,7 +17,7 @@ from open_workshop_storage.core.errors import ImageExpected, ImagePreparationFai
 from open_workshop_storage.services.images.images import Images
 from tests.e2e.under_way import eventually
 from tests.support.images import saved
-from tests.support.processes import children, kill, send_signal
+from tests.support.processes import children, send_signal
 
 pytestmark = pytest.mark.anyio
 
@@ -121,25 +121,6 @@ async def test_a_decoder_that_crashes_fails_its_image_only(images: Images, hangi
     with pytest.raises(ImagePreparationFailed):
         await doomed
     assert (await images.blurhash(put(tmp_path, SMALL)))[1:] == (40, 30)
-
-
-async def test_a_process_that_died_while_it_was_idle_is_replaced(images: Images, tmp_path: Path) -> None:
-    source, before = put(tmp_path, SMALL), children(os.getpid())
-    await images.blurhash(source)
-    kill(set(children(os.getpid())) - set(before))
-    assert (await images.blurhash(source))[1:] == (40, 30)
-
-
-async def test_the_processes_of_cancelled_work_are_gone_at_once(images: Images, hanging: Path) -> None:
-    before = children(os.getpid())
-    for moment in (0.0, 0.001, 0.01, 0.1):
-        task = asyncio.create_task(images.blurhash(hanging))
-        # Whenever it comes: while the process starts, too.
-        await asyncio.wait([task], timeout=moment)
-        task.cancel()
-        await asyncio.wait([task])
-        assert task.cancelled()
-        assert children(os.getpid()) == before
 
 
 async def test_a_stop_that_reaches_all_processes_lets_an_image_be_finished(images: Images, tmp_path: Path) -> None:

@@ -63,12 +63,11 @@ class Blurhashes:
         self._images = images
         # A large batch keeps all cores busy, and other requests get their turns in between.
         self._max_at_once = 2 * len(os.sched_getaffinity(0))
-        self._recent = recent_blurhashes(settings.blurhash_cache_size)
-        self._shared = (
-            None
-            if redis is None
-            else SharedBlurhashes(redis, settings.redis_prefix, settings.blurhash_cache_ttl_seconds)
-        )
+        # By files' keys. An entry takes 500 bytes at most.
+        self._recent: TLRUCache[bytes, Blurhash] = TLRUCache(settings.blurhash_cache_size, _expires, time.monotonic)
+        self._shared: SharedBlurhashes | None = None
+        if redis is not None:
+            self._shared = SharedBlurhashes(redis, settings.redis_prefix, settings.blurhash_cache_ttl_seconds)
         self._flights: SingleFlight[StoredFile, Blurhash] = SingleFlight()
 
     async def compute(self, paths: Sequence[str]) -> list[Blurhash]:
@@ -146,16 +145,8 @@ def _type_and_path(url: str) -> Address | None:
     return (match[1], match[2]) if match else None
 
 
-def recent_blurhashes(size: int) -> TLRUCache[bytes, Blurhash]:
-    """Return a memory, by files' keys, of so many entries that keeps what was used last; one of none raises ValueError.
-
-    An entry takes 500 bytes at most.
-    """
-
-    def expires(key: bytes, blurhash: Blurhash, now: float) -> float:
-        return now + _NEGATIVE_SECONDS if blurhash == NO_IMAGE else math.inf
-
-    return TLRUCache(size, expires, time.monotonic)
+def _expires(key: bytes, blurhash: Blurhash, now: float) -> float:
+    return now + _NEGATIVE_SECONDS if blurhash == NO_IMAGE else math.inf
 
 
 class SharedBlurhashes:

@@ -70,7 +70,7 @@ class Images:
         """
         partial = partial_path(target)
         try:
-            with _errors(), ExitStack() as files:
+            with _as_storage_errors(), ExitStack() as files:
                 reader = await run_to_end(lambda: files.enter_context(source.open("rb")))
                 writer = await run_to_end(lambda: files.enter_context(partial.open("w+b")))
                 await self._call(conversion.normalise, reader, writer)
@@ -87,7 +87,7 @@ class Images:
             ImageTooLarge: It has too many pixels.
             ImagePreparationFailed: Anything else went wrong.
         """
-        with _errors(), ExitStack() as files:
+        with _as_storage_errors(), ExitStack() as files:
             reader = await run_to_end(lambda: files.enter_context(path.open("rb")))
             match await self._call(conversion.blurhash, reader):
                 # It is kept, and what a child returns is as untrusted as the image.
@@ -107,8 +107,8 @@ class Images:
 
 
 @contextmanager
-def _errors() -> Iterator[None]:
-    """Turn what goes wrong into errors of this service."""
+def _as_storage_errors() -> Iterator[None]:
+    """Let only storage errors out of the body (docs/API.md, "Reasons")."""
     try:
         yield
     except NotAnImageError as error:

@@ -11,6 +11,7 @@ from array import array
 from binascii import hexlify
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from itertools import chain, compress, islice
@@ -43,10 +44,11 @@ _ESCAPED = bytes(range(1, 0x20)) + b'"\\'
 """What JSON does not take as it is (RFC 8259, section 7); no name has a NUL."""
 
 
+@dataclass(frozen=True, eq=False)
 class ZipContents:
     """The files in a ZIP.
 
-    Args:
+    Attributes:
         directory: As it stands in the ZIP.
         keys: Of each file, 32 bits of its name's hash and then its place in the directory, in order.
         starts: Where the local headers are, in order, and last where the directory is.
@@ -54,25 +56,22 @@ class ZipContents:
         unpacked_bytes: The sum of their sizes.
     """
 
-    def __init__(
-        self, directory: bytes, keys: array[int], starts: array[int], listing: bytes, unpacked_bytes: int
-    ) -> None:
-        self.listing = listing
-        self.unpacked_bytes = unpacked_bytes
-        self._directory = directory
-        self._keys = keys
-        self._starts = starts
+    directory: bytes
+    keys: array[int]
+    starts: array[int]
+    listing: bytes
+    unpacked_bytes: int
 
     @property
     def memory_bytes(self) -> int:
         """How much memory this takes, but for some hundred bytes."""
-        return len(self._directory) + len(self.listing) + _KEY_BYTES * (len(self._keys) + len(self._starts))
+        return len(self.directory) + len(self.listing) + _KEY_BYTES * (len(self.keys) + len(self.starts))
 
     def find(self, name: str) -> CentralHeader | None:
         """Return what the directory tells of the file of a name; None if there is none."""
         key = hash(name.encode(errors="replace")) & _HASH
-        for at in range(bisect_left(self._keys, key), bisect_right(self._keys, key | _POSITION)):
-            header = header_at(self._directory, self._keys[at] & _POSITION)
+        for at in range(bisect_left(self.keys, key), bisect_right(self.keys, key | _POSITION)):
+            header = header_at(self.directory, self.keys[at] & _POSITION)
             if header.text_name() == name:
                 return header
         return None
@@ -92,7 +91,7 @@ class ZipContents:
         agrees_with_local(header, local)
         start = header.offset + len(local)
         data = range(start, start + header.packed_bytes)
-        if data.stop > self._starts[bisect_right(self._starts, header.offset)]:
+        if data.stop > self.starts[bisect_right(self.starts, header.offset)]:
             raise UnsafeEntry("overlapping entries")
         if header.method == STORED and header.packed_bytes != header.unpacked_bytes:
             raise CorruptData("a stored entry of two sizes")
