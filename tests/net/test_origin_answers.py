@@ -18,13 +18,13 @@ from open_workshop_storage.utils.net.origin_answers import (
     BrokenCoding,
     UnknownCoding,
     WebPage,
-    decoded,
     disposition_filename,
     may_be_page,
     partial_total,
-    refusing_pages,
+    refuse_pages,
     strong_validator,
     total_size,
+    undo_codings,
 )
 from tests.support.archives import zip_of
 
@@ -111,7 +111,7 @@ async def passed(body: bytes, size: int) -> bytes:
         for start in range(0, len(body), size):
             yield body[start : start + size]
 
-    return b"".join([chunk async for chunk in refusing_pages(chunks())])
+    return b"".join([chunk async for chunk in refuse_pages(chunks())])
 
 
 @pytest.mark.parametrize("size", [1, 3, 10_000])
@@ -166,7 +166,7 @@ async def unpacked(chunks: Iterable[bytes], *codings: str) -> list[bytes]:
         for chunk in chunks:
             yield chunk
 
-    return [piece async for piece in decoded(coming(), codings or ["gzip"])]
+    return [piece async for piece in undo_codings(coming(), codings or ["gzip"])]
 
 
 @pytest.mark.parametrize("size", [1, 1000, 1_000_000])

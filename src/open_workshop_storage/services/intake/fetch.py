@@ -34,16 +34,16 @@ from open_workshop_storage.utils.net.origin_answers import (
     UnknownCoding,
     WebPage,
     codings_in,
-    decoded,
     disposition_filename,
     is_version,
     is_whole,
     may_be_page,
     partial_start,
     partial_total,
-    refusing_pages,
+    refuse_pages,
     strong_validator,
     total_size,
+    undo_codings,
 )
 
 _MAX_REDIRECTS = 5
@@ -199,9 +199,9 @@ class Fetcher:
         total = None if codings else total_size(reply.headers)
         validator = None if codings else strong_validator(reply.headers)
         with _as_storage_errors():
-            body = decoded(reply.body, codings)
+            body = undo_codings(reply.body, codings)
         if may_be_page(reply.headers):
-            body = refusing_pages(body)
+            body = refuse_pages(body)
         return FetchResponse(total, 0, validator, _filename(reply), self._body(body, total))
 
     def _rest(self, reply: _Reply, offset: int, validator: str) -> FetchResponse:

@@ -107,10 +107,10 @@ def disposition_filename(headers: httpx.Headers) -> str | None:
     message["Content-Disposition"] = text
     names = [value for name, value in message.get_params([], "content-disposition") if name.lower() == "filename"]
     extended = [value for value in names if isinstance(value, tuple)]
-    return next(filter(None, map(_decoded, extended + names)), None)
+    return next(filter(None, map(_parameter_text, extended + names)), None)
 
 
-def _decoded(value: str | tuple[str | None, str | None, str]) -> str:
+def _parameter_text(value: str | tuple[str | None, str | None, str]) -> str:
     """Return a parameter's value; the parser gives the bytes of an extended one as Latin-1 (RFC 8187, section 3.2)."""
     if isinstance(value, str):
         return value
@@ -132,7 +132,7 @@ def may_be_page(headers: httpx.Headers) -> bool:
     return media_type in _PAGE_TYPES and disposition_filename(headers) is None
 
 
-async def refusing_pages(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def refuse_pages(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Yield a body that does not begin as HTML does.
 
     Raises:
@@ -167,7 +167,7 @@ def codings_in(headers: httpx.Headers) -> Sequence[str]:
     return [name for name in names if name in _REGISTERED]
 
 
-def decoded(chunks: AsyncIterator[bytes], codings: Sequence[str]) -> AsyncIterator[bytes]:
+def undo_codings(chunks: AsyncIterator[bytes], codings: Sequence[str]) -> AsyncIterator[bytes]:
     """Undo content codings, at most 256 KiB at a time; what does not begin like one of them has none.
 
     The iterator raises `BrokenCoding`, and `UnknownCoding` for what may have a coding that we do not undo.
