@@ -6,9 +6,11 @@ import time
 from functools import lru_cache
 from typing import Annotated
 
-from fastapi import Depends
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPBearer
 from starlette.requests import HTTPConnection
 
+from open_workshop_storage.api.documents.transfers import TRANSFER_TOKEN
 from open_workshop_storage.core.claims import TransferClaims, parse_claims
 from open_workshop_storage.core.errors import AccessDenied, TokenMissing
 from open_workshop_storage.services.runtime import Runtime
@@ -25,6 +27,22 @@ async def get_runtime(connection: HTTPConnection) -> Runtime:
 
 
 RuntimeDep = Annotated[Runtime, Depends(get_runtime)]
+
+BEARER = Security(
+    HTTPBearer(
+        scheme_name="TransferToken",
+        bearerFormat="JWT",
+        description=f"{TRANSFER_TOKEN} It may stand in the query instead.",
+        auto_error=False,
+    )
+)
+"""For the documents; `token_of` reads the header."""
+
+
+def token_of(request: Request) -> str | None:
+    """Return the transfer token of a request, from its query or its `Authorization` header."""
+    scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+    return request.query_params.get("token") or (credentials.strip() if scheme.lower() == "bearer" else None)
 
 
 def read_token(token: str | None, runtime: Runtime) -> TransferToken:

@@ -11,11 +11,10 @@ from fastapi import APIRouter, Depends, Request, Response
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from open_workshop_storage.api.dependencies import RuntimeDep, claims_of_upload
+from open_workshop_storage.api.dependencies import BEARER, RuntimeDep, claims_of_upload, token_of
 from open_workshop_storage.api.documents import resumable as documents
 from open_workshop_storage.api.documents.messages import JobName
 from open_workshop_storage.api.request_bodies import body_chunks, has_left
-from open_workshop_storage.api.routes.transfers import BEARER, token_of
 from open_workshop_storage.api.shortcuts import Shortcut
 from open_workshop_storage.core import errors
 from open_workshop_storage.core.job import Job, Resumable

@@ -6,13 +6,11 @@ import re
 from functools import partial
 from urllib.parse import unquote_to_bytes
 
-from fastapi import APIRouter, Request, Security
-from fastapi.security import HTTPBearer
+from fastapi import APIRouter, Request
 
-from open_workshop_storage.api.dependencies import RuntimeDep, read_claims
+from open_workshop_storage.api.dependencies import BEARER, RuntimeDep, read_claims, token_of
 from open_workshop_storage.api.documents import transfers
 from open_workshop_storage.api.documents.transfers import (
-    TRANSFER_TOKEN,
     TransferMoved,
     TransferReceived,
     TransferRepacked,
@@ -24,16 +22,6 @@ from open_workshop_storage.core.claims import check_job_id, clamp_level
 from open_workshop_storage.services.manager.form_tokens import FormToken
 
 router = APIRouter(tags=["transfers"])
-
-BEARER = Security(
-    HTTPBearer(
-        scheme_name="TransferToken",
-        bearerFormat="JWT",
-        description=f"{TRANSFER_TOKEN} It may stand in the query instead.",
-        auto_error=False,
-    )
-)
-"""For the documents; `token_of` reads the header."""
 
 
 @router.get("/transfer/start", **transfers.START_BY_QUERY)
@@ -76,12 +64,6 @@ async def upload(request: Request, runtime: RuntimeDep) -> TransferReceived:
         leaving = partial(has_left, request)
         job = await runtime.transfers.upload(claims, raw_body(request), name, announced, digests, leaving)
     return TransferReceived(job_id=job.job_id, bytes=job.bytes, total=job.bytes)
-
-
-def token_of(request: Request) -> str | None:
-    """Return the transfer token of a request, from its query or its `Authorization` header."""
-    scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
-    return request.query_params.get("token") or (credentials.strip() if scheme.lower() == "bearer" else None)
 
 
 def _header_name(value: str) -> str:

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from open_workshop_storage.core.errors import EntryMissing, UnsupportedFormat
 from open_workshop_storage.services.downloads.block_sender import Source
-from open_workshop_storage.services.downloads.downloads import Downloads, send_without_file, start
+from open_workshop_storage.services.downloads.downloads import Downloads
 from open_workshop_storage.services.downloads.inflating import InflatedEntry
 from open_workshop_storage.services.downloads.plan import Content, Piece, Plan, plan_content, validators_of
 from open_workshop_storage.services.downloads.remembering import Repeatable
@@ -88,58 +88,50 @@ class Contents:
             if contents is None:
                 async with self._files.open(file, range(file.size)[-MOST_READ_BYTES:]) as opened:
                     file, contents = opened.file, await self._directories.of(opened)
-            await self._send_listing(file, contents, requested, scope, receive, send)
+            plan, listing = self._listing(file, contents, requested, scope)
+            await self._downloads.send(plan, listing, scope, receive, send)
             return None
         async with self._files.open(file, range(0)) as opened:
-            plan, inflates = await self._entry_plan(opened, entry, requested, scope)
-            if inflates is not None:
-                await self._send(plan, await self._inflated(opened, inflates), scope, receive, send)
-                return None
-            await self._send(plan, opened, scope, receive, send)
-            return Repeatable(opened.file, plan)
+            plan, source = await self._entry(opened, entry, requested, scope)
+            await self._downloads.send(plan, source, scope, receive, send)
+            return None if isinstance(source, InflatedEntry) else Repeatable(opened.file, plan)
 
     async def aclose(self) -> None:
         """Give up what is being inflated."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _send_listing(
-        self,
-        file: StoredFile,
-        contents: ZipContents,
-        requested: Mapping[str, str],
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-    ) -> None:
+    def _listing(
+        self, file: StoredFile, contents: ZipContents, requested: Mapping[str, str], scope: Scope
+    ) -> tuple[Plan, Source | None]:
+        """Return the answer with what is in a ZIP, and what its body is read of, if it has one."""
         told = {"path": file.name, "bytes": file.size, "unpacked_bytes": contents.unpacked_bytes, "entries": []}
         head, tail = json.dumps(told, separators=(",", ":"))[:-2].encode(), b"]}"
         size = len(head) + len(contents.listing) + len(tail)
         content = Content(validators_of(file), size, "application/json", takes_ranges=False)
-        plan = plan_content(scope["method"], requested, content, self._downloads.cache_control(file))
-        if _sends_content(plan):
-            plan = plan._replace(pieces=[head, range(len(contents.listing)), tail])
-        await self._send(plan, _Memory(contents.listing), scope, receive, send)
+        plan = self._plan(file, content, requested, scope)
+        if not _sends_content(plan):
+            return plan, None
+        return plan._replace(pieces=[head, range(len(contents.listing)), tail]), _Memory(contents.listing)
 
-    async def _entry_plan(
+    async def _entry(
         self, opened: OpenedFile, name: str, requested: Mapping[str, str], scope: Scope
-    ) -> tuple[Plan, _Entry | None]:
-        """Return the answer with a file in a ZIP, and what is to be inflated for it, if anything."""
-        file = opened.file
+    ) -> tuple[Plan, Source | None]:
+        """Return the answer with a file in a ZIP, and what its body is read of, if it has one."""
         entry = await self._located(opened, name)
         as_gzip = entry.is_deflated and prefers_gzip(_accept_encoding(scope))
-        content = _content(file, entry, as_gzip)
-        plan = plan_content(scope["method"], requested, content, self._downloads.cache_control(file))
-        inflates = None
-        if _sends_content(plan):
-            if as_gzip:
-                plan = plan._replace(
-                    pieces=[_GZIP_HEAD, entry.data, _GZIP_TAIL.pack(entry.crc, entry.size & 0xFFFFFFFF)]
-                )
-            elif entry.is_deflated:
-                inflates = entry
-            else:
-                plan = plan._replace(pieces=[_shifted(piece, entry.data) for piece in plan.pieces])
-        return plan, inflates
+        plan = self._plan(opened.file, _content(opened.file, entry, as_gzip), requested, scope)
+        if not _sends_content(plan):
+            return plan, None
+        if entry.is_deflated and not as_gzip:
+            return plan, await self._inflated(opened, entry)
+        if as_gzip:
+            pieces: list[Piece] = [_GZIP_HEAD, entry.data, _GZIP_TAIL.pack(entry.crc, entry.size & 0xFFFFFFFF)]
+        else:
+            pieces = [_shifted(piece, entry.data) for piece in plan.pieces]
+        return plan._replace(pieces=pieces), opened
+
+    def _plan(self, file: StoredFile, content: Content, requested: Mapping[str, str], scope: Scope) -> Plan:
+        return plan_content(scope["method"], requested, content, self._downloads.cache_control(file))
 
     async def _located(self, opened: OpenedFile, name: str) -> _Entry:
         contents = await self._directories.of(opened)
@@ -164,13 +156,6 @@ class Contents:
         except ArchiveFault:
             raise UnsupportedFormat from None
         return inflated
-
-    async def _send(self, plan: Plan, source: Source, scope: Scope, receive: Receive, send: Send) -> None:
-        if _sends_content(plan):
-            await start(send, plan)
-            await self._downloads.blocks.send(source, plan.pieces, receive, send)
-        else:
-            await send_without_file(plan, scope, send)
 
 
 class _Memory:

@@ -10,12 +10,12 @@ from starlette.types import Receive, Scope, Send
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.services.downloads.access import AccessService, passed_cookies
-from open_workshop_storage.services.downloads.block_sender import BlockSender
+from open_workshop_storage.services.downloads.block_sender import BlockSender, Source
 from open_workshop_storage.services.downloads.delegates import delegate_of
 from open_workshop_storage.services.downloads.plan import Plan, plan_answer
 from open_workshop_storage.services.downloads.remembering import Repeatable
 from open_workshop_storage.services.downloads.stored_archives import UnpackedSizes
-from open_workshop_storage.services.storage.files import Files, OpenedFile, StoredFile
+from open_workshop_storage.services.storage.files import Files, StoredFile
 from open_workshop_storage.utils.http.media_types import attachment_name
 
 _COOKIE = "cookie"
@@ -88,7 +88,7 @@ class Downloads:
             async with self._files.open((storage_type, path)) as opened:
                 await self._check(opened.file, cookies)
                 plan = await self._plan_for("GET", requested, opened.file, name)
-                await self._send_opened(opened, plan, receive, send)
+                await self.send(plan, opened, scope, receive, send)
                 return Repeatable(opened.file, plan)
         file = await self._files.find(storage_type, path)
         await self._check(file, cookies)
@@ -144,18 +144,27 @@ class Downloads:
                 # Replaced since it was looked up? Parts and validators must be those of one version.
                 if opened.file is not file:
                     plan = await self._plan_for("GET", requested, opened.file, filename)
-                await self._send_opened(opened, plan, receive, send)
+                await self.send(plan, opened, scope, receive, send)
                 return Repeatable(opened.file, plan)
         if scope["method"] == "HEAD" and plan.status == HTTPStatus.OK and file.mod_id is not None:
             size = await self._unpacked_sizes.get(file)
             if size is not None:
                 plan.headers.append((b"x-unpacked-bytes", str(size).encode()))
-        await send_without_file(plan, scope, send)
+        await self.send(plan, None, scope, receive, send)
         return Repeatable(file, plan)
 
-    async def _send_opened(self, opened: OpenedFile, plan: Plan, receive: Receive, send: Send) -> None:
-        await start(send, plan)
-        await self.blocks.send(opened, plan.pieces, receive, send)
+    async def send(self, plan: Plan, source: Source | None, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send an answer as it is planned.
+
+        Args:
+            source: What the ranges among its pieces are read of; None if there is none.
+        """
+        await send({"type": "http.response.start", "status": int(plan.status), "headers": plan.headers})
+        if source is not None:
+            await self.blocks.send(source, plan.pieces, receive, send)
+            return
+        body = b"".join(piece for piece in plan.pieces if isinstance(piece, bytes))
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
     async def _plan_for(
         self, method: str, requested: Mapping[str, str], file: StoredFile, filename: str | None
@@ -175,15 +184,3 @@ def _requested(scope: Scope) -> dict[str, str]:
             separator = "; " if name == _COOKIE else ", "
             headers[name] = f"{headers[name]}{separator}{value}" if name in headers else value
     return headers
-
-
-async def send_without_file(plan: Plan, scope: Scope, send: Send) -> None:
-    """Send an answer that needs no bytes of the file."""
-    await start(send, plan)
-    body = b"".join(piece for piece in plan.pieces if isinstance(piece, bytes))
-    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
-
-
-async def start(send: Send, plan: Plan) -> None:
-    """Send the head of an answer."""
-    await send({"type": "http.response.start", "status": int(plan.status), "headers": plan.headers})
