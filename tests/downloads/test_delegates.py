@@ -15,12 +15,11 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.services.downloads.delegates import delegate_of
 from open_workshop_storage.services.downloads.plan import plan_answer
 from open_workshop_storage.services.storage.bucket import Bucket
 from open_workshop_storage.services.storage.bucket_requests import Credentials
-from open_workshop_storage.services.storage.files import Facts, StoredFile
+from open_workshop_storage.services.storage.files import Facts, StorageType, StoredFile
 from open_workshop_storage.services.storage.objects import ObjectFiles
 from open_workshop_storage.utils.auth.s3_signatures import signed_url
 from tests.support.configs import Secrets

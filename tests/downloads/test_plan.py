@@ -7,9 +7,8 @@ from http import HTTPStatus
 
 import pytest
 
-from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.services.downloads.plan import Plan, plan_answer
-from open_workshop_storage.services.storage.files import StoredFile
+from open_workshop_storage.services.storage.files import StorageType, StoredFile
 from open_workshop_storage.utils.http.dates import parse_date
 
 MODIFIED = 784111777

@@ -15,10 +15,9 @@ from pathlib import Path
 import pytest
 
 from open_workshop_storage.core.errors import ServiceUnavailable, UnsupportedFormat
-from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.services.downloads import stored_archives
 from open_workshop_storage.services.downloads.stored_archives import UnpackedSizes, ZipDirectories
-from open_workshop_storage.services.storage.files import Facts, OpenedFile, StoredFile
+from open_workshop_storage.services.storage.files import Facts, OpenedFile, StorageType, StoredFile
 from open_workshop_storage.services.storage.local import LocalFiles
 from open_workshop_storage.utils.archives.zip_contents import ZipContents
 from tests.archives.zips import Entry, zip_from

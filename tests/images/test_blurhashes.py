@@ -23,12 +23,11 @@ from redis.backoff import NoBackoff
 from open_workshop_storage.api.documents.blurhashes import MAX_PATHS
 from open_workshop_storage.api.routes.blurhashes import router
 from open_workshop_storage.core.errors import ServiceUnavailable
-from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.services.images.blurhashes import NO_IMAGE, Blurhash, Blurhashes, SharedBlurhashes
 from open_workshop_storage.services.images.images import Images
 from open_workshop_storage.services.storage.bucket import Bucket
 from open_workshop_storage.services.storage.bucket_requests import Credentials
-from open_workshop_storage.services.storage.files import StoredFile
+from open_workshop_storage.services.storage.files import StorageType, StoredFile
 from open_workshop_storage.services.storage.local import LocalFiles
 from open_workshop_storage.services.storage.objects import ObjectFiles
 from tests.support.configs import Secrets

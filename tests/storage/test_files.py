@@ -16,9 +16,15 @@ from open_workshop_storage.core.errors import (
     InvalidType,
     PathOutsideStorage,
 )
-from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.services.storage.bucket import Bucket
-from open_workshop_storage.services.storage.files import MOST_READ_BYTES, Facts, Files, StoredFile
+from open_workshop_storage.services.storage.files import (
+    MOST_READ_BYTES,
+    Facts,
+    Files,
+    StorageType,
+    StoredFile,
+    known_type,
+)
 from open_workshop_storage.services.storage.local import LocalFiles
 from open_workshop_storage.services.storage.objects import ObjectFiles
 from tests.support.jobs import SHA256
@@ -267,3 +273,14 @@ def test_a_short_key_tells_each_version_of_each_file_from_all_others() -> None:
     files = [StoredFile(name, StorageType.RESOURCE, 1, 1, version, None) for name in names for version in versions]
     assert {len(file.key) for file in files} == {16}
     assert len({file.key for file in files}) == len(files)
+
+
+@pytest.mark.parametrize("storage_type", StorageType)
+def test_a_type_is_known_by_its_name(storage_type: StorageType) -> None:
+    assert known_type(str(storage_type)) is storage_type
+
+
+@pytest.mark.parametrize("name", ["", "temp", "Archive", "archive/"])
+def test_a_name_that_is_no_type_is_refused(name: str) -> None:
+    with pytest.raises(InvalidType):
+        known_type(name)

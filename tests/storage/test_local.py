@@ -16,8 +16,7 @@ from pathlib import Path
 import pytest
 
 from open_workshop_storage.core.errors import BadRequest, FileMissing, PathOutsideStorage, ServiceUnavailable
-from open_workshop_storage.core.storage_types import StorageType
-from open_workshop_storage.services.storage.files import Facts
+from open_workshop_storage.services.storage.files import Facts, StorageType
 from open_workshop_storage.services.storage.local import LocalFiles
 from open_workshop_storage.utils.files.paths import partial_path
 from open_workshop_storage.utils.files.reading import UnlinkedOpener

@@ -39,7 +39,6 @@ from open_workshop_storage.core.setting_types import (
     UrlPath,
     listed,
 )
-from open_workshop_storage.core.storage_types import StorageType
 
 _TOKEN_NAMES = frozenset({"delete_file", "upload_file", "storage_manage_token"})
 ENVIRONMENT_ONLY = frozenset({"otel_exporter_otlp_endpoint", "otel_exporter_otlp_protocol"})
@@ -204,12 +203,12 @@ class Settings(BaseSettings):
         }
 
     @property
-    def cache_control(self) -> Mapping[StorageType, str]:
-        """The `Cache-Control` of public files."""
+    def cache_control(self) -> Mapping[str, str]:
+        """The `Cache-Control` of public files, by their storage type."""
         return {
-            StorageType.ARCHIVE: self.cache_control_archive,
-            StorageType.RESOURCE: self.cache_control_resource,
-            StorageType.AVATAR: self.cache_control_avatar,
+            "archive": self.cache_control_archive,
+            "resource": self.cache_control_resource,
+            "avatar": self.cache_control_avatar,
         }
 
     @property

@@ -15,8 +15,8 @@ from open_workshop_storage.api.documents.openapi import (
     parameter,
 )
 from open_workshop_storage.core import errors
-from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.services.downloads.plan import PRECONDITION_FAILED, RANGE_NOT_SATISFIABLE
+from open_workshop_storage.services.storage.files import StorageType
 from open_workshop_storage.utils.http.media_types import DEFAULT_MEDIA_TYPE, SAFE_MEDIA_TYPES
 
 

@@ -13,8 +13,8 @@ from open_workshop_storage.api.documents.openapi import (
     operation,
 )
 from open_workshop_storage.core import errors
-from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.services.manager.file_uploads import FILE_KINDS, UPLOADABLE
+from open_workshop_storage.services.storage.files import StorageType
 
 _PATH = "covers/7.webp"
 _KINDS = "`img` is normalised to WebP, `bin` is stored as it is; an avatar is always `img`."

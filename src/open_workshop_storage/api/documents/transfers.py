@@ -31,7 +31,7 @@ from open_workshop_storage.api.documents.openapi import (
 )
 from open_workshop_storage.core import errors
 from open_workshop_storage.core.claims import JOB_ID
-from open_workshop_storage.core.storage_types import StorageType
+from open_workshop_storage.services.storage.files import StorageType
 
 TRANSFER_TOKEN = "Transfer token: a JWT with `TransferTokenClaims` that the Manager signed."
 _TOKEN_EXAMPLE = "eyJhbGciOiJIUzI1NiJ9.e30.signature"

@@ -8,14 +8,13 @@ from http import HTTPStatus
 from starlette.types import Receive, Scope, Send
 
 from open_workshop_storage.core.settings import Settings
-from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.services.downloads.access import AccessService, passed_cookies
 from open_workshop_storage.services.downloads.block_sender import BlockSender, Source
 from open_workshop_storage.services.downloads.delegates import delegate_of
 from open_workshop_storage.services.downloads.plan import Plan, plan_answer
 from open_workshop_storage.services.downloads.remembering import Repeatable
 from open_workshop_storage.services.downloads.stored_archives import UnpackedSizes
-from open_workshop_storage.services.storage.files import Files, StoredFile
+from open_workshop_storage.services.storage.files import Files, StorageType, StoredFile
 from open_workshop_storage.utils.http.media_types import attachment_name
 
 _COOKIE = "cookie"

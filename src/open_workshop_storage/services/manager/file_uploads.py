@@ -12,12 +12,11 @@ from pathlib import Path
 
 from open_workshop_storage.core.errors import BadRequest, FileTooLarge, InvalidType, ServiceUnavailable, UploadTimedOut
 from open_workshop_storage.core.settings import Settings
-from open_workshop_storage.core.storage_types import StorageType
 from open_workshop_storage.services.images.images import Images
 from open_workshop_storage.services.intake.receive import BLOCK_BYTES, receive, upload_limits
 from open_workshop_storage.services.intake.scan import Scanner
 from open_workshop_storage.services.manager.form_tokens import FormToken, FormTokens
-from open_workshop_storage.services.storage.files import Facts, Files
+from open_workshop_storage.services.storage.files import Facts, Files, StorageType
 from open_workshop_storage.services.storage.workspaces import Workspaces, discard
 from open_workshop_storage.utils.files.digests import FileDigest
 from open_workshop_storage.utils.http.forms import MAX_BYTES_BESIDES_FILE, FormError, MultipartReader

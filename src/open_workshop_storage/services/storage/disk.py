@@ -15,8 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from open_workshop_storage.core.errors import NoSpace
-from open_workshop_storage.core.storage_types import StorageType
-from open_workshop_storage.services.storage.files import TEMP, Complaint
+from open_workshop_storage.services.storage.files import TEMP, Complaint, StorageType
 from open_workshop_storage.utils.files.durable_files import can_sync
 from open_workshop_storage.utils.files.paths import is_inside
 

@@ -1,4 +1,4 @@
-"""The interface to permanent files; `services/storage/local.py` keeps them on a disk.
+"""The interface to permanent files, and their types; `services/storage/local.py` keeps them on a disk.
 
 Permanent files are looked up, opened, placed and removed here only, and known everywhere else by their names.
 """
@@ -9,11 +9,11 @@ import hashlib
 import re
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
+from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from open_workshop_storage.core.errors import FileMissing
-from open_workshop_storage.core.storage_types import StorageType
+from open_workshop_storage.core.errors import FileMissing, InvalidType
 
 TEMP = "temp"
 """The folder that holds all workspaces, beside those of permanent files."""
@@ -25,6 +25,29 @@ _MOD_ID = re.compile(r"[0-9]+")
 
 Address = tuple[str, str]
 """A storage type and a path below its folder, as they came from outside."""
+
+
+class StorageType(StrEnum):
+    """What a stored file is: the first part of its path below the storage root (docs/API.md, "Answers")."""
+
+    ARCHIVE = "archive"
+    RESOURCE = "resource"
+    AVATAR = "avatar"
+
+
+_TYPES_BY_NAME = {str(storage_type): storage_type for storage_type in StorageType}
+
+
+def known_type(name: str) -> StorageType:
+    """Return the type of that name.
+
+    Raises:
+        InvalidType: There is none.
+    """
+    storage_type = _TYPES_BY_NAME.get(name)
+    if storage_type is None:
+        raise InvalidType
+    return storage_type
 
 
 class StoredFile(NamedTuple):

@@ -15,9 +15,17 @@ from itertools import islice
 from pathlib import Path
 
 from open_workshop_storage.core import errors
-from open_workshop_storage.core.storage_types import StorageType, known_type
 from open_workshop_storage.services.storage.disk import complaints_about, folders_can_sync
-from open_workshop_storage.services.storage.files import MOST_READ_BYTES, Address, Complaint, Facts, StoredFile, mod_of
+from open_workshop_storage.services.storage.files import (
+    MOST_READ_BYTES,
+    Address,
+    Complaint,
+    Facts,
+    StorageType,
+    StoredFile,
+    known_type,
+    mod_of,
+)
 from open_workshop_storage.services.storage.local_file import (
     OpenedLocalFile,
     keep_with_version,

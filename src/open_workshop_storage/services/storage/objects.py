@@ -15,7 +15,6 @@ from cachetools import LRUCache
 from obstore.exceptions import BaseError
 
 from open_workshop_storage.core import errors
-from open_workshop_storage.core.storage_types import StorageType, known_type
 from open_workshop_storage.services.storage.bucket import Bucket, stored_object
 from open_workshop_storage.services.storage.bucket_requests import Replaced, StoredObject
 from open_workshop_storage.services.storage.files import (
@@ -24,7 +23,9 @@ from open_workshop_storage.services.storage.files import (
     Address,
     Complaint,
     Facts,
+    StorageType,
     StoredFile,
+    known_type,
     mod_of,
 )
 from open_workshop_storage.utils.files.paths import PathEscapes, PathUnusable, normal_name
