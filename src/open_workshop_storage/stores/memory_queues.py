@@ -71,22 +71,20 @@ class MemoryOutbox:
 
     def __init__(self, jobs: Mapping[str, Job]) -> None:
         self._jobs = jobs
+        # The one that has waited longest comes first.
         self._callbacks: dict[str, Callback] = {}
         self._due = MemoryQueue()
-        self._since = MemoryQueue()
 
     def keep(self, callback: Callback, delay: float) -> None:
         """Keep a callback, due in so many seconds."""
-        self.drop(callback.jti)
         self._callbacks[callback.jti] = callback
+        self._due.leave(callback.jti)
         self._due.join(callback.jti, time.monotonic() + delay)
-        self._since.join(callback.jti, callback.created_at)
 
     def drop(self, jti: str) -> None:
         """Keep a callback no more."""
         self._callbacks.pop(jti, None)
         self._due.leave(jti)
-        self._since.leave(jti)
 
     async def claim(self, limit: int) -> list[Callback]:
         """Return due callbacks, and make them due again after `LEASE_SECONDS`."""
@@ -127,8 +125,8 @@ class MemoryOutbox:
 
     async def pending(self) -> tuple[int, float]:
         """Return the number of callbacks, and the age of the oldest in seconds."""
-        oldest = self._since.first()
-        return len(self._callbacks), time.time() - oldest[0] if oldest else 0
+        oldest = next(iter(self._callbacks.values()), None)
+        return len(self._callbacks), time.time() - oldest.created_at if oldest else 0
 
     def next(self, limit: int) -> Sequence[tuple[Callback, float]]:
         """Return the callbacks that come due first, each with the Unix time, in seconds, when it does."""

@@ -141,8 +141,9 @@ class RedisJobStore(Notices):
 
     async def remove(self, job: Job) -> None:
         """Forget a job; StaleJobError if it has changed."""
-        memory = "" if job.may_begin_again else job.status, int(job.claims.expires_at * 1000)
-        if not await self._calls.script(scripts.REMOVE, job.job_id, job.version, *memory):
+        status = "" if job.may_begin_again else job.status
+        expires_ms = int(job.claims.expires_at * 1000)
+        if not await self._calls.script(scripts.REMOVE, job.job_id, job.version, status, expires_ms):
             raise StaleJobError
 
     async def forgotten(self, job_id: str) -> str | None:

@@ -35,7 +35,7 @@ class SharedClient(Redis):
     """Sends all commands but pipelines as they come over one connection; Redis answers in their order.
 
     redis-py lends each command a connection of its own, which takes more CPU time than all else about the command.
-    Each is a span of the trace that it belongs to, without the command's keys and values.
+    Each command is a span of the trace that it belongs to, without the command's keys and values.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
