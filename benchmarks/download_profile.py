@@ -19,7 +19,7 @@ from open_workshop_storage.api.routes.downloads import SHORTCUTS
 from open_workshop_storage.api.shortcuts import Shortcut, Shortcuts
 from open_workshop_storage.distributor import app
 from open_workshop_storage.observability.telemetry import instruct
-from open_workshop_storage.service_factory import Service, create_app
+from open_workshop_storage.service_factory import create_app
 from open_workshop_storage.services.runtime import Runtime, open_runtime
 from open_workshop_storage.services.storage.local import LocalFiles
 from tests.support.configs import Secrets
@@ -62,11 +62,7 @@ async def _profile(folder: Path, access_service_url: str) -> str:
     # The answer for a file that has just changed is not remembered.
     await asyncio.sleep(_SETTLING_SECONDS)
     files = LocalFiles(settings.main_dir)
-    framework = create_app(
-        Service(
-            "Nothing", "", "", [], loads=False, health_prefixes=[], shortcuts=[Shortcut(["GET"], "{path}", _nothing)]
-        )
-    )
+    framework = create_app("Nothing", "", "", [], loads=False, shortcuts=[Shortcut(["GET"], "{path}", _nothing)])
     for one in (app, framework):
         # What the lifespan does without telemetry.
         instruct(one, {"tracing": False, "metrics": False, "logs": False})

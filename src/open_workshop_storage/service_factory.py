@@ -6,7 +6,6 @@ import gc
 import logging
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -30,31 +29,6 @@ from open_workshop_storage.services.runtime import open_runtime
 from open_workshop_storage.utils.processes.granian import end_server
 
 _logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Service:
-    """What differs between services.
-
-    Attributes:
-        title: Its name in the documents.
-        description: What it does, for the documents.
-        prefix: What its documents stand below, without a last slash.
-        routers: Its functional routes.
-        loads: Whether it takes files in and works on jobs.
-        health_prefixes: What health and readiness stand below.
-        protocols: Middleware that changes requests and answers before all other does.
-        shortcuts: What is answered before FastAPI's routes are reached.
-    """
-
-    title: str
-    description: str
-    prefix: str
-    routers: Sequence[APIRouter]
-    loads: bool
-    health_prefixes: Sequence[str]
-    protocols: Sequence[Middleware] = ()
-    shortcuts: Sequence[Shortcut] = ()
 
 
 class _App(FastAPI):
@@ -102,8 +76,29 @@ class _SettingsMiddleware:
         await self._app(scope, receive, send)
 
 
-def create_app(service: Service) -> FastAPI:
-    """Build the app of a service. Nothing is read or opened before its lifespan begins."""
+def create_app(
+    title: str,
+    description: str,
+    prefix: str,
+    routers: Sequence[APIRouter],
+    *,
+    loads: bool,
+    health_prefixes: Sequence[str] = (),
+    protocols: Sequence[Middleware] = (),
+    shortcuts: Sequence[Shortcut] = (),
+) -> FastAPI:
+    """Build the app of a  Nothing is read or opened before its lifespan begins.
+
+    Args:
+        title: Its name in the documents.
+        description: What it does, for the documents.
+        prefix: What its documents and its health stand below, without a last slash.
+        routers: Its functional routes.
+        loads: Whether it takes files in and works on jobs.
+        health_prefixes: What its health stands below, too.
+        protocols: Middleware that changes requests and answers before all other does.
+        shortcuts: What is answered before FastAPI's routes are reached.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
@@ -111,44 +106,41 @@ def create_app(service: Service) -> FastAPI:
         configure_logging(settings.log_format)
         for _, subject, text in environment_findings():
             _logger.warning("%s: %s", subject, text)
-        async with (
-            open_telemetry(app, settings) as exposition,
-            open_runtime(settings, loads=service.loads) as runtime,
-        ):
+        async with open_telemetry(app, settings) as exposition, open_runtime(settings, loads=loads) as runtime:
             # The objects that exist now stay. A full collection would scan them all, with requests and sockets waiting.
             gc.collect()
             gc.freeze()
             yield {"runtime": runtime, "exposition": exposition}
 
     app = _App(
-        title=service.title,
-        description=f"{service.description}\n\n{ABOUT_ANSWERS}",
+        title=title,
+        description=f"{description}\n\n{ABOUT_ANSWERS}",
         version=__version__,
         license_info=LICENCE,
-        loads=service.loads,
+        loads=loads,
         generate_unique_id_function=operation_id,
         docs_url=None,
         redoc_url=None,
-        openapi_url=f"{service.prefix}/openapi.json",
+        openapi_url=f"{prefix}/openapi.json",
         redirect_slashes=False,
         lifespan=lifespan,
         middleware=[
             Middleware(_SettingsMiddleware),
-            *service.protocols,
+            *protocols,
             Middleware(CommonHeaders),
             Middleware(FailureMiddleware),
             Middleware(HeaderLimit),
-            Middleware(Shortcuts, service.shortcuts),
+            Middleware(Shortcuts, shortcuts),
         ],
         exception_handlers=FRAMEWORK_HANDLERS,
         # Settings decide, not the variables that FastAPI would read.
         telemetry={"auto_configure": False},
-        routes=swagger_routes(service.title, service.prefix),
+        routes=swagger_routes(title, prefix),
     )
-    for prefix in service.health_prefixes:
-        app.include_router(health.router, prefix=prefix)
-        if prefix:
-            app.include_router(health.metrics_router, prefix=prefix)
-    for router in service.routers:
+    for below in (prefix, *health_prefixes):
+        app.include_router(health.router, prefix=below)
+        if below:
+            app.include_router(health.metrics_router, prefix=below)
+    for router in routers:
         app.include_router(router)
     return app

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from fastapi import APIRouter
 
-from open_workshop_storage.service_factory import Service, create_app
+from open_workshop_storage.service_factory import create_app
 from tests.conftest import ServiceStarter
 from tests.support.client import raw_request, upload
 from tests.support.mounts import skipping_if_refused
@@ -145,7 +145,7 @@ async def test_a_fault_of_the_service_may_be_read_by_any_origin() -> None:
     async def fault() -> None:
         raise RuntimeError("token=secret")
 
-    app = create_app(Service("Faulty", "", "", [router], loads=False, health_prefixes=[]))
+    app = create_app("Faulty", "", "", [router], loads=False)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://storage") as http:
         answer = await http.get("/fault")

@@ -31,7 +31,6 @@ _PASSED_COOKIE = re.compile(rf";[ \t]*({'|'.join(PASSED_COOKIES)})[ \t]*=([^;]*)
 _MAX_ANSWER_BYTES = 64 * 1024
 _MAX_MESSAGE_CHARACTERS = 500
 _MESSAGE_KEYS = ("detail", "message", "reason", "title")
-_ATTEMPTS = 2
 
 _Question = tuple[str, bytes]
 """A mod's id, and a digest of the cookies that are passed on."""
@@ -116,14 +115,11 @@ class AccessService:
 
 
 async def _ask(http: httpx.AsyncClient, url: str, cookies: bytes) -> tuple[int, bytes]:
-    for attempt in range(1, _ATTEMPTS + 1):
-        try:
-            return await _ask_once(http, url, cookies)
-        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
-            # A connection may be closed by the service just as it is used again.
-            if attempt == _ATTEMPTS:
-                raise
-    raise AssertionError("unreachable")
+    try:
+        return await _ask_once(http, url, cookies)
+    except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+        # A connection may be closed by the service just as it is used again.
+        return await _ask_once(http, url, cookies)
 
 
 async def _ask_once(http: httpx.AsyncClient, url: str, cookies: bytes) -> tuple[int, bytes]:

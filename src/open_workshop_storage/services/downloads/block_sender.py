@@ -7,6 +7,7 @@ import errno
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from starlette.types import Message, Receive, Send
@@ -105,29 +106,16 @@ class BlockSender:
             await asyncio.wait([gone])
 
 
+@dataclass
 class _Budget:
     """What all clients of a worker together may have the server hold in large blocks."""
 
-    def __init__(self, block_bytes: int) -> None:
-        self._block_bytes = block_bytes
-        self._left_bytes = _BUDGET_BYTES
-
-    def reserve(self) -> tuple[int, int]:
-        """Return how large blocks may be for a share of what is left, and the bytes of that share; 0 if it is none."""
-        block_bytes = min((self._left_bytes // _SHARES - WRITER_BYTES) // WAITING_BLOCKS, self._block_bytes)
-        if block_bytes <= _LEAST_BLOCK_BYTES:
-            return _LEAST_BLOCK_BYTES, 0
-        reserved_bytes = _ahead(block_bytes)
-        self._left_bytes -= reserved_bytes
-        return block_bytes, reserved_bytes
-
-    def give_back(self, reserved_bytes: int) -> None:
-        """Take a share back."""
-        self._left_bytes += reserved_bytes
+    block_bytes: int
+    left_bytes: int = _BUDGET_BYTES
 
 
 class _Share:
-    """One client's share of the budget.
+    """One client's share of what is left of the budget; none if that is too little for large blocks.
 
     Attributes:
         block_bytes: How large its next block may be.
@@ -135,9 +123,15 @@ class _Share:
 
     def __init__(self, budget: _Budget) -> None:
         self._budget = budget
-        self.block_bytes, self._reserved_bytes = budget.reserve()
         self._small_bytes = 0
         self._fast_bytes = 0
+        self._reserve()
+
+    def _reserve(self) -> None:
+        most_bytes = (self._budget.left_bytes // _SHARES - WRITER_BYTES) // WAITING_BLOCKS
+        self.block_bytes = max(min(most_bytes, self._budget.block_bytes), _LEAST_BLOCK_BYTES)
+        self._reserved_bytes = _ahead(self.block_bytes) if self.block_bytes > _LEAST_BLOCK_BYTES else 0
+        self._budget.left_bytes -= self._reserved_bytes
 
     def took(self, count: int, seconds: float) -> None:
         """Judge the client by how long a block of so many bytes had to wait for it."""
@@ -153,11 +147,11 @@ class _Share:
             # So many small ones have taken the places of the last large ones.
             self.give_back()
             if self._fast_bytes > _FAST_BYTES:
-                self.block_bytes, self._reserved_bytes = self._budget.reserve()
+                self._reserve()
 
     def give_back(self) -> None:
         """Return what is reserved for the client."""
-        self._budget.give_back(self._reserved_bytes)
+        self._budget.left_bytes += self._reserved_bytes
         self._reserved_bytes = 0
 
 

@@ -70,12 +70,7 @@ class Downloads:
             The answer.
 
         Raises:
-            InvalidType: No such storage type.
-            PathOutsideStorage: The path leaves the folder of its type.
-            FileMissing: There is no such file.
-            ServiceUnavailable: The storage root is missing.
-            AccessDenied: The file is protected, and not for this client.
-            StorageError: It is protected, and the access service gives no decision.
+            StorageError: As in `Files.find`, and for a protected file as in `AccessService.check`.
             OSError: It cannot be opened.
         """
         requested = _requested(scope)
