@@ -91,23 +91,17 @@ def _exporters(settings: Settings) -> _Exporters:
         if settings.otel_exporter_otlp_protocol == "grpc":
             return _Exporters(GrpcSpanExporter(), GrpcMetricExporter(), GrpcLogExporter())
         return _Exporters(OTLPSpanExporter(), OTLPMetricExporter(), OTLPLogExporter())
-    return _uptrace_over_http(settings) if settings.uptrace_otlp_protocol == "http" else _uptrace_over_grpc(settings)
-
-
-def _uptrace_over_grpc(settings: Settings) -> _Exporters:
-    dsn = _dsn(settings)
-    options = {**_uptrace_options(dsn), "endpoint": dsn.otlp_grpc_endpoint, "compression": grpc.Compression.Gzip}
-    return _Exporters(
-        GrpcSpanExporter(**options), GrpcMetricExporter(**options, **_UPTRACE_METRICS), GrpcLogExporter(**options)
-    )
-
-
-def _uptrace_over_http(settings: Settings) -> _Exporters:
     dsn = parse_dsn(settings.uptrace_dsn)
+    options: dict[str, Any] = {"headers": {"uptrace-dsn": dsn.str}, "timeout": _ATTEMPT_SECONDS}
+    if settings.uptrace_otlp_protocol == "grpc":
+        options |= {"endpoint": _grpc_endpoint(settings, dsn), "compression": grpc.Compression.Gzip}
+        return _Exporters(
+            GrpcSpanExporter(**options), GrpcMetricExporter(**options, **_UPTRACE_METRICS), GrpcLogExporter(**options)
+        )
+    options["compression"] = Compression.Gzip
     traces_url = settings.uptrace_otlp_traces_url or dsn.otlp_http_endpoint + _TRACES_PATH
     # Any other address of traces says nothing of the rest.
     base = traces_url.removesuffix(_TRACES_PATH) if traces_url.endswith(_TRACES_PATH) else dsn.otlp_http_endpoint
-    options = {**_uptrace_options(dsn), "compression": Compression.Gzip}
     return _Exporters(
         OTLPSpanExporter(traces_url, **options),
         OTLPMetricExporter(f"{base}/v1/metrics", **options, **_UPTRACE_METRICS),
@@ -115,8 +109,12 @@ def _uptrace_over_http(settings: Settings) -> _Exporters:
     )
 
 
-def _uptrace_options(dsn: DSN) -> dict[str, Any]:
-    return {"headers": {"uptrace-dsn": dsn.str}, "timeout": _ATTEMPT_SECONDS}
+def _grpc_endpoint(settings: Settings, dsn: DSN) -> str:
+    if not settings.uptrace_otlp_grpc_url:
+        return str(dsn.otlp_grpc_endpoint)
+    url = urlsplit(settings.uptrace_otlp_grpc_url)
+    host, _, port = url.netloc.rpartition("@")[2].rpartition(":") if url.port else (url.netloc, "", "")
+    return str(DSN(scheme=url.scheme, host=host, grpc_port=port).otlp_grpc_endpoint)
 
 
 def _resource(settings: Settings) -> Resource:
@@ -127,13 +125,3 @@ def _resource(settings: Settings) -> Resource:
         "deployment.environment": settings.otel_deployment_environment,
     }
     return Resource.create({name: value for name, value in attributes.items() if value})
-
-
-def _dsn(settings: Settings) -> DSN:
-    """Return the DSN with the address that telemetry goes to over gRPC."""
-    dsn = parse_dsn(settings.uptrace_dsn)
-    if not settings.uptrace_otlp_grpc_url:
-        return dsn
-    url = urlsplit(settings.uptrace_otlp_grpc_url)
-    host, _, port = url.netloc.rpartition("@")[2].rpartition(":") if url.port else (url.netloc, "", "")
-    return DSN(dsn.str, url.scheme, host, dsn.http_port, port, dsn.token)

@@ -80,7 +80,7 @@ class _Meter(metrics.NoOpMeter):
         beside = self._beside.create_counter(name, unit, description)
         if name not in _LABELS:
             return beside
-        return _Counter(_Series(prometheus_client.Counter, name, unit, description), beside)
+        return _Counter(beside, prometheus_client.Counter, name, unit, description)
 
     def create_histogram(
         self,
@@ -94,23 +94,27 @@ class _Meter(metrics.NoOpMeter):
         beside = self._beside.create_histogram(name, unit, description, explicit_bucket_boundaries_advisory=bounds)
         if name not in _LABELS:
             return beside
-        return _Histogram(_Series(prometheus_client.Histogram, name, unit, description, buckets=bounds), beside)
+        return _Histogram(beside, prometheus_client.Histogram, name, unit, description, buckets=bounds)
 
     def create_gauge(self, name: str, unit: str = "", description: str = "") -> MeterGauge:
         beside = self._beside.create_gauge(name, unit, description)
         if name not in _LABELS:
             return beside
         mode = "livemostrecent" if name in _SHARED else "livesum"
-        return _Gauge(_Series(prometheus_client.Gauge, name, unit, description, multiprocess_mode=mode), beside)
+        return _Gauge(beside, prometheus_client.Gauge, name, unit, description, multiprocess_mode=mode)
 
 
+_Beside = TypeVar("_Beside", bound=metrics.Instrument)
 _Metric = TypeVar("_Metric", bound=prometheus_client.metrics.MetricWrapperBase)
 
 
-class _Series(Generic[_Metric]):
-    """One metric of the client library, and which attributes are its labels."""
+class _Instrument(Generic[_Beside, _Metric]):
+    """Counts by one metric of the client library, and by the instrument beside it."""
 
-    def __init__(self, kind: type[_Metric], name: str, unit: str, description: str, **options: Any) -> None:
+    def __init__(
+        self, beside: _Beside, kind: type[_Metric], name: str, unit: str, description: str, **options: Any
+    ) -> None:
+        self._beside = beside
         self._labels = _LABELS[name]
         labels = [label.replace(".", "_") for label in self._labels]
         base, suffix = name.replace(".", "_"), _UNITS.get(unit, "")
@@ -118,7 +122,7 @@ class _Series(Generic[_Metric]):
         full_name = base if base.endswith(suffix) else f"{base}_{suffix}"
         self._metric = kind(full_name, description, labels, registry=None, **options)
 
-    def of(self, attributes: Attributes) -> _Metric:
+    def _series(self, attributes: Attributes) -> _Metric:
         """Return what has these labels; attributes that are absent are empty ones."""
         if not self._labels:
             return self._metric
@@ -126,31 +130,19 @@ class _Series(Generic[_Metric]):
         return self._metric.labels(*[present.get(label, "") for label in self._labels])
 
 
-class _Counter(metrics.Counter):
-    def __init__(self, series: _Series[prometheus_client.Counter], beside: metrics.Counter) -> None:
-        self._series = series
-        self._beside = beside
-
+class _Counter(_Instrument[metrics.Counter, prometheus_client.Counter], metrics.Counter):
     def add(self, amount: float, attributes: Attributes = None, context: Context | None = None) -> None:
-        self._series.of(attributes).inc(amount)
+        self._series(attributes).inc(amount)
         self._beside.add(amount, attributes, context)
 
 
-class _Histogram(metrics.Histogram):
-    def __init__(self, series: _Series[prometheus_client.Histogram], beside: metrics.Histogram) -> None:
-        self._series = series
-        self._beside = beside
-
+class _Histogram(_Instrument[metrics.Histogram, prometheus_client.Histogram], metrics.Histogram):
     def record(self, amount: float, attributes: Attributes = None, context: Context | None = None) -> None:
-        self._series.of(attributes).observe(amount)
+        self._series(attributes).observe(amount)
         self._beside.record(amount, attributes, context)
 
 
-class _Gauge(MeterGauge):
-    def __init__(self, series: _Series[prometheus_client.Gauge], beside: MeterGauge) -> None:
-        self._series = series
-        self._beside = beside
-
+class _Gauge(_Instrument[MeterGauge, prometheus_client.Gauge], MeterGauge):
     def set(self, amount: float, attributes: Attributes = None, context: Context | None = None) -> None:
-        self._series.of(attributes).set(amount)
+        self._series(attributes).set(amount)
         self._beside.set(amount, attributes, context)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
+from contextlib import suppress
 from typing import Literal
 
 from open_workshop_storage.core.errors import ServiceUnavailable
@@ -40,8 +41,7 @@ class Readiness:
 
     async def missing(self) -> list[Missing]:
         """Return the names of what is missing."""
-        redis: list[Missing] = [] if await self._redis_answers() else ["redis"]
-        return redis + await self._missing_of("storage", *(("7z", "disk") if self._loads else ()))
+        return await self._missing_of("redis", "storage", *(("7z", "disk") if self._loads else ()))
 
     async def require(self, *names: Missing) -> None:
         """Return if what a call needs is there.
@@ -57,13 +57,6 @@ class Readiness:
         if unsure and await self._missing_of(*unsure):
             raise ServiceUnavailable
 
-    async def _redis_answers(self) -> bool:
-        try:
-            await self._store.ping()
-        except ServiceUnavailable:
-            return False
-        return True
-
     async def _missing_of(self, *names: Missing) -> list[Missing]:
         looked_at = time.monotonic()
         found = await asyncio.gather(*map(self._is_there, names))
@@ -71,8 +64,15 @@ class Readiness:
         return [name for name, is_there in zip(names, found, strict=True) if not is_there]
 
     async def _is_there(self, name: Missing) -> bool:
-        if name == "storage":
-            return await self._files.is_available(for_writing=self._loads)
-        if name == "7z":
-            return await asyncio.to_thread(shutil.which, "7z") is not None
-        return await self._workspaces.has_space()
+        match name:
+            case "redis":
+                with suppress(ServiceUnavailable):
+                    await self._store.ping()
+                    return True
+                return False
+            case "storage":
+                return await self._files.is_available(for_writing=self._loads)
+            case "7z":
+                return await asyncio.to_thread(shutil.which, "7z") is not None
+            case "disk":
+                return await self._workspaces.has_space()
