@@ -184,9 +184,7 @@ async def bench(
             moves = Moves(settings, store, files, staging, runs, lifetime)
             repacks = Repacks(store, staging, workspaces, stages)
             resumable = ResumableUploads(settings, store, workspaces, runs, attempts, stages, lifetime)
-            transfers = Transfers(
-                settings, store, runs, attempts, stages, Fetcher(settings), moves, resumable, lifetime
-            )
+            transfers = Transfers(settings, store, runs, attempts, stages, Fetcher(settings), moves, resumable)
             cleanup = Cleanup(settings, store, files, staging, workspaces, attempts)
             worker = Worker(store, transfers, runs, attempts, callbacks, cleanup, lifetime)
             yield Bench(

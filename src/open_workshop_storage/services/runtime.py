@@ -128,7 +128,7 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
         moves = Moves(settings, store, files, staging, runs, lifetime)
         repacks = Repacks(store, staging, workspaces, stages)
         resumable = ResumableUploads(settings, store, workspaces, runs, attempts, stages, lifetime)
-        transfers = Transfers(settings, store, runs, attempts, stages, Fetcher(settings), moves, resumable, lifetime)
+        transfers = Transfers(settings, store, runs, attempts, stages, Fetcher(settings), moves, resumable)
         if loads:
             cleanup = Cleanup(settings, store, files, staging, workspaces, attempts)
             lifetime.start(Worker(store, transfers, runs, attempts, callbacks, cleanup, lifetime).run())

@@ -128,7 +128,7 @@ class Attempts:
         return job
 
     async def carry_out(self, run: JobRun, work: Coroutine[Any, Any, Packed]) -> Job:
-        """Do an attempt's work, and end the attempt with what comes of it.
+        """Do an attempt's work, and end the attempt with what comes of it, also if its client waits no more.
 
         Returns:
             The packed job, once the first delivery of its report has ended, or the paused one.
@@ -138,6 +138,9 @@ class Attempts:
             UploadNotAccepted: The Manager does not want the packed file.
             ServiceUnavailable: The job went to another worker, which goes on with it.
         """
+        return await asyncio.shield(self._lifetime.start(self._carry_out(run, work)))
+
+    async def _carry_out(self, run: JobRun, work: Coroutine[Any, Any, Packed]) -> Job:
         end: Packed | Exception
         try:
             with full_disk_is_no_space():
@@ -250,10 +253,7 @@ async def _known(store: JobStore, job_id: str) -> Job:
 
 
 def _failure_of(job: Job, error: Exception) -> errors.StorageError:
-    """Return what an attempt fails with, and log it; an unforeseen error becomes that of the stage where the job is.
-
-    It is logged as an error, with its cause, only if this host is at fault, not a client or an origin.
-    """
+    """Return what an attempt fails with, and log it; an unforeseen error becomes that of the stage where the job is."""
     match error:
         case errors.StorageError():
             failure = error
@@ -262,6 +262,7 @@ def _failure_of(job: Job, error: Exception) -> errors.StorageError:
         case _:
             failure = _unforeseen_at(job)
             failure.__cause__ = error
+    # An error of the log is what this host is at fault for, not a client or an origin.
     is_ours = failure.status in (errors.StorageError.status, errors.NoSpace.status)
     job_log(_logger, job.job_id).log(
         logging.ERROR if is_ours else logging.INFO,

@@ -124,11 +124,7 @@ class Moves:
             raise
 
     async def _size_if_moved(self, job: Job) -> int:
-        """Return the size of the file in place, if it is the one that was to be moved there.
-
-        Raises:
-            PackedMissing: It is not.
-        """
+        """Return the size of the file in place, which has to be the one that was to be moved there."""
         assert job.move_to is not None
         try:
             size, facts = await self._files.size_and_facts(job.move_to)

@@ -145,9 +145,7 @@ class ResumableUploads:
                     return await self.append(job_id, request, body, has_left)
                 raise errors.UploadTaken from None
         run = self._runs.begin_run(job, has_left)
-        work = self._receive(run, resumable, request, body)
-        # Once the file is whole, the transfer goes on to its end, whether or not the client waits for it.
-        job = await asyncio.shield(self._lifetime.start(self._attempts.carry_out(run, work)))
+        job = await self._attempts.carry_out(run, self._receive(run, resumable, request, body))
         if job.paused:
             self._just_paused[job_id] = job
             asyncio.get_running_loop().call_later(_REMEMBER_SECONDS, self._recall, job_id, job.bytes)
@@ -200,9 +198,6 @@ class ResumableUploads:
         """Return the upload once no request holds on: a worker that answers leaves it, from others it is taken.
 
         A whole upload that was taken so has an owner, which packs it.
-
-        Raises:
-            UploadGone: It has ended with an error.
         """
         asked_at: float | None = None
         while job.stage is Stage.UPLOADING and job.owner is not None and not (job.resumable and job.resumable.sealed):
@@ -222,11 +217,7 @@ class ResumableUploads:
         return job
 
     async def _taken(self, job: Job) -> Job:
-        """Take an upload from a worker that does not answer; pack it if it is whole.
-
-        Raises:
-            StaleJobError: The worker has left it, or another one has taken it.
-        """
+        """Take an upload from a worker that does not answer, if it has not left it since; pack it if it is whole."""
         assert job.resumable is not None
         paused = await upload_parts.sealed(job.resumable, self._workspaces.folder(job.job_id))
         if paused.bytes != job.total:

@@ -99,11 +99,7 @@ class Stages:
 
     @asynccontextmanager
     async def _turn(self, run: JobRun) -> AsyncIterator[None]:
-        """Hold the slot that a received file is packed with.
-
-        Raises:
-            Queued: None is free, and no client waits for this run.
-        """
+        """Hold the slot that a received file is packed with; the run ends as `Queued` where it may not wait for one."""
         slot = run.job.packing_slot
         if run.is_attended:
             async with self._runs.in_turn(slot, run.owner, run.job.created_at):
@@ -190,11 +186,7 @@ class Stages:
     async def _repack(
         self, source: Path, inspection: Inspection, folder: Path, file_name: str, level: int, run: JobRun | None
     ) -> Packed:
-        """Extract and pack.
-
-        Args:
-            run: Hears how far it is, if there is one.
-        """
+        """Extract and pack; a run hears how far it is."""
 
         async def enter(stage: Stage, *changes: Change) -> None:
             if run is not None:

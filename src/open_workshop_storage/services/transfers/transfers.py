@@ -24,7 +24,7 @@ from open_workshop_storage.services.intake.receive import receive, transfer_limi
 from open_workshop_storage.services.storage.disk import has_space
 from open_workshop_storage.services.transfers.attempts import Attempts, Unreported
 from open_workshop_storage.services.transfers.job_run import JobRun
-from open_workshop_storage.services.transfers.lifetime import HasLeft, Lifetime, stays
+from open_workshop_storage.services.transfers.lifetime import HasLeft, stays
 from open_workshop_storage.services.transfers.moves import Moves
 from open_workshop_storage.services.transfers.resumable import ResumableUploads
 from open_workshop_storage.services.transfers.runs import Runs, new_owner
@@ -50,7 +50,6 @@ class Transfers:
     _fetcher: Fetcher
     _moves: Moves
     _resumable: ResumableUploads
-    _lifetime: Lifetime
 
     async def start(self, claims: TransferClaims) -> str:
         """Queue a URL transfer for any worker; return `started`, or the status of the job that the token began.
@@ -111,9 +110,7 @@ class Transfers:
         previous = await self._store.get(claims.job_id)
         job = await self._attempts.begin_upload(previous, claims, file_name, announced, new_owner())
         run = self._runs.begin_run(job, has_left)
-        work = self._receive_and_pack(run, chunks, digests)
-        # Once it has begun, the transfer goes on to its end, whether or not the client waits for it.
-        return await asyncio.shield(self._lifetime.start(self._attempts.carry_out(run, work)))
+        return await self._attempts.carry_out(run, self._receive_and_pack(run, chunks, digests))
 
     async def _receive_and_pack(self, run: JobRun, chunks: AsyncIterator[bytes], digests: Sequence[str]) -> Packed:
         try:
