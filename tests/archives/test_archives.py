@@ -44,15 +44,12 @@ LIMITED = [
 
 @pytest.mark.parametrize("sent", LIMITED)
 async def test_more_than_the_limit_is_refused_by_the_headers(sent: bytes, workbench: Workbench) -> None:
-    workbench.source.write_bytes(sent)
-    inspection = await workbench.archives.inspector.inspect(workbench.source, "a", SMALL_MOD_BYTES)
+    inspection = await workbench.inspect(sent, SMALL_MOD_BYTES)
     assert inspection.unpacked_bytes == SMALL_MOD_BYTES
     with pytest.raises(ArchiveTooLarge):
-        await workbench.archives.inspector.inspect(workbench.source, "a", SMALL_MOD_BYTES - 1)
+        await workbench.inspect(sent, SMALL_MOD_BYTES - 1)
     with pytest.raises(ArchiveTooLarge):
-        await workbench.archives.repacker.extract(
-            workbench.source, inspection, workbench.extracted, "a", SMALL_MOD_BYTES - 1, ignore
-        )
+        await workbench.extract(inspection, SMALL_MOD_BYTES - 1)
     assert content_of(workbench.folder) == {"source": sent}
 
 
@@ -79,12 +76,11 @@ async def test_more_than_the_limit_is_refused_while_a_compressed_tar_is_extracte
 
 
 async def test_a_bomb_in_a_compressed_tar_is_stopped_before_it_goes_off(workbench: Workbench) -> None:
-    workbench.source.write_bytes(compressed_tar_of({"small": b"", "zeros": bytes(20_000_000)}, "zst"))
-    inspection = await workbench.archives.inspector.inspect(workbench.source, "a", 1_000_000)
+    inspection = await workbench.inspect(
+        compressed_tar_of({"small": b"", "zeros": bytes(20_000_000)}, "zst"), 1_000_000
+    )
     with pytest.raises(ArchiveTooLarge):
-        await workbench.archives.repacker.extract(
-            workbench.source, inspection, workbench.extracted, "a", 1_000_000, ignore
-        )
+        await workbench.extract(inspection, 1_000_000)
     assert not workbench.extracted.exists()
 
 
@@ -116,23 +112,21 @@ async def test_more_entries_than_the_limit_are_refused(
 async def test_a_tree_that_outgrows_its_headers_ends_the_extraction(
     workbench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workbench.source.write_bytes(seven_zip_of(SMALL_MOD))
-    inspection = await workbench.archives.inspector.inspect(workbench.source, "a", 0)
+    inspection = await workbench.inspect(seven_zip_of(SMALL_MOD))
     script = f"cd {workbench.extracted}; for n in 1 2; do yes | head -c {SMALL_MOD_BYTES - 1} > $n; done; sleep 1000"
     fake_seven_zip.install(workbench.folder, script, monkeypatch)
     with pytest.raises(CorruptArchive):
-        await workbench.archives.repacker.extract(workbench.source, inspection, workbench.extracted, "a", 0, ignore)
+        await workbench.extract(inspection)
     assert not workbench.extracted.exists()
 
 
 async def test_what_no_header_told_of_is_refused_when_it_has_come_out(
     workbench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workbench.source.write_bytes(seven_zip_of({"file": b"x"}))
-    inspection = await workbench.archives.inspector.inspect(workbench.source, "a", 0)
+    inspection = await workbench.inspect(seven_zip_of({"file": b"x"}))
     fake_seven_zip.install(workbench.folder, f"cd {workbench.extracted}; printf x > file; ln file second", monkeypatch)
     with pytest.raises(UnsafeArchive):
-        await workbench.archives.repacker.extract(workbench.source, inspection, workbench.extracted, "a", 0, ignore)
+        await workbench.extract(inspection)
     assert not workbench.extracted.exists()
 
 
@@ -164,8 +158,7 @@ async def test_the_reserve_of_disk_space_is_kept_while_packing(
 async def test_a_command_over_its_time_is_a_failure_of_ours(
     limit: str, script: str, workbench: Workbench, make_archives: ArchivesMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workbench.source.write_bytes(seven_zip_of(SMALL_MOD))
-    inspection = await workbench.archives.inspector.inspect(workbench.source, "a", 0)
+    inspection = await workbench.inspect(seven_zip_of(SMALL_MOD))
     fake_seven_zip.install(workbench.folder, f"echo some; {script} sleep 1000", monkeypatch)
     archives = make_archives(**{limit: 0.5})
     with pytest.raises(RepackFailed):
@@ -184,14 +177,11 @@ async def test_a_command_over_its_time_is_a_failure_of_ours(
     ],
 )
 async def test_progress_rises_to_a_hundred(sent: bytes, workbench: Workbench) -> None:
-    workbench.source.write_bytes(sent)
-    inspection = await workbench.archives.inspector.inspect(workbench.source, "a", 0)
+    inspection = await workbench.inspect(sent)
     extracting: list[float] = []
-    await workbench.archives.repacker.extract(
-        workbench.source, inspection, workbench.extracted, "a", 0, extracting.append
-    )
+    await workbench.extract(inspection, on_percent=extracting.append)
     packing: list[float] = []
-    await workbench.archives.repacker.pack(workbench.extracted, workbench.packed, 3, packing.append)
+    await workbench.pack(3, packing.append)
     for percents in (extracting, packing):
         assert percents == sorted(set(percents))
         assert percents[-1] == 100
@@ -202,7 +192,7 @@ async def test_progress_of_longer_work_is_told_while_it_runs(workbench: Workbenc
     for number in range(2):
         (workbench.extracted / str(number)).write_bytes(random.Random(number).randbytes(3_000_000))
     percents: list[float] = []
-    await workbench.archives.repacker.pack(workbench.extracted, workbench.packed, 9, percents.append)
+    await workbench.pack(9, percents.append)
     assert percents == sorted(set(percents))
     assert any(0 < percent < 100 for percent in percents)
 
@@ -223,37 +213,26 @@ async def cancelled_at_first_percent(
     yield
 
 
-async def test_a_cancelled_extraction_leaves_neither_files_nor_processes(workbench: Workbench) -> None:
-    workbench.source.write_bytes(seven_zip_of({"noise": random.Random(3).randbytes(1_000_000) * 60}, "-mx=0"))
-    inspection = await workbench.archives.inspector.inspect(workbench.source, "a", 0)
-    async with cancelled_at_first_percent(
-        lambda on_percent: workbench.archives.repacker.extract(
-            workbench.source, inspection, workbench.extracted, "a", 0, on_percent
+@pytest.mark.parametrize("kind", ["7z", "tar"])
+async def test_a_cancelled_extraction_leaves_neither_files_nor_processes(kind: str, workbench: Workbench) -> None:
+    if kind == "7z":
+        inspection = await workbench.inspect(
+            seven_zip_of({"noise": random.Random(3).randbytes(1_000_000) * 60}, "-mx=0")
         )
-    ):
-        assert [path.name for path in workbench.folder.iterdir()] == ["source"]
-
-
-async def test_a_cancelled_extraction_of_a_tar_leaves_no_files(workbench: Workbench) -> None:
-    info, _ = member("large")
-    info.size = 10_000_000_000
-    workbench.source.write_bytes(info.tobuf(tarfile.GNU_FORMAT))
-    os.truncate(workbench.source, info.size + 10_240)
-    inspection = await workbench.archives.inspector.inspect(workbench.source, "a", 0)
-    async with cancelled_at_first_percent(
-        lambda on_percent: workbench.archives.repacker.extract(
-            workbench.source, inspection, workbench.extracted, "a", 0, on_percent
-        )
-    ):
+    else:
+        info, _ = member("large")
+        info.size = 10_000_000_000
+        workbench.source.write_bytes(info.tobuf(tarfile.GNU_FORMAT))
+        os.truncate(workbench.source, info.size + 10_240)
+        inspection = await workbench.archives.inspector.inspect(workbench.source, "a", 0)
+    async with cancelled_at_first_percent(lambda on_percent: workbench.extract(inspection, on_percent=on_percent)):
         assert [path.name for path in workbench.folder.iterdir()] == ["source"]
 
 
 async def test_a_cancelled_packing_leaves_neither_files_nor_processes(workbench: Workbench) -> None:
     workbench.extracted.mkdir()
     (workbench.extracted / "noise").write_bytes(random.Random(4).randbytes(1_000_000) * 60)
-    async with cancelled_at_first_percent(
-        lambda on_percent: workbench.archives.repacker.pack(workbench.extracted, workbench.packed, 9, on_percent)
-    ):
+    async with cancelled_at_first_percent(lambda on_percent: workbench.pack(9, on_percent)):
         assert [path.name for path in workbench.folder.iterdir()] == ["extracted"]
 
 
@@ -275,7 +254,7 @@ async def test_a_failed_packing_leaves_the_old_file(workbench: Workbench, monkey
     workbench.extracted.mkdir()
     fake_seven_zip.install(workbench.folder, "echo part > ../packed.zip.part; exit 1", monkeypatch)
     with pytest.raises(RepackFailed):
-        await workbench.archives.repacker.pack(workbench.extracted, workbench.packed, 3, ignore)
+        await workbench.pack()
     assert sorted(path.name for path in workbench.folder.iterdir()) == ["bin", "extracted", "packed.zip"]
     assert workbench.packed.read_bytes() == b"old"
 
@@ -283,10 +262,7 @@ async def test_a_failed_packing_leaves_the_old_file(workbench: Workbench, monkey
 async def test_the_level_decides_how_hard_7z_tries(workbench: Workbench) -> None:
     workbench.extracted.mkdir()
     (workbench.extracted / "text").write_text("".join(map(str, range(100_000))))
-    packed = [
-        await workbench.archives.repacker.pack(workbench.extracted, workbench.packed, level, ignore)
-        for level in (0, 1, 9)
-    ]
+    packed = [await workbench.pack(level) for level in (0, 1, 9)]
     sizes = [size for size, _ in packed]
     assert sizes[0] >= sizes[1] > sizes[2]
 
