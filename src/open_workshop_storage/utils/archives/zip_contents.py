@@ -133,11 +133,7 @@ class _Listing:
     """Takes the headers of a directory in their order.
 
     Args:
-        most_bytes: The limit on the blocks and what is searched, together.
-
-    Attributes:
-        blocks: The files, as in `ZipContents`, in several pieces.
-        unpacked_bytes: The sum of their sizes.
+        most_bytes: The limit on `blocks`, which are the listing in several pieces, and on what is searched, together.
     """
 
     def __init__(self, most_bytes: int) -> None:
@@ -185,11 +181,7 @@ class _Listing:
             raise UnpackedTooLarge("more entries than can be listed")
 
     def sorted_keys(self, directory: bytes) -> array[int]:
-        """Return the keys as in `ZipContents`.
-
-        Raises:
-            UnsafeEntry: Two files have one name.
-        """
+        """Return the keys as in `ZipContents`; refuse two files of one name."""
         keys = array("Q")
         for bucket in self._keys:
             # No other thread runs during a sort, so there are many short ones.
@@ -202,11 +194,7 @@ class _Listing:
         return keys
 
     def sorted_starts(self, directory_start: int) -> array[int]:
-        """Return where the local headers are, as in `ZipContents`.
-
-        Raises:
-            UnsafeEntry: The data of an entry go on where another begins, or the directory.
-        """
+        """Return where the local headers are, as in `ZipContents`; refuse data that go on where another begins."""
         starts, ends = self._starts, self._ends
         if _overlap(starts, ends, directory_start):
             order = sorted(range(len(starts)), key=starts.__getitem__)
@@ -221,11 +209,7 @@ def _overlap(starts: list[int], ends: list[int], directory_start: int) -> bool:
 
 
 def _may_escape(names: Sequence[bytes], text: bytes) -> bool:
-    """Return whether one of the names may break a rule of `split_name`, which takes longer.
-
-    Args:
-        text: All of them, with a NUL before and behind each.
-    """
+    """Return whether a name may break a rule of `split_name`, which takes longer, by a text of all between NULs."""
     # What is shorter breaks none without one of these.
     is_long_or_cut = max(map(len, names)) > _MOST_HARMLESS or text.count(0) > len(names) + 1
     return is_long_or_cut or any(part in text for part in (b"\0/", b"..", b"\\", b":"))

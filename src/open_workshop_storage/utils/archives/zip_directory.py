@@ -147,12 +147,11 @@ def read_headers(file: BinaryIO, directory: Directory, max_entries: int) -> Iter
 
 
 def columns_at(directory: bytes, position: int, most: int) -> Columns:
-    """Return the headers from a position on, in half the time that `read_headers` takes.
+    """Return the headers from a position on, up to so many, in half the time that `read_headers` takes.
 
     Args:
         directory: All of it.
         position: Where a header begins, before the end.
-        most: The limit on headers.
 
     Raises:
         EncryptedData: An entry is encrypted.

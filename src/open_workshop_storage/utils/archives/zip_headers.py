@@ -1,7 +1,7 @@
 """Reads the headers of a ZIP's entries: those in its directory, and the local ones before each entry's data.
 
-Readers differ in which of the two they believe, so one is held against the other.
-Numbers and names of fields are those of PKWARE's APPNOTE 6.3.10, section 4.
+Readers differ in which of the two they believe, so one is held against the other. Numbers and names of fields are those
+of PKWARE's APPNOTE 6.3.10, section 4.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _ENCRYPTED, _AES_METHOD = 0x0001 | 0x0040 | 0x2000, 99
 """Traditional or AES encryption, strong encryption, masked headers (section 4.4.4); what AES entries have as method."""
 
 
-class ExtraFields(NamedTuple):
+class _ExtraFields(NamedTuple):
     """What counts in the extra fields of a header.
 
     Attributes:
@@ -51,7 +51,7 @@ class ExtraFields(NamedTuple):
     is_sound: bool = True
 
 
-_NO_EXTRA_FIELDS = ExtraFields()
+_NO_EXTRA_FIELDS = _ExtraFields()
 
 
 class CentralHeader(NamedTuple):
@@ -90,11 +90,7 @@ def says_folder(attributes: int) -> bool:
 
 
 def is_folder(name: str, unpacked_bytes: int, attributes: int) -> bool:
-    """Return whether readers take an entry for a folder.
-
-    Args:
-        name: As `CentralHeader.text_name` returns it.
-    """
+    """Return whether readers take an entry for a folder, whose name is as `CentralHeader.text_name` returns it."""
     # The attribute alone says only where a file with content once was.
     return name.endswith(("/", "\\")) or (not unpacked_bytes and says_folder(attributes))
 
@@ -121,16 +117,16 @@ def header_at(directory: bytes, position: int) -> CentralHeader:
     if end > len(directory):
         raise CorruptData("a directory that does not end where it should")
     name = directory[name_at:extra_at]
-    extra = extra_fields(directory[extra_at : extra_at + extras], name) if extras else _NO_EXTRA_FIELDS
+    extra = _extra_fields(directory[extra_at : extra_at + extras], name) if extras else _NO_EXTRA_FIELDS
     if unpacked == HERE_64 or packed == HERE_64 or at == HERE_64:
-        unpacked, packed, at = large_numbers(extra, (unpacked, packed, at))
+        unpacked, packed, at = _large_numbers(extra, (unpacked, packed, at))
     if volume and volume != HERE_64_SHORT:
         raise CorruptData("a piece of an archive in several")
     _, unicode_name, is_sound = extra
     length = end - position
-    told = needed, flags, method, time, crc, packed, unpacked, attributes, at, name, unicode_name, is_sound, length
+    values = needed, flags, method, time, crc, packed, unpacked, attributes, at, name, unicode_name, is_sound, length
     # The class's own constructor would take a quarter of the time of all this.
-    return tuple.__new__(CentralHeader, told)
+    return tuple.__new__(CentralHeader, values)
 
 
 def refuse_encryption(flags: int, method: int) -> None:
@@ -141,48 +137,6 @@ def refuse_encryption(flags: int, method: int) -> None:
     """
     if flags & _ENCRYPTED or method == _AES_METHOD:
         raise EncryptedData
-
-
-def extra_fields(extra: bytes, name: bytes) -> ExtraFields:
-    """Read the extra fields of a header.
-
-    Raises:
-        CorruptData: A field that counts stands twice.
-    """
-    fields: dict[int, bytes] = {}
-    position = 0
-    # Less is padding that aligns the data.
-    while len(extra) - position >= 4:
-        number, size = _FIELD.unpack_from(extra, position)
-        start, position = position + 4, position + 4 + size
-        if number in _COUNTING_FIELDS:
-            if number in fields and number != _ATTRIBUTES_FIELD:
-                raise CorruptData("an extra field that stands twice")
-            fields[number] = extra[start:position]
-    is_sound = position <= len(extra)
-    if not fields:
-        return ExtraFields(is_sound=is_sound)
-    large, path = fields.get(_LARGE_FIELD, b""), fields.get(_UNICODE_PATH_FIELD, b"")
-    unicode_name = path[5:] if path[:5] == b"\x01" + struct.pack("<I", zlib.crc32(name)) else None
-    return ExtraFields(large, unicode_name, is_sound and [*fields] == [_LARGE_FIELD] and len(large) in _LARGE_SIZES)
-
-
-def large_numbers(extra: ExtraFields, numbers: tuple[int, ...]) -> Iterator[int]:
-    """Yield each number, or the next one of the large format's extra field in its stead (section 4.5.3).
-
-    Args:
-        numbers: Unpacked size, packed size and offset, as far as the header has them.
-
-    Raises:
-        CorruptData: A number is in neither place.
-    """
-    field = extra.large_numbers
-    for number in numbers:
-        if number == HERE_64:
-            if len(field) < 8:
-                raise CorruptData("a number that is nowhere")
-            number, field = int.from_bytes(field[:8], "little"), field[8:]
-        yield number
 
 
 def refuse_encrypted_start(head: bytes) -> None:
@@ -238,9 +192,9 @@ def agrees_with_local(central: CentralHeader, local: bytes) -> bool:
     _, flags, method, crc, packed, unpacked, name_bytes, _ = LOCAL_HEADER.unpack_from(local)
     refuse_encryption(flags, method)
     name = local[LOCAL_HEADER.size : LOCAL_HEADER.size + name_bytes]
-    extra = extra_fields(local[LOCAL_HEADER.size + name_bytes :], name)
+    extra = _extra_fields(local[LOCAL_HEADER.size + name_bytes :], name)
     if not flags & SIZES_FOLLOW:
-        unpacked, packed = large_numbers(extra, (unpacked, packed))
+        unpacked, packed = _large_numbers(extra, (unpacked, packed))
     numbers = ((crc, central.crc), (packed, central.packed_bytes), (unpacked, central.unpacked_bytes))
     for number, wanted in numbers:
         if number != wanted and not (flags & SIZES_FOLLOW and number in (0, HERE_64)):
@@ -250,3 +204,33 @@ def agrees_with_local(central: CentralHeader, local: bytes) -> bool:
     if not is_same_place or paths_differ or method != central.method or (central.flags & ~flags & SIZES_FOLLOW):
         raise CorruptData("a name or method that differs")
     return name == central.name and extra.is_sound and not (flags ^ central.flags) & (SIZES_FOLLOW | UTF8)
+
+
+def _extra_fields(extra: bytes, name: bytes) -> _ExtraFields:
+    fields: dict[int, bytes] = {}
+    position = 0
+    # Less is padding that aligns the data.
+    while len(extra) - position >= 4:
+        number, size = _FIELD.unpack_from(extra, position)
+        start, position = position + 4, position + 4 + size
+        if number in _COUNTING_FIELDS:
+            if number in fields and number != _ATTRIBUTES_FIELD:
+                raise CorruptData("an extra field that stands twice")
+            fields[number] = extra[start:position]
+    is_sound = position <= len(extra)
+    if not fields:
+        return _ExtraFields(is_sound=is_sound)
+    large, path = fields.get(_LARGE_FIELD, b""), fields.get(_UNICODE_PATH_FIELD, b"")
+    unicode_name = path[5:] if path[:5] == b"\x01" + struct.pack("<I", zlib.crc32(name)) else None
+    return _ExtraFields(large, unicode_name, is_sound and [*fields] == [_LARGE_FIELD] and len(large) in _LARGE_SIZES)
+
+
+def _large_numbers(extra: _ExtraFields, numbers: tuple[int, ...]) -> Iterator[int]:
+    """Yield unpacked size, packed size and offset, as far as given, each from where it stands (section 4.5.3)."""
+    field = extra.large_numbers
+    for number in numbers:
+        if number == HERE_64:
+            if len(field) < 8:
+                raise CorruptData("a number that is nowhere")
+            number, field = int.from_bytes(field[:8], "little"), field[8:]
+        yield number

@@ -162,11 +162,7 @@ def _judge_local_headers(file: BinaryIO, entries: list[ZipEntry], directory_star
 
 
 def _judge_local_header(file: BinaryIO, entry: ZipEntry) -> bool:
-    """Compare an entry's local header with the directory's, and note where its data are.
-
-    Returns:
-        Whether they say the same to the byte, but for sizes that follow the data.
-    """
+    """Note where an entry's data are, and return what `agrees_with_local` says of its header."""
     file.seek(entry.header.offset)
     start = file.read(LOCAL_HEADER.size)
     length = local_header_length(start)

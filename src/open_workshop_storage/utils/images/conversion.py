@@ -11,9 +11,8 @@ from open_workshop_storage.utils.images.colours import opaque, srgb
 from open_workshop_storage.utils.images.decoding import MAX_PIXELS, ImageTooLargeError, check_pixels, decoding, opened
 from open_workshop_storage.utils.images.pillow import become, keep_palette
 
-BLURHASH_COMPONENTS = (4, 3)
-BLURHASH_SIDE = 64
-
+_BLURHASH_COMPONENTS = (4, 3)
+_BLURHASH_SIDE = 64
 _QUALITY = 90
 # Pillow's scale from 0 to 6. From 3 on, libwebp keeps its decisions in memory until the end: 89 megapixels of noise
 # then take 2.3 GB and a minute, and at 2 a third and a sixth of that.
@@ -90,13 +89,13 @@ def blurhash(source: BinaryIO) -> tuple[str, int, int]:
     width, height = image.size
     with decoding():
         # Lets a JPEG be decoded at an eighth of its size or so; other formats know no such thing.
-        image.draft(None, (2 * BLURHASH_SIDE, 2 * BLURHASH_SIDE))
+        image.draft(None, (2 * _BLURHASH_SIDE, 2 * _BLURHASH_SIDE))
         image.load()
         small = opaque(image)
-    small.thumbnail((BLURHASH_SIDE, BLURHASH_SIDE))
+    small.thumbnail((_BLURHASH_SIDE, _BLURHASH_SIDE))
     # The library calls `getdata`, which Pillow warns about; the new name does the same.
     setattr(small, "getdata", small.get_flattened_data)
-    return blurhash_python.encode(small, *BLURHASH_COMPONENTS), width, height
+    return blurhash_python.encode(small, *_BLURHASH_COMPONENTS), width, height
 
 
 def _flag_transparency(file: BinaryIO) -> None:
@@ -125,11 +124,6 @@ class _Frames(Image.Image):
         durations: Of each frame, in milliseconds.
         loop: How often the animation plays, 0 for ever.
         transparent: Whether a frame made so far has a pixel that is not opaque.
-
-    Raises:
-        NotAnImageError: A frame is broken.
-        ImageTooLargeError: There are too many frames, or they have too many pixels.
-        OSError: The file cannot be read.
     """
 
     def __init__(self, source: Image.Image) -> None:

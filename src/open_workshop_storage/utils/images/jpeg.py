@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -42,7 +41,7 @@ class Layout:
     end: int
 
 
-def layout_of(content: bytes | mmap.mmap) -> Layout:
+def layout_of(content: bytes) -> Layout:
     """Read the markers of a JPEG, as far as they go."""
     scans, ends, refines = 0, False, False
     unit_height, end = _BLOCK_SIDE, len(content)
@@ -71,7 +70,7 @@ def layout_of(content: bytes | mmap.mmap) -> Layout:
     return Layout(scans, ends, all_scans, refines if all_scans else is_one_scan, unit_height, end)
 
 
-def _segments(content: bytes | mmap.mmap) -> Iterator[tuple[int, int, bytes | None]]:
+def _segments(content: bytes) -> Iterator[tuple[int, int, bytes | None]]:
     """Yield each marker with its position and its parameters, without their length; `None` if they are cut off."""
     position = len(MAGIC)
     while match := _MARKER.search(content, position):
