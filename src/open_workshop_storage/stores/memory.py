@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice, takewhile
+
+from cachetools import TLRUCache
 
 from open_workshop_storage.core.callback import Callback
 from open_workshop_storage.core.errors import StorageBusy
@@ -45,7 +48,9 @@ class MemoryJobStore(Notices):
         self._owned: dict[str, None] = {}
         self._paused: dict[str, None] = {}
         self._ended: dict[str, None] = {}
-        self._forgotten: dict[str, tuple[float, str]] = {}
+        self._forgotten: TLRUCache[str, tuple[float, str]] = TLRUCache(
+            math.inf, lambda job_id, forgotten, now: forgotten[0], timer=time.time
+        )
         self.outbox = MemoryOutbox(self._jobs)
         self._held: dict[Slot, set[str]] = {slot: set() for slot in Slot}
         self._queues: dict[Slot, MemoryQueue] = {slot: MemoryQueue() for slot in Slot}
@@ -118,15 +123,12 @@ class MemoryJobStore(Notices):
         self._jobs.pop(job.job_id, None)
         self._sort_out(job.job_id)
         self._give_back(job)
-        now = time.time()
-        self._forgotten = {job_id: memory for job_id, memory in self._forgotten.items() if memory[0] > now}
         if not job.may_begin_again:
             self._forgotten[job.job_id] = job.claims.expires_at, job.status
 
     async def forgotten(self, job_id: str) -> str | None:
         """Return the last status of a removed job whose token is still valid."""
-        expires_at, status = self._forgotten.get(job_id, (0.0, ""))
-        return status if expires_at > time.time() else None
+        return self._forgotten.get(job_id, (0.0, None))[1]
 
     def _check(self, job: Job) -> None:
         held = self._jobs.get(job.job_id)
