@@ -120,18 +120,23 @@ def test_the_doctor_names_servers_that_keep_silent_connections(tmp_path: Path) -
 
 
 def test_the_doctor_names_every_fault_and_what_to_do(tmp_path: Path) -> None:
-    config = lonely_config(tmp_path, MAIN_DIR=str(tmp_path / "missing"), REDIS_URL=f"redis://127.0.0.1:{free_port()}")
+    away = {"REDIS_URL": f"redis://127.0.0.1:{free_port()}", "MANAGER_TRANSFER_CALLBACK_URL": "http://127.0.0.1:9/a"}
+    config = lonely_config(tmp_path, MAIN_DIR=str(tmp_path / "missing"), **away)
     result = run("doctor", config, PATH=str(tmp_path))
     faults = {subject for subject, verdict in verdicts(result.stdout).items() if verdict == "FAULT"}
     assert result.returncode == 1
-    assert faults == {"MAIN_DIR", "7z", "Redis", "MANAGER_URL", "ACCESS_SERVICE_URL"}
-    assert "make or mount it" in result.stdout and "correct REDIS_URL" in result.stdout
+    services = {"MANAGER_URL", "ACCESS_SERVICE_URL", "MANAGER_TRANSFER_CALLBACK_URL"}
+    assert faults == {"MAIN_DIR", "7z", "Redis", *services}
+    for advice in ("make or mount it", "correct REDIS_URL", "p7zip-full"):
+        assert advice in result.stdout
 
 
-def test_the_doctor_warns_of_a_disk_that_is_nearly_full_and_of_a_weak_secret(tmp_path: Path) -> None:
+def test_the_doctor_warns_of_a_disk_that_is_nearly_full_and_of_weak_secrets_without_their_values(
+    tmp_path: Path,
+) -> None:
     result = run("doctor", lonely_config(tmp_path, STORAGE_RESERVE_BYTES=10**18, TRANSFER_JWT_SECRET="abc" * 20))
     found = verdicts(result.stdout)
-    assert (found["disk"], found["TRANSFER_JWT_SECRET"]) == ("FAULT", "warning")
+    assert (found["disk"], found["TRANSFER_JWT_SECRET"], found["upload_file"]) == ("FAULT", "warning", "warning")
     assert "abcabc" not in result.stdout
 
 
