@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 from open_workshop_storage.core.errors import ImageExpected, ImagePreparationFailed, ImageTooLarge, NoSpace
 from open_workshop_storage.services.storage.disk import is_full, require_space
@@ -70,10 +69,8 @@ class Images:
         """
         partial = partial_path(target)
         try:
-            with _as_storage_errors(), ExitStack() as files:
-                reader = await run_to_end(lambda: files.enter_context(source.open("rb")))
-                writer = await run_to_end(lambda: files.enter_context(partial.open("w+b")))
-                await self._call(conversion.normalise, reader, writer)
+            with _as_storage_errors():
+                await self._call(conversion.normalise, (source, "rb"), (partial, "w+b"))
             return await run_to_end(_place, partial, target, self._reserve_bytes)
         except BaseException:
             await run_to_end(partial.unlink, missing_ok=True)
@@ -87,9 +84,8 @@ class Images:
             ImageTooLarge: It has too many pixels.
             ImagePreparationFailed: Anything else went wrong.
         """
-        with _as_storage_errors(), ExitStack() as files:
-            reader = await run_to_end(lambda: files.enter_context(path.open("rb")))
-            match await self._call(conversion.blurhash, reader):
+        with _as_storage_errors():
+            match await self._call(conversion.blurhash, (path, "rb")):
                 # It is kept, and what a child returns is as untrusted as the image.
                 case [str(blurhash), int(width), int(height)] if _BLURHASH.fullmatch(blurhash):
                     if 0 < min(width, height) <= max(width, height) < _NO_SIDE:
@@ -100,10 +96,13 @@ class Images:
         """End the child processes."""
         await self._children.aclose()
 
-    async def _call(self, function: Callable[..., object], source: BinaryIO, *others: BinaryIO) -> object:
-        cpu_seconds = _SECONDS + os.fstat(source.fileno()).st_size / 1024**2 * _SECONDS_PER_MEBIBYTE
-        seconds = cpu_seconds * _MOST_SHARERS
-        return await self._children.call(function, files=(source, *others), seconds=seconds, cpu_seconds=cpu_seconds)
+    async def _call(self, function: Callable[..., object], *files: tuple[Path, str]) -> object:
+        """Call a function in a child with files that are opened by their path and mode; the first is the image."""
+        with ExitStack() as stack:
+            opened = await run_to_end(lambda: [stack.enter_context(path.open(mode)) for path, mode in files])
+            cpu_seconds = _SECONDS + os.fstat(opened[0].fileno()).st_size / 1024**2 * _SECONDS_PER_MEBIBYTE
+            seconds = cpu_seconds * _MOST_SHARERS
+            return await self._children.call(function, files=opened, seconds=seconds, cpu_seconds=cpu_seconds)
 
 
 @contextmanager
