@@ -62,8 +62,8 @@ class CommonHeaders:
             return self._app(scope, receive, send)
         if scope["method"] == "OPTIONS":
             # Any request header is allowed; the wildcard would leave Authorization out.
-            asked = Headers(scope=scope).getlist("access-control-request-headers")
-            headers = {**_PREFLIGHT_HEADERS, "Access-Control-Allow-Headers": ", ".join(asked) or "*"}
+            requested = Headers(scope=scope).getlist("access-control-request-headers")
+            headers = {**_PREFLIGHT_HEADERS, "Access-Control-Allow-Headers": ", ".join(requested) or "*"}
             return PlainTextResponse("OK", headers=headers)(scope, receive, send)
 
         async def send_with_headers(message: Message) -> None:

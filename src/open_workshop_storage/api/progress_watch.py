@@ -134,9 +134,9 @@ class ProgressWatch:
     def _ask(self, question: Coroutine[Any, Any, None]) -> None:
         # A task, to be ended with its client: it waits for a store that is away.
         self._asking = asyncio.create_task(question)
-        self._asking.add_done_callback(self._asked)
+        self._asking.add_done_callback(self._answered)
 
-    def _asked(self, asking: asyncio.Future[None]) -> None:
+    def _answered(self, asking: asyncio.Future[None]) -> None:
         self._asking = None
         if not asking.cancelled() and (error := asking.exception()) is not None:
             self._telling.fail(error)

@@ -60,12 +60,12 @@ class Answering(Protocol):
     """What answers for stored files."""
 
     async def answer(
-        self, storage_type: str, path: str, asked: str | None, scope: Scope, receive: Receive, send: Send, /
+        self, storage_type: str, path: str, parameter: str | None, scope: Scope, receive: Receive, send: Send, /
     ) -> Repeatable | None:
         """Answer a request for a path below the folder of a type.
 
         Args:
-            asked: The parameter in the query that matters here, if it is there.
+            parameter: The value of the one in the query that matters here, if it is there.
 
         Returns:
             The answer, if the same request may get it again while the file stays as it is.
@@ -105,9 +105,9 @@ def _shortcut(work: str, parameter: str, service: Callable[[Runtime], Answering]
 
     async def answer(storage_type: str, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         query = scope["query_string"]
-        asked = _value(query.decode("latin-1"), parameter) if query else None
+        value = _value(query.decode("latin-1"), parameter) if query else None
         runtime: Runtime = scope["state"]["runtime"]
-        answer = await service(runtime).answer(storage_type, path, asked, scope, receive, send)
+        answer = await service(runtime).answer(storage_type, path, value, scope, receive, send)
         # By another name than its own, such as by a link, a file may become another one.
         if answer is not None and scope["method"] == "GET" and answer.file.name == f"{storage_type}/{path}":
             request, _ = _usual_request(scope)
@@ -126,18 +126,17 @@ SHORTCUTS = (
 def _usual_request(scope: Scope) -> tuple[Request | None, bytes]:
     """Return what decides on the answer to a GET request, and the cookies; None if it is for a part, or long."""
     size = 0
-    told: dict[bytes, bytes] = {}
+    conditions: dict[bytes, bytes] = {}
     for name, value in scope["headers"]:
         size += len(name) + len(value)
         if name in _CONDITIONS:
-            if name in told or name not in _USUAL_CONDITIONS:
+            if name in conditions or name not in _USUAL_CONDITIONS:
                 return None, b""
-            told[name] = value
+            conditions[name] = value
     if size > _MOST_HEADER_BYTES:
         return None, b""
-    return (scope["path"], scope["query_string"], told.get(_TAGS, b""), told.get(_CODINGS, b"")), told.get(
-        _COOKIES, b""
-    )
+    tags, codings = conditions.get(_TAGS, b""), conditions.get(_CODINGS, b"")
+    return (scope["path"], scope["query_string"], tags, codings), conditions.get(_COOKIES, b"")
 
 
 def _value(query: str, parameter: str) -> str | None:

@@ -88,13 +88,13 @@ async def create(request: Request, runtime: RuntimeDep) -> Response:
         length = parse_number(request.headers.get("upload-length"))
         metadata = request.headers.get("upload-metadata", "").strip() or None
         described = parse_metadata(metadata or "")
-        said = Resumable(metadata=metadata, sha256=sha256_in(request.headers.getlist("repr-digest")))
+        upload = Resumable(metadata=metadata, sha256=sha256_in(request.headers.getlist("repr-digest")))
     if (length is None) != (request.headers.get("upload-defer-length") == "1"):
         raise errors.BadRequest("Either Upload-Length or Upload-Defer-Length: 1 expected")
     await runtime.readiness.require("storage", "7z")
     name = described.get("filename") or described.get("name") or claims.filename or ""
     with runtime.lifetime.attending(), _statuses_for_clients():
-        job = await runtime.resumable.create(claims, name, length, said, is_expired=is_expired)
+        job = await runtime.resumable.create(claims, name, length, upload, is_expired=is_expired)
         if job.bytes == 0 and (length == 0 or request.headers.get("content-type") == MEDIA_TYPE):
             job = await _append(request, runtime, job.job_id, 0)
     location = f"{_PREFIX}{job.job_id}"

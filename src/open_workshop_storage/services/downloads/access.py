@@ -95,12 +95,12 @@ class AccessService:
             raise refusal
 
     def _remembers(self, question: _Question) -> bool:
-        asked = self._permissions.get(question)
-        return asked is not None and time.monotonic() - asked < self._ttl_seconds
+        asked_at = self._permissions.get(question)
+        return asked_at is not None and time.monotonic() - asked_at < self._ttl_seconds
 
     async def _judge(self, question: _Question, passed: bytes) -> errors.StorageError | None:
         """Ask; return the refusal, which each caller that waits for the answer raises itself, or None."""
-        asked = time.monotonic()
+        asked_at = time.monotonic()
         try:
             async with asyncio.timeout(self._timeout_seconds), self._connections.one() as http:
                 status, body = await _ask(http, f"{self._base_url}/mod/{question[0]}", passed)
@@ -110,7 +110,7 @@ class AccessService:
         except errors.StorageError as refusal:
             return refusal
         if self._ttl_seconds:
-            remember(self._permissions, question, asked, _MAX_PERMISSIONS)
+            remember(self._permissions, question, asked_at, _MAX_PERMISSIONS)
         return None
 
 
@@ -165,18 +165,12 @@ def _judge_answer(status: int, body: bytes) -> None:
     """Return if the answer allows the download; raises as `AccessService.check` says."""
     if 400 <= status <= 599:
         raise errors.AccessServiceRefused(status, _human_message(status, body))
-    if status != HTTPStatus.OK:
-        raise errors.AccessServiceConfused
-    allowed, reason = _decision(body)
-    if not allowed:
-        raise errors.AccessDenied(reason or None)
-
-
-def _decision(body: bytes) -> tuple[bool, str]:
-    match _json(body):
-        case {"download": {"value": bool(value), **rest}}:
+    match _json(body) if status == HTTPStatus.OK else None:
+        case {"download": {"value": True}}:
+            return
+        case {"download": {"value": False, **rest}}:
             reason = rest.get("reason")
-            return value, _plain(reason) if isinstance(reason, str) else ""
+            raise errors.AccessDenied((_plain(reason) if isinstance(reason, str) else "") or None)
     raise errors.AccessServiceConfused
 
 

@@ -104,8 +104,8 @@ class Contents:
         self, file: StoredFile, contents: ZipContents, requested: Mapping[str, str], scope: Scope
     ) -> tuple[Plan, Source | None]:
         """Return the answer with what is in a ZIP, and what its body is read of, if it has one."""
-        told = {"path": file.name, "bytes": file.size, "unpacked_bytes": contents.unpacked_bytes, "entries": []}
-        head, tail = json.dumps(told, separators=(",", ":"))[:-2].encode(), b"]}"
+        summary = {"path": file.name, "bytes": file.size, "unpacked_bytes": contents.unpacked_bytes, "entries": []}
+        head, tail = json.dumps(summary, separators=(",", ":"))[:-2].encode(), b"]}"
         size = len(head) + len(contents.listing) + len(tail)
         content = Content(validators_of(file), size, "application/json", takes_ranges=False)
         plan = self._plan(file, content, requested, scope)

@@ -163,12 +163,9 @@ class _BlockingFile(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a position from the start or from the end, and return it."""
-        self._position = offset + (self._opened.file.size if whence == io.SEEK_END else 0)
-        return self._position
-
-    def tell(self) -> int:
-        """Return the position."""
+        """Go to a position, and return it."""
+        starts = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._opened.file.size}
+        self._position = starts[whence] + offset
         return self._position
 
     def readinto(self, target: memoryview) -> int:  # type: ignore[override]
