@@ -202,23 +202,22 @@ async def watch(settings: Settings) -> None:
 
 async def run(settings: Settings) -> None:
     """Watch until SIGTERM or SIGINT."""
-    watching = asyncio.create_task(watch(settings))
+    async with asyncio.TaskGroup() as tasks:
+        watching = tasks.create_task(watch(settings))
 
-    def end(number: int) -> None:
-        log.info("Ending on %s", signal.Signals(number).name)
-        watching.cancel()
+        def end(number: int) -> None:
+            log.info("Ending on %s", signal.Signals(number).name)
+            watching.cancel()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, end, number)
-    log.info(
-        "Checking %s every %g s; after %g s of failure: %s",
-        settings.health_url.geturl(),
-        settings.check_interval,
-        settings.restart_after,
-        settings.restart_command,
-    )
-    with suppress(asyncio.CancelledError):
-        await watching
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, end, number)
+        log.info(
+            "Checking %s every %g s; after %g s of failure: %s",
+            settings.health_url.geturl(),
+            settings.check_interval,
+            settings.restart_after,
+            settings.restart_command,
+        )
 
 
 if __name__ == "__main__":
