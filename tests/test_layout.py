@@ -42,7 +42,6 @@ ELSEWHERE = {
     "utils/archives/rar4_headers.py": "archives/test_cases.py",
     "utils/archives/unpacked_size.py": "downloads/test_stored_archives.py",
     "utils/archives/decompression.py": "archives/test_archives.py",
-    "utils/archives/entry_names.py": "archives/test_inspection.py",
     "utils/archives/rewriting.py": "archives/test_zip_inspection.py",
     "utils/archives/tar.py": "archives/test_inspection.py",
     # Seen in what it does for its callers.

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from open_workshop_storage.utils.archives.entry_names import split_name
-from open_workshop_storage.utils.archives.entry_rules import Entries
+from open_workshop_storage.utils.archives.entry_rules import Entries, split_name
 from open_workshop_storage.utils.archives.faults import CorruptData, UnpackedTooLarge, UnsafeEntry
 
 NAMES = st.text(st.sampled_from("ab.:/\\C\0 "), max_size=12)

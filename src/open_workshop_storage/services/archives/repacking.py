@@ -19,8 +19,7 @@ from open_workshop_storage.services.archives.parsers import as_storage_errors
 from open_workshop_storage.services.archives.seven_zip import READ_SWITCHES, TYPE_SWITCHES, SevenZip
 from open_workshop_storage.services.storage.disk import require_space
 from open_workshop_storage.services.storage.workspaces import discard
-from open_workshop_storage.utils.archives.entry_names import decoded, split_name
-from open_workshop_storage.utils.archives.entry_rules import refuse_special
+from open_workshop_storage.utils.archives.entry_rules import decoded, refuse_special, split_name
 from open_workshop_storage.utils.archives.faults import UnsafeEntry
 from open_workshop_storage.utils.archives.kinds import COMPRESSED, Kind
 from open_workshop_storage.utils.archives.rewriting import rewrite_rar4, rewrite_zip

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from open_workshop_storage.utils.archives.entry_names import code_page_of, is_utf8
-from open_workshop_storage.utils.archives.entry_rules import refuse_special
+from open_workshop_storage.utils.archives.entry_rules import code_page_of, is_utf8, refuse_special
 
 _MARK_BYTES = 7
 _HEAD = struct.Struct("<HBHH")

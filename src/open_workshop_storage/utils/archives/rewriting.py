@@ -10,8 +10,7 @@ import stat
 import struct
 from typing import BinaryIO
 
-from open_workshop_storage.utils.archives.entry_names import decoded, is_utf8, split_name
-from open_workshop_storage.utils.archives.entry_rules import Entries
+from open_workshop_storage.utils.archives.entry_rules import Entries, decoded, is_utf8, split_name
 from open_workshop_storage.utils.archives.faults import CutOff
 from open_workshop_storage.utils.archives.rar4_headers import file_headers
 from open_workshop_storage.utils.archives.zip_directory import END, END_MAGIC

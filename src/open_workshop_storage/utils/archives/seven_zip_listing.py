@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from open_workshop_storage.utils.archives.entry_names import decoded
-from open_workshop_storage.utils.archives.entry_rules import SPECIAL_TYPES, Entries, refuse_special
+from open_workshop_storage.utils.archives.entry_rules import SPECIAL_TYPES, Entries, decoded, refuse_special
 from open_workshop_storage.utils.archives.faults import CorruptData, EncryptedData
 
 _FIRST_ENTRY = "----------"

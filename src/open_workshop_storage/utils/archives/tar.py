@@ -14,8 +14,7 @@ from contextlib import contextmanager
 from typing import IO, Any, BinaryIO, TypeVar, cast
 
 from open_workshop_storage.utils.archives.decompression import Decompressed
-from open_workshop_storage.utils.archives.entry_names import code_page_of, decoded, is_utf8
-from open_workshop_storage.utils.archives.entry_rules import Entries, refuse_special
+from open_workshop_storage.utils.archives.entry_rules import Entries, code_page_of, decoded, is_utf8, refuse_special
 from open_workshop_storage.utils.archives.faults import CorruptData, CutOff
 from open_workshop_storage.utils.archives.kinds import Kind, refuse_archive
 

@@ -19,7 +19,7 @@ from json.encoder import encode_basestring
 from operator import gt
 from typing import BinaryIO
 
-from open_workshop_storage.utils.archives.entry_names import split_name
+from open_workshop_storage.utils.archives.entry_rules import split_name
 from open_workshop_storage.utils.archives.faults import CorruptData, UnpackedTooLarge, UnsafeEntry
 from open_workshop_storage.utils.archives.zip_directory import Columns, columns_at, find_directory, read_directory
 from open_workshop_storage.utils.archives.zip_headers import (

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO, NamedTuple
 
-from open_workshop_storage.utils.archives.entry_names import decoded
+from open_workshop_storage.utils.archives.entry_rules import decoded
 from open_workshop_storage.utils.archives.faults import CorruptData, CutOff, UnpackedTooLarge
 from open_workshop_storage.utils.archives.kinds import refuse_archive
 from open_workshop_storage.utils.archives.zip_headers import (

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from open_workshop_storage.utils.archives.entry_names import decoded, is_utf8
+from open_workshop_storage.utils.archives.entry_rules import decoded, is_utf8
 from open_workshop_storage.utils.archives.faults import CorruptData, EncryptedData
 
 HERE_64, HERE_64_SHORT = 0xFFFFFFFF, 0xFFFF

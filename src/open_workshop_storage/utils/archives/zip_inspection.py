@@ -13,8 +13,15 @@ import zlib
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from open_workshop_storage.utils.archives.entry_names import code_page_of, decoded, is_utf8, split_name
-from open_workshop_storage.utils.archives.entry_rules import REPARSE_POINT, Entries, refuse_special
+from open_workshop_storage.utils.archives.entry_rules import (
+    REPARSE_POINT,
+    Entries,
+    code_page_of,
+    decoded,
+    is_utf8,
+    refuse_special,
+    split_name,
+)
 from open_workshop_storage.utils.archives.faults import CorruptData, UnsafeEntry
 from open_workshop_storage.utils.archives.zip_directory import find_directory, holds_end_record, read_headers
 from open_workshop_storage.utils.archives.zip_headers import (
