@@ -19,7 +19,7 @@ import httpx
 from benchmarks.load import download, requests_per_second
 from benchmarks.report import Findings, Row, interleaved, ratio
 from benchmarks.stage import stage
-from open_workshop_storage.utils.archives.zip_contents import read_contents
+from open_workshop_storage.utils.archives.contents import read_contents
 from tests.support.archives import zip_of
 
 _BYTES = 20_000

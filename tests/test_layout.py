@@ -40,7 +40,6 @@ ELSEWHERE = {
     "utils/archives/kinds.py": "archives/test_archives.py",
     "utils/archives/seven_zip_listing.py": "archives/test_inspection.py",
     "utils/archives/rar4_headers.py": "archives/test_cases.py",
-    "utils/archives/unpacked_size.py": "downloads/test_stored_archives.py",
     "utils/archives/decompression.py": "archives/test_archives.py",
     "utils/archives/rewriting.py": "archives/test_zip_inspection.py",
     "utils/archives/tar.py": "archives/test_inspection.py",

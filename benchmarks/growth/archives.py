@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.growth.curves import Curve
-from open_workshop_storage.utils.archives.zip_contents import read_contents
+from open_workshop_storage.utils.archives.contents import read_contents
 from open_workshop_storage.utils.archives.zip_inspection import inspect_zip
 
 _SIZES = (100, 1_000, 10_000, 100_000)

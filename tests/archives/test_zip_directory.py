@@ -8,8 +8,8 @@ import tracemalloc
 
 import pytest
 
+from open_workshop_storage.utils.archives.contents import unpacked_size
 from open_workshop_storage.utils.archives.faults import UnpackedTooLarge
-from open_workshop_storage.utils.archives.unpacked_size import unpacked_size
 from open_workshop_storage.utils.archives.zip_directory import find_directory, read_headers
 from tests.archives.refused import SOUND, TEXT
 from tests.archives.zips import ENCRYPTED, Entry, zip_from

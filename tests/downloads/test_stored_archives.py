@@ -19,7 +19,7 @@ from open_workshop_storage.services.downloads import stored_archives
 from open_workshop_storage.services.downloads.stored_archives import UnpackedSizes, ZipDirectories
 from open_workshop_storage.services.storage.files import Facts, OpenedFile, StorageType, StoredFile
 from open_workshop_storage.services.storage.local import LocalFiles
-from open_workshop_storage.utils.archives.zip_contents import ZipContents
+from open_workshop_storage.utils.archives.contents import ZipContents
 from tests.archives.zips import Entry, zip_from
 from tests.support.archives import seven_zip_of, zip_of
 

@@ -19,8 +19,8 @@ from open_workshop_storage.services.downloads.plan import Content, Piece, Plan, 
 from open_workshop_storage.services.downloads.remembering import Repeatable
 from open_workshop_storage.services.downloads.stored_archives import ZipDirectories
 from open_workshop_storage.services.storage.files import MOST_READ_BYTES, Files, OpenedFile, StoredFile
+from open_workshop_storage.utils.archives.contents import ZipContents
 from open_workshop_storage.utils.archives.faults import ArchiveFault
-from open_workshop_storage.utils.archives.zip_contents import ZipContents
 from open_workshop_storage.utils.archives.zip_headers import DEFLATE, LOCAL_HEADER, STORED, local_header_length
 from open_workshop_storage.utils.http.media_types import media_type
 from open_workshop_storage.utils.http.request_headers import prefers_gzip

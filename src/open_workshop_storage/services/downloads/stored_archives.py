@@ -13,9 +13,8 @@ from cachetools import LRUCache
 
 from open_workshop_storage.core.errors import ServiceUnavailable, UnsupportedFormat
 from open_workshop_storage.services.storage.files import MOST_READ_BYTES, Files, OpenedFile, StoredFile
+from open_workshop_storage.utils.archives.contents import ZipContents, read_contents, unpacked_size
 from open_workshop_storage.utils.archives.faults import ArchiveFault, UnpackedTooLarge
-from open_workshop_storage.utils.archives.unpacked_size import unpacked_size
-from open_workshop_storage.utils.archives.zip_contents import ZipContents, read_contents
 from open_workshop_storage.utils.processes.python_children import ChildFailed, PythonChildren
 from open_workshop_storage.utils.processes.single_flight import SingleFlight
 from open_workshop_storage.utils.processes.threads import run_to_end, run_until_stopped

@@ -1,7 +1,7 @@
-"""What is in a ZIP, for those that look into it without unpacking it.
+"""What is in ZIPs, and how large they and 7z archives are unpacked, for those that look into them without unpacking.
 
-Only the directory is read, once, and kept in a form that is small and quick to search. Numbers of sections are those of
-PKWARE's APPNOTE 6.3.10.
+Only the directory is read, and that of a ZIP kept in a form that is small and quick to search. Numbers of sections are
+those of PKWARE's APPNOTE 6.3.10.
 """
 
 from __future__ import annotations
@@ -20,8 +20,15 @@ from operator import gt
 from typing import BinaryIO
 
 from open_workshop_storage.utils.archives.entry_rules import split_name
-from open_workshop_storage.utils.archives.faults import CorruptData, UnpackedTooLarge, UnsafeEntry
-from open_workshop_storage.utils.archives.zip_directory import Columns, columns_at, find_directory, read_directory
+from open_workshop_storage.utils.archives.faults import ArchiveFault, CorruptData, UnpackedTooLarge, UnsafeEntry
+from open_workshop_storage.utils.archives.kinds import HEAD_BYTES, Kind, kind_of
+from open_workshop_storage.utils.archives.zip_directory import (
+    Columns,
+    columns_at,
+    find_directory,
+    read_directory,
+    read_headers,
+)
 from open_workshop_storage.utils.archives.zip_headers import (
     LOCAL_HEADER,
     STORED,
@@ -29,6 +36,7 @@ from open_workshop_storage.utils.archives.zip_headers import (
     agrees_with_local,
     header_at,
     is_folder,
+    refuse_encryption,
     says_folder,
 )
 
@@ -127,6 +135,40 @@ def read_contents(file: BinaryIO, most_bytes: int, pause: Callable[[], None]) ->
     found.judge_count(count)
     keys, starts = listing.sorted_keys(directory), listing.sorted_starts(found.start)
     return ZipContents(directory, keys, starts, b",".join(listing.blocks), listing.unpacked_bytes)
+
+
+def unpacked_size(file: BinaryIO) -> int | None:
+    """Return the sum of the unpacked sizes that a ZIP or a 7z archive announces, in bytes. For child processes.
+
+    Returns:
+        None if the file is no such archive, cannot be read, or has an entry that is encrypted.
+
+    Raises:
+        Exception: Whatever py7zr raises for a broken 7z archive.
+    """
+    file.seek(0)
+    kind = kind_of(file.read(HEAD_BYTES))
+    file.seek(0)
+    return _size_of_seven_zip(file) if kind is Kind.SEVEN_ZIP else _size_of_zip(file)
+
+
+def _size_of_zip(file: BinaryIO) -> int | None:
+    size = 0
+    try:
+        for header in read_headers(file, find_directory(file), max_entries=0):
+            refuse_encryption(header.flags, header.method)
+            size += header.unpacked_bytes
+    except (ArchiveFault, OSError):
+        return None
+    return size
+
+
+def _size_of_seven_zip(file: BinaryIO) -> int | None:
+    # Only children come here; it would take 15 MB of each worker.
+    import py7zr
+
+    with py7zr.SevenZipFile(file) as archive:
+        return None if archive.needs_password() else sum(entry.uncompressed for entry in archive.list())
 
 
 class _Listing:

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from open_workshop_storage.utils.archives import zip_contents
+from open_workshop_storage.utils.archives import contents as archive_contents
+from open_workshop_storage.utils.archives.contents import ZipContents, read_contents
 from open_workshop_storage.utils.archives.faults import UnpackedTooLarge
-from open_workshop_storage.utils.archives.zip_contents import ZipContents, read_contents
 from tests.archives.zips import FAT, Entry, unicode_path, zip_from
 from tests.support.archives import zip_of
 
@@ -72,7 +72,7 @@ def test_the_memory_that_many_files_take_is_what_is_told_and_bounded_while_they_
 
 
 def test_files_are_found_also_where_all_names_have_one_hash(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zip_contents, "_HASH", 0)
+    monkeypatch.setattr(archive_contents, "_HASH", 0)
     contents = contents_of(zip_of({"a": b"1", "b": b"22", "c": b"333"}))
     sizes = [header.unpacked_bytes for name in "abc" if (header := contents.find(name))]
     assert sizes == [1, 2, 3] and contents.find("d") is None
