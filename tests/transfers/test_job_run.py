@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from open_workshop_storage.core.callback import Callback
-from open_workshop_storage.core.changes import Counted, Owned, Packed, Resumed
-from open_workshop_storage.core.errors import CorruptArchive, NewerRecord, ServiceUnavailable
+from open_workshop_storage.core.changes import Counted, Failed, Owned, Packed, Resumed
+from open_workshop_storage.core.errors import NewerRecord, ServiceUnavailable
 from open_workshop_storage.core.events import Event, EventKind
 from open_workshop_storage.core.job import Job, Stage, WrongStep
 from open_workshop_storage.core.store import StaleJobError
@@ -23,6 +23,9 @@ from tests.support.events import watched
 from tests.support.jobs import SHA256, job_in, new_job
 
 pytestmark = pytest.mark.anyio
+
+PACKED = Packed("me/packed.zip", 5, 9, SHA256)
+FAILED = Failed("Corrupt archive", "corrupt_archive")
 
 
 class Store(MemoryJobStore):
@@ -72,6 +75,12 @@ async def run_at(store: Store, folder: Path, job: Job) -> JobRun:
     return JobRun(store, await store.save(job, None), folder, TransferMetrics())
 
 
+async def ended(run: JobRun, end: Packed | Failed) -> Callback | None:
+    if isinstance(end, Packed):
+        return await run.save(end, event=EventKind.COMPLETE, stage=Stage.PACKED)
+    return await run.save(end, event=EventKind.ERROR, stage=Stage.ERROR)
+
+
 async def texts(events: AsyncIterator[Event], count: int) -> list[dict[str, object]]:
     async with asyncio.timeout(60):
         return [json.loads((await anext(events)).text) for _ in range(count)]
@@ -106,7 +115,7 @@ async def test_progress_is_told_with_its_latest_values(store: Store, tmp_path: P
 async def test_what_was_received_is_told_with_a_failure(store: Store, tmp_path: Path) -> None:
     run = await run_at(store, tmp_path, job_in(Stage.UPLOADING))
     run.progress(Counted(7))
-    callback = await run.end(CorruptArchive())
+    callback = await ended(run, FAILED)
     assert callback is not None
     assert (callback.claims["status"], callback.claims["bytes"]) == ("error", 7)
     assert callback.claims["reason"] == "corrupt_archive"
@@ -115,7 +124,7 @@ async def test_what_was_received_is_told_with_a_failure(store: Store, tmp_path: 
 
 async def test_a_good_end_reports_the_packed_file(store: Store, tmp_path: Path) -> None:
     run = await run_at(store, tmp_path, job_in(Stage.REPACKING))
-    callback = await run.end(Packed("me/packed.zip", 5, 9, SHA256))
+    callback = await ended(run, PACKED)
     assert callback is not None
     assert (callback.claims["status"], callback.claims["unpacked_bytes"]) == ("success", 9)
     assert await store.outbox.contains(callback.jti)
@@ -128,14 +137,12 @@ async def test_work_outlives_an_absence_of_the_store(store: Store, tmp_path: Pat
     assert await store.get(run.job.job_id) == run.job
 
 
-@pytest.mark.parametrize("end", [Packed("me/packed.zip", 5, 9, SHA256), CorruptArchive()])
-async def test_a_save_whose_answer_was_lost_counts_once(
-    store: Store, tmp_path: Path, end: Packed | CorruptArchive
-) -> None:
+@pytest.mark.parametrize("end", [PACKED, FAILED])
+async def test_a_save_whose_answer_was_lost_counts_once(store: Store, tmp_path: Path, end: Packed | Failed) -> None:
     run = await run_at(store, tmp_path, job_in(Stage.REPACKING))
     version = run.job.version
     store.unanswered = 1
-    await run.end(end)
+    await ended(run, end)
     assert run.job.version == version + 1
     assert await store.get(run.job.job_id) == run.job
     assert (await store.outbox.pending())[0] == 1
@@ -157,7 +164,7 @@ async def test_progress_of_a_message_that_was_given_up_is_not_lost(store: Store,
     reporting.cancel()
     await asyncio.wait([reporting])
     store.away = 0
-    callback = await run.end(CorruptArchive())
+    callback = await ended(run, FAILED)
     assert callback is not None
     assert callback.claims["bytes"] == 7
 

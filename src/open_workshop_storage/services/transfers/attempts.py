@@ -12,7 +12,7 @@ from typing import Any
 
 from open_workshop_storage.core import errors
 from open_workshop_storage.core.callback import Callback, callback_of
-from open_workshop_storage.core.changes import Owned, Packed, Paused, Unwanted
+from open_workshop_storage.core.changes import Failed, Owned, Packed, Paused, Unwanted
 from open_workshop_storage.core.claims import TransferClaims, TransferKind
 from open_workshop_storage.core.events import EventKind
 from open_workshop_storage.core.job import Job, Resumable, Slot, Stage, check_step
@@ -170,7 +170,8 @@ class Attempts:
         try:
             match end:
                 case Packed():
-                    callback = await run.end(end)
+                    callback = await run.save(end, event=EventKind.COMPLETE, stage=Stage.PACKED)
+                    log.info("packed, %d bytes", end.packed_bytes)
                 case Queued():
                     log.info("waits for a %s slot", run.job.slot)
                     answer = errors.ServiceUnavailable()
@@ -191,8 +192,13 @@ class Attempts:
                     answer = _failure_of(run.job, end)
                     # The next attempt may begin as soon as this one's end is known.
                     parts = await parts_of(run.workspace)
-                    callback = await run.end(answer, is_reported=not isinstance(end, Unreported))
+                    malware = answer.name if isinstance(answer, errors.MalwareFound) else None
+                    failed = Failed(answer.message, answer.reason, malware)
+                    is_reported = not isinstance(end, Unreported)
+                    callback = await run.save(failed, event=EventKind.ERROR, stage=Stage.ERROR, is_reported=is_reported)
                     await discard_parts(run.workspace, parts)
+            if run.job.ended:
+                self._runs.metrics.ended(run.job)
         except StaleJobError:
             # The run's folder stays until the job's end: the received file in it is its successor's now.
             log.warning("lost to another worker")

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from open_workshop_storage.core.callback import Callback, callback_of
-from open_workshop_storage.core.changes import Failed, Held, Housed, Owned, Pace, Packed, Received, Secured
-from open_workshop_storage.core.errors import DigestDiffers, MalwareFound, NewerRecord, ServiceUnavailable, StorageError
+from open_workshop_storage.core.changes import Held, Housed, Owned, Pace, Received, Secured
+from open_workshop_storage.core.errors import DigestDiffers, NewerRecord, ServiceUnavailable
 from open_workshop_storage.core.events import EventKind
 from open_workshop_storage.core.job import Change, Job, Slot, Stage
 from open_workshop_storage.core.store import JobStore, StaleJobError
@@ -199,19 +199,6 @@ class JobRun:
             else:
                 # It goes with the next save, for a small file that of the attempt's end.
                 self.progress(secured)
-
-    async def end(self, outcome: Packed | StorageError, *, is_reported: bool = True) -> Callback | None:
-        """End the attempt, well or with an error; return the callback to deliver, which this worker holds, if any."""
-        if isinstance(outcome, StorageError):
-            malware = outcome.name if isinstance(outcome, MalwareFound) else None
-            failed = Failed(outcome.message, outcome.reason, malware)
-            callback = await self.save(failed, event=EventKind.ERROR, stage=Stage.ERROR, is_reported=is_reported)
-            self.spans.end(outcome.reason)
-        else:
-            callback = await self.save(outcome, event=EventKind.COMPLETE, stage=Stage.PACKED)
-            self._log.info("packed, %d bytes", outcome.packed_bytes)
-        self._metrics.ended(self.job)
-        return callback
 
     async def hand_over(self) -> None:
         """Leave the job to whichever worker takes it next."""

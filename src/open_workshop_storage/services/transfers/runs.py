@@ -87,7 +87,7 @@ class Runs:
         """End a run: its lease is not renewed any more."""
         if self._runs.get(run.job.job_id) is run:
             del self._runs[run.job.job_id]
-        run.spans.end()
+        run.spans.end(run.job.reason)
 
     async def renew(self) -> None:
         """Renew the leases of all runs, and stop those that lost theirs."""
