@@ -6,7 +6,7 @@ import asyncio
 import math
 import os
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -190,6 +190,7 @@ async def receive(
     return received, writer.is_on_disk
 
 
+@dataclass(eq=False)
 class _Writer:
     """Writes a file in a thread of its own, one step after the other, also when a waiting caller is cancelled.
 
@@ -197,28 +198,19 @@ class _Writer:
     complete, and no thread while the sender takes its time.
     """
 
-    def __init__(
-        self,
-        target: Path,
-        offset: int,
-        reserve_bytes: int,
-        on_start: Callable[[bytes], None],
-        durably: bool,
-        digest: FileDigest | None,
-    ) -> None:
-        self.is_on_disk = False
-        self._target = target
-        self._offset = offset
-        self._reserve_bytes = reserve_bytes
-        self._on_start = on_start
-        self._durably = durably
-        self._digest = digest
-        self._descriptor = -1
-        self._waiting: list[bytes] = []
-        self._waiting_bytes = 0
-        self._writing: asyncio.Future[None] | None = None
-        self._thread = StepThread()
-        self._is_closed = True
+    _target: Path
+    _offset: int
+    _reserve_bytes: int
+    _on_start: Callable[[bytes], None]
+    _durably: bool
+    _digest: FileDigest | None
+    is_on_disk: bool = field(default=False, init=False)
+    _descriptor: int = field(default=-1, init=False)
+    _waiting: list[bytes] = field(default_factory=list, init=False)
+    _waiting_bytes: int = field(default=0, init=False)
+    _writing: asyncio.Future[None] | None = field(default=None, init=False)
+    _thread: StepThread = field(default_factory=StepThread, init=False)
+    _is_closed: bool = field(default=True, init=False)
 
     async def require_space(self, missing: int) -> None:
         """Open the file, and make sure that the disk has room for so many bytes; they are not set aside."""

@@ -7,6 +7,7 @@ import hashlib
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import NamedTuple
 
@@ -104,6 +105,7 @@ async def _beginning_with(first: asyncio.Future[bytes | None], chunks: AsyncIter
         chunk = await anext(chunks, None)
 
 
+@dataclass(eq=False)
 class UploadBody:
     """A body that ends without raising.
 
@@ -119,25 +121,19 @@ class UploadBody:
         ending: Why the body ended, once it has.
     """
 
-    def __init__(
-        self,
-        chunks: AsyncIterator[bytes],
-        interrupted: asyncio.Future[None],
-        limits: ReceiveLimits,
-        pace: Pace,
-        room: int | None,
-        algorithm: str,
-    ) -> None:
-        self.ending: Ending | None = None
-        self._chunks = chunks
-        self._interrupted = interrupted
-        self._limits = limits
-        self._pace = pace
-        self._began = time.monotonic()
-        self._last_chance = 0.0
-        self._wait: asyncio.Timeout | None = None
-        self._room = room
-        self._hash = hashlib.new(algorithm) if algorithm else None
+    _chunks: AsyncIterator[bytes]
+    _interrupted: asyncio.Future[None]
+    _limits: ReceiveLimits
+    _pace: Pace
+    _room: int | None
+    _algorithm: str
+    ending: Ending | None = field(default=None, init=False)
+    _began: float = field(default_factory=time.monotonic, init=False)
+    _last_chance: float = field(default=0.0, init=False)
+    _wait: asyncio.Timeout | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self._hash = hashlib.new(self._algorithm) if self._algorithm else None
 
     def refusal(self, checksum: bytes) -> errors.StorageError | None:
         """Return why none of the bytes counts, if that is so.

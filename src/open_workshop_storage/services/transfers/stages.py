@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 from open_workshop_storage.core.changes import Advanced, Held, Packed, ScannerAway, Unpacked
@@ -38,26 +39,17 @@ _STORED = 0
 """The level at which nothing is compressed."""
 
 
+@dataclass(eq=False)
 class Stages:
     """Turns received files into packed ones."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        archives: Archives,
-        images: Images,
-        scanner: Scanner,
-        staging: Staging,
-        runs: Runs,
-        lifetime: Lifetime,
-    ) -> None:
-        self._max_unpacked_bytes = settings.transfer_max_unpacked_bytes
-        self._archives = archives
-        self._images = images
-        self._scanner = scanner
-        self._staging = staging
-        self._runs = runs
-        self._lifetime = lifetime
+    _settings: Settings
+    _archives: Archives
+    _images: Images
+    _scanner: Scanner
+    _staging: Staging
+    _runs: Runs
+    _lifetime: Lifetime
 
     def judge_start(self, run: JobRun, block: bytes) -> None:
         """Refuse a file by its first block, while the rest comes in.
@@ -121,11 +113,11 @@ class Stages:
     async def _pack(self, run: JobRun) -> tuple[Packed, Packed | None]:
         """Return the packed file, and a copy for the scanner if that knows a method of compression in it not."""
         job = run.job
-        small = await self._archives.inspector.inspect_small_zip(run.source, self._max_unpacked_bytes)
+        small = await self._archives.inspector.inspect_small_zip(run.source, self._settings.transfer_max_unpacked_bytes)
         # Slots limit `7z`, which nothing starts for a small sound ZIP.
         async with nullcontext() if small is not None and small.is_sound else self._turn(run):
             inspection = small or await self._archives.inspector.inspect(
-                run.source, job.file_name, self._max_unpacked_bytes
+                run.source, job.file_name, self._settings.transfer_max_unpacked_bytes
             )
             if not inspection.keep:
                 level = job.claims.pack_level
@@ -177,7 +169,9 @@ class Stages:
             StorageError: The file is refused, or could not be packed.
         """
         async with self._runs.in_turn(Slot.REPACK, folder.name):
-            inspection = await self._archives.inspector.inspect(source, file_name, self._max_unpacked_bytes)
+            inspection = await self._archives.inspector.inspect(
+                source, file_name, self._settings.transfer_max_unpacked_bytes
+            )
             packed = await self._repack(source, inspection, folder, file_name, level, None)
         job_id = folder.parent.name
         await self._scanner.require_clean(folder.parent / packed.packed_file, job_log(_logger, job_id))
@@ -201,7 +195,7 @@ class Stages:
             await enter(Stage.EXTRACTING)
         try:
             unpacked = await self._archives.repacker.extract(
-                source, inspection, extracted, file_name, self._max_unpacked_bytes, advance
+                source, inspection, extracted, file_name, self._settings.transfer_max_unpacked_bytes, advance
             )
             await enter(Stage.REPACKING, Unpacked(unpacked))
             size, sha256 = await self._archives.repacker.pack(extracted, packed, level, advance)
