@@ -44,10 +44,7 @@ ELSEWHERE = {
     "utils/archives/rewriting.py": "archives/test_zip_inspection.py",
     "utils/archives/tar.py": "archives/test_inspection.py",
     # Seen in what it does for its callers.
-    "core/callback.py": "manager/test_callback_delivery.py",
-    "core/claims.py": "e2e/test_claims.py",
     "core/setting_types.py": "core/test_settings.py",
-    "core/events.py": "documents/test_api_document.py",
     "utils/processes/python_child.py": "processes/test_python_children.py",
 }
 """The tests of modules that have no file of their own, and why. The shorter the better."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from hashlib import sha256
+from typing import Any
 
 import httpx
 import pytest
@@ -18,6 +19,17 @@ from tests.support.services import Services
 pytestmark = pytest.mark.anyio
 
 UNPACKED = sum(map(len, SMALL_MOD.values()))
+CORRUPT = zip_of(SMALL_MOD)[:-50]
+
+
+async def claims_of_end(
+    http: httpx.AsyncClient, services: Services, sent: bytes, **claims: object
+) -> tuple[dict[str, Any], str]:
+    """Upload a file with a token of these claims; return what the first callback says, and the job's id."""
+    ticket = services.ticket(**claims)
+    await upload(http, services.loader, ticket.token, sent)
+    (callback,) = services.manager.wait_for_callbacks(ticket.job_id)
+    return callback.claims, ticket.job_id
 
 
 async def test_a_success_is_reported_with_all_its_claims(services: Services, http: httpx.AsyncClient) -> None:
@@ -87,21 +99,6 @@ async def test_the_manager_moves_the_file_while_it_handles_the_callback(
     assert (services.main_dir / ticket.path).read_bytes() == sent
 
 
-async def test_a_move_said_again_is_answered_again_and_replaces_nothing(
-    services: Services, http: httpx.AsyncClient
-) -> None:
-    ticket = services.ticket()
-    assert (await upload(http, services.loader, ticket.token, zip_of(SMALL_MOD))).status_code == 200
-    (callback,) = services.manager.wait_for_callbacks(ticket.job_id)
-    version = (services.main_dir / ticket.path).stat().st_ino
-    for _ in range(2):
-        again = await asyncio.to_thread(
-            services.manager.move, ticket.job_id, "archive", ticket.path.removeprefix("archive/")
-        )
-        assert again == callback.moved
-    assert (services.main_dir / ticket.path).stat().st_ino == version
-
-
 async def test_a_move_replaces_what_is_there(services: Services, http: httpx.AsyncClient) -> None:
     first = services.ticket()
     second = services.ticket(mod_id=first.mod_id)
@@ -119,45 +116,8 @@ async def test_a_packed_job_waits_for_a_move_that_comes_later(services: Services
     async with watching(services.loader, ticket.job_id, ticket.token) as watcher:
         await watcher.finish()
     assert (watcher.messages[-1]["event"], watcher.messages[-1]["status"]) == ("complete", "packed")
-
-    async def refused(target_type: str, path: str, refusal: str) -> None:
-        with pytest.raises(StorageError, match=refusal):
-            await asyncio.to_thread(services.manager.move, ticket.job_id, target_type, path)
-
-    await refused("nonsense", "x.zip", "400 Invalid type")
-    await refused("temp", "x.zip", "400 Invalid type")
-    for path in ("../x.zip", "mods/../../x.zip", "/etc/x.zip", "a\\..\\..\\..\\x.zip"):
-        await refused("archive", path, "423 Access denied")
     moved = await asyncio.to_thread(services.manager.move, ticket.job_id, "resource", "packs/a.zip")
     assert moved.final_path == "resource/packs/a.zip"
-
-
-async def test_a_move_needs_the_manage_token_before_anything_else(services: Services, http: httpx.AsyncClient) -> None:
-    url = f"{services.loader}/transfer/move"
-    for form, status, text in (
-        ({}, 401, "Token not found"),
-        ({"token": ""}, 401, "Token not found"),
-        ({"token": "wrong"}, 403, "Access denied"),
-        ({"token": "x" * 200}, 403, "Access denied"),
-        ({"token": services.secrets.upload_file, "type": "nonsense"}, 403, "Access denied"),
-    ):
-        answer = await http.post(url, data=form)
-        assert (answer.status_code, answer.text) == (status, text)
-    good = services.secrets.storage_manage_token
-    unknown = {"token": good, "job_id": services.ticket().job_id, "type": "archive", "path": "mods/1/x.zip"}
-    answer = await http.post(url, data=unknown)
-    assert (answer.status_code, answer.text) == (404, "Job not found")
-    for missing in ("job_id", "type", "path"):
-        answer = await http.post(url, data={name: value for name, value in unknown.items() if name != missing})
-        assert answer.status_code == 400
-        assert answer.headers["content-type"].startswith("text/plain") and "{" not in answer.text
-
-
-async def test_a_job_that_is_not_packed_has_no_file_to_move(services: Services, http: httpx.AsyncClient) -> None:
-    ticket = services.ticket()
-    assert (await upload(http, services.loader, ticket.token, zip_of(SMALL_MOD)[:-50])).status_code == 400
-    with pytest.raises(StorageError, match="404 Packed file not found"):
-        await asyncio.to_thread(services.manager.move, ticket.job_id, "archive", "mods/1/x.zip")
 
 
 @pytest.mark.parametrize(
@@ -209,3 +169,88 @@ async def test_a_settled_or_refused_callback_does_not_come_again(services: Servi
     # By the time that the last job's second attempt has come, so would those of the others have.
     services.manager.wait_for_callbacks(retried.job_id, 2)
     assert [len(services.manager.callbacks(ticket.job_id)) for ticket in settled] == [1, 1, 1]
+
+
+async def test_an_error_is_reported_with_all_its_claims(services: Services, http: httpx.AsyncClient) -> None:
+    asked = {
+        "mod_id": 77,
+        "pack_format": "zip",
+        "pack_level": 5,
+        "update_only": False,
+        "mode": "patch",
+        "callback_action": "mod_uploaded",
+        "callback_context": {"user": "ü", "list": [1, {"a": None}]},
+        "target_path": "mods/77/main.zip",
+        "added_later": ["by", "the", "Manager"],
+        "max_bytes": 10_000_000,
+    }
+    said, job_id = await claims_of_end(http, services, CORRUPT, **asked)
+    expected = {
+        "iss": "storage",
+        "aud": "manager",
+        "job_id": job_id,
+        "status": "error",
+        "reason": "corrupt_archive",
+        "transfer_kind": "archive",
+        "packed_format": "zip",
+        "bytes": len(CORRUPT),
+        "total": len(CORRUPT),
+        "packed_bytes": None,
+        "sha256": None,
+        "unpacked_bytes": None,
+        "storage_type": None,
+        "file_kind": None,
+        **{name: asked[name] for name in asked if name != "max_bytes"},
+    }
+    assert {name: said.get(name, "absent") for name in expected} == expected
+
+
+async def test_a_token_decides_nothing_of_what_the_storage_itself_reports(
+    services: Services, http: httpx.AsyncClient
+) -> None:
+    forged = {
+        "status": "success",
+        "bytes": -1,
+        "total": -1,
+        "packed_bytes": -1,
+        "sha256": "theirs",
+        "unpacked_bytes": -1,
+        "packed_format": "exe",
+        "iss": "someone",
+        "jti": "mine",
+        "iat": 1,
+    }
+    said, _ = await claims_of_end(http, services, CORRUPT, **forged)
+    assert said["status"] == "error"
+    assert not {name for name, value in forged.items() if said[name] == value}
+
+    said, _ = await claims_of_end(http, services, zip_of(SMALL_MOD), reason="exception")
+    assert (said["status"], said.get("reason")) == ("success", None)
+
+
+async def test_an_upload_after_the_manager_has_settled_an_error_is_not_accepted(
+    services: Services, http: httpx.AsyncClient
+) -> None:
+    ticket = services.ticket()
+    assert (await upload(http, services.loader, ticket.token, CORRUPT)).status_code == 400
+    services.manager.wait_for_callbacks(ticket.job_id)
+    again = await upload(http, services.loader, ticket.token, zip_of(SMALL_MOD))
+    assert (again.status_code, again.text) == (409, "Upload not accepted")
+    failed, settled = services.manager.wait_for_callbacks(ticket.job_id, 2)
+    assert (failed.claims["status"], settled.claims["status"], settled.move) == ("error", "success", None)
+
+
+async def test_a_callback_whose_answer_was_lost_is_settled_by_409(services: Services, http: httpx.AsyncClient) -> None:
+    ticket = services.ticket()
+    services.manager.script(ticket.job_id, Answer(500), Answer(409, move=False))
+    assert (await upload(http, services.loader, ticket.token, zip_of(SMALL_MOD))).status_code == 200
+    services.manager.wait_for_callbacks(ticket.job_id, 2)
+    assert (services.main_dir / ticket.path).read_bytes() == zip_of(SMALL_MOD)
+
+
+async def test_a_move_that_is_refused_fails_the_job_for_good(services: Services, http: httpx.AsyncClient) -> None:
+    ticket = services.ticket(target_path="../outside.zip")
+    assert (await upload(http, services.loader, ticket.token, zip_of(SMALL_MOD))).status_code == 200
+    first, second = services.manager.wait_for_callbacks(ticket.job_id, 2)
+    assert isinstance(first.move, StorageError) and first.move.status == 423
+    assert second.move is None, "it is not asked for a move again"

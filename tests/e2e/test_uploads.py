@@ -9,8 +9,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from tests.conftest import ServiceStarter
-from tests.support.archives import SMALL_MOD, Entries, compressed_tar_of, entries_of, seven_zip_of, tar_of, zip_of
+from tests.support.archives import SMALL_MOD, compressed_tar_of, entries_of, seven_zip_of, tar_of, zip_of
 from tests.support.client import InterruptedBody, raw_request, upload, watching
 from tests.support.digests import field_of
 from tests.support.manager import Answer
@@ -118,41 +117,6 @@ async def test_token_name_and_size_may_come_in_headers_and_the_body_in_chunks(
     assert list(entries_of(await download(http, services, ticket.path))) == ["notes.txt"]
 
 
-@pytest.mark.parametrize(
-    ("claims", "status", "text"),
-    [
-        ({"aud": "manager"}, 403, "Access denied"),
-        ({"exp": 1}, 403, "Access denied"),
-        ({"exp": None}, 403, "Access denied"),
-        ({"job_id": "short"}, 400, "Invalid job id"),
-        ({"job_id": "../../../etc"}, 400, "Invalid job id"),
-        ({"job_id": 12345678}, 400, "Invalid job id"),
-        ({"pack_format": "7z"}, 400, "Unsupported format"),
-        ({"transfer_kind": "img", "storage_type": "archive"}, 400, "Invalid storage type"),
-        ({"transfer_kind": "img", "storage_type": "avatar", "file_kind": "bin"}, 400, "Invalid file kind"),
-    ],
-)
-async def test_a_token_that_will_not_do_is_refused_in_plain_text(
-    claims: dict[str, object], status: int, text: str, services: Services, http: httpx.AsyncClient
-) -> None:
-    all_claims = {"job_id": services.ticket().job_id, **claims}
-    token = services.manager.transfer_token(**all_claims)  # type: ignore[arg-type]
-    answer = await upload(http, services.loader, token, b"any")
-    assert (answer.status_code, answer.text) == (status, text)
-    assert answer.headers["content-type"].startswith("text/plain")
-
-
-async def test_a_missing_or_forged_token_is_refused(services: Services, http: httpx.AsyncClient) -> None:
-    answer = await http.post(f"{services.loader}/transfer/upload", content=b"any")
-    assert (answer.status_code, answer.text) == (401, "Token not found")
-    answer = await upload(http, services.loader, "", b"any")
-    assert (answer.status_code, answer.text) == (401, "Token not found")
-    header, payload, signature = services.ticket().token.split(".")
-    for forged in (f"{header}.{payload}.{signature[::-1]}", "nonsense", f"eyJhbGciOiJub25lIn0.{payload}."):
-        answer = await upload(http, services.loader, forged, b"any")
-        assert (answer.status_code, answer.text) == (403, "Access denied")
-
-
 ENCRYPTED = "Encrypted zip not allowed"
 DAMAGED: bytes = zip_of({"noise.bin": SMALL_MOD["mod/textures/grass.bin"], "text.txt": b"text" * 5000})
 
@@ -252,82 +216,6 @@ async def test_too_large_an_upload_is_refused_as_it_comes_where_its_size_is_not_
     assert (await upload(http, services.loader, exact.token, in_chunks(bytes(100_000)))).status_code == 200
 
 
-async def test_a_client_that_leaves_ends_the_job(services: Services, http: httpx.AsyncClient) -> None:
-    ticket = services.ticket()
-    async with watching(services.loader, ticket.job_id, ticket.token) as watcher:
-        leaving = asyncio.ensure_future(
-            upload(http, services.loader, ticket.token, aiter(InterruptedBody(bytes(1000))))
-        )
-        await watcher.until(stage="uploading")
-        leaving.cancel()
-        end = (await watcher.finish())[-1]
-    assert end["event"] == "error"
-    (callback,) = services.manager.wait_for_callbacks(ticket.job_id)
-    assert (callback.claims["status"], callback.claims["reason"]) == ("error", "exception")
-
-
-async def test_no_workspace_outlives_a_moved_job(services: Services, http: httpx.AsyncClient) -> None:
-    ticket = services.ticket()
-    assert (await upload(http, services.loader, ticket.token, zip_of(SMALL_MOD))).status_code == 200
-    assert not (services.main_dir / "temp" / ticket.job_id).exists()
-
-
-BIG_WHEN_UNPACKED: Entries = {"zeros.bin": bytes(1_000_001)}
-
-
-async def test_limits_and_time_outs_of_the_settings_hold(
-    start_services: ServiceStarter, http: httpx.AsyncClient
-) -> None:
-    services = start_services(
-        apps=["loader"],
-        TRANSFER_MAX_BYTES=50_000,
-        TRANSFER_MAX_UNPACKED_BYTES=1_000_000,
-        TRANSFER_IDLE_TIMEOUT_SECONDS=0.5,
-    )
-
-    async def refused(sent: bytes | AsyncIterator[bytes], status: int, text: str, reason: str) -> None:
-        ticket = services.ticket()
-        answer = await upload(http, services.loader, ticket.token, sent)
-        assert (answer.status_code, answer.text) == (status, text)
-        (callback,) = services.manager.wait_for_callbacks(ticket.job_id)
-        assert (callback.claims["status"], callback.claims["reason"]) == ("error", reason)
-
-    await refused(bytes(50_001), 413, "File too large", "size_limit")
-    await refused(zip_of(BIG_WHEN_UNPACKED), 413, "Archive too large", "unpacked_size_limit")
-    await refused(compressed_tar_of(BIG_WHEN_UNPACKED, "gz"), 413, "Archive too large", "unpacked_size_limit")
-    await refused(seven_zip_of(BIG_WHEN_UNPACKED), 413, "Archive too large", "unpacked_size_limit")
-
-    silent = services.ticket()
-    head = f"POST /transfer/upload?token={silent.token} HTTP/1.1\r\nHost: storage\r\nContent-Length: 1000\r\n\r\n"
-    raw = await raw_request(services.loader, head.encode() + b"the rest never comes")
-    assert (raw.status, raw.body) == (408, b"Upload timed out")
-    (callback,) = services.manager.wait_for_callbacks(silent.job_id)
-    assert (callback.claims["status"], callback.claims["reason"]) == ("error", "timeout")
-
-    larger = services.ticket(max_bytes=0)
-    assert (await upload(http, services.loader, larger.token, bytes(50_001))).status_code == 200
-
-
-@pytest.mark.parametrize("store", ["memory", "redis"])
-async def test_an_upload_over_the_concurrency_limit_is_asked_to_come_back(
-    store: str, start_services: ServiceStarter, http: httpx.AsyncClient, request: pytest.FixtureRequest
-) -> None:
-    redis_url = request.getfixturevalue("redis_url") if store == "redis" else ""
-    services = start_services(redis_url, apps=["loader"], TRANSFER_UPLOAD_CONCURRENCY=1)
-    first, second = services.ticket(), services.ticket()
-    body = InterruptedBody(b"no archive")
-    async with asyncio.TaskGroup() as tasks, watching(services.loader, first.job_id, first.token) as watcher:
-        running = tasks.create_task(upload(http, services.loader, first.token, aiter(body)))
-        await watcher.until(stage="uploading")
-        answer = await upload(http, services.loader, second.token, b"no archive")
-        assert (answer.status_code, answer.text) == (429, "Storage busy")
-        assert int(answer.headers["retry-after"]) > 0
-        body.go_on.set()
-    assert running.result().status_code == 200
-    assert (await upload(http, services.loader, second.token, b"no archive")).status_code == 200
-    assert [callback.claims["status"] for callback in services.manager.wait_for_callbacks(second.job_id)] == ["success"]
-
-
 async def test_a_form_and_less_than_was_announced_are_refused_and_reported(
     services: Services, http: httpx.AsyncClient
 ) -> None:
@@ -345,15 +233,3 @@ async def test_a_form_and_less_than_was_announced_are_refused_and_reported(
         assert (answer.status_code, answer.text) == (400, text)
         (callback,) = services.manager.wait_for_callbacks(ticket.job_id)
         assert (callback.claims["status"], callback.claims["reason"]) == ("error", "exception")
-
-
-@pytest.mark.parametrize(
-    ("name", "stored"),
-    [("aux.lua", "_aux.lua"), (".htaccess", ".htaccess"), ("👨‍👩‍👧 می‌خواهم.png", "👨‍👩‍👧 می‌خواهم.png")],
-)
-async def test_a_file_name_is_spelled_as_it_was_and_safe(
-    name: str, stored: str, services: Services, http: httpx.AsyncClient
-) -> None:
-    ticket = services.ticket()
-    assert (await upload(http, services.loader, ticket.token, b"text", name)).status_code == 200
-    assert list(entries_of(await download(http, services, ticket.path))) == [stored]

@@ -75,7 +75,7 @@ async def test_an_attempt_that_is_cut_off_at_any_moment_does_not_stop_the_next(t
                 assert await box.callbacks.deliver(await box.ended_job(f"job-after-{moments}")) is Outcome.DELIVERED
 
 
-@pytest.mark.parametrize("status", [200, 204, 409, 400, 403, 404, 307])
+@pytest.mark.parametrize("status", [200, 201, 204, 301, 302, 307, 308, 400, 401, 403, 404, 405, 409, 410, 422, 451])
 async def test_a_delivered_settled_or_refused_callback_leaves_the_outbox(status: int, tmp_path: Path) -> None:
     async with outbox(tmp_path, reply(status, "Location: /elsewhere")) as box:
         await box.callbacks.deliver(await box.ended_job())
@@ -84,7 +84,7 @@ async def test_a_delivered_settled_or_refused_callback_leaves_the_outbox(status:
 
 
 async def test_a_failed_callback_is_due_again_within_2_seconds(tmp_path: Path) -> None:
-    failures = [408, 425, 429, 500, 502, 503, 599]
+    failures = [408, 425, 429, 500, 502, 503, 504, 599]
 
     async def failing(request: Request, writer: StreamWriter) -> bytes:
         return reply(failures.pop())
@@ -128,7 +128,7 @@ async def test_a_callback_is_given_up_after_its_retry_window(tmp_path: Path) -> 
 
 
 async def test_each_attempt_is_signed_afresh_and_names_the_same_end(tmp_path: Path) -> None:
-    async with outbox(tmp_path, reply(503)) as box:
+    async with outbox(tmp_path, reply(503), transfer_callback_ttl_seconds=77) as box:
         callback = await box.ended_job()
         for _ in range(2):
             await box.callbacks.deliver(callback)
@@ -138,6 +138,9 @@ async def test_each_attempt_is_signed_afresh_and_names_the_same_end(tmp_path: Pa
             for token in tokens
         ]
     assert {claims["jti"] for claims in decoded} == {callback.jti}
+    # It is signed a minute back.
+    assert [claims["exp"] - claims["iat"] for claims in decoded] == [137, 137]
+    assert {request.target for request in box.manager.requests} == {"/internal/storage/transfer-completions"}
     assert all(claims["job_id"] == "job-12345678" and claims["status"] == "success" for claims in decoded)
 
 
