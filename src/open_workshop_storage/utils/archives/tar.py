@@ -48,11 +48,10 @@ def inspect_tar(file: BinaryIO, max_bytes: int, max_entries: int) -> int:
         ArchiveFault: It is unsafe, corrupt, cut off or too large.
         OSError: It cannot be read.
     """
-    entries = Entries(max_bytes, max_entries)
-    with _watched_steps() as tick:
-        names = _Names(file, Kind.TAR, tick)
-        for _, member in _members(_Source(file, tick)):
-            _place(member, names, entries)
+    with _limited_steps():
+        entries = _TarEntries(file, Kind.TAR, max_bytes, max_entries)
+        for _, member in _members(_Source(file, Kind.TAR)):
+            entries.place(member)
     return entries.unpacked_bytes
 
 
@@ -73,12 +72,11 @@ def unpack_tar(file: BinaryIO, kind: str, max_bytes: int, max_entries: int) -> i
         ArchiveFault: It is unsafe, corrupt, cut off or too large. What has been written is to be thrown away.
         OSError: It cannot be read, or a file cannot be written.
     """
-    entries = Entries(max_bytes, max_entries)
-    with _watched_steps() as tick:
-        source = _Source(_opened(file, Kind[kind]), tick)
-        names = _Names(file, Kind[kind], tick)
+    with _limited_steps():
+        entries = _TarEntries(file, Kind[kind], max_bytes, max_entries)
+        source = _Source(file, Kind[kind])
         for archive, member in _members(source):
-            path = os.path.join(".", *_place(member, names, entries))
+            path = os.path.join(".", *entries.place(member))
             if member.isdir():
                 os.makedirs(path, exist_ok=True)
             else:
@@ -88,49 +86,37 @@ def unpack_tar(file: BinaryIO, kind: str, max_bytes: int, max_entries: int) -> i
     return entries.unpacked_bytes
 
 
-class _Names:
-    """Reads the names of a tar's members.
+class _TarEntries(Entries):
+    """Takes the members of a tar.
 
     What names are in that are not UTF-8, only all of them together tell: the first one has them read ahead.
     """
 
-    def __init__(self, file: BinaryIO, kind: Kind, tick: Callable[[], None]) -> None:
+    def __init__(self, file: BinaryIO, kind: Kind, max_bytes: int, max_entries: int) -> None:
+        super().__init__(max_bytes, max_entries)
         self._file = file
         self._kind = kind
-        self._tick = tick
         self._code_page: str | None = None
 
-    def of(self, member: tarfile.TarInfo) -> str:
-        """Return the name of a member."""
+    def place(self, member: tarfile.TarInfo) -> list[str]:
+        """Count a member, and return the parts of its name; raises as `add` and `require_short_names`."""
         raw = _raw_name(member)
-        if self._code_page is None:
-            if is_utf8(raw):
-                return raw.decode()
+        if self._code_page is None and not is_utf8(raw):
             self._code_page = self._read_ahead()
-        return decoded(raw, self._code_page)
+        name = decoded(raw, self._code_page or "")
+        if member.isdir():
+            parts = self.add(name, 0, folder=True)
+        else:
+            parts = self.add(name.rstrip("/\\"), member.size, folder=False)
+        self.require_short_names()
+        return parts
 
     def _read_ahead(self) -> str:
         position = self._file.tell()
         self._file.seek(0)
-        members = _members(_Source(_opened(self._file, self._kind), self._tick))
-        code_page = code_page_of(_raw_name(member) for _, member in members)
+        code_page = code_page_of(_raw_name(member) for _, member in _members(_Source(self._file, self._kind)))
         self._file.seek(position)
         return code_page
-
-
-def _opened(file: BinaryIO, kind: Kind) -> BinaryIO | Decompressed:
-    return file if kind is Kind.TAR else Decompressed(file, kind)
-
-
-def _place(member: tarfile.TarInfo, names: _Names, entries: Entries) -> list[str]:
-    """Count an entry, and return the parts of its name."""
-    name = names.of(member)
-    if member.isdir():
-        parts = entries.add(name, 0, folder=True)
-    else:
-        parts = entries.add(name.rstrip("/\\"), member.size, folder=False)
-    entries.require_short_names()
-    return parts
 
 
 def _raw_name(member: tarfile.TarInfo) -> bytes:
@@ -197,25 +183,24 @@ def _write(path: str, member: tarfile.TarInfo, content: Iterator[bytes]) -> None
 
 
 @contextmanager
-def _watched_steps() -> Iterator[Callable[[], None]]:
-    """Give a function to call at each step; the kernel ends a process that takes too much CPU time for one."""
-
-    def tick() -> None:
-        signal.setitimer(signal.ITIMER_PROF, _CPU_SECONDS_PER_STEP)
-
+def _limited_steps() -> Iterator[None]:
+    """Have the kernel end this process if a step takes too much CPU time; `_begin_step` begins the next one."""
     try:
-        yield tick
+        yield
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def _begin_step() -> None:
+    signal.setitimer(signal.ITIMER_PROF, _CPU_SECONDS_PER_STEP)
 
 
 class _Source:
     """A tar's bytes, read forwards, as a file that the library accepts."""
 
-    def __init__(self, file: BinaryIO | Decompressed, tick: Callable[[], None]) -> None:
+    def __init__(self, file: BinaryIO, kind: Kind) -> None:
         self.last_read = b""
-        self._file = file
-        self._tick = tick
+        self._file = file if kind is Kind.TAR else Decompressed(file, kind)
         self._position = 0
         self._allowed = _MAX_HEADER_BYTES
 
@@ -263,7 +248,7 @@ class _Source:
                 raise CutOff
             self._position += len(chunk)
             size -= len(chunk)
-            self._tick()
+            _begin_step()
             yield chunk
 
     def drain(self) -> None:
@@ -283,5 +268,5 @@ class _Source:
             left -= len(chunk)
             if left < 0:
                 raise CorruptData("more after the end than padding")
-            self._tick()
+            _begin_step()
             yield chunk
