@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from pathlib import Path
 
 import pytest
 
-from open_workshop_storage.utils.processes import threads
 from open_workshop_storage.utils.processes.threads import StepThread, run_to_end, run_until_stopped
 from tests.support.transfers import eventually
 
-pytestmark = pytest.mark.anyio
 pytestmark = pytest.mark.anyio
 
 
@@ -51,10 +50,6 @@ async def test_a_cancelled_caller_waits_for_work_that_cannot_be_stopped() -> Non
         await task
 
 
-def is_there() -> bool:
-    return any(thread.name == "steps" for thread in threading.enumerate())
-
-
 async def test_steps_are_done_in_their_order_and_tell_what_they_raise() -> None:
     thread, done = StepThread(), list[int]()
     steps = [thread.submit(lambda number=number: done.append(number)) for number in range(100)]  # type: ignore[misc]
@@ -78,22 +73,9 @@ async def test_a_step_is_done_though_its_caller_is_cancelled() -> None:
     assert done == ["first", "last"]
 
 
-async def test_the_next_series_goes_on_with_the_thread_of_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    await eventually(lambda: not threads._unused)
-    monkeypatch.setattr(threads, "_IDLE_SECONDS", 600)
-    ids = set[int]()
-    for _ in range(3):
-        series = StepThread()
-        await series.submit(lambda: ids.add(threading.get_ident()))
-        series.end()
-        await eventually(lambda: threads._unused)
-    assert len(ids) == 1
-    threads._unused.pop().put(None)
-
-
 async def test_the_thread_ends_when_nothing_comes_and_another_does_what_comes_later() -> None:
-    thread = StepThread()
+    thread, ids = StepThread(), list[int]()
     for _ in range(2):
-        await thread.submit(lambda: None)
-        await eventually(lambda: not is_there())
+        await thread.submit(lambda: ids.append(threading.get_native_id()))
+        await eventually(lambda: not Path(f"/proc/self/task/{ids[-1]}").exists())
     thread.end()

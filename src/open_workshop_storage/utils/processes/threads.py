@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import contextvars
 import threading
@@ -9,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -18,10 +19,6 @@ T = TypeVar("T")
 _IDLE_SECONDS = 0.25
 
 _Step = tuple[asyncio.Future[None], Callable[[], object]]
-_Steps = SimpleQueue[_Step | None]
-
-_unused: list[_Steps] = []
-"""Those of threads that have nothing to do, and end soon unless a series begins."""
 
 
 async def run_to_end(work: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
@@ -83,12 +80,12 @@ async def finished(future: asyncio.Future[T], stop: Callable[[], None] = lambda:
 class StepThread:
     """Does steps one after the other, each to its end, also when the caller that waits for it is cancelled.
 
-    There is a thread only while steps come fast, and another series may go on with it. An executor of the standard
-    library takes twice as long to hand a step over, which for a fast upload's blocks is a fifth of all that it takes.
+    There is a thread only while steps come fast. An executor of the standard library takes twice as long to hand a step
+    over, which for a fast upload's blocks is a fifth of all that it takes.
     """
 
     def __init__(self) -> None:
-        self._steps: _Steps | None = None
+        self._steps: SimpleQueue[_Step | None] | None = None
         self._idle_at = 0.0
 
     def submit(self, work: Callable[[], object]) -> asyncio.Future[None]:
@@ -97,7 +94,9 @@ class StepThread:
         future = loop.create_future()
         self._idle_at = loop.time() + _IDLE_SECONDS
         if self._steps is None:
-            self._steps = _steps_of_a_thread()
+            self._steps = SimpleQueue()
+            # `threading` waits until the thread runs, which takes as long as a short step.
+            _thread.start_new_thread(_do_steps, (self._steps,))
             loop.call_at(self._idle_at, self._end_if_idle, loop)
         self._steps.put((future, work))
         return future
@@ -109,22 +108,14 @@ class StepThread:
             loop.call_at(self._idle_at, self._end_if_idle, loop)
 
     def end(self) -> None:
-        """Leave the thread once its steps are done; a later step gets another one."""
+        """Have the thread end once its steps are done; a later step gets another one."""
         if self._steps is not None:
             self._steps.put(None)
             self._steps = None
 
 
-def _steps_of_a_thread() -> _Steps:
-    with suppress(IndexError):
-        return _unused.pop()
-    steps: _Steps = SimpleQueue()
-    threading.Thread(target=_do_steps, args=(steps,), name="steps", daemon=True).start()
-    return steps
-
-
-def _do_steps(steps: _Steps) -> None:
-    while (step := steps.get()) is not None or (step := _first_of_next_series(steps)) is not None:
+def _do_steps(steps: SimpleQueue[_Step | None]) -> None:
+    while (step := steps.get()) is not None:
         future, work = step
         error = None
         try:
@@ -136,19 +127,6 @@ def _do_steps(steps: _Steps) -> None:
             future.get_loop().call_soon_threadsafe(_settle, future, error)
         # They hold what was written, and the next step may be long in coming.
         del step, future, work, error
-
-
-def _first_of_next_series(steps: _Steps) -> _Step | None:
-    _unused.append(steps)
-    try:
-        return steps.get(timeout=_IDLE_SECONDS)
-    except Empty:
-        try:
-            _unused.remove(steps)
-        except ValueError:
-            # A series has just taken the thread.
-            return steps.get()
-    return None
 
 
 def _settle(future: asyncio.Future[None], error: BaseException | None) -> None:
