@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
@@ -13,7 +13,7 @@ from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import STEP_SECONDS, Overview, WorkerReport
 from open_workshop_storage.services.storage.files import Files
 from open_workshop_storage.services.storage.workspaces import Workspaces
-from open_workshop_storage.services.transfers.metrics import BEGUN, LEFT, MILLISECONDS, OUTCOME, RECEIVED, SUCCESS
+from open_workshop_storage.services.transfers.metrics import SUCCESS, Count, by_label
 
 MOST_JOBS = 1000
 """How many jobs, and how many callbacks, are listed at most."""
@@ -239,22 +239,16 @@ def _worker(worker: WorkerReport, silent_seconds: float, now: float) -> WorkerSt
 
 
 def _step(at: int, counts: Mapping[str, int]) -> StepFigures:
-    outcomes = dict(_by_name(counts, OUTCOME))
-    seconds = dict(_by_name(counts, MILLISECONDS))
+    labelled = by_label(counts)
+    outcomes, milliseconds = dict(labelled[Count.OUTCOME]), labelled[Count.MILLISECONDS]
     return StepFigures(
         at=at,
-        begun=counts.get(BEGUN, 0),
+        begun=counts.get(Count.BEGUN, 0),
         succeeded=outcomes.pop(SUCCESS, 0),
         failed=outcomes,
-        bytes=counts.get(RECEIVED, 0),
+        bytes=counts.get(Count.RECEIVED, 0),
         stages={
-            stage: StageFigures(count=count, seconds=seconds.get(stage, 0) / 1000)
-            for stage, count in _by_name(counts, LEFT)
+            stage: StageFigures(count=count, seconds=milliseconds.get(stage, 0) / 1000)
+            for stage, count in labelled[Count.LEFT].items()
         },
     )
-
-
-def _by_name(counts: Mapping[str, int], beginning: str) -> Iterator[tuple[str, int]]:
-    for name, count in counts.items():
-        if name.startswith(beginning):
-            yield name.removeprefix(beginning), count

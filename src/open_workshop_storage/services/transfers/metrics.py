@@ -2,44 +2,59 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
+from enum import StrEnum
 
 from open_workshop_storage.core.job import Job
 from open_workshop_storage.observability.metrics import BYTES, STAGE_DURATION, TRANSFERS
 
-BEGUN = "begun"
-"""Name of a metric: attempts that began."""
-RECEIVED = "received"
-"""Name of a metric: bytes that came in."""
-OUTCOME = "outcome "
-"""What the names of metrics begin with that count attempts that ended; the outcome follows."""
-LEFT = "left "
-"""What the names of metrics begin with that count stages which were left; the stage follows."""
-MILLISECONDS = "milliseconds "
-"""The same for the time that they took."""
 SUCCESS = "success"
 """The outcome of an attempt that has no reason to have failed."""
 
 
+class Count(StrEnum):
+    """What is counted."""
+
+    BEGUN = "begun"
+    """Attempts that began."""
+    RECEIVED = "received"
+    """Bytes that came in."""
+    OUTCOME = "outcome"
+    """Attempts that ended, for each outcome."""
+    LEFT = "left"
+    """Runs that left a stage, for each stage."""
+    MILLISECONDS = "milliseconds"
+    """The time that they spent in it, for each stage."""
+
+
+def by_label(counts: Mapping[str, int]) -> Mapping[str, Mapping[str, int]]:
+    """Return what `TransferMetrics.take` returned: for each `Count` the numbers by outcome or stage, if it has them."""
+    labelled: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    for name, number in counts.items():
+        count, _, label = name.partition(" ")
+        labelled[count][label] = number
+    return labelled
+
+
 class TransferMetrics:
-    """Counts until somebody takes the counts."""
+    """Counts until the counts are taken."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
 
     def begun(self) -> None:
         """Count an attempt that began."""
-        self._counts[BEGUN] += 1
+        self._count(Count.BEGUN, 1)
 
-    def received(self, count: int) -> None:
+    def received(self, size: int) -> None:
         """Count bytes that came in since the last time, for the attempt that is under way."""
-        self._counts[RECEIVED] += max(count, 0)
+        self._count(Count.RECEIVED, max(size, 0))
 
     def ended(self, job: Job) -> None:
         """Count an attempt that ended, by its record at the end."""
         outcome = job.reason or SUCCESS
-        self._counts[OUTCOME + outcome] += 1
+        self._count(Count.OUTCOME, 1, outcome)
         TRANSFERS.add(1, {"kind": job.claims.transfer_kind, "origin": job.origin, "outcome": outcome})
         if outcome == SUCCESS:
             BYTES.add(job.bytes, {"step": "received"})
@@ -47,13 +62,16 @@ class TransferMetrics:
 
     def left_stage(self, job: Job, seconds: float) -> None:
         """Count the time that a run spent in the stage of a record."""
-        self._counts[LEFT + job.stage] += 1
-        self._counts[MILLISECONDS + job.stage] += round(seconds * 1000)
+        self._count(Count.LEFT, 1, job.stage)
+        self._count(Count.MILLISECONDS, round(seconds * 1000), job.stage)
         STAGE_DURATION.record(seconds, {"stage": job.stage, "kind": job.claims.transfer_kind})
 
     def moved(self, size: int) -> None:
         """Count the bytes of a file that is in its permanent place."""
         BYTES.add(size, {"step": "moved"})
+
+    def _count(self, count: Count, number: int, label: str = "") -> None:
+        self._counts[f"{count} {label}" if label else count] += number
 
     def take(self) -> Mapping[str, int]:
         """Return the counts, and begin afresh."""
