@@ -163,8 +163,8 @@ async def test_one_over_its_time_is_killed_with_its_children(
 
 async def test_one_that_works_may_be_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_seven_zip.install(tmp_path, "while [ ! -e go ]; do :; done", monkeypatch)
-    running = asyncio.create_task(SevenZip(60, 0.1).run("t", folder=tmp_path, writable=tmp_path))
-    await asyncio.wait([running], timeout=1)
+    running = asyncio.create_task(SevenZip(60, 0.5).run("t", folder=tmp_path, writable=tmp_path))
+    await asyncio.wait([running], timeout=2)
     assert not running.done()
     (tmp_path / "go").touch()
     await running
