@@ -22,24 +22,31 @@ from tests.support.archives import SMALL_MOD, zip_of
 from tests.support.client import PATIENCE_SECONDS, InterruptedBody
 from tests.support.processes import children, is_running, send_signal
 from tests.support.servers import redis_server
-from tests.support.services import another_host
+from tests.support.services import Services, another_host
 from tests.support.seven_zip_gate import SevenZipGate
 
 ANOTHER_FILE_SYSTEM = "/dev/shm"
 
 
+async def _begun(
+    start_services: ServiceStarter, folder: Path, stack: AsyncExitStack
+) -> tuple[Services, SevenZipGate, Records, httpx.AsyncClient, AtEachPoint]:
+    gate = SevenZipGate(folder / "gate")
+    redis = stack.enter_context(redis_server(folder))
+    services = start_services(redis.url, apps=["loader"], environment=gate.environment)
+    elsewhere = stack.enter_context(tempfile.TemporaryDirectory(dir=ANOTHER_FILE_SYSTEM))
+    (services.main_dir / "archive").symlink_to(elsewhere)
+    records = Records(services, redis.url)
+    http = await stack.enter_async_context(httpx.AsyncClient(timeout=PATIENCE_SECONDS))
+    transfers = AtEachPoint(services, gate, records)
+    await transfers.begin(http, stack)
+    return services, gate, records, http, transfers
+
+
 async def workers_are_killed_at_each_point(start_services: ServiceStarter, folder: Path) -> None:
     """`kill -9` of all workers: those that take their place bring everything to its end."""
-    gate = SevenZipGate(folder / "gate")
     async with AsyncExitStack() as stack:
-        redis = stack.enter_context(redis_server(folder))
-        services = start_services(redis.url, apps=["loader"], environment=gate.environment)
-        elsewhere = stack.enter_context(tempfile.TemporaryDirectory(dir=ANOTHER_FILE_SYSTEM))
-        (services.main_dir / "archive").symlink_to(elsewhere)
-        records = Records(services, redis.url)
-        http = await stack.enter_async_context(httpx.AsyncClient(timeout=PATIENCE_SECONDS))
-        transfers = AtEachPoint(services, gate, records)
-        await transfers.begin(http, stack)
+        services, _, _, _, transfers = await _begun(start_services, folder, stack)
         send_signal(transfers.workers, signal.SIGKILL)
         await eventually(lambda: not any(map(is_running, transfers.commands)))
         transfers.go_on()
@@ -56,16 +63,8 @@ async def workers_sleep_at_each_point_while_another_host_goes_on(start_services:
 
     The other host has a working directory of its own, and another path to the storage root.
     """
-    gate = SevenZipGate(folder / "gate")
     async with AsyncExitStack() as stack:
-        redis = stack.enter_context(redis_server(folder))
-        services = start_services(redis.url, apps=["loader"], environment=gate.environment)
-        elsewhere = stack.enter_context(tempfile.TemporaryDirectory(dir=ANOTHER_FILE_SYSTEM))
-        (services.main_dir / "archive").symlink_to(elsewhere)
-        records = Records(services, redis.url)
-        http = await stack.enter_async_context(httpx.AsyncClient(timeout=PATIENCE_SECONDS))
-        transfers = AtEachPoint(services, gate, records)
-        await transfers.begin(http, stack)
+        services, gate, records, http, transfers = await _begun(start_services, folder, stack)
         other = stack.enter_context(another_host(services, folder, gate.environment))
         services.manager.loader_url = other.url
         transfers.go_on()

@@ -34,6 +34,18 @@ def upload_of(services: Services, http: httpx.AsyncClient, **claims: object) -> 
     return ticket, TusUpload(http, services.loader, ticket.token, ticket.job_id)
 
 
+async def held_after_10_bytes(
+    services: Services, ticket: Ticket, tus: TusUpload, content: bytes
+) -> tuple[InterruptedBody, asyncio.Task[httpx.Response]]:
+    """Begin an upload by a request that is held up once the loader has 10 bytes of its body."""
+    await tus.create(len(content))
+    body = InterruptedBody(content)
+    request = asyncio.create_task(tus.patch(0, aiter(body)))
+    async with watching(services.loader, ticket.job_id, ticket.token) as watcher:
+        await watcher.until(bytes=10)
+    return body, request
+
+
 async def test_an_upload_in_pieces_ends_as_one_in_a_single_body_does(
     services: Services, http: httpx.AsyncClient, ticket: Ticket, tus: TusUpload
 ) -> None:
@@ -268,11 +280,7 @@ async def test_a_checksum_that_does_not_match_leaves_none_of_the_bytes(
 
 async def test_what_came_before_a_cut_counts(tus: TusUpload, services: Services, ticket: Ticket) -> None:
     sent = zip_of({"large": bytes(range(256)) * 20_000, **SMALL_MOD}, 0)
-    await tus.create(len(sent))
-    body = InterruptedBody(sent)
-    cut = asyncio.create_task(tus.patch(0, aiter(body)))
-    async with watching(services.loader, ticket.job_id, ticket.token) as watcher:
-        await watcher.until(bytes=10)
+    _, cut = await held_after_10_bytes(services, ticket, tus, sent)
     cut.cancel()
     with suppress(asyncio.CancelledError):
         await cut
@@ -283,11 +291,7 @@ async def test_what_came_before_a_cut_counts(tus: TusUpload, services: Services,
 
 async def test_asking_ends_a_request_that_still_holds_on(services: Services, ticket: Ticket, tus: TusUpload) -> None:
     sent = zip_of(SMALL_MOD)
-    await tus.create(len(sent))
-    body = InterruptedBody(sent)
-    stale = asyncio.create_task(tus.patch(0, aiter(body)))
-    async with watching(services.loader, ticket.job_id, ticket.token) as watcher:
-        await watcher.until(bytes=10)
+    body, stale = await held_after_10_bytes(services, ticket, tus, sent)
     asked = await tus.head()
     assert (asked.status_code, asked.headers["upload-offset"]) == (200, "10")
     assert (await tus.patch(10, sent[10:])).status_code == 204
@@ -299,11 +303,7 @@ async def test_asking_ends_a_request_that_still_holds_on(services: Services, tic
 
 async def test_a_second_patch_ends_the_first(services: Services, ticket: Ticket, tus: TusUpload) -> None:
     sent = zip_of(SMALL_MOD)
-    await tus.create(len(sent))
-    body = InterruptedBody(sent)
-    first = asyncio.create_task(tus.patch(0, aiter(body)))
-    async with watching(services.loader, ticket.job_id, ticket.token) as watcher:
-        await watcher.until(bytes=10)
+    body, first = await held_after_10_bytes(services, ticket, tus, sent)
     second = await tus.patch(10, sent[10:])
     # It may have to ask first: the loser of two hears 409 or 423.
     if second.status_code in (409, 423):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import pytest
@@ -43,6 +43,12 @@ async def client(pool: ConnectionPool) -> AsyncIterator[Redis]:
     await made.aclose()
 
 
+@pytest.fixture
+def no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no connection count as silent while a test lasts."""
+    monkeypatch.setattr(redis_clients, "_SILENCE_SECONDS", 2 * PATIENCE_SECONDS)
+
+
 async def ask(client: Redis, *command: str | int | bytes) -> Any:
     async with asyncio.timeout(PATIENCE_SECONDS):
         return await client.execute_command(*command)  # type: ignore[no-untyped-call]
@@ -56,10 +62,14 @@ class Unanswered:
         self._key = f"test-{uuid.uuid4().hex}"
         self.asked = asyncio.create_task(ask(client, "BLPOP", self._key, 0))
 
-    async def until_redis_has_it(self) -> None:
+    @classmethod
+    async def begun(cls, client: Redis, other: Redis) -> Self:
+        """Send one, and wait until Redis has it."""
+        unanswered = cls(client, other)
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while not any(each["cmd"] == "blpop" for each in await self._other.client_list()):
+            while not any(each["cmd"] == "blpop" for each in await other.client_list()):
                 await asyncio.sleep(0.01)
+        return unanswered
 
     async def answer(self) -> None:
         await self._other.rpush(self._key, "answer")
@@ -80,13 +90,10 @@ async def test_a_refused_command_fails_alone(client: Redis) -> None:
     assert await ask(client, "CLIENT ID") == before
 
 
-async def test_the_answer_to_a_caller_that_was_cancelled_goes_to_no_other(
-    client: Redis, other: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(redis_clients, "_SILENCE_SECONDS", 2 * PATIENCE_SECONDS)
+@pytest.mark.usefixtures("no_silence")
+async def test_the_answer_to_a_caller_that_was_cancelled_goes_to_no_other(client: Redis, other: Redis) -> None:
     before = await ask(client, "CLIENT ID")
-    unanswered = Unanswered(client, other)
-    await unanswered.until_redis_has_it()
+    unanswered = await Unanswered.begun(client, other)
     echo = asyncio.create_task(ask(client, "ECHO", "heard"))
     unanswered.asked.cancel()
     await asyncio.wait([unanswered.asked])
@@ -95,13 +102,12 @@ async def test_the_answer_to_a_caller_that_was_cancelled_goes_to_no_other(
     assert await ask(client, "CLIENT ID") == before
 
 
+@pytest.mark.usefixtures("no_silence")
 async def test_a_connection_that_breaks_fails_those_that_wait_and_later_callers_get_another(
-    client: Redis, other: Redis, monkeypatch: pytest.MonkeyPatch
+    client: Redis, other: Redis
 ) -> None:
-    monkeypatch.setattr(redis_clients, "_SILENCE_SECONDS", 2 * PATIENCE_SECONDS)
     before = await ask(client, "CLIENT ID")
-    unanswered = Unanswered(client, other)
-    await unanswered.until_redis_has_it()
+    unanswered = await Unanswered.begun(client, other)
     echo = asyncio.create_task(ask(client, "ECHO", "unheard"))
     await asyncio.sleep(0)
     await other.client_kill_filter(_id=before)
@@ -115,8 +121,7 @@ async def test_a_silent_connection_is_left_to_those_that_wait_and_is_free_again_
 ) -> None:
     monkeypatch.setattr(redis_clients, "_SILENCE_SECONDS", 0)
     for _ in range(3):
-        unanswered = Unanswered(client, other)
-        await unanswered.until_redis_has_it()
+        unanswered = await Unanswered.begun(client, other)
         assert await ask(client, "ECHO", "heard") == "heard"
         await unanswered.answer()
 
@@ -126,8 +131,7 @@ async def test_a_silent_connection_is_closed_when_a_caller_waits_no_more(
 ) -> None:
     monkeypatch.setattr(redis_clients, "_SILENCE_SECONDS", 0)
     before = await ask(client, "CLIENT ID")
-    unanswered = Unanswered(client, other)
-    await unanswered.until_redis_has_it()
+    unanswered = await Unanswered.begun(client, other)
     unanswered.asked.cancel()
     async with asyncio.timeout(PATIENCE_SECONDS):
         while any(each["id"] == str(before) for each in await other.client_list()):
@@ -150,8 +154,7 @@ async def test_a_silent_connection_is_not_closed_while_another_caller_waits(
     client: Redis, other: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(redis_clients, "_SILENCE_SECONDS", 2 * PATIENCE_SECONDS)
-    unanswered = Unanswered(client, other)
-    await unanswered.until_redis_has_it()
+    unanswered = await Unanswered.begun(client, other)
     echo = asyncio.create_task(ask(client, "ECHO", "unheard"))
     await asyncio.sleep(0)
     monkeypatch.setattr(redis_clients, "_SILENCE_SECONDS", 0)

@@ -38,6 +38,12 @@ JOB_ID = "job-in-pieces"
 MOD = zip_of(SMALL_MOD)
 
 
+@pytest.fixture
+def long_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a paused upload be known for longer than a test lasts."""
+    monkeypatch.setattr("open_workshop_storage.services.transfers.resumable._REMEMBER_SECONDS", 600)
+
+
 async def begun(parts: Bench, length: int | None = len(MOD)) -> Job:
     return await parts.resumable.create(TransferClaims(job_id=JOB_ID), "mod.zip", length, Resumable(), is_expired=False)
 
@@ -108,8 +114,8 @@ async def test_a_worker_that_takes_a_whole_upload_judges_it_too(tmp_path: Path) 
         assert (await parts.job(JOB_ID)).message == "Digest mismatch"
 
 
+@pytest.mark.usefixtures("long_remembered")
 async def test_a_request_that_comes_at_once_reads_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("open_workshop_storage.services.transfers.resumable._REMEMBER_SECONDS", 600)
     async with bench(tmp_path) as parts:
         await begun(parts)
         await sent(parts, 0, MOD[:50])
@@ -127,10 +133,8 @@ async def test_what_was_paused_is_soon_read_again(tmp_path: Path, monkeypatch: p
         await eventually(lambda: not parts.resumable._just_paused)
 
 
-async def test_a_request_that_comes_after_a_change_elsewhere_goes_by_the_latest_record(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("open_workshop_storage.services.transfers.resumable._REMEMBER_SECONDS", 600)
+@pytest.mark.usefixtures("long_remembered")
+async def test_a_request_that_comes_after_a_change_elsewhere_goes_by_the_latest_record(tmp_path: Path) -> None:
     async with bench(tmp_path) as parts:
         await begun(parts)
         job = await sent(parts, 0, MOD[:50])
@@ -143,10 +147,8 @@ async def test_a_request_that_comes_after_a_change_elsewhere_goes_by_the_latest_
         assert await packed_bytes(parts, await sent(parts, 90, MOD[90:])) == MOD
 
 
-async def test_a_file_that_vanishes_is_not_made_anew_and_the_upload_goes_on_once_it_is_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("open_workshop_storage.services.transfers.resumable._REMEMBER_SECONDS", 600)
+@pytest.mark.usefixtures("long_remembered")
+async def test_a_file_that_vanishes_is_not_made_anew_and_the_upload_goes_on_once_it_is_back(tmp_path: Path) -> None:
     async with bench(tmp_path) as parts:
         await begun(parts)
         await sent(parts, 0, MOD[:50])
