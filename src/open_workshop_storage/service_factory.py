@@ -87,7 +87,7 @@ def create_app(
     protocols: Sequence[Middleware] = (),
     shortcuts: Sequence[Shortcut] = (),
 ) -> FastAPI:
-    """Build the app of a  Nothing is read or opened before its lifespan begins.
+    """Build the app of a service. Nothing is read or opened before its lifespan begins.
 
     Args:
         title: Its name in the documents.

@@ -65,6 +65,7 @@ async def test_a_path_of_a_shortcut_is_answered_with_its_parts(scope: Scope, par
         get("/files//b"),
         get("/other/files/a/b"),
         get("/ws/job-1"),
+        get("/ws/job-1", method="websocket"),
         {"type": "websocket", "path": "/ws/"},
         {"type": "websocket", "path": "/ws/job-1/more"},
         {"type": "websocket", "path": "/files/a/b"},

@@ -11,9 +11,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from open_workshop_storage.observability.telemetry import name_route
 
-WEBSOCKET = "websocket"
-"""Stands for a method where a path is one of sockets."""
-
+WEBSOCKET = "(websocket)"
+"""Stands for a method where a path is one of sockets; no method has brackets (RFC 9110, section 5.6.2)."""
 
 _Match = Callable[[str], re.Match[str] | None]
 
@@ -50,7 +49,7 @@ class Shortcuts:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Pass on everything else."""
-        method = scope["method"] if scope["type"] == "http" else scope["type"]
+        method = scope["method"] if scope["type"] == "http" else f"({scope['type']})"
         for match, shortcut in self._shortcuts.get(method, ()):
             parts = match(scope["path"].removeprefix(scope.get("root_path", "")))
             if parts is not None:
