@@ -18,7 +18,7 @@ from open_workshop_storage.core.errors import CallbackMissing, ServiceUnavailabl
 from open_workshop_storage.core.settings import Settings, SettingsError, load_settings
 from open_workshop_storage.core.store import JobStore
 from open_workshop_storage.services.operations.doctor import examine
-from open_workshop_storage.services.operations.findings import Finding, Verdict, reason_of
+from open_workshop_storage.services.operations.findings import Finding, Severity, reason_of
 from open_workshop_storage.services.operations.status import MOST_JOBS, Status, status_of, storage_status
 from open_workshop_storage.services.operations.status_text import jobs_text, status_text
 from open_workshop_storage.services.operations.whole_store import find_changed, give_digests, scan_store
@@ -62,10 +62,10 @@ async def scan(settings: Settings) -> int:
 async def _report(findings: AsyncIterator[Finding]) -> int:
     worst = 0
     try:
-        async for verdict, subject, text in findings:
+        async for severity, subject, text in findings:
             # Above the bar, if there is one.
-            tqdm.write(f"{verdict:8} {subject}: {text}")
-            worst = max(worst, int(verdict is Verdict.FAULT))
+            tqdm.write(f"{severity:8} {subject}: {text}")
+            worst = max(worst, int(severity is Severity.FAULT))
     except ServiceUnavailable as error:
         text = "The storage root is missing, or the object store away; the doctor says what to do"
         raise CommandFailed(text) from error

@@ -13,7 +13,7 @@ import pytest
 from open_workshop_storage.services.operations.doctor import examine
 from open_workshop_storage.services.operations.findings import (
     Finding,
-    Verdict,
+    Severity,
     clock_findings,
     environment_findings,
     reason_of,
@@ -38,23 +38,23 @@ async def findings(root: Path, **changes: object) -> dict[str, Finding]:
 
 
 @pytest.mark.parametrize(
-    ("codecs", "verdict", "text"),
-    [("  D     40305 Rar5", Verdict.OK, "reads"), (" 4ED   303011B BCJ2", Verdict.WARNING, "p7zip-rar")],
+    ("codecs", "severity", "text"),
+    [("  D     40305 Rar5", Severity.OK, "reads"), (" 4ED   303011B BCJ2", Severity.WARNING, "p7zip-rar")],
 )
 async def test_a_7z_that_lists_rars_and_cannot_unpack_them_is_named(
-    codecs: str, verdict: Verdict, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    codecs: str, severity: Severity, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_seven_zip.install(tmp_path, f"cat <<END\n{_FORMATS_OF_SEVEN_ZIP}\nCodecs:\n{codecs}\nEND", monkeypatch)
     seven_zip = (await findings(tmp_path))["7z"]
-    assert seven_zip.verdict is verdict and text in seven_zip.text
+    assert seven_zip.severity is severity and text in seven_zip.text
 
 
 async def test_a_bucket_is_named_whether_it_is_sound_or_not(tmp_path: Path, bucket: Credentials) -> None:
     sound = {name.lower(): value for name, value in settings_of(bucket).items()}
     found = (await findings(tmp_path, **sound))["S3_BUCKET"]
-    assert found.verdict is Verdict.OK and bucket.bucket in found.text
+    assert found.severity is Severity.OK and bucket.bucket in found.text
     found = (await findings(tmp_path, **{**sound, "s3_secret_access_key": "wrong"}))["S3_BUCKET"]
-    assert found.verdict is Verdict.FAULT and "S3_ENDPOINT_URL" in found.text
+    assert found.severity is Severity.FAULT and "S3_ENDPOINT_URL" in found.text
 
 
 @pytest.mark.parametrize(("ahead_seconds", "text"), [(9.9, ""), (-3600, "its clock is -3600 s off this one")])

@@ -18,7 +18,7 @@ from open_workshop_storage.core.errors import ServiceUnavailable
 from open_workshop_storage.core.events import EventKind
 from open_workshop_storage.core.job import Job, Slot, Stage
 from open_workshop_storage.core.settings import Settings
-from open_workshop_storage.services.operations.findings import Finding, Verdict
+from open_workshop_storage.services.operations.findings import Finding, Severity
 from open_workshop_storage.services.operations.redis_checks import examine_redis
 from open_workshop_storage.stores.redis import RedisJobStore
 from open_workshop_storage.stores.redis_client import redis_client
@@ -59,7 +59,7 @@ def settings_of(tmp_path: Path, url: str) -> Settings:
 
 async def complaints(settings: Settings) -> str:
     """Return the faults that the doctor finds."""
-    return "\n".join(text for verdict, _, text in await examine_redis(settings) if verdict is Verdict.FAULT)
+    return "\n".join(text for severity, _, text in await examine_redis(settings) if severity is Severity.FAULT)
 
 
 async def test_the_documented_rights_are_enough_and_no_more_than_needed(
@@ -146,9 +146,9 @@ async def test_what_is_as_it_should_be_is_said_of_each_server(tmp_path: Path, st
     servers = SentinelRedis(tmp_path, stack)
     primary, replica = servers.ports
     assert await findings(tmp_path, servers.url) == [
-        (Verdict.OK, "Sentinel", f"3 answer, and name the primary 127.0.0.1:{primary}"),
-        (Verdict.OK, "Redis", "writes each change to its disk"),
-        (Verdict.OK, f"replica 127.0.0.1:{replica}", "writes each change to its disk"),
+        (Severity.OK, "Sentinel", f"3 answer, and name the primary 127.0.0.1:{primary}"),
+        (Severity.OK, "Redis", "writes each change to its disk"),
+        (Severity.OK, f"replica 127.0.0.1:{replica}", "writes each change to its disk"),
     ]
 
 
@@ -168,7 +168,7 @@ async def test_what_may_lose_jobs_is_named_on_the_server_that_may(tmp_path: Path
     }
     with servers.data(primary) as data:
         data.config_set("min-replicas-to-write", 1)
-    assert (Verdict.OK, "Redis", "writes each change to its disk") in await findings(tmp_path, servers.url)
+    assert (Severity.OK, "Redis", "writes each change to its disk") in await findings(tmp_path, servers.url)
 
 
 async def test_a_primary_without_the_replica_that_it_needs_is_named(tmp_path: Path, stack: ExitStack) -> None:
@@ -181,8 +181,8 @@ async def test_a_primary_without_the_replica_that_it_needs_is_named(tmp_path: Pa
         servers.kill(replica)
         servers.until_known_as_down(replica)
         found = await findings(tmp_path, servers.url)
-        assert (Verdict.WARNING, "Sentinel", f"takes the replica 127.0.0.1:{replica} for down; start it") in found
-        refusals = [text for verdict, subject, text in found if (verdict, subject) == (Verdict.FAULT, "Redis")]
+        assert (Severity.WARNING, "Sentinel", f"takes the replica 127.0.0.1:{replica} for down; start it") in found
+        refusals = [text for severity, subject, text in found if (severity, subject) == (Severity.FAULT, "Redis")]
         assert refusals and all("without a replica that follows" in text for text in refusals)
         data.config_set("min-replicas-to-write", 0)
     assert "has no replica that follows it" in str(await findings(tmp_path, servers.url))
@@ -198,14 +198,14 @@ async def test_sentinels_that_cannot_do_their_work_are_named(tmp_path: Path, sta
         servers.until_known_as_down(sentinel)
     found = await findings(tmp_path, servers.url)
     assert f"127.0.0.1:{second} does not answer" in str(found)
-    assert [verdict for verdict, _, text in found if "NOQUORUM" in text] == [Verdict.FAULT]
+    assert [severity for severity, _, text in found if "NOQUORUM" in text] == [Severity.FAULT]
 
 
 async def test_sentinels_that_are_away_are_named_and_no_more_is_asked(tmp_path: Path) -> None:
     port = free_port()
     *away, none = await findings(tmp_path, f"redis+sentinel://127.0.0.1:{port}/{NAME}")
     assert [text.split(" (")[0] for _, _, text in away] == [f"127.0.0.1:{port} does not answer"]
-    assert none.verdict is Verdict.FAULT and "names no primary" in none.text
+    assert none.severity is Severity.FAULT and "names no primary" in none.text
 
 
 async def test_the_documented_rights_at_sentinels_are_enough_and_a_wrong_password_is_named(
@@ -218,6 +218,6 @@ async def test_the_documented_rights_at_sentinels_are_enough_and_a_wrong_passwor
         sentinel_password="guard",
     )
     servers = SentinelRedis(tmp_path, stack, access=access)
-    assert {verdict for verdict, _, _ in await findings(tmp_path, servers.url)} == {Verdict.OK}
+    assert {severity for severity, _, _ in await findings(tmp_path, servers.url)} == {Severity.OK}
     refused = await findings(tmp_path, servers.url.replace("PASSWORD", "hush"))
     assert "refuses" in refused[0].text and "hush" not in str(refused)

@@ -15,7 +15,7 @@ import pytest
 from open_workshop_storage.core.errors import ServiceUnavailable
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.services.operations import whole_store
-from open_workshop_storage.services.operations.findings import Finding, Verdict
+from open_workshop_storage.services.operations.findings import Finding, Severity
 from open_workshop_storage.services.operations.whole_store import find_changed, give_digests, scan_store
 from open_workshop_storage.services.storage.bucket_requests import Credentials
 from open_workshop_storage.services.storage.files import Facts, Files
@@ -48,9 +48,9 @@ def write(files: LocalFiles, name: str, content: bytes) -> Path:
 
 async def all_of(findings: AsyncIterator[Finding]) -> tuple[dict[str, str], str]:
     """Return the faults by the file's name, and the last line."""
-    *faults, (verdict, subject, summary) = [finding async for finding in findings]
-    assert (verdict, subject) == (Verdict.OK, "digests")
-    assert {finding.verdict for finding in faults} <= {Verdict.FAULT}
+    *faults, (severity, subject, summary) = [finding async for finding in findings]
+    assert (severity, subject) == (Severity.OK, "digests")
+    assert {finding.severity for finding in faults} <= {Severity.FAULT}
     return {finding.subject: finding.text for finding in faults}, summary
 
 
@@ -170,7 +170,7 @@ async def put(files: Files, folder: Path, contents: dict[str, bytes]) -> None:
         await files.put(folder / "source", name)
 
 
-async def scanned(settings: Settings, files: Files) -> list[tuple[Verdict, str, str]]:
+async def scanned(settings: Settings, files: Files) -> list[tuple[Severity, str, str]]:
     return [(*finding,) async for finding in scan_store(settings, files)]
 
 
@@ -181,9 +181,9 @@ async def test_each_file_with_malware_is_named_and_none_is_changed(
     contents = dict.fromkeys(NAMES, b"harmless") | {NAMES[1]: zip_of({"evil.dll": MARKER}), NAMES[3]: MARKER}
     await put(files, tmp_path, contents)
     assert await scanned(settings, files) == [
-        (Verdict.FAULT, NAMES[1], f"malware: {NAME}"),
-        (Verdict.FAULT, NAMES[3], f"malware: {NAME}"),
-        (Verdict.OK, "scan", "3 clean, 2 infected, 0 not judged"),
+        (Severity.FAULT, NAMES[1], f"malware: {NAME}"),
+        (Severity.FAULT, NAMES[3], f"malware: {NAME}"),
+        (Severity.OK, "scan", "3 clean, 2 infected, 0 not judged"),
     ]
     assert [file.name async for file in files.every_file()] == [*NAMES]
 
@@ -193,9 +193,9 @@ async def test_what_cannot_be_judged_is_named(store: tuple[Settings, Files], tmp
     unreadable = zip_of(SMALL_MOD | {"evil.dll": MARKER * 99}, zipfile.ZIP_LZMA)
     await put(files, tmp_path, {NAMES[0]: bytes(MOST_BYTES + 1), NAMES[1]: unreadable, NAMES[2]: b"harmless"})
     large, method, last = await scanned(settings, files)
-    assert large[:2] == (Verdict.FAULT, NAMES[0]) and "not judged (limit)" in large[2]
-    assert method == (Verdict.FAULT, NAMES[1], "not judged (failure): packed in a method that scanners cannot undo")
-    assert last == (Verdict.OK, "scan", "1 clean, 0 infected, 2 not judged")
+    assert large[:2] == (Severity.FAULT, NAMES[0]) and "not judged (limit)" in large[2]
+    assert method == (Severity.FAULT, NAMES[1], "not judged (failure): packed in a method that scanners cannot undo")
+    assert last == (Severity.OK, "scan", "1 clean, 0 infected, 2 not judged")
 
 
 async def test_a_run_that_was_broken_off_is_gone_on_with_and_the_next_one_begins_anew(
@@ -211,7 +211,7 @@ async def test_a_run_that_was_broken_off_is_gone_on_with_and_the_next_one_begins
     clamd.kill()
     try:
         away = await scanned(settings, files)
-        assert [finding[0] for finding in away] == [Verdict.OK, Verdict.FAULT] and "is away" in away[1][2]
+        assert [finding[0] for finding in away] == [Severity.OK, Severity.FAULT] and "is away" in away[1][2]
     finally:
         clamd.start()
     subjects = [subject for _, subject, _ in await scanned(settings, files)]
@@ -233,18 +233,18 @@ async def test_a_run_whose_place_goes_while_it_looks_for_it_says_so(tmp_path: Pa
         await put(files, tmp_path, dict.fromkeys(NAMES[:2], MARKER))
         (tmp_path / whole_store.PLACE).write_text(NAMES[1])
         async with aclosing(scan_store(settings, files)) as findings:
-            assert (await anext(findings)).verdict is Verdict.OK
+            assert (await anext(findings)).severity is Severity.OK
             (tmp_path / NAMES[1]).unlink()
             (last,) = [finding async for finding in findings]
-        assert last.verdict is Verdict.FAULT and "has gone, and nothing was scanned" in last.text
+        assert last.severity is Severity.FAULT and "has gone, and nothing was scanned" in last.text
         assert [subject for _, subject, _ in await scanned(settings, files)] == [NAMES[0], "scan"]
 
 
 async def test_without_a_scanner_or_a_store_nothing_is_said_of_its_files(tmp_path: Path, clamd: Clamd) -> None:
     settings = make_settings(tmp_path, Secrets())
     async with open_files(settings) as files:
-        ((verdict, _, text),) = await scanned(settings, files)
-    assert verdict is Verdict.FAULT and "CLAMD_ADDRESS is empty" in text
+        ((severity, _, text),) = await scanned(settings, files)
+    assert severity is Severity.FAULT and "CLAMD_ADDRESS is empty" in text
     gone = make_settings(tmp_path / "root", Secrets(), clamd_address=clamd.local)
     async with open_files(gone) as files:
         (tmp_path / "root").rename(tmp_path / "away")

@@ -13,7 +13,6 @@ from open_workshop_storage.utils.http.dates import format_date
 from open_workshop_storage.utils.http.digest_fields import digest_field
 from open_workshop_storage.utils.http.media_types import content_disposition, media_type
 from open_workshop_storage.utils.http.request_headers import (
-    Outcome,
     RangeNotSatisfiable,
     Validators,
     evaluate_conditions,
@@ -98,13 +97,13 @@ def plan_content(method: str, requested: Mapping[str, str], content: Content, ca
         headers.append((b"cache-control", cache_control.encode()))
     if content.varies:
         headers.append((b"vary", b"accept-encoding"))
-    outcome = evaluate_conditions(requested, current)
-    if outcome is Outcome.PRECONDITION_FAILED:
-        return _refusal(HTTPStatus.PRECONDITION_FAILED, headers, PRECONDITION_FAILED)
+    status = evaluate_conditions(requested, current)
+    if status is HTTPStatus.PRECONDITION_FAILED:
+        return _refusal(status, headers, PRECONDITION_FAILED)
     headers.append((b"etag", current.etag.encode()))
     headers.append((b"last-modified", format_date(current.last_modified).encode()))
-    if outcome is Outcome.NOT_MODIFIED:
-        return Plan(HTTPStatus.NOT_MODIFIED, headers, [])
+    if status is HTTPStatus.NOT_MODIFIED:
+        return Plan(status, headers, [])
     headers.append((b"accept-ranges", b"bytes" if content.takes_ranges else b"none"))
     ranges = None
     may_be_part = method == "GET" and content.takes_ranges
@@ -126,7 +125,7 @@ def plan_content(method: str, requested: Mapping[str, str], content: Content, ca
         content_type = f"multipart/byteranges; boundary={boundary}"
     headers.append((b"content-type", content_type.encode()))
     headers.append((b"content-length", str(sum(map(len, pieces))).encode()))
-    status = HTTPStatus.OK if ranges is None else HTTPStatus.PARTIAL_CONTENT
+    status = status if ranges is None else HTTPStatus.PARTIAL_CONTENT
     return Plan(status, headers, pieces if method == "GET" else [])
 
 

@@ -15,7 +15,7 @@ PATIENCE_SECONDS = 5.0
 _MOST_SKEW_SECONDS = 10.0
 
 
-class Verdict(StrEnum):
+class Severity(StrEnum):
     """The result of a check."""
 
     OK = "ok"
@@ -31,15 +31,15 @@ class Finding(NamedTuple):
         text: Its state, and what to do about it.
     """
 
-    verdict: Verdict
+    severity: Severity
     subject: str
     text: str
 
 
-ok = partial(Finding, Verdict.OK)
-warning = partial(Finding, Verdict.WARNING)
+ok = partial(Finding, Severity.OK)
+warning = partial(Finding, Severity.WARNING)
 """It does not keep the services from working."""
-fault = partial(Finding, Verdict.FAULT)
+fault = partial(Finding, Severity.FAULT)
 """It keeps something from working."""
 
 
