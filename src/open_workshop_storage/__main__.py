@@ -63,7 +63,7 @@ async def _report(findings: AsyncIterator[Finding]) -> int:
     worst = 0
     try:
         async for severity, subject, text in findings:
-            # Above the bar, if there is one.
+            # Above the bar of progress.
             tqdm.write(f"{severity:8} {subject}: {text}")
             worst = max(worst, int(severity is Severity.FAULT))
     except ServiceUnavailable as error:
@@ -119,10 +119,10 @@ async def _open_store(settings: Settings) -> AsyncIterator[JobStore]:
             yield redis_job_store(settings, redis)
         except ServiceUnavailable as error:
             cause = error.__cause__
-            what = (
+            text = (
                 f"Redis cannot be asked ({reason_of(cause)})" if isinstance(cause, Exception) else "No loader answers"
             )
-            raise CommandFailed(f"{what}; the doctor says what to do") from error
+            raise CommandFailed(f"{text}; the doctor says what to do") from error
         except StorageError as error:
             raise CommandFailed(error.message) from error
 

@@ -1,4 +1,4 @@
-"""Checks a configuration against reality, and says what to do (`open-workshop-storage doctor`)."""
+"""Checks whether services can work with a configuration, and says what to do (`open-workshop-storage doctor`)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _FORMAT = re.compile(r" *\d+ +[A-Z.]{4}[A-Za-z0-9.+_ ]*? {2,}(\w+) ")
 async def examine(settings: Settings) -> AsyncIterator[Finding]:
     """Check everything, and yield findings as they come.
 
-    It changes nothing but a key in Redis that expires, and a file for the scanner that is gone at once.
+    It writes nothing but a key in Redis, which expires, and files for the scanner, which are removed at once.
     """
     for finding in environment_findings():
         yield finding
@@ -88,7 +88,7 @@ async def _storage(settings: Settings) -> list[Finding]:
     free_bytes = await workspaces.free_bytes()
     if free_bytes is None:
         return findings
-    free = _size(free_bytes)
+    free = f"{free_bytes / 1e9:.1f} GB"
     if not await workspaces.has_space():
         text = f"{free} free, less than STORAGE_RESERVE_BYTES; transfers are refused: make room, or lower it"
         findings.append(fault("disk", text))
@@ -106,25 +106,22 @@ async def _seven_zip(settings: Settings) -> list[Finding]:
         is_there = await asyncio.to_thread(shutil.which, "7z")
         advice = "see why it cannot run" if is_there else "install 7zip (in Debian 12: p7zip-full)"
         return [fault("7z", f"{error}; {advice}")]
-    version = next(
-        (match[1] for line in lines if (match := re.search(r"7-Zip.*? (\d+\.\d+)", line))), "of no known version"
-    )
+    named = re.search(r"7-Zip.*? (\d+\.\d+)", "\n".join(lines))
+    version = named[1] if named else "of no known version"
     found = {match[1].lower() for line in lines if (match := _FORMAT.match(line))}
     missing = sorted(_FORMATS - found)
     if missing:
         return [warning("7z", f"{version} cannot read {', '.join(missing)}; such archives are refused")]
-    if not any(_RAR_CODEC.match(line) for line in lines):
-        text = f"{version} has no codec for RAR, and compressed ones are refused; {_RAR_PACKAGES}"
-        return [warning("7z", text)]
+    if not any(map(_RAR_CODEC.match, lines)):
+        return [warning("7z", f"{version} has no codec for RAR, and compressed ones are refused; {_RAR_PACKAGES}")]
     return [ok("7z", f"{version}, reads {', '.join(sorted(_FORMATS))}")]
 
 
 async def _confinement(settings: Settings) -> list[Finding]:
     problems = await asyncio.to_thread(unconfined)
     advice = 'see docs/DEPLOYMENT.md, "Confinement"'
-    return [warning("confinement", f"child processes keep access to {problem}; {advice}") for problem in problems] or [
-        ok("confinement", "child processes are kept from files, network and signals")
-    ]
+    warnings = [warning("confinement", f"child processes keep access to {problem}; {advice}") for problem in problems]
+    return warnings or [ok("confinement", "child processes are kept from files, network and signals")]
 
 
 async def _neighbours(settings: Settings) -> list[Finding]:
@@ -143,12 +140,9 @@ async def _neighbours(settings: Settings) -> list[Finding]:
                 continue
             if (date := parse_date(answer.headers.get("date"))) is not None:
                 findings += clock_findings(name, date - asked_at)
-            if answer.status_code in _PROXY_ERRORS:
-                findings.append(
-                    warning(name, f"answers with status {answer.status_code}; see whether the service runs")
-                )
-            else:
-                findings.append(ok(name, "answers"))
+            is_away = answer.status_code in _PROXY_ERRORS
+            text = f"answers with status {answer.status_code}; see whether the service runs"
+            findings.append(warning(name, text) if is_away else ok(name, "answers"))
     return findings
 
 
@@ -160,15 +154,11 @@ async def _limits(settings: Settings) -> list[Finding]:
 
 
 async def _servers(settings: Settings) -> list[Finding]:
-    found = dict(await asyncio.to_thread(lambda: [*granian.servers()]))
+    found = await asyncio.to_thread(lambda: dict(granian.servers()))
     if not found:
         return [ok("granian", "no service of this user runs here; start each with --http 1")]
     text = "was started without --http 1, and keeps connections that send nothing; add the option to its command"
     warnings = [
-        warning("granian", f"process {pid} {text}") for pid, speaks_http1_only in found.items() if not speaks_http1_only
+        warning("granian", f"process {pid} {text}") for pid, is_http1_only in found.items() if not is_http1_only
     ]
     return warnings or [ok("granian", f"{len(found)} processes, all with --http 1")]
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB"

@@ -1,4 +1,4 @@
-"""What the doctor's checks report, and the check of Python that each start of a service makes, too."""
+"""What the doctor's checks report, and the check of Python and locale, which services also make at their start."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Finding(NamedTuple):
 
     Attributes:
         subject: What was checked.
-        text: Its state, and what to do about it.
+        text: Its state, and what to do about a fault.
     """
 
     severity: Severity
@@ -38,13 +38,13 @@ class Finding(NamedTuple):
 
 ok = partial(Finding, Severity.OK)
 warning = partial(Finding, Severity.WARNING)
-"""It does not keep the services from working."""
+"""Takes a subject and a text; the services work all the same."""
 fault = partial(Finding, Severity.FAULT)
-"""It keeps something from working."""
+"""Takes a subject and a text; something does not work."""
 
 
 def reason_of(error: Exception) -> str:
-    """Return why something could not be reached, as far as the error tells."""
+    """Return an error's text, or its type if it has none."""
     return str(error) or type(error).__name__
 
 

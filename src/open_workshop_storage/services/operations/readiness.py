@@ -14,13 +14,12 @@ from open_workshop_storage.services.storage.files import Files
 from open_workshop_storage.services.storage.workspaces import Workspaces
 
 Missing = Literal["redis", "storage", "7z", "disk"]
-"""What a service may have to wait for."""
-
+"""What a service depends on."""
 
 _LOOK_SECONDS = 1.0
-"""How long a call goes by what another one found to be there.
+"""How long a call trusts what an earlier one found.
 
-Not for the storage root: a call that goes on without it would make one on the disk below its mount point.
+The storage root is looked for each time: without it, a call would make folders on the disk below its mount point.
 """
 
 
@@ -28,8 +27,8 @@ class Readiness:
     """Looks at what a service depends on.
 
     Args:
-        store: What asks Redis, if there is one.
-        loads: Whether the service takes files in, and so needs more than to read them.
+        store: Where jobs are; it is asked whether Redis answers.
+        loads: Whether the service takes files in; one that only gives them out needs neither `7z` nor free space.
     """
 
     def __init__(self, files: Files, workspaces: Workspaces, store: JobStore, *, loads: bool) -> None:
@@ -44,13 +43,13 @@ class Readiness:
         return await self._missing_of("redis", "storage", *(("7z", "disk") if self._loads else ()))
 
     async def require(self, *names: Missing) -> None:
-        """Return if what a call needs is there.
+        """Return if all that a call needs is available.
 
         Args:
-            names: What it needs; Redis tells by itself.
+            names: What the call needs besides Redis, whose absence raises with the first command.
 
         Raises:
-            ServiceUnavailable: Some of it is missing.
+            ServiceUnavailable: At least one is missing.
         """
         looked_for_after = time.monotonic() - _LOOK_SECONDS
         unsure = [name for name in names if name == "storage" or self._found_at.get(name, 0.0) <= looked_for_after]

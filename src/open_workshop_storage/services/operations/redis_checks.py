@@ -1,6 +1,6 @@
-"""The doctor's checks of Redis: is it reachable, durable and replicated, and may its user do what services do.
+"""The doctor's checks of Redis: is it reachable, durable and replicated, and may its user do what services do?
 
-Of sentinels: do they answer, agree, and have what a failover needs.
+Checks of sentinels: do they answer, agree, and have what a failover needs?
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ async def examine_redis(settings: Settings) -> list[Finding]:
         primary = redis_client(settings.redis_url)
         findings += await _examine_server("Redis", primary, settings.redis_prefix, len(sentinels.replicas))
     for host, port in sorted(sentinels.replicas):
-        # It may be the primary at any time.
+        # Any replica may become the primary.
         findings += await _examine_server(f"replica {host}:{port}", replica_client(url, usual_options(), host, port))
     return findings
 
@@ -67,8 +67,8 @@ async def _examine_server(
     """Check a data server, and close its client.
 
     Args:
-        prefix: `REDIS_PREFIX`, for one that is to be written.
-        replicas: How many may take its place, where there are sentinels.
+        prefix: `REDIS_PREFIX`, to try writing to a primary; `None` for a replica.
+        replicas: How many servers may take a primary's place; `None` without sentinels.
     """
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -103,9 +103,7 @@ async def _rights(redis: Redis, name: str) -> list[Finding]:
         except NoPermissionError:
             findings.append(fault("Redis", f"its user may not {right} ({name}); {_ADVICE}"))
         except OutOfMemoryError:
-            findings.append(
-                fault("Redis", "is full, and refuses changes; raise `maxmemory`, or remove what else is there")
-            )
+            findings.append(fault("Redis", "is full, and refuses changes; raise `maxmemory`, or remove other keys"))
         except ReadOnlyError:
             findings.append(fault("Redis", "is a replica, which cannot be written; name its primary in REDIS_URL"))
         except ResponseError as error:
@@ -132,7 +130,7 @@ async def _state(subject: str, redis: Redis, replicas: int | None) -> list[Findi
 
 
 def _replication(subject: str, info: Mapping[str, Any], replicas: int) -> list[Finding]:
-    # Redis tells it only where `min-replicas-to-write` is set.
+    # INFO has this field only where `min-replicas-to-write` is set.
     needs_replica = "min_slaves_good_slaves" in info
     if not info.get("connected_slaves"):
         return [warning(subject, "has no replica that follows it, so a failover is not possible; start one")]
@@ -150,8 +148,8 @@ class _SentinelReport:
     """What one sentinel, or all of them together, answered.
 
     Attributes:
-        primaries: Host and port of the primary, if one is up; of several, if sentinels differ.
-        replicas: Host and port of those that are up.
+        primaries: Host and port of the primary, if it is up; several if sentinels differ.
+        replicas: Host and port of each replica that is up.
     """
 
     findings: Sequence[Finding]
@@ -163,7 +161,7 @@ async def _examine_sentinels(url: SentinelUrl) -> _SentinelReport:
     """Ask all sentinels that the URL names."""
     clients = sentinel_clients(url, usual_options())
     reports = await asyncio.gather(*(_examine_sentinel(client, url.primary) for client in clients))
-    # What they all say is said once.
+    # All sentinels may say the same.
     findings = list(dict.fromkeys(finding for report in reports for finding in report.findings))
     primaries = frozenset[tuple[str, int]]().union(*(report.primaries for report in reports))
     replicas = frozenset[tuple[str, int]]().union(*(report.replicas for report in reports))

@@ -1,4 +1,4 @@
-"""Tells what this worker does: the job store, for the operators' overview of all workers, and the metrics' levels."""
+"""Reports what this worker does: to the job store, for the overview of all workers, and as gauges of the metrics."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MOST_JOBS = 1000
 
 
 class Reports:
-    """Reports what a loader worker holds, what it has counted since its last report, and what all workers share."""
+    """Reports a loader worker's jobs and sockets, its counts since the last report, and levels that workers share."""
 
     def __init__(self, store: JobStore, workspaces: Workspaces, lifetime: Lifetime, runs: Runs) -> None:
         self._store = store
@@ -39,13 +39,13 @@ class Reports:
             await asyncio.sleep(_REPORT_PAUSE_SECONDS)
 
     async def run_levels(self) -> None:
-        """Record the metrics that are levels and not counts, until cancelled."""
+        """Record the gauges until cancelled."""
         while True:
             await self._record_levels()
             await asyncio.sleep(_LEVELS_PAUSE_SECONDS)
 
     async def report(self) -> None:
-        """Report once; what cannot be told now is told with the next report."""
+        """Report once; counts that cannot be stored now go with the next report."""
         report = WorkerReport(
             name=self._name,
             host=socket.gethostname(),

@@ -1,4 +1,4 @@
-"""The doctor's checks of the malware scanner: does it answer, what does it know, and what would it let pass unread."""
+"""The doctor's checks of the malware scanner: does it answer, what does it know, and what would it let pass unread?"""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _signature_findings(version: str) -> Iterator[Finding]:
 
 
 async def _judgement_findings(settings: Settings, address: ClamdAddress) -> list[Finding]:
-    """Have it judge a file of the storage root, and one that is over each daemon's limits."""
+    """Have the daemon judge a harmless file of the storage root, and one that is over the limits of any daemon."""
     try:
         verdict = await _verdict_on(b"harmless", address, settings.main_dir)
         beyond = await _verdict_on(await asyncio.to_thread(_nested), address, settings.main_dir)
@@ -98,7 +98,7 @@ async def _verdict_on(content: bytes, address: ClamdAddress, folder: Path) -> Ve
 
 
 def _written(content: bytes, folder: Path) -> IO[bytes]:
-    # With a name, since what confines the two programs may judge by that.
+    # A file with a name, since AppArmor or SELinux may judge the daemon's access by the path.
     file = tempfile.NamedTemporaryFile(dir=folder, prefix=".doctor-")
     file.write(content)
     file.flush()
@@ -117,8 +117,8 @@ def _nested() -> bytes:
 
 
 def _limit_findings(settings: Settings, address: ClamdAddress) -> Iterator[Finding]:
-    """Compare its limits with each other, and with what the settings let in."""
-    # An archive counts with its content. What one file may have is the same, as below.
+    """Compare the daemon's limits with each other, and with what the settings let in."""
+    # An archive counts with its content, hence twice. Both limits on bytes should be the same, as below.
     scanned = min(2 * settings.transfer_max_unpacked_bytes or _MOST_SCANNED, _MOST_SCANNED)
     wanted = {"MaxFileSize": scanned, "MaxScanSize": scanned, "MaxFiles": settings.transfer_max_entries or 200_000}
     if not address.is_local:

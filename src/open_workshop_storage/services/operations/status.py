@@ -1,4 +1,4 @@
-"""What runs, waits and failed on all hosts, and why: as people and programs are told (docs/API.md, "Console")."""
+"""What runs, waits and failed on all hosts, and why, as `GET /loader/status` has it (docs/API.md, "Console")."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ class Status(BaseModel):
 
 
 async def storage_status(settings: Settings, files: Files, workspaces: Workspaces) -> StorageStatus:
-    """Return where permanent files are, as this host finds it."""
+    """Return the state of the store of permanent files, as seen from this host."""
     return StorageStatus(
         kind="bucket" if settings.s3_bucket else "disk",
         available=await files.is_available(for_writing=True),
@@ -145,7 +145,7 @@ async def storage_status(settings: Settings, files: Files, workspaces: Workspace
 
 
 def status_of(now: Overview, settings: Settings, storage: StorageStatus) -> Status:
-    """Return what an overview says."""
+    """Return the status of all loaders by the store's overview of them."""
     workers = {job_id: worker for worker, _ in now.workers for job_id in worker.jobs}
     queues = {holder: slot for slot, queue in now.slots.items() for holder in queue.first}
     limits = settings.slot_limits

@@ -72,7 +72,7 @@ async def find_changed(files: Files) -> AsyncIterator[Finding]:
     """Compare every file with the digest that is kept with it, also if the file was edited since.
 
     Yields:
-        Each file that is not what it was, or cannot be read, and at last how many are sound.
+        Each file that has another digest now, or cannot be read, and at last how many are sound.
 
     Raises:
         ServiceUnavailable: The store is away.
@@ -86,7 +86,7 @@ async def find_changed(files: Files) -> AsyncIterator[Finding]:
             continue
         try:
             read, sha256 = await _sha256_of(files, file, advance)
-            # A file that was put in its place meanwhile is another one.
+            # The file may have been replaced since; then the digest of the new one counts.
             facts = await files.facts(read, even_if_edited=True)
         except FileMissing:
             continue
@@ -101,11 +101,11 @@ async def find_changed(files: Files) -> AsyncIterator[Finding]:
 
 
 async def _every_file(files: Files) -> AsyncIterator[tuple[StoredFile, Advance]]:
-    """Yield every stored file with what moves the bar on, which is told all of the file's bytes."""
+    """Yield every stored file, and the function that moves the bar on, to be called for all of the file's bytes."""
     total = 0
     async for file in files.every_file():
         total += file.size
-    # Its own lock is one for several processes.
+    # The default lock of tqdm is a semaphore of the system, for several processes.
     tqdm.set_lock(threading.RLock())
     with tqdm(total=total, unit="B", unit_scale=True, disable=None) as bar:
         async for file in files.every_file():
@@ -113,7 +113,7 @@ async def _every_file(files: Files) -> AsyncIterator[tuple[StoredFile, Advance]]
 
 
 async def _sha256_of(files: Files, file: StoredFile, advance: Advance) -> tuple[StoredFile, str]:
-    """Return what was read, which is another version if the file was replaced, and its digest."""
+    """Return the version that was read, a newer one if the file was replaced, and its digest."""
     digest, offset = hashlib.sha256(), 0
     async with files.open(file) as opened:
         while block := await opened.read(offset, MOST_READ_BYTES):
@@ -189,10 +189,10 @@ async def _verdict_on(file: StoredFile, files: Files, scanner: Scanner, archives
     async with files.local_copy(file) as path:
         verdict = await scanner.scan(path)
         if isinstance(verdict, NotJudged) and verdict.cause is Cause.CUT:
-            # It was being ended, perhaps.
+            # The scanner may have just been restarted.
             verdict = await scanner.scan(path)
         if verdict == Clean() and kind_of(await run_to_end(_head, path)) is Kind.ZIP:
-            # One that cannot be read as a ZIP is what it is for the scanner, too.
+            # If we cannot read it as a ZIP, the scanner's verdict counts.
             with suppress(ArchiveRefused):
                 if (await archives.inspector.inspect(path, path.name, 0)).has_new_methods:
                     return NotJudged(Cause.FAILURE, "packed in a method that scanners cannot undo")

@@ -21,7 +21,7 @@ _PROBES = {
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE): 30,
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL): 10,
 }
-"""After how many seconds of silence the kernel asks whether a client is there, and how often."""
+"""The kernel probes a connection after 30 seconds of silence, and every 10 seconds from then on (tcp(7))."""
 
 
 async def stop_in_order(runs: Runs, grace_seconds: float) -> None:
@@ -30,9 +30,9 @@ async def stop_in_order(runs: Runs, grace_seconds: float) -> None:
     Args:
         grace_seconds: How long uploads may still come in.
     """
-    is_told = asyncio.Event()
-    granian.take_stop_signal(is_told.set)
-    await is_told.wait()
+    stop = asyncio.Event()
+    granian.take_stop_signal(stop.set)
+    await stop.wait()
     _logger.info("stopping: jobs are handed over, uploads may take another %g seconds", grace_seconds)
     await runs.stop(grace_seconds)
     granian.stop_worker(_LAST_ANSWERS_SECONDS)
@@ -50,13 +50,13 @@ async def follow_server() -> None:
 async def drop_stalled_connections(patience_seconds: float) -> None:
     """Have the kernel end connections whose client acknowledges neither data nor probes, or does not read.
 
-    An ASGI app can send no pings of the WebSocket protocol, and granian sends none. What a listening socket is set to
-    holds for all connections that it accepts from then on. The server opens it after the app's start, hence the wait.
+    An ASGI app can send no pings of the WebSocket protocol, and granian sends none. Options of a listening socket hold
+    for all connections that it accepts from then on. The server opens it after the app's start, hence the wait.
 
     Args:
-        patience_seconds: How long a client may do so; 0 for as long as the kernel's own settings let it.
+        patience_seconds: How long a client may do so; 0 for the kernel's own limits.
     """
-    # Linux counts the time without room in the client's window too, from when there was none; any new room ends it.
+    # Linux also counts the time during which the client's window is full; any new room ends the count.
     options = {**_PROBES, (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT): round(patience_seconds * 1000)}
     while not await asyncio.to_thread(_set_listeners, options):
         await asyncio.sleep(_POLL_SECONDS)
