@@ -119,18 +119,18 @@ class RedisJobStore(Notices):
         record = record_of(saved)
         stored = await self._calls.script(
             scripts.SAVE,
-            saved.job_id,
-            job.version,
-            saved.owner or "",
-            record["slot"],
-            record["home"],
-            record["created"],
-            "leases" if saved.needs_worker else "paused" if saved.paused else "ended",
-            "" if event is None else f"{saved.version} {event} {event_of(saved, event).text}",
-            "" if callback is None else callback.jti,
-            "" if callback is None else callback.model_dump_json(),
-            withdrawn or "",
             *chain.from_iterable(record.items()),
+            id=saved.job_id,
+            expected=job.version,
+            owner=saved.owner or "",
+            slot=record["slot"],
+            home=record["home"],
+            created=record["created"],
+            set="leases" if saved.needs_worker else "paused" if saved.paused else "ended",
+            event=event and f"{saved.version} {event} {event_of(saved, event).text}",
+            jti=callback.jti if callback else None,
+            callback=callback.model_dump_json() if callback else None,
+            withdrawn=withdrawn,
         )
         if stored is None:
             raise StaleJobError
@@ -141,9 +141,14 @@ class RedisJobStore(Notices):
 
     async def remove(self, job: Job) -> None:
         """Forget a job; StaleJobError if it has changed."""
-        status = "" if job.may_begin_again else job.status
-        expires_ms = int(job.claims.expires_at * 1000)
-        if not await self._calls.script(scripts.REMOVE, job.job_id, job.version, status, expires_ms):
+        removed = await self._calls.script(
+            scripts.REMOVE,
+            id=job.job_id,
+            expected=job.version,
+            status=None if job.may_begin_again else job.status,
+            expires_at=int(job.claims.expires_at * 1000),
+        )
+        if not removed:
             raise StaleJobError
 
     async def forgotten(self, job_id: str) -> str | None:
@@ -152,13 +157,19 @@ class RedisJobStore(Notices):
 
     async def restore(self, job: Job) -> None:
         """Store a running job's record again if Redis has lost its data; StaleJobError if the job was removed."""
-        record = chain.from_iterable(record_of(job).items())
-        if not await self._calls.script(scripts.RESTORE, job.job_id, job.owner or "", job.kept_since, *record):
+        restored = await self._calls.script(
+            scripts.RESTORE,
+            *chain.from_iterable(record_of(job).items()),
+            id=job.job_id,
+            owner=job.owner or "",
+            kept_before=job.kept_since,
+        )
+        if not restored:
             raise StaleJobError
 
     async def take(self, owner: str, *, home: str | None = None, expired: bool = True) -> Job | None:
         """Take a job that has no owner, or whose owner's lease ran out, with its slot, in one script."""
-        taken = await self._calls.script(scripts.TAKE, owner, self._name, int(expired), home or "")
+        taken = await self._calls.script(scripts.TAKE, owner=owner, worker=self._name, expired=int(expired), home=home)
         if not taken:
             return None
         may_be_more, fields = taken
@@ -180,7 +191,9 @@ class RedisJobStore(Notices):
         return await self._unchanged("paused", seconds, limit)
 
     async def _unchanged(self, in_set: str, seconds: float, limit: int) -> Sequence[Job]:
-        answers = await self._calls.script(scripts.UNCHANGED, in_set, int(seconds * 1000), limit)
+        answers = await self._calls.script(
+            scripts.UNCHANGED, set=in_set, unchanged_for=int(seconds * 1000), limit=limit
+        )
         return [job for job in map(job_of, answers) if job]
 
     async def interrupt(self, job_id: str, interruption: Interruption) -> None:
@@ -206,8 +219,8 @@ class RedisJobStore(Notices):
     async def enter(self, slot: Slot, holder: str, since: float | None = None) -> bool:
         """Take a slot, or join the queue, in one script; return whether the holder has one."""
         self._granted.setdefault(holder, asyncio.Event())
-        place = "" if since is None else since * 1000
-        entered = await self._calls.script(scripts.ENTER, slot, holder, place)
+        place = None if since is None else since * 1000
+        entered = await self._calls.script(scripts.ENTER, slot=slot, holder=holder, since=place)
         if entered:
             self._granted.pop(holder, None)
         return bool(entered)
@@ -215,11 +228,11 @@ class RedisJobStore(Notices):
     async def leave(self, slot: Slot, holder: str) -> None:
         """Give a slot, or the place in the queue, back, and free slots to the first that wait."""
         self._granted.pop(holder, None)
-        await self._calls.script(scripts.LEAVE, slot, holder)
+        await self._calls.script(scripts.LEAVE, slot=slot, holder=holder)
 
     async def renew_slots(self, slot: Slot, holders: Collection[str]) -> None:
         """Hold slots for another `LEASE_SECONDS`, those that Redis has lost too."""
-        await self._calls.script(scripts.RENEW_SLOT, slot, *holders)
+        await self._calls.script(scripts.RENEW_SLOT, *holders, slot=slot)
 
     async def waiting(self) -> Mapping[Slot, int]:
         """Return how many jobs and holders wait for each slot."""
@@ -227,10 +240,15 @@ class RedisJobStore(Notices):
 
     async def report(self, worker: WorkerReport, metrics: Mapping[str, int]) -> None:
         """Store what a worker says, and add its metrics to the present step's, in one script."""
-        counts = [value for metric in metrics.items() for value in metric]
-        present_ms = int(REPORT_SECONDS * 1000)
-        values = (worker.name, worker.model_dump_json(), present_ms, STEP_SECONDS, STEP_SECONDS * (STEPS + 1))
-        await self._calls.script(scripts.REPORT, *values, *counts)
+        await self._calls.script(
+            scripts.REPORT,
+            *(value for metric in metrics.items() for value in metric),
+            name=worker.name,
+            report=worker.model_dump_json(),
+            present=int(REPORT_SECONDS * 1000),
+            step=STEP_SECONDS,
+            kept_for=STEP_SECONDS * (STEPS + 1),
+        )
 
     async def overview(self, limit: int) -> Overview:
         """Return what Redis holds, in two round trips."""

@@ -156,12 +156,18 @@ class RedisCalls:
         except (RedisError, OSError) as error:
             raise ServiceUnavailable from error
 
-    async def script(self, text: str, *args: str | int | float) -> Any:
-        """Run a Lua script, which names its keys itself, and return its answer."""
+    async def script(self, text: str, *listed: str | int | float, **named: str | int | float | None) -> Any:
+        """Run a Lua script, which names its keys itself, and return its answer.
+
+        Args:
+            listed: What the script finds in `ARGV` from `listed` on.
+            named: What it finds in `args`, as texts; `None` is nil.
+        """
         script = self._scripts.get(text)
         if script is None:
             script = self._scripts[text] = self.redis.register_script(self._functions + text)
-        return await self.ask(script(args=args))
+        pairs = [text for name, value in named.items() if value is not None for text in (name, value)]
+        return await self.ask(script(args=[len(pairs), *pairs, *listed]))
 
 
 class _SharedConnection:

@@ -45,6 +45,10 @@ def _in_lua(value: object) -> str:
 
 # Holders, and holders that wait, which were not renewed are gone with their worker.
 _FUNCTIONS = """
+local args, listed = {}, ARGV[1] + 2
+for i = 2, listed - 1, 2 do
+    args[ARGV[i]] = ARGV[i + 1]
+end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local function key(slot, part)

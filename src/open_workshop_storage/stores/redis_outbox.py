@@ -8,7 +8,7 @@ from open_workshop_storage.stores.redis_keys import RedisKeys
 
 # The worker that gets a callback here is the only one to hear of it until the lease runs out again.
 _CLAIM = """
-local claimed = redis.call('ZRANGE', names.due, '-inf', now, 'BYSCORE', 'LIMIT', 0, ARGV[1])
+local claimed = redis.call('ZRANGE', names.due, '-inf', now, 'BYSCORE', 'LIMIT', 0, args.limit)
 for _, jti in ipairs(claimed) do
     redis.call('ZADD', names.due, now + lease, jti)
 end
@@ -16,31 +16,30 @@ return #claimed > 0 and redis.call('HMGET', names.outbox, unpack(claimed)) or {}
 """
 
 _HOLD = """
-return redis.call('ZADD', names.due, 'XX', now + lease, ARGV[1])
+redis.call('ZADD', names.due, 'XX', now + lease, args.jti)
 """
 
 _RETRY = """
-local jti, delay, callback, job_id, attempt = unpack(ARGV)
-if tonumber(redis.call('HGET', names.job .. job_id, 'attempt') or 0) > tonumber(attempt) then
-    return 0
+if tonumber(redis.call('HGET', names.job .. args.job_id, 'attempt') or 0) > tonumber(args.attempt) then
+    return
 end
-redis.call('HSET', names.outbox, jti, callback)
-redis.call('ZADD', names.since, 'NX', now, jti)
-return redis.call('ZADD', names.due, now + tonumber(delay), jti)
+redis.call('HSET', names.outbox, args.jti, args.callback)
+redis.call('ZADD', names.since, 'NX', now, args.jti)
+redis.call('ZADD', names.due, now + args.delay, args.jti)
 """
 
 _SETTLE = """
-drop_callback(ARGV[1])
+drop_callback(args.jti)
 """
 
 # One that is due sooner than a hold lasts may be held.
 _HURRY = """
-local due = redis.call('ZSCORE', names.due, ARGV[1])
+local due = redis.call('ZSCORE', names.due, args.jti)
 if not due then
     return false
 end
 if due - now > lease then
-    redis.call('ZADD', names.due, now, ARGV[1])
+    redis.call('ZADD', names.due, now, args.jti)
     return 0
 end
 return math.max(due - now, 0)
@@ -61,25 +60,31 @@ class RedisOutbox:
 
     async def claim(self, limit: int) -> list[Callback]:
         """Return due callbacks, and make them due again after `LEASE_SECONDS`."""
-        texts = await self._calls.script(_CLAIM, limit)
+        texts = await self._calls.script(_CLAIM, limit=limit)
         return [Callback.model_validate_json(text) for text in texts if text]
 
     async def hold(self, callback: Callback) -> None:
         """Make a callback due after `LEASE_SECONDS`, if it still waits."""
-        await self._calls.script(_HOLD, callback.jti)
+        await self._calls.script(_HOLD, jti=callback.jti)
 
     async def retry(self, callback: Callback, delay: float) -> None:
         """Keep a callback's record, due in so many seconds, unless a later attempt at its job began."""
-        values = callback.jti, int(delay * 1000), callback.model_dump_json(), callback.job_id, callback.attempt
-        await self._calls.script(_RETRY, *values)
+        await self._calls.script(
+            _RETRY,
+            jti=callback.jti,
+            delay=int(delay * 1000),
+            callback=callback.model_dump_json(),
+            job_id=callback.job_id,
+            attempt=callback.attempt,
+        )
 
     async def settle(self, callback: Callback) -> None:
         """Take a callback out."""
-        await self._calls.script(_SETTLE, callback.jti)
+        await self._calls.script(_SETTLE, jti=callback.jti)
 
     async def hurry(self, jti: str) -> float | None:
         """Make a callback due now, unless it may be under delivery; return the seconds until it is due."""
-        due_in_ms = await self._calls.script(_HURRY, jti)
+        due_in_ms = await self._calls.script(_HURRY, jti=jti)
         return None if due_in_ms is None else due_in_ms / 1000
 
     async def contains(self, jti: str) -> bool:

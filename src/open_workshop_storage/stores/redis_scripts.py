@@ -7,13 +7,13 @@ several hosts need not agree.
 from __future__ import annotations
 
 SAVE = """
-local id, expected, owner, slot, home, created, set, event, jti, callback, withdrawn = unpack(ARGV, 1, 11)
+local id, set, owner, slot = args.id, args.set, args.owner, args.slot
 local job = names.job .. id
 local held_version, had_owner, had_slot = unpack(redis.call('HMGET', job, 'version', 'owner', 'slot'))
-if (held_version or '0') ~= expected then
+if (held_version or '0') ~= args.expected then
     return false
 end
-if expected == '0' and redis.call('EXISTS', names.forgotten .. id) == 1 then
+if args.expected == '0' and redis.call('EXISTS', names.forgotten .. id) == 1 then
     return false
 end
 if set == 'leases' and owner ~= '' and slot ~= '' and not enter_as_owner(slot, owner) then
@@ -25,7 +25,7 @@ end
 local is_queued = set == 'leases' and owner == '' and slot ~= ''
 local put_into = is_queued and key(slot, 'jobs') or names[set]
 local kept = kept_since()
-redis.call('HSET', job, 'owner', owner, 'kept_since', kept, 'free_since', now, unpack(ARGV, 12))
+redis.call('HSET', job, 'owner', owner, 'kept_since', kept, 'free_since', now, unpack(ARGV, listed))
 redis.call('PEXPIRE', job, keep)
 for _, each in ipairs(names.sets) do
     if each ~= put_into then
@@ -37,58 +37,57 @@ if set ~= 'leases' then
 elseif owner ~= '' then
     redis.call('ZADD', put_into, now + lease, id)
 elseif is_queued then
-    redis.call('ZADD', put_into, created, id)
+    redis.call('ZADD', put_into, args.created, id)
     serve(slot)
 else
-    redis.call('ZADD', put_into, home == '' and math.min(created, now) or now, id)
-    wake(home)
+    redis.call('ZADD', put_into, args.home == '' and math.min(args.created, now) or now, id)
+    wake(args.home)
 end
 if had_slot ~= slot or had_owner ~= owner then
     give_back(had_slot, had_owner)
 end
-if withdrawn ~= '' then
-    drop_callback(withdrawn)
+if args.withdrawn then
+    drop_callback(args.withdrawn)
 end
-if jti ~= '' then
-    redis.call('HSET', names.outbox, jti, callback)
-    redis.call('ZADD', names.due, now + lease, jti)
-    redis.call('ZADD', names.since, now, jti)
+if args.callback then
+    redis.call('HSET', names.outbox, args.jti, args.callback)
+    redis.call('ZADD', names.due, now + lease, args.jti)
+    redis.call('ZADD', names.since, now, args.jti)
 end
-if event ~= '' then
-    redis.call('PUBLISH', names.events .. id, event)
+if args.event then
+    redis.call('PUBLISH', names.events .. id, args.event)
 end
 return {kept, owner}
 """
 
 RESTORE = """
-local id, owner, kept_before = unpack(ARGV, 1, 3)
-local job = names.job .. id
+local job = names.job .. args.id
 if redis.call('EXISTS', job) == 1 then
     return 1
 end
 local kept = kept_since()
-if kept == kept_before then
+if kept == args.kept_before then
     return 0
 end
-redis.call('HSET', job, 'owner', owner, 'kept_since', kept, unpack(ARGV, 4))
+redis.call('HSET', job, 'owner', args.owner, 'kept_since', kept, unpack(ARGV, listed))
 redis.call('PEXPIRE', job, keep)
-redis.call('ZADD', names.leases, now + lease, id)
+redis.call('ZADD', names.leases, now + lease, args.id)
 return 1
 """
 
 REMOVE = """
-local id, expected, status, expires_at = unpack(ARGV)
-local version, owner, slot = unpack(redis.call('HMGET', names.job .. id, 'version', 'owner', 'slot'))
-if (version or '0') ~= expected then
+local job = names.job .. args.id
+local version, owner, slot = unpack(redis.call('HMGET', job, 'version', 'owner', 'slot'))
+if (version or '0') ~= args.expected then
     return 0
 end
-redis.call('DEL', names.job .. id)
+redis.call('DEL', job)
 for _, each in ipairs(names.sets) do
-    redis.call('ZREM', each, id)
+    redis.call('ZREM', each, args.id)
 end
 give_back(slot, owner)
-if status ~= '' and tonumber(expires_at) > now then
-    redis.call('SET', names.forgotten .. id, status, 'PXAT', expires_at)
+if args.status and tonumber(args.expires_at) > now then
+    redis.call('SET', names.forgotten .. args.id, args.status, 'PXAT', args.expires_at)
 end
 return 1
 """
@@ -98,7 +97,7 @@ return 1
 # runs out. Records of a newer schema are passed over, those of an owner unless expired leases count, and for one lease
 # those whose files are on another host.
 TAKE = """
-local owner, worker, expired, here = ARGV[1], ARGV[2], ARGV[3] == '1', ARGV[4]
+local owner, worker, expired, here = args.owner, args.worker, args.expired == '1', args.home or ''
 local leases = names.leases
 local looked_at = 100
 local function is_elsewhere(home, free_since)
@@ -182,7 +181,7 @@ return false
 # A holder is counted again if Redis was away for so long that it forgot it.
 RENEW = """
 local lost = {}
-for i = 1, #ARGV, 3 do
+for i = listed, #ARGV, 3 do
     local id, owner, slot = ARGV[i], ARGV[i + 1], ARGV[i + 2]
     local held_by, held_slot = unpack(redis.call('HMGET', names.job .. id, 'owner', 'slot'))
     if held_by == owner then
@@ -199,7 +198,7 @@ return lost
 
 # What is left of a record that went by itself goes too; records of a newer schema are passed over.
 UNCHANGED = """
-local set, before, limit = names[ARGV[1]], now - tonumber(ARGV[2]), tonumber(ARGV[3])
+local set, before, limit = names[args.set], now - args.unchanged_for, tonumber(args.limit)
 local found, passed = {}, 0
 repeat
     local ids = redis.call('ZRANGE', set, '-inf', before, 'BYSCORE', 'LIMIT', passed, limit - #found)
@@ -219,13 +218,13 @@ return found
 """
 
 ENTER = """
-local slot, holder, since = unpack(ARGV)
+local slot, holder = args.slot, args.holder
 local held, queue, seen = key(slot, 'held'), key(slot, 'queue'), key(slot, 'seen')
 if redis.call('ZSCORE', held, holder) then
     hold(slot, holder)
     return 1
 end
-redis.call('ZADD', queue, 'NX', tonumber(since) or now + time[2] % 1000 / 1000, holder)
+redis.call('ZADD', queue, 'NX', args.since or now + time[2] % 1000 / 1000, holder)
 redis.call('ZADD', seen, now + lease, holder)
 redis.call('PEXPIRE', queue, lease)
 redis.call('PEXPIRE', seen, lease)
@@ -235,40 +234,39 @@ return redis.call('ZSCORE', held, holder) and 1 or 0
 
 LEAVE = """
 for _, part in ipairs({'held', 'queue', 'seen'}) do
-    redis.call('ZREM', key(ARGV[1], part), ARGV[2])
+    redis.call('ZREM', key(args.slot, part), args.holder)
 end
-serve(ARGV[1])
+serve(args.slot)
 """
 
 # A holder is counted again if Redis was away for so long that it forgot it.
 RENEW_SLOT = """
-for i = 2, #ARGV do
-    hold(ARGV[1], ARGV[i])
+for i = listed, #ARGV do
+    hold(args.slot, ARGV[i])
 end
 """
 
 WAITING = """
 local counts = {}
-for _, slot in ipairs(ARGV) do
-    table.insert(counts, redis.call('ZCARD', key(slot, 'queue')) + redis.call('ZCARD', key(slot, 'jobs')))
+for i = listed, #ARGV do
+    table.insert(counts, redis.call('ZCARD', key(ARGV[i], 'queue')) + redis.call('ZCARD', key(ARGV[i], 'jobs')))
 end
 return counts
 """
 
 # Workers that have not reported for so long are gone. Metrics are added to those of the step that now is.
 REPORT = """
-local name, report, present, step, kept_for = unpack(ARGV, 1, 5)
-redis.call('HSET', names.workers, name, report)
-redis.call('ZADD', names.reported, now, name)
-for _, gone in ipairs(redis.call('ZRANGE', names.reported, '-inf', now - present, 'BYSCORE')) do
+redis.call('HSET', names.workers, args.name, args.report)
+redis.call('ZADD', names.reported, now, args.name)
+for _, gone in ipairs(redis.call('ZRANGE', names.reported, '-inf', now - args.present, 'BYSCORE')) do
     redis.call('HDEL', names.workers, gone)
     redis.call('ZREM', names.reported, gone)
 end
-redis.call('PEXPIRE', names.workers, present)
-redis.call('PEXPIRE', names.reported, present)
-local counts = names.metrics .. string.format('%d', time[1] - time[1] % step)
-for i = 6, #ARGV, 2 do
+redis.call('PEXPIRE', names.workers, args.present)
+redis.call('PEXPIRE', names.reported, args.present)
+local counts = names.metrics .. string.format('%d', time[1] - time[1] % args.step)
+for i = listed, #ARGV, 2 do
     redis.call('HINCRBY', counts, ARGV[i], ARGV[i + 1])
 end
-redis.call('EXPIRE', counts, kept_for)
+redis.call('EXPIRE', counts, args.kept_for)
 """
