@@ -79,3 +79,17 @@ async def test_the_thread_ends_when_nothing_comes_and_another_does_what_comes_la
         await thread.submit(lambda: ids.append(threading.get_native_id()))
         await eventually(lambda: not Path(f"/proc/self/task/{ids[-1]}").exists())
     thread.end()
+
+
+async def test_a_step_without_a_thread_fails_and_a_later_one_gets_one() -> None:
+    thread, done = StepThread(), list[bool]()
+    usual = threading.stack_size(2**50)
+    try:
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            thread.submit(lambda: done.append(False))
+    finally:
+        threading.stack_size(usual)
+    async with asyncio.timeout(60):
+        await thread.submit(lambda: done.append(True))
+    assert done == [True]
+    thread.end()

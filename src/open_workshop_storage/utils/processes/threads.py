@@ -89,14 +89,20 @@ class StepThread:
         self._idle_at = 0.0
 
     def submit(self, work: Callable[[], object]) -> asyncio.Future[None]:
-        """Have the thread do something once it has done all before; return a future of this loop for its end."""
+        """Have the thread do something once it has done all before; return a future of this loop for its end.
+
+        Raises:
+            RuntimeError: No thread can be started: the process has as many as it may.
+        """
         loop = asyncio.get_running_loop()
         future = loop.create_future()
         self._idle_at = loop.time() + _IDLE_SECONDS
         if self._steps is None:
-            self._steps = SimpleQueue()
+            steps: SimpleQueue[_Step | None] = SimpleQueue()
             # `threading` waits until the thread runs, which takes as long as a short step.
-            _thread.start_new_thread(_do_steps, (self._steps,))
+            _thread.start_new_thread(_do_steps, (steps,))
+            # Not before: where no thread can be started, a later step would wait for it for ever.
+            self._steps = steps
             loop.call_at(self._idle_at, self._end_if_idle, loop)
         self._steps.put((future, work))
         return future
