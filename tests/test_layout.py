@@ -42,7 +42,6 @@ ELSEWHERE = {
     "utils/archives/rar4_headers.py": "archives/test_cases.py",
     "utils/archives/decompression.py": "archives/test_archives.py",
     "utils/archives/rewriting.py": "archives/test_zip_inspection.py",
-    "utils/archives/tar.py": "archives/test_inspection.py",
     # Seen in what it does for its callers.
     "core/setting_types.py": "core/test_settings.py",
     "utils/processes/python_child.py": "processes/test_python_children.py",
