@@ -15,12 +15,11 @@ from functools import partial
 from pathlib import Path
 
 from open_workshop_storage.core.errors import NoSpace
-from open_workshop_storage.services.storage.files import TEMP, Complaint, StorageType
+from open_workshop_storage.services.storage.files import MODS, TEMP, Complaint, StorageType
 from open_workshop_storage.utils.files.durable_files import can_sync
 from open_workshop_storage.utils.files.paths import is_inside
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-_MODS = f"{StorageType.ARCHIVE}/mods"
 _fault = partial(Complaint, True)
 
 
@@ -92,11 +91,11 @@ def complaints_about(main_dir: Path) -> list[Complaint]:
         if os.access(path, os.R_OK) and not can_sync(path)
     ]
     archive, *public = (os.path.realpath(main_dir / name) for name in StorageType)
-    mods = os.path.realpath(main_dir / _MODS)
+    mods = os.path.realpath(main_dir / MODS)
     is_public = mods != f"{archive}/mods" and is_inside(mods, archive)
     if is_public or any(is_inside(mods, folder) or is_inside(folder, mods) for folder in public):
         text = (
-            f"{_MODS} leads to {mods}, where nginx takes files for public ones; let no link lead from one to the other"
+            f"{MODS} leads to {mods}, where nginx takes files for public ones; let no link lead from one to the other"
         )
         complaints.append(_fault(text))
     if main_dir.stat().st_mode & stat.S_IWOTH:

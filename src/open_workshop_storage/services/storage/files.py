@@ -21,8 +21,6 @@ TEMP = "temp"
 MOST_READ_BYTES = 256 * 1024
 """How many bytes are read at once, where the store does not say otherwise."""
 
-_MOD_ID = re.compile(r"[0-9]+")
-
 Address = tuple[str, str]
 """A storage type and a path below its folder, as they came from outside."""
 
@@ -35,6 +33,9 @@ class StorageType(StrEnum):
     AVATAR = "avatar"
 
 
+MODS = f"{StorageType.ARCHIVE}/mods"
+"""The folder below which files are protected."""
+_OF_MOD = re.compile(rf"{MODS}/([0-9]+)/.", re.DOTALL)
 _TYPES_BY_NAME = {str(storage_type): storage_type for storage_type in StorageType}
 
 
@@ -87,19 +88,21 @@ class StoredFile(NamedTuple):
         return hashlib.blake2b(content, digest_size=16).digest()
 
 
-def mod_of(path: str) -> str:
-    """Return the id of the mod that a file belongs to.
+def protecting_mod(name: str) -> str | None:
+    """Return the id of the mod that decides which clients may have a file; None if all may.
 
     Args:
-        path: The file's, below `archive/mods/`.
+        name: Where the file is below the storage root, by no link.
 
     Raises:
-        FileMissing: It is not below a folder named by ASCII digits.
+        FileMissing: It is below `archive/mods/`, but not below a folder there that is named by ASCII digits.
     """
-    mod_id, _, below = path.partition("/")
-    if not below or not _MOD_ID.fullmatch(mod_id):
+    if not name.startswith(f"{MODS}/"):
+        return None
+    found = _OF_MOD.match(name)
+    if found is None:
         raise FileMissing
-    return mod_id
+    return found[1]
 
 
 class Facts(NamedTuple):

@@ -17,6 +17,7 @@ from pathlib import Path
 from open_workshop_storage.core import errors
 from open_workshop_storage.services.storage.disk import complaints_about, folders_can_sync
 from open_workshop_storage.services.storage.files import (
+    MODS,
     MOST_READ_BYTES,
     Address,
     Complaint,
@@ -24,7 +25,7 @@ from open_workshop_storage.services.storage.files import (
     StorageType,
     StoredFile,
     known_type,
-    mod_of,
+    protecting_mod,
 )
 from open_workshop_storage.services.storage.local_file import (
     OpenedLocalFile,
@@ -40,8 +41,6 @@ from open_workshop_storage.utils.files import paths
 from open_workshop_storage.utils.files.reading import BlockReader, UnlinkedOpener
 from open_workshop_storage.utils.processes.threads import run_to_end, run_until_stopped
 
-_MODS = f"{StorageType.ARCHIVE}/mods"
-_BELOW_MODS = f"{_MODS}/"
 _NO_SUCH_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG}
 _LINKS_SECONDS = 1.0
 _WALKED_AT_ONCE = 1000
@@ -218,15 +217,10 @@ class LocalFiles:
     def _stored(self, real_path: str, storage_type: StorageType, folder: str, status: os.stat_result) -> StoredFile:
         if not stat.S_ISREG(status.st_mode):
             raise errors.FileMissing
-        return StoredFile(
-            storage_type + real_path[len(folder) :],
-            storage_type,
-            status.st_size,
-            status.st_mtime_ns,
-            version_of(status),
-            self._protected_mod(real_path, storage_type, folder),
-            status.st_ctime_ns,
-        )
+        name = storage_type + real_path[len(folder) :]
+        mod_id = self._protecting_mod(name, storage_type, real_path)
+        version = version_of(status)
+        return StoredFile(name, storage_type, status.st_size, status.st_mtime_ns, version, mod_id, status.st_ctime_ns)
 
     def _find_all(self, addresses: Collection[Address]) -> dict[Address, StoredFile]:
         found = {}
@@ -237,33 +231,23 @@ class LocalFiles:
             raise errors.ServiceUnavailable
         return found
 
-    def _protected_mod(self, real_path: str, storage_type: StorageType, folder: str) -> str | None:
-        """Return the id of the mod that a resolved path belongs to, or None if it is outside `archive/mods/`.
-
-        Args:
-            folder: The real path of the type's folder. What is really below its `mods` is so by no link.
-
-        Raises:
-            FileMissing: The path is inside, but not below a folder named by ASCII digits.
-        """
-        mods = f"{folder}/mods"
-        if storage_type is not StorageType.ARCHIVE or not real_path.startswith(f"{mods}/"):
-            mods = self._mods
-            if storage_type is StorageType.ARCHIVE or self._mods_expire < time.monotonic():
-                # Only by links of the operator's can files of another type be among the mods, so it is enough there to
-                # notice a new one soon.
-                mods = self._mods = self._real_folder(_MODS)
-                self._mods_expire = time.monotonic() + _LINKS_SECONDS
-        if not paths.is_inside(real_path, mods):
+    def _protecting_mod(self, name: str, storage_type: StorageType, real_path: str) -> str | None:
+        """Return what `protecting_mod` does, also for a file that is among the mods by a link; raises the same."""
+        mod_id = protecting_mod(name)
+        if mod_id is not None:
+            return mod_id
+        if storage_type is StorageType.ARCHIVE or self._mods_expire < time.monotonic():
+            # Only by links of the operator's can files of another type be among the mods, so it is enough there to
+            # notice a new one soon.
+            self._mods = self._real_folder(MODS)
+            self._mods_expire = time.monotonic() + _LINKS_SECONDS
+        if not paths.is_inside(real_path, self._mods):
             return None
-        return mod_of(real_path[len(mods) + 1 :])
+        return protecting_mod(f"{MODS}/{real_path[len(self._mods) + 1 :]}")
 
     def _is_as_protected(self, file: StoredFile, real_path: str) -> bool:
-        # Below `mods` itself, no link decides.
-        if file.name.startswith(_BELOW_MODS):
-            return True
         try:
-            return self._protected_mod(real_path, file.storage_type, f"{self._root}/{file.storage_type}") == file.mod_id
+            return self._protecting_mod(file.name, file.storage_type, real_path) == file.mod_id
         except errors.FileMissing:
             return False
 

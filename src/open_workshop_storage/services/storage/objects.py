@@ -26,7 +26,7 @@ from open_workshop_storage.services.storage.files import (
     StorageType,
     StoredFile,
     known_type,
-    mod_of,
+    protecting_mod,
 )
 from open_workshop_storage.utils.files.paths import PathEscapes, PathUnusable, normal_name
 from open_workshop_storage.utils.processes.task_groups import work_on_each
@@ -34,7 +34,6 @@ from open_workshop_storage.utils.processes.task_groups import work_on_each
 if TYPE_CHECKING:
     from obstore import BytesStream, GetResult
 
-_MODS = f"{StorageType.ARCHIVE}/mods/"
 _MOST_KEY_BYTES = 1024
 _REMEMBERED_FACTS = 10_000
 _LOOKED_UP_AT_ONCE = 32
@@ -196,10 +195,11 @@ class ObjectFiles:
     def _file_of(self, found: StoredObject) -> StoredFile:
         name = found.name
         modified_ns = int(found.modified.timestamp()) * 10**9
-        mod_id = mod_of(name.removeprefix(_MODS)) if name.startswith(_MODS) else None
         storage_type = StorageType(name.partition("/")[0])
         # So the entity tag is the same whether the file comes from here or from the store itself.
-        return StoredFile(name, storage_type, found.size, modified_ns, (found.etag.strip('"'),), mod_id, modified_ns)
+        return StoredFile(
+            name, storage_type, found.size, modified_ns, (found.etag.strip('"'),), protecting_mod(name), modified_ns
+        )
 
 
 class OpenedObject:
