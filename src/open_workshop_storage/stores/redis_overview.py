@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import chain
+from typing import Any
 
 from redis.asyncio import Redis
 
 from open_workshop_storage.core.callback import Callback
-from open_workshop_storage.core.job import Slot
+from open_workshop_storage.core.job import Job, Slot
 from open_workshop_storage.core.store import (
     REPORT_SECONDS,
     SLOTS_OF_JOBS,
@@ -29,63 +31,78 @@ async def read_overview(redis: Redis, keys: RedisKeys, limit: int) -> Overview:
     Raises:
         RedisError, OSError: Redis did not answer.
     """
-    half, quarter = limit // 2, limit // 4
-    async with redis.pipeline(transaction=True) as pipeline:
-        pipeline.time()
-        for key in (keys.leases, keys.paused, keys.ended, keys.due):
-            pipeline.zcard(key)
-        pipeline.zrange(keys.leases, 0, half - 1)
-        pipeline.zrange(keys.paused, 0, quarter - 1, desc=True)
-        pipeline.zrange(keys.ended, 0, quarter - 1, desc=True)
-        pipeline.zrange(keys.due, 0, limit - 1, withscores=True)
-        pipeline.zrange(keys.since, 0, 0, withscores=True)
-        pipeline.zrange(keys.reported, 0, -1, withscores=True)
-        for slot in Slot:
-            pipeline.zcard(keys.slot(slot, "held"))
-            pipeline.zcard(keys.slot(slot, "queue"))
-            pipeline.zcard(keys.slot(slot, "jobs"))
-            pipeline.zrange(keys.slot(slot, "queue"), 0, limit - 1)
-            pipeline.zrange(keys.slot(slot, "jobs"), 0, half - 1)
-        (seconds, microseconds), *totals_and_rest = await pipeline.execute()
-    owned_total, paused_total, ended_total, due_total, *rest = totals_and_rest
-    owned, paused, ended, due, oldest, reports, *of_slots = rest
-    slots = dict(zip(Slot, zip(*[iter(of_slots)] * 5, strict=True), strict=True))
-    unfinished = [*owned, *chain.from_iterable(slots[slot][4] for slot in SLOTS_OF_JOBS)][:half]
+    found = await _listed(redis, keys, limit)
+    seconds, microseconds = found["time"]
     now = seconds + microseconds / 1_000_000
+    unfinished = [*found["owned"], *chain.from_iterable(found[slot, "job ids"] for slot in SLOTS_OF_JOBS)][: limit // 2]
     last = seconds - seconds % STEP_SECONDS
     steps = range(last - (STEPS - 1) * STEP_SECONDS, last + 1, STEP_SECONDS)
-    present = [(name, now - at / 1000) for name, at in reports if now - at / 1000 < REPORT_SECONDS]
+    present = {name: now - at / 1000 for name, at in found["reported"] if now - at / 1000 < REPORT_SECONDS}
+    job_ids = (*unfinished, *found["paused"], *found["ended"])
     async with redis.pipeline(transaction=False) as pipeline:
-        for job_id in (*unfinished, *paused, *ended):
-            pipeline.hmget(keys.job + job_id, FIELDS)
-        for jti, _ in due:
-            pipeline.hget(keys.outbox, jti)
-        for name, _ in present:
-            pipeline.hget(keys.workers, name)
-        for step in steps:
-            pipeline.hgetall(f"{keys.metrics}{step}")
-        answers = iter(await pipeline.execute())
-    jobs = [[job for _ in ids if (job := known_job_of(next(answers)))] for ids in (unfinished, paused, ended)]
-    callbacks = [
-        (Callback.model_validate_json(text), at / 1000) for _, at in due if (text := next(answers)) is not None
-    ]
-    workers = [
-        (WorkerReport.model_validate_json(text), age) for _, age in present if (text := next(answers)) is not None
-    ]
+        asked = {
+            **{("job", job_id): pipeline.hmget(keys.job + job_id, FIELDS) for job_id in job_ids},
+            **{("callback", jti): pipeline.hget(keys.outbox, jti) for jti, _ in found["due"]},
+            **{("report", name): pipeline.hget(keys.workers, name) for name in present},
+            **{("metrics", step): pipeline.hgetall(f"{keys.metrics}{step}") for step in steps},
+        }
+        read: dict[tuple[str, Any], Any] = dict(zip(asked, await pipeline.execute(), strict=True))
+
+    def jobs(ids: Iterable[str]) -> list[Job]:
+        return [job for job_id in ids if (job := known_job_of(read["job", job_id]))]
+
     return Overview(
         at=now,
-        unfinished=jobs[0],
-        paused=jobs[1],
-        ended=jobs[2],
-        callbacks=callbacks,
+        unfinished=jobs(unfinished),
+        paused=jobs(found["paused"]),
+        ended=jobs(found["ended"]),
+        callbacks=[
+            (Callback.model_validate_json(text), at / 1000)
+            for jti, at in found["due"]
+            if (text := read["callback", jti]) is not None
+        ],
         totals={
-            "unfinished": owned_total + sum(jobs for _, _, jobs, *_ in slots.values()),
-            "paused": paused_total,
-            "ended": ended_total,
-            "callbacks": due_total,
+            "unfinished": found["owned total"] + sum(found[slot, "jobs"] for slot in Slot),
+            "paused": found["paused total"],
+            "ended": found["ended total"],
+            "callbacks": found["due total"],
         },
-        oldest_callback_seconds=now - oldest[0][1] / 1000 if oldest else 0.0,
-        slots={slot: SlotQueue(held, holders + jobs, first) for slot, (held, holders, jobs, first, _) in slots.items()},
-        workers=workers,
-        metrics={step: {name: int(count) for name, count in next(answers).items()} for step in steps},
+        oldest_callback_seconds=now - found["oldest"][0][1] / 1000 if found["oldest"] else 0.0,
+        slots={
+            slot: SlotQueue(found[slot, "held"], found[slot, "holders"] + found[slot, "jobs"], found[slot, "first"])
+            for slot in Slot
+        },
+        workers=[
+            (WorkerReport.model_validate_json(text), age)
+            for name, age in present.items()
+            if (text := read["report", name]) is not None
+        ],
+        metrics={step: {name: int(count) for name, count in read["metrics", step].items()} for step in steps},
     )
+
+
+async def _listed(redis: Redis, keys: RedisKeys, limit: int) -> dict[Any, Any]:
+    """Return how many of each there are, and the names of those that are read; of slots by slot and name."""
+    half, quarter = limit // 2, limit // 4
+    async with redis.pipeline(transaction=True) as pipeline:
+        # Each call puts its command behind those before it, and answers come in that order.
+        asked: dict[Any, object] = {
+            "time": pipeline.time(),
+            "owned total": pipeline.zcard(keys.leases),
+            "paused total": pipeline.zcard(keys.paused),
+            "ended total": pipeline.zcard(keys.ended),
+            "due total": pipeline.zcard(keys.due),
+            "owned": pipeline.zrange(keys.leases, 0, half - 1),
+            "paused": pipeline.zrange(keys.paused, 0, quarter - 1, desc=True),
+            "ended": pipeline.zrange(keys.ended, 0, quarter - 1, desc=True),
+            "due": pipeline.zrange(keys.due, 0, limit - 1, withscores=True),
+            "oldest": pipeline.zrange(keys.since, 0, 0, withscores=True),
+            "reported": pipeline.zrange(keys.reported, 0, -1, withscores=True),
+        }
+        for slot in Slot:
+            asked[slot, "held"] = pipeline.zcard(keys.slot(slot, "held"))
+            asked[slot, "holders"] = pipeline.zcard(keys.slot(slot, "queue"))
+            asked[slot, "jobs"] = pipeline.zcard(keys.slot(slot, "jobs"))
+            asked[slot, "first"] = pipeline.zrange(keys.slot(slot, "queue"), 0, limit - 1)
+            asked[slot, "job ids"] = pipeline.zrange(keys.slot(slot, "jobs"), 0, half - 1)
+        return dict(zip(asked, await pipeline.execute(), strict=True))
