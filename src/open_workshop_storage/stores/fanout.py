@@ -120,7 +120,7 @@ class Fanout:
 
 
 class Notices:
-    """The part of both job stores that waits for news of jobs, work and slots."""
+    """The part of both job stores that waits for news of jobs, work and slots; `core.store.JobStore` documents it."""
 
     def __init__(self) -> None:
         self._fanout = Fanout()
@@ -129,17 +129,14 @@ class Notices:
         self._interrupted: asyncio.Queue[tuple[str, Interruption]] = asyncio.Queue()
 
     async def wait_for_work(self, timeout: float) -> None:
-        """Return when this worker is woken for a job, at the latest after so many seconds."""
         await _wait(self._work, timeout)
         self._work.clear()
 
     async def slot_granted(self, holder: str, timeout: float) -> None:
-        """Return when a slot was given to this waiting holder, at the latest after so many seconds."""
         if holder in self._granted:
             await _wait(self._granted[holder], timeout)
 
     async def interrupted(self) -> tuple[str, Interruption]:
-        """Return what workers are asked for next."""
         return await self._interrupted.get()
 
 

@@ -32,7 +32,7 @@ from open_workshop_storage.stores.memory_queues import MemoryOutbox, MemoryQueue
 
 
 class MemoryJobStore(Notices):
-    """Fulfils `core.store.JobStore`; no method awaits between reading and writing, so each is atomic.
+    """Fulfils `core.store.JobStore`, which documents the methods; none awaits between reading and writing.
 
     Args:
         limits: How many slots of each kind there are; 0, or no entry, for any number.
@@ -61,13 +61,11 @@ class MemoryJobStore(Notices):
         """Return: memory is always there."""
 
     async def get(self, job_id: str) -> Job | None:
-        """Return a job's present record."""
         return self._jobs.get(job_id)
 
     async def save(
         self, job: Job, event: EventKind | None, callback: Callback | None = None, *, withdrawn: str | None = None
     ) -> Job:
-        """Store a changed record, publish its event and keep its callback; StaleJobError if it is not the latest."""
         self._check(job)
         if job.version == 0 and await self.forgotten(job.job_id):
             raise StaleJobError
@@ -118,7 +116,6 @@ class MemoryJobStore(Notices):
             queue.leave(job_id)
 
     async def remove(self, job: Job) -> None:
-        """Forget a job; StaleJobError if it has changed."""
         self._check(job)
         self._jobs.pop(job.job_id, None)
         self._sort_out(job.job_id)
@@ -127,7 +124,6 @@ class MemoryJobStore(Notices):
             self._forgotten[job.job_id] = job.claims.expires_at, job.status
 
     async def forgotten(self, job_id: str) -> str | None:
-        """Return the last status of a removed job whose token is still valid."""
         return self._forgotten.get(job_id, (0.0, None))[1]
 
     def _check(self, job: Job) -> None:
@@ -157,15 +153,12 @@ class MemoryJobStore(Notices):
         return None
 
     async def renew(self, jobs: Collection[Job]) -> set[str]:
-        """Return the ids of jobs that another run owns, or that are gone."""
         return {job.job_id for job in jobs if (held := self._jobs.get(job.job_id)) is None or held.owner != job.owner}
 
     async def idle(self, seconds: float, limit: int) -> Sequence[Job]:
-        """Return ended jobs that have not changed for so many seconds."""
         return self._unchanged(self._ended, seconds, limit)
 
     async def paused(self, seconds: float, limit: int) -> Sequence[Job]:
-        """Return paused uploads that have not changed for so many seconds."""
         return self._unchanged(self._paused, seconds, limit)
 
     def _unchanged(self, names: Iterable[str], seconds: float, limit: int) -> Sequence[Job]:
@@ -174,17 +167,14 @@ class MemoryJobStore(Notices):
         return list(islice(unchanged, limit))
 
     async def interrupt(self, job_id: str, interruption: Interruption) -> None:
-        """Ask this process's worker."""
         self._interrupted.put_nowait((job_id, interruption))
 
     async def watch(self, job_id: str) -> JobEvents:
-        """Follow a job from its present state on."""
         watcher = self._fanout.add(job_id)
         watcher.start(first_event(self._jobs.get(job_id)))
         return watcher
 
     async def unwatch(self, job_id: str, events: JobEvents) -> None:
-        """End what `watch` began."""
         self._fanout.remove(job_id, events)
 
     def _has_room(self, slot: Slot) -> bool:
@@ -206,7 +196,6 @@ class MemoryJobStore(Notices):
                 self._granted[holder[1]].set()
 
     async def enter(self, slot: Slot, holder: str, since: float | None = None) -> bool:
-        """Take a slot, or join the queue; return whether the holder has one."""
         if holder not in self._held[slot]:
             self._queues[slot].join(holder, time.time() if since is None else since)
             self._serve(slot)
@@ -217,7 +206,6 @@ class MemoryJobStore(Notices):
         return False
 
     async def leave(self, slot: Slot, holder: str) -> None:
-        """Give a slot, or the place in the queue, back, and the slot to the first that waits."""
         self._granted.pop(holder, None)
         self._queues[slot].leave(holder)
         self._held[slot].discard(holder)
@@ -227,18 +215,15 @@ class MemoryJobStore(Notices):
         """Do nothing: a holder in this process never dies alone."""
 
     async def waiting(self) -> Mapping[Slot, int]:
-        """Return how many jobs and holders wait for each slot."""
         return {slot: len(queue) + len(self._waiting[slot]) for slot, queue in self._queues.items()}
 
     async def report(self, worker: WorkerReport, metrics: Mapping[str, int]) -> None:
-        """Keep what this process says of itself, and add its metrics to the present step's."""
         self._reports[worker.name] = worker, time.time()
         step = _present_step()
         self._metrics = {at: counts for at, counts in self._metrics.items() if at > step - STEPS * STEP_SECONDS}
         self._metrics.setdefault(step, Counter()).update(metrics)
 
     async def overview(self, limit: int) -> Overview:
-        """Return what this process holds."""
         now, step = time.time(), _present_step()
         waiting = [name for queue in self._waiting.values() for name in queue.names(limit // 2)]
         unfinished = [self._jobs[name] for name in islice([*self._owned, *waiting], limit // 2)]

@@ -63,7 +63,7 @@ class MemoryQueue:
 
 
 class MemoryOutbox:
-    """Fulfils `core.store.Outbox`; no question takes hardly longer where many wait.
+    """Fulfils `core.store.Outbox`, which documents the methods; no question takes hardly longer where many wait.
 
     Args:
         jobs: The store's records, by the jobs' ids.
@@ -87,7 +87,6 @@ class MemoryOutbox:
         self._due.leave(jti)
 
     async def claim(self, limit: int) -> list[Callback]:
-        """Return due callbacks, and make them due again after `LEASE_SECONDS`."""
         now = time.monotonic()
         claimed: list[Callback] = []
         while len(claimed) < limit and (first := self._due.first()) is not None and first[0] <= now:
@@ -96,21 +95,17 @@ class MemoryOutbox:
         return claimed
 
     async def hold(self, callback: Callback) -> None:
-        """Make a callback due after `LEASE_SECONDS`, if it still waits."""
         self._due.move(callback.jti, time.monotonic() + LEASE_SECONDS)
 
     async def retry(self, callback: Callback, delay: float) -> None:
-        """Keep a callback's record, due in so many seconds, unless a later attempt at its job began."""
         job = self._jobs.get(callback.job_id)
         if job is None or job.attempt <= callback.attempt:
             self.keep(callback, delay)
 
     async def settle(self, callback: Callback) -> None:
-        """Take a callback out."""
         self.drop(callback.jti)
 
     async def hurry(self, jti: str) -> float | None:
-        """Make a callback due now, unless it may be under delivery; return the seconds until it is due."""
         due, now = self._due.since(jti), time.monotonic()
         if due is None:
             return None
@@ -120,11 +115,9 @@ class MemoryOutbox:
         return max(due - now, 0)
 
     async def contains(self, jti: str) -> bool:
-        """Return whether the report of this name waits."""
         return jti in self._callbacks
 
     async def pending(self) -> tuple[int, float]:
-        """Return the number of callbacks, and the age of the oldest in seconds."""
         oldest = next(iter(self._callbacks.values()), None)
         return len(self._callbacks), time.time() - oldest.created_at if oldest else 0
 

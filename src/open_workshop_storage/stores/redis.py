@@ -52,7 +52,9 @@ def redis_job_store(settings: Settings, redis: Redis) -> RedisJobStore:
 
 
 class RedisJobStore(Notices):
-    """Fulfils `core.store.JobStore`. `run` has to run as long as the store is used.
+    """Fulfils `core.store.JobStore`, which documents the methods; each change is one script, by Redis's clock.
+
+    `run` has to run as long as the store is used.
 
     Args:
         redis: As `redis_client` makes it.
@@ -107,14 +109,12 @@ class RedisJobStore(Notices):
         await self._calls.ask(self._redis.set(self._keys.ping, 1, px=_LEASE_MS))
 
     async def get(self, job_id: str) -> Job | None:
-        """Return a job's present record, whatever worker saved it last."""
         values = self._redis.hmget(self._keys.job + job_id, FIELDS)
         return job_of(await self._calls.ask(cast(Awaitable[list[str | None]], values)))
 
     async def save(
         self, job: Job, event: EventKind | None, callback: Callback | None = None, *, withdrawn: str | None = None
     ) -> Job:
-        """Store a changed record, its event and its callback in one script; StaleJobError if it is not the latest."""
         saved = job.as_saved(ends=event is not None and event.final)
         record = record_of(saved)
         stored = await self._calls.script(
@@ -140,7 +140,6 @@ class RedisJobStore(Notices):
         return saved.model_copy(update={"kept_since": int(kept_since), "owner": owner or None})
 
     async def remove(self, job: Job) -> None:
-        """Forget a job; StaleJobError if it has changed."""
         removed = await self._calls.script(
             scripts.REMOVE,
             id=job.job_id,
@@ -152,11 +151,9 @@ class RedisJobStore(Notices):
             raise StaleJobError
 
     async def forgotten(self, job_id: str) -> str | None:
-        """Return the last status of a removed job whose token is still valid."""
         return cast(str | None, await self._calls.ask(self._redis.get(self._keys.forgotten + job_id)))
 
     async def restore(self, job: Job) -> None:
-        """Store a running job's record again if Redis has lost its data; StaleJobError if the job was removed."""
         restored = await self._calls.script(
             scripts.RESTORE,
             *chain.from_iterable(record_of(job).items()),
@@ -168,7 +165,6 @@ class RedisJobStore(Notices):
             raise StaleJobError
 
     async def take(self, owner: str, *, home: str | None = None, expired: bool = True) -> Job | None:
-        """Take a job that has no owner, or whose owner's lease ran out, with its slot, in one script."""
         taken = await self._calls.script(scripts.TAKE, owner=owner, worker=self._name, expired=int(expired), home=home)
         if not taken:
             return None
@@ -178,16 +174,13 @@ class RedisJobStore(Notices):
         return job_of(fields)
 
     async def renew(self, jobs: Collection[Job]) -> set[str]:
-        """Renew leases and slots by Redis's clock; return the ids of jobs that another run owns, or that are gone."""
         values = [text for job in jobs for text in (job.job_id, job.owner or "", job.slot or "")]
         return set(await self._calls.script(scripts.RENEW, *values))
 
     async def idle(self, seconds: float, limit: int) -> Sequence[Job]:
-        """Return ended jobs that have not changed for so many seconds, by Redis's clock."""
         return await self._unchanged("ended", seconds, limit)
 
     async def paused(self, seconds: float, limit: int) -> Sequence[Job]:
-        """Return paused uploads that have not changed for so many seconds, by Redis's clock."""
         return await self._unchanged("paused", seconds, limit)
 
     async def _unchanged(self, in_set: str, seconds: float, limit: int) -> Sequence[Job]:
@@ -197,11 +190,9 @@ class RedisJobStore(Notices):
         return [job for job in map(job_of, answers) if job]
 
     async def interrupt(self, job_id: str, interruption: Interruption) -> None:
-        """Ask all workers on all hosts."""
         await self._calls.ask(self._redis.publish(self._keys.interrupted + interruption, job_id))
 
     async def watch(self, job_id: str) -> JobEvents:
-        """Follow a job from its present state on, over the worker's one subscription."""
         watcher = self._fanout.add(job_id)
         try:
             await self._channels.subscribe(self._keys.events + job_id)
@@ -212,12 +203,10 @@ class RedisJobStore(Notices):
         return watcher
 
     async def unwatch(self, job_id: str, events: JobEvents) -> None:
-        """End what `watch` began."""
         self._fanout.remove(job_id, events)
         await self._channels.unsubscribe(self._keys.events + job_id)
 
     async def enter(self, slot: Slot, holder: str, since: float | None = None) -> bool:
-        """Take a slot, or join the queue, in one script; return whether the holder has one."""
         self._granted.setdefault(holder, asyncio.Event())
         place = None if since is None else since * 1000
         entered = await self._calls.script(scripts.ENTER, slot=slot, holder=holder, since=place)
@@ -226,20 +215,16 @@ class RedisJobStore(Notices):
         return bool(entered)
 
     async def leave(self, slot: Slot, holder: str) -> None:
-        """Give a slot, or the place in the queue, back, and free slots to the first that wait."""
         self._granted.pop(holder, None)
         await self._calls.script(scripts.LEAVE, slot=slot, holder=holder)
 
     async def renew_slots(self, slot: Slot, holders: Collection[str]) -> None:
-        """Hold slots for another `LEASE_SECONDS`, those that Redis has lost too."""
         await self._calls.script(scripts.RENEW_SLOT, *holders, slot=slot)
 
     async def waiting(self) -> Mapping[Slot, int]:
-        """Return how many jobs and holders wait for each slot."""
         return dict(zip(Slot, await self._calls.script(scripts.WAITING, *Slot), strict=True))
 
     async def report(self, worker: WorkerReport, metrics: Mapping[str, int]) -> None:
-        """Store what a worker says, and add its metrics to the present step's, in one script."""
         await self._calls.script(
             scripts.REPORT,
             *(value for metric in metrics.items() for value in metric),
@@ -251,5 +236,4 @@ class RedisJobStore(Notices):
         )
 
     async def overview(self, limit: int) -> Overview:
-        """Return what Redis holds, in two round trips."""
         return await self._calls.ask(read_overview(self._redis, self._keys, limit))

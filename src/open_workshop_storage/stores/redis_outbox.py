@@ -52,23 +52,20 @@ return {redis.call('ZCARD', names.since), oldest[2] and now - tonumber(oldest[2]
 
 
 class RedisOutbox:
-    """Fulfils `core.store.Outbox`, each method by Redis's clock and in one step; `scripts.SAVE` puts callbacks in."""
+    """Fulfils `core.store.Outbox`, which documents the methods; `scripts.SAVE` puts callbacks in."""
 
     def __init__(self, calls: RedisCalls, keys: RedisKeys) -> None:
         self._calls = calls
         self._keys = keys
 
     async def claim(self, limit: int) -> list[Callback]:
-        """Return due callbacks, and make them due again after `LEASE_SECONDS`."""
         texts = await self._calls.script(_CLAIM, limit=limit)
         return [Callback.model_validate_json(text) for text in texts if text]
 
     async def hold(self, callback: Callback) -> None:
-        """Make a callback due after `LEASE_SECONDS`, if it still waits."""
         await self._calls.script(_HOLD, jti=callback.jti)
 
     async def retry(self, callback: Callback, delay: float) -> None:
-        """Keep a callback's record, due in so many seconds, unless a later attempt at its job began."""
         await self._calls.script(
             _RETRY,
             jti=callback.jti,
@@ -79,19 +76,15 @@ class RedisOutbox:
         )
 
     async def settle(self, callback: Callback) -> None:
-        """Take a callback out."""
         await self._calls.script(_SETTLE, jti=callback.jti)
 
     async def hurry(self, jti: str) -> float | None:
-        """Make a callback due now, unless it may be under delivery; return the seconds until it is due."""
         due_in_ms = await self._calls.script(_HURRY, jti=jti)
         return None if due_in_ms is None else due_in_ms / 1000
 
     async def contains(self, jti: str) -> bool:
-        """Return whether the report of this name waits."""
         return await self._calls.ask(self._calls.redis.hexists(self._keys.outbox, jti))
 
     async def pending(self) -> tuple[int, float]:
-        """Return the number of callbacks, and the age of the oldest in seconds."""
         count, oldest_ms = await self._calls.script(_PENDING)
         return count, oldest_ms / 1000

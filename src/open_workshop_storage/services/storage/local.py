@@ -50,7 +50,7 @@ _FOR_LOOKING = UnlinkedOpener(os.O_PATH)
 
 
 class LocalFiles:
-    """The files below a storage root; an implementation of `Files`.
+    """The files below a storage root; an implementation of `Files`, which documents the methods.
 
     Args:
         main_dir: An absolute path. It need not exist yet, and may be reached through symbolic links.
@@ -90,7 +90,6 @@ class LocalFiles:
         return self._find(storage_type, path)
 
     async def find_all(self, addresses: Collection[Address]) -> dict[Address, StoredFile]:
-        """Look up many files in a thread; raises as `Files.find_all`."""
         return await asyncio.to_thread(self._find_all, addresses)
 
     def open(self, file: StoredFile | Address, part: range | None = None) -> OpenedLocalFile:
@@ -118,7 +117,6 @@ class LocalFiles:
         return None
 
     def local_copy(self, file: StoredFile, *, ends_only: bool = False) -> AbstractAsyncContextManager[Path]:
-        """Give the path of the file itself."""
         return nullcontext(Path(self._path(file.name)))
 
     async def facts(self, file: StoredFile, *, even_if_edited: bool = False) -> Facts | None:
@@ -138,7 +136,6 @@ class LocalFiles:
                     yield file
 
     async def size_and_facts(self, name: str) -> tuple[int, Facts | None]:
-        """Return the size of a file in bytes and its facts; raises as `Files.size_and_facts`."""
         path = self._path(name)
         try:
             status = await asyncio.to_thread(os.stat, path)
@@ -152,7 +149,6 @@ class LocalFiles:
         return await run_until_stopped(partial(place, source, target, facts, self._main_dir, self._reserve_bytes))
 
     async def delete(self, name: str) -> None:
-        """Remove a file and the folders that it leaves empty; raises as `Files.delete`."""
         root = Path(self._real_folder(name.partition("/")[0]))
         await run_to_end(remove, Path(self._path(name)), root)
 
@@ -161,7 +157,6 @@ class LocalFiles:
         return await asyncio.to_thread(self._is_available, for_writing)
 
     async def complaints(self) -> list[Complaint]:
-        """Return what is wrong with the folders below the storage root."""
         return await asyncio.to_thread(complaints_about, self._main_dir)
 
     async def remove_leftovers(self, older_than_seconds: float) -> None:

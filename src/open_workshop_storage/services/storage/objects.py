@@ -43,7 +43,7 @@ _ADVICE = "the key needs the rights to list the bucket, and to read, write and d
 
 
 class ObjectFiles:
-    """The files of a bucket; an implementation of `Files`.
+    """The files of a bucket; an implementation of `Files`, which documents the methods.
 
     A file is the object of its name. There are no folders, and no links.
     """
@@ -61,11 +61,9 @@ class ObjectFiles:
         return self._name(storage_type, path)
 
     async def find(self, storage_type: str, path: str) -> StoredFile:
-        """Look an object up; raises as `Files.find`."""
         return self._looked_up(await self._bucket.find(self._name_of_file(storage_type, path)))
 
     async def find_all(self, addresses: Collection[Address]) -> dict[Address, StoredFile]:
-        """Look up many objects, some at a time; raises as `Files.find_all`."""
         if not await self._bucket.is_available():
             raise errors.ServiceUnavailable
         found = await work_on_each(self._found, addresses, _LOOKED_UP_AT_ONCE)
@@ -113,7 +111,6 @@ class ObjectFiles:
                     continue
 
     async def size_and_facts(self, name: str) -> tuple[int, Facts | None]:
-        """Return the size of an object in bytes and its facts; raises as `Files.size_and_facts`."""
         found = await self._bucket.find(name)
         return found.size, found.facts
 
@@ -124,7 +121,6 @@ class ObjectFiles:
         return size
 
     async def delete(self, name: str) -> None:
-        """Remove an object; raises as `Files.delete`."""
         await self._bucket.find(name)
         await self._bucket.delete(name)
 
