@@ -60,8 +60,8 @@ async def test_there_is_no_other_file(client: httpx.AsyncClient, name: str) -> N
     assert (await client.get(f"/loader/console/{name}")).status_code == 404
 
 
-async def test_without_the_setting_there_is_no_page(tmp_path: Path) -> None:
+async def test_without_the_setting_there_is_no_console(tmp_path: Path) -> None:
     async with serving(router, make_settings(tmp_path, Secrets())) as (_, client):
-        for path in ("", "/console.js"):
-            answer = await client.get(f"/loader/console{path}")
+        for path in ("console", "console/console.js", "status"):
+            answer = await client.get(f"/loader/{path}")
             assert (answer.status_code, answer.text) == (404, "Not Found")

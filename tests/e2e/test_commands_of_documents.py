@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
 import runpy
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import zipfile
 from fnmatch import fnmatchcase
-from itertools import takewhile
 from pathlib import Path
 
 import pytest
 
-from tests.support.archives import SMALL_MOD, seven_zip_of
-from tests.support.processes import descendants, is_running
 from tests.support.servers import GRANIAN, PROJECT, clean_environment, free_port
 from tests.support.services import Services
 
@@ -32,14 +27,12 @@ OUR_PROGRAM = re.compile(r"PYTHONPATH=src:\. \.venv/bin/python -m (?P<module>tes
 SHELL_BLOCK = re.compile(r"```sh\n(.*?)```", re.DOTALL)
 BY_HAND = "A first transfer by hand"
 ONE_FILE_OF_TESTS = ".venv/bin/python -m pytest tests/auth/test_tokens.py"
-DEMO_OF_A_FILE = "make demo FILE=path/to/archive.7z"
 TYPED = {
     # In the README's transfer, which is typed whole.
     "make setup",
     ".venv/bin/python token_gen.py --write ow_config.py",
     "make format",
     ONE_FILE_OF_TESTS,
-    DEMO_OF_A_FILE,
     "ow() {*",
     "ow doctor",
     "ow status",
@@ -52,6 +45,7 @@ TYPED = {
 STOPPED_EARLY = {
     "make demo": "--help",
     "make demo STORAGE=s3": "--help",
+    "make demo FILE=path/to/archive.7z": "--help",
     "make chaos": "--help",
     "make chaos SEED=7": "--help",
     "make chaos FAILOVERS=1": "--help",
@@ -247,30 +241,6 @@ def test_make_format_formats(tmp_path: Path) -> None:
         source.write_text("import sys\nimport os\nx = 'y'\n")
     run("make format", folder)
     assert {source.read_text() for source in sources} == {'import os\nimport sys\n\nx = "y"\n'}
-
-
-def test_make_demo_sends_a_file_of_the_readers(tmp_path: Path) -> None:
-    folder = checkout(tmp_path, *COPIED, "tests")
-    (folder / "path" / "to").mkdir(parents=True)
-    (folder / "path" / "to" / "archive.7z").write_bytes(seven_zip_of(SMALL_MOD))
-    demo = subprocess.Popen(
-        DEMO_OF_A_FILE.split(),
-        cwd=folder,
-        env=clean_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    assert demo.stdout is not None
-    with demo, demo.stdout:
-        printed = list(takewhile(lambda line: "Serving until Ctrl-C." not in line, demo.stdout))
-        started = descendants(demo.pid)
-        # Ctrl-C reaches make and what it runs alike.
-        os.killpg(demo.pid, signal.SIGINT)
-        printed += demo.stdout.readlines()
-    assert started and not [pid for pid in started if is_running(pid)]
-    assert any("Entries compared: 4" in line for line in printed), "".join(printed)
 
 
 @pytest.mark.parametrize("services", ["redis"], indirect=True)

@@ -64,18 +64,6 @@ async def test_the_status_goes_to_operators_only_and_never_for_a_token_in_the_ad
     assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-store")
 
 
-async def test_without_the_setting_there_is_no_console(start_services: ServiceStarter, http: httpx.AsyncClient) -> None:
-    services = start_services(apps=["loader"], CONSOLE_ENABLED=False)
-    answer = await http.get(f"{services.loader}/loader/status", headers=bearer(services))
-    assert (answer.status_code, answer.text) == (404, "Not Found")
-
-
-async def test_the_combined_app_has_the_console_too(start_services: ServiceStarter, http: httpx.AsyncClient) -> None:
-    services = start_services(apps=["app"])
-    answer = await http.get(f"{services.servers['app'].url}/loader/status", headers=bearer(services))
-    assert answer.status_code == 200 and len(answer.json()["slots"]) == 4
-
-
 async def test_the_status_tells_what_runs_waits_is_paused_and_failed_and_why(
     start_services: ServiceStarter, redis_url: str, http: httpx.AsyncClient
 ) -> None:
@@ -141,12 +129,6 @@ async def test_metrics_workers_and_sockets_are_those_of_all_workers_on_all_hosts
         assert counted(told, "bytes") == 6 * (len(sent) + len(refused))
         assert sum(step["failed"].get("not_image", 0) for step in told["steps"]) == 6
         assert sum(step["stages"].get("uploading", {"count": 0})["count"] for step in told["steps"]) == 12
-
-
-async def test_while_redis_is_away_the_status_says_so(start_services: ServiceStarter, http: httpx.AsyncClient) -> None:
-    services = start_services("redis://127.0.0.1:9", apps=["loader"], redis_workers=1)
-    answer = await http.get(f"{services.loader}/loader/status", headers=bearer(services))
-    assert (answer.status_code, answer.text) == (503, "Service unavailable") and "retry-after" in answer.headers
 
 
 async def cancel(services: Services, http: httpx.AsyncClient, job_id: str) -> tuple[int, str]:

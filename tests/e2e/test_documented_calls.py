@@ -11,7 +11,6 @@ import httpx
 import pytest
 from PIL import Image
 
-from tests.conftest import ServiceStarter
 from tests.support.archives import SMALL_MOD, zip_of
 from tests.support.client import upload
 from tests.support.documents import Operation, operations
@@ -22,7 +21,7 @@ pytestmark = pytest.mark.anyio
 
 PREFIXES = {"loader": "/loader", "distributor": "/distributor"}
 METRICS = {"loader_metrics", "distributor_metrics"}
-"""What is there only with `METRICS_ENABLED`."""
+"""What is there only with `METRICS_ENABLED`, and called by tests/e2e/test_metrics.py."""
 
 
 class Visitor:
@@ -117,38 +116,15 @@ async def test_each_operation_works_as_it_is_described(services: Services, http:
     assert visitor.left.keys() == METRICS
 
 
-async def test_metrics_are_answered_as_they_are_described(
-    start_services: ServiceStarter, http: httpx.AsyncClient
+async def assert_described(
+    http: httpx.AsyncClient, services: Services, path: str, *answers: tuple[int, dict[str, str]]
 ) -> None:
-    services, visitor = start_services(METRICS_ENABLED=True), Visitor(http)
-    for name, prefix in PREFIXES.items():
-        await visitor.open(services.servers[name].url, prefix)
-    for name in METRICS:
-        await visitor.call(name)
-
-
-async def test_what_else_a_file_of_an_archive_may_be_answered_is_described_too(
-    services: Services, http: httpx.AsyncClient
-) -> None:
-    path = f"{uuid.uuid4().hex}.zip"
-    services.stored(f"resource/{path}", zip_of({"a.json": b"[]", "b.bin": b"b" * 99}))
-    stored = f"{uuid.uuid4().hex}.zip"
-    services.stored(f"resource/{stored}", zip_of({"a.json": b"[]"}, 0))
+    """Ask for a file by all methods of a path, and check that each answer is one that the document describes."""
     document = (await http.get(f"{services.distributor}/distributor/openapi.json")).json()
     for operation in operations(document):
-        if operation.path != "/contents/{type}/{path}":
+        if operation.path != path:
             continue
-        for status, asked in (
-            (200, {"path": path, "entry": "a.json"}),
-            (200, {"path": path, "entry": "b.bin", "Accept-Encoding": "gzip"}),
-            (200, {"path": stored, "entry": "a.json"}),
-            (304, {"path": path, "entry": "a.json", "If-Modified-Since": formatdate(usegmt=True)}),
-            (304, {"path": path, "If-Modified-Since": formatdate(usegmt=True)}),
-            (412, {"path": path, "entry": "a.json", "If-Match": '"another"'}),
-            (404, {"path": path, "entry": "c"}),
-            (206, {"path": stored, "entry": "a.json", "Range": "bytes=0-0"}),
-            (416, {"path": stored, "entry": "a.json", "Range": "bytes=7-"}),
-        ):
+        for status, asked in answers:
             if status in (206, 416) and operation.method == "head":
                 continue
             answer = await http.send(operation.request(services.distributor, type="resource", **asked))
@@ -156,27 +132,42 @@ async def test_what_else_a_file_of_an_archive_may_be_answered_is_described_too(
             operation.check(answer)
 
 
+async def test_what_else_a_file_of_an_archive_may_be_answered_is_described_too(
+    services: Services, http: httpx.AsyncClient
+) -> None:
+    path, stored = f"{uuid.uuid4().hex}.zip", f"{uuid.uuid4().hex}.zip"
+    services.stored(f"resource/{path}", zip_of({"a.json": b"[]", "b.bin": b"b" * 99}))
+    services.stored(f"resource/{stored}", zip_of({"a.json": b"[]"}, 0))
+    await assert_described(
+        http,
+        services,
+        "/contents/{type}/{path}",
+        (200, {"path": path, "entry": "a.json"}),
+        (200, {"path": path, "entry": "b.bin", "Accept-Encoding": "gzip"}),
+        (200, {"path": stored, "entry": "a.json"}),
+        (304, {"path": path, "entry": "a.json", "If-Modified-Since": formatdate(usegmt=True)}),
+        (304, {"path": path, "If-Modified-Since": formatdate(usegmt=True)}),
+        (412, {"path": path, "entry": "a.json", "If-Match": '"another"'}),
+        (404, {"path": path, "entry": "c"}),
+        (206, {"path": stored, "entry": "a.json", "Range": "bytes=0-0"}),
+        (416, {"path": stored, "entry": "a.json", "Range": "bytes=7-"}),
+    )
+
+
 async def test_what_else_a_download_may_be_answered_is_described_too(
     services: Services, http: httpx.AsyncClient
 ) -> None:
     path = f"{uuid.uuid4().hex}/page.html"
     services.stored(f"resource/{path}", b"content")
-    document = (await http.get(f"{services.distributor}/distributor/openapi.json")).json()
-    for operation in operations(document):
-        if operation.path != "/download/{type}/{path}":
-            continue
-        for status, asked in (
-            (304, {"If-Modified-Since": formatdate(usegmt=True)}),
-            (412, {"If-Match": '"another"'}),
-            (416, {"Range": "bytes=7-"}),
-            (206, {"Range": "bytes=0-1,3-4"}),
-        ):
-            if status in (206, 416) and operation.method == "head":
-                continue
-            request = operation.request(services.distributor, type="resource", path=path, **asked)
-            answer = await http.send(request)
-            assert answer.status_code == status
-            operation.check(answer)
+    await assert_described(
+        http,
+        services,
+        "/download/{type}/{path}",
+        (304, {"path": path, "If-Modified-Since": formatdate(usegmt=True)}),
+        (412, {"path": path, "If-Match": '"another"'}),
+        (416, {"path": path, "Range": "bytes=7-"}),
+        (206, {"path": path, "Range": "bytes=0-1,3-4"}),
+    )
 
 
 async def test_the_swagger_page_needs_no_other_host(services: Services, http: httpx.AsyncClient) -> None:

@@ -18,7 +18,7 @@ from tests.e2e.under_way import eventually
 from tests.support.client import PATIENCE_SECONDS, statuses, watching
 from tests.support.processes import connections
 from tests.support.servers import Server
-from tests.support.services import Services, Ticket
+from tests.support.services import Services, Ticket, running_services
 
 pytestmark = pytest.mark.anyio
 
@@ -151,22 +151,31 @@ async def assert_told_to_come_again(services: Services, ticket: Ticket) -> None:
         assert refused.close_code == 1013
 
 
-async def test_sockets_over_the_limit_are_told_to_come_again(start_services: ServiceStarter) -> None:
-    services = start_services(apps=["loader"], TRANSFER_MAX_SOCKETS=1)
-    ticket = services.ticket()
+@pytest.fixture(scope="module")
+def few_sockets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    """A loader that takes two sockets, and one of each job."""
+    folder = tmp_path_factory.mktemp("few-sockets")
+    with running_services(folder, apps=["loader"], TRANSFER_MAX_SOCKETS=2, TRANSFER_MAX_SOCKETS_PER_JOB=1) as services:
+        yield services
+
+
+async def test_sockets_over_the_limit_are_told_to_come_again(few_sockets: Services) -> None:
+    first, second = few_sockets.ticket(), few_sockets.ticket()
     for _ in range(2):
-        async with watching(services.loader, ticket.job_id, ticket.token):
-            await assert_told_to_come_again(services, services.ticket())
-        await eventually(lambda: connections_of(services.servers["loader"]) == 0)
+        async with (
+            watching(few_sockets.loader, first.job_id, first.token),
+            watching(few_sockets.loader, second.job_id, second.token),
+        ):
+            await assert_told_to_come_again(few_sockets, few_sockets.ticket())
+        await eventually(lambda: connections_of(few_sockets.servers["loader"]) == 0)
 
 
-async def test_sockets_of_one_job_over_the_limit_are_told_to_come_again(start_services: ServiceStarter) -> None:
-    services = start_services(apps=["loader"], TRANSFER_MAX_SOCKETS_PER_JOB=1)
-    first, second = services.ticket(), services.ticket()
-    async with watching(services.loader, first.job_id, first.token):
-        await assert_told_to_come_again(services, first)
-        async with watching(services.loader, second.job_id, second.token):
-            await assert_told_to_come_again(services, second)
+async def test_sockets_of_one_job_over_the_limit_are_told_to_come_again(few_sockets: Services) -> None:
+    first, second = few_sockets.ticket(), few_sockets.ticket()
+    async with watching(few_sockets.loader, first.job_id, first.token):
+        await assert_told_to_come_again(few_sockets, first)
+        async with watching(few_sockets.loader, second.job_id, second.token):
+            pass
 
 
 @pytest.mark.parametrize("app", SERVICES)

@@ -11,7 +11,7 @@ import pytest
 
 from open_workshop_storage.client import StorageError
 from tests.conftest import ServiceStarter
-from tests.support.archives import compressed_tar_of, seven_zip_of, tar_of, zip_of
+from tests.support.archives import compressed_tar_of, zip_of
 from tests.support.client import InterruptedBody, raw_request, upload, watching
 from tests.support.origins import Answer, Request, reply, running_origin
 from tests.support.services import Services, Ticket, running_services
@@ -131,6 +131,7 @@ async def test_more_than_the_setting_allows_is_too_large(strict: Services, http:
     )
     async with running_origin(reply(200, body=bytes(MAX_BYTES + 1))) as origin:
         await assert_fetch_ends(strict, http, strict.ticket(download_url=origin.url), "size_limit")
+        await origin.left[0].wait()
     assert (await upload(http, strict.loader, strict.ticket().token, bytes(MAX_BYTES))).status_code == 200
 
 
@@ -196,8 +197,6 @@ async def test_the_limit_of_a_token_replaces_that_of_the_settings_upwards_too(
     "sent",
     [
         pytest.param(zip_of(TOO_BIG_UNPACKED), id="zip"),
-        pytest.param(seven_zip_of(TOO_BIG_UNPACKED), id="7z"),
-        pytest.param(tar_of(TOO_BIG_UNPACKED), id="tar"),
         pytest.param(compressed_tar_of(TOO_BIG_UNPACKED, "xz"), id="tar.xz"),
     ],
 )

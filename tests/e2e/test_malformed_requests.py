@@ -143,6 +143,32 @@ async def test_a_form_without_a_token_is_refused(
         assert told == (401, "Token not found"), (content_type, body)
 
 
+@pytest.mark.parametrize("operation_id", FORM_CALLS)
+async def test_a_wrong_token_is_refused_before_any_other_field_is_judged(
+    operation_id: str, services: Services, http: httpx.AsyncClient
+) -> None:
+    files = {"file": b"any"} if operation_id == "upload_file" else None
+    for token in ("wrong", "x" * 200, services.secrets.jwt_secret):
+        sent = {"token": token, "type": "nonsense", "job_id": "no job id", "format": "rar"}
+        told = await refusal(services, http, operation_id, data=sent, files=files)
+        assert told == (403, "Access denied"), token
+
+
+async def test_a_faulty_move_is_refused(services: Services, http: httpx.AsyncClient) -> None:
+    sound = {"job_id": "no-such-job", "type": "archive", "path": "mods/1/x.zip"}
+    for fields, told in (
+        ({}, (404, "Job not found")),
+        *(({"job_id": job_id}, (400, "Invalid job id")) for job_id in ("", "short", "../../../etc/passwd", "x" * 129)),
+        ({"type": "nonsense"}, (400, "Invalid type")),
+    ):
+        form = {"token": services.secrets.storage_manage_token, **sound, **fields}
+        assert await refusal(services, http, "move_transfer", data=form) == told
+    for missing in sound:
+        form = {"token": services.secrets.storage_manage_token, **sound}
+        del form[missing]
+        assert (await refusal(services, http, "move_transfer", data=form))[0] == 400, missing
+
+
 async def test_a_path_that_no_file_can_have_is_refused(services: Services, http: httpx.AsyncClient) -> None:
     secrets = services.secrets
     for path in ("", "/", "a/", "a\0b", "a" * 5000, "/".join("ab" * 3000)):
@@ -159,8 +185,11 @@ async def test_a_faulty_repack_is_refused(services: Services, http: httpx.AsyncC
     for fields, told in (
         ({}, (400, "Invalid job id")),
         ({"job_id": "short"}, (400, "Invalid job id")),
+        ({"job_id": "../../../../etc"}, (400, "Invalid job id")),
         ({"job_id": "no-such-job", "format": "rar"}, (400, "Unsupported format")),
+        ({"job_id": "no-such-job", "format": "7z"}, (400, "Unsupported format")),
         ({"job_id": "no-such-job", "compression_level": "high"}, (400, "Invalid compression level")),
+        ({"job_id": "no-such-job", "compression_level": "3.5"}, (400, "Invalid compression level")),
         ({"job_id": "no-such-job", "compression_level": "9" * 5000}, (400, "Invalid compression level")),
         ({"job_id": "no-such-job", "compression_level": "", "format": ""}, (404, "Job not found")),
     ):
@@ -204,6 +233,7 @@ async def test_a_claim_of_the_wrong_kind_is_refused(services: Services, http: ht
         ({"pack_level": "high"}, "Invalid pack level"),
         ({"pack_level": {}}, "Invalid pack level"),
         ({"pack_format": 1}, "Unsupported format"),
+        ({"pack_format": "7z"}, "Unsupported format"),
         ({"transfer_kind": "img"}, "Invalid storage type"),
         ({"transfer_kind": "img", "storage_type": []}, "Invalid storage type"),
         ({"transfer_kind": "img", "storage_type": "avatar", "file_kind": {}}, "Invalid file kind"),
@@ -229,6 +259,7 @@ async def test_a_download_url_that_will_not_do_is_refused(services: Services, ht
         "http://",
         "http://[::1",
         "http://a b/",
+        "http://host/\r\nHost: other",
     ):
         params = {"token": services.ticket(download_url=url).token}
         told = await refusal(services, http, "start_transfer_by_query", params=params)
@@ -252,6 +283,7 @@ async def test_a_download_that_cannot_be_is_refused(services: Services, http: ht
         ("resource/%ff", 404, "File not found"),
         ("resource/%zz", 404, "File not found"),
         ("resource/a%00b", 404, "File not found"),
+        ("archive/mods/seven/main.zip", 404, "File not found"),
         ("resource/" + "a" * 9000, 404, "File not found"),
         ("resource/" + "a/" * 9000, 404, "File not found"),
         ("resource/x?filename=%ff&filename=%00", 404, "File not found"),

@@ -13,6 +13,7 @@ from tests.conftest import ServiceStarter
 from tests.e2e.under_way import eventually
 from tests.support.archives import SMALL_MOD, seven_zip_of
 from tests.support.client import upload
+from tests.support.documents import operations
 from tests.support.images import saved
 from tests.support.processes import children, kill
 from tests.support.servers import PROJECT
@@ -44,7 +45,10 @@ class Scraped:
 async def scrape(service: str) -> Scraped:
     async with httpx.AsyncClient() as fresh:
         answer = await fresh.get(f"{service}/metrics")
+        document = (await fresh.get(f"{service}/openapi.json")).json()
     assert answer.status_code == 200
+    (described,) = (operation for operation in operations(document) if operation.path.endswith("/metrics"))
+    described.check(answer)
     assert answer.headers["content-type"].startswith("text/plain; version=")
     return Scraped(answer.text)
 

@@ -11,7 +11,7 @@ import sys
 import termios
 import threading
 import time
-from contextlib import AsyncExitStack, redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import StringIO
@@ -24,7 +24,6 @@ import redis
 
 from open_workshop_storage.__main__ import main
 from tests.conftest import ServiceStarter
-from tests.e2e.under_way import PACKED_LARGE, Transfers, eventually
 from tests.support.archives import SMALL_MOD, zip_of
 from tests.support.clamd import MARKER, NAME, Clamd
 from tests.support.client import upload
@@ -245,39 +244,6 @@ def test_a_terminal_is_shown_how_far_it_is(store: Path) -> None:
         while b"200k/200k" not in shown:
             shown += terminal.read(65536)
     assert b"100%" in shown
-
-
-async def test_status_shows_what_runs_waits_and_failed_and_why_and_which_callbacks_are_pending(
-    start_services: ServiceStarter, redis_url: str, http: httpx.AsyncClient
-) -> None:
-    services = start_services(redis_url, apps=["loader"], redis_workers=1, TRANSFER_DOWNLOAD_CONCURRENCY=1)
-    moved, failed, packed = (
-        services.ticket(),
-        services.ticket(transfer_kind="img", storage_type="resource"),
-        services.ticket(),
-    )
-    services.manager.script(packed.job_id, *[Answer(status=503, move=False)] * 9)
-    assert (await upload(http, services.loader, moved.token, zip_of(SMALL_MOD))).status_code == 200
-    assert (await upload(http, services.loader, failed.token, b"no image")).status_code == 400
-    await upload(http, services.loader, packed.token, zip_of(SMALL_MOD))
-    async with AsyncExitStack() as stack:
-        transfers = Transfers(services, http, stack)
-        running = await transfers.fetch(PACKED_LARGE, whole=False)
-        waiting = await transfers.fetch(PACKED_LARGE)
-        line = f"test-{services.main_dir.parent.name}:slots:download:jobs"
-        with redis.Redis.from_url(redis_url) as client:
-            await eventually(lambda: client.zcard(line))
-        result = await asyncio.to_thread(run, "status", config_of(services))
-        running.file.go_on.set()
-    assert result.returncode == 0
-    lines = {(line.split()[0], line.split()[1]): line for line in result.stdout.splitlines() if "job-" in line}
-    assert f"to {moved.path}" in lines["moved", moved.job_id]
-    assert "Image expected (not_image)" in lines["failed", failed.job_id]
-    assert "waits for the Manager" in lines["packed", packed.job_id]
-    assert "attempts failed" in lines["callback", packed.job_id]
-    assert "downloading" in lines["runs", running.ticket.job_id]
-    assert "for a download slot" in lines["waits", waiting.ticket.job_id]
-    assert "upload 0 used, 0 waiting, download 1 used, 1 waiting" in result.stdout
 
 
 async def test_a_transfer_is_cancelled_and_a_callback_delivered_by_command(

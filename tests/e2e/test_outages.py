@@ -153,6 +153,7 @@ async def test_nothing_of_an_absence_of_redis_is_left_once_it_is_back(
         ),
         await http.post(f"{services.loader}/transfer/repack", data=manage),
         await http.post(f"{services.loader}/transfer/move", data={**manage, "type": "resource", "path": "a.zip"}),
+        await http.get(f"{services.loader}/loader/status", headers={"Authorization": f"Bearer {manage['token']}"}),
     ):
         assert (answer.status_code, answer.text) == (503, "Service unavailable")
         assert int(answer.headers["retry-after"]) > 0

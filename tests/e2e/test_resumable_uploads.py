@@ -9,7 +9,7 @@ from contextlib import suppress
 import httpx
 import pytest
 
-from tests.support.archives import SMALL_MOD, entries_of, seven_zip_of, zip_of
+from tests.support.archives import SMALL_MOD, entries_of, zip_of
 from tests.support.client import InterruptedBody, watching
 from tests.support.digests import field_of
 from tests.support.manager import Answer
@@ -74,13 +74,6 @@ async def test_an_upload_in_pieces_ends_as_one_in_a_single_body_does(
     assert not (services.main_dir / "temp" / ticket.job_id).exists()
 
 
-async def test_an_archive_that_is_no_zip_is_packed(services: Services, ticket: Ticket, tus: TusUpload) -> None:
-    sent = seven_zip_of(SMALL_MOD)
-    await tus.create(len(sent), name="mod.7z")
-    assert (await tus.patch(0, sent)).status_code == 204
-    assert entries_of((services.main_dir / ticket.path).read_bytes()) == SMALL_MOD
-
-
 async def test_options_tell_version_extensions_and_algorithms(services: Services, http: httpx.AsyncClient) -> None:
     for path in ("/transfer/tus/", "/transfer/tus/job-12345678"):
         answer = await http.options(services.loader + path)
@@ -118,18 +111,15 @@ async def test_a_request_without_the_version_is_refused_but_for_head(
     assert (asked.status_code, asked.headers["upload-offset"]) == (200, "0")
 
 
-async def test_the_first_bytes_may_come_with_the_creation(services: Services, ticket: Ticket, tus: TusUpload) -> None:
+@pytest.mark.parametrize("first", [100, None], ids=["the first", "all"])
+async def test_bytes_may_come_with_the_creation(
+    first: int | None, services: Services, ticket: Ticket, tus: TusUpload
+) -> None:
     sent = zip_of(SMALL_MOD)
-    created = await tus.create(len(sent), sent[:100])
-    assert (created.status_code, created.headers["upload-offset"]) == (201, "100")
-    assert (await tus.patch(100, sent[100:])).status_code == 204
-    assert (services.main_dir / ticket.path).read_bytes() == sent
-
-
-async def test_all_bytes_may_come_with_the_creation(services: Services, ticket: Ticket, tus: TusUpload) -> None:
-    sent = zip_of(SMALL_MOD)
-    created = await tus.create(len(sent), sent)
-    assert (created.status_code, created.headers["upload-offset"]) == (201, str(len(sent)))
+    created = await tus.create(len(sent), sent[:first])
+    assert (created.status_code, created.headers["upload-offset"]) == (201, str(len(sent[:first])))
+    if first is not None:
+        assert (await tus.patch(first, sent[first:])).status_code == 204
     assert (services.main_dir / ticket.path).read_bytes() == sent
 
 
@@ -219,10 +209,8 @@ async def test_a_malformed_creation_is_refused_and_creates_nothing(
     assert (await tus.head()).status_code == 404
 
 
-async def test_empty_metadata_is_none(services: Services, http: httpx.AsyncClient, ticket: Ticket) -> None:
-    tus = TusUpload(http, services.loader, ticket.token, ticket.job_id)
-    answer = await tus.create(3, None, **{"Upload-Metadata": ""})
-    assert answer.status_code == 201
+async def test_empty_metadata_is_none(tus: TusUpload) -> None:
+    assert (await tus.create(3, None, **{"Upload-Metadata": ""})).status_code == 201
     assert "upload-metadata" not in (await tus.head()).headers
 
 

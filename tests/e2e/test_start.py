@@ -12,7 +12,7 @@ from tests.support.servers import clean_environment, failed_start
 SECRET = "too-short-a-secret"
 
 
-@pytest.mark.parametrize(("app", "workers"), [("distributor", 1), ("loader", 1), ("loader", 2), ("app", 1)])
+@pytest.mark.parametrize(("app", "workers"), [("distributor", 1), ("loader", 2), ("app", 1)])
 def test_a_wrong_configuration_stops_the_start_with_one_message(app: str, workers: int, tmp_path: Path) -> None:
     config = write_config(
         tmp_path,

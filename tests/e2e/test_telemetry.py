@@ -7,8 +7,9 @@ import re
 import shutil
 import signal
 import socket
-from collections.abc import Iterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -21,9 +22,9 @@ from tests.support.archives import SMALL_MOD, seven_zip_of
 from tests.support.client import PATIENCE_SECONDS, upload, watching
 from tests.support.manager import Answer
 from tests.support.otlp import Receiver, Span, otlp_receiver
-from tests.support.processes import send_signal
-from tests.support.servers import free_port, redis_server
-from tests.support.services import REDIS_WORKERS, Services, Ticket, running_services
+from tests.support.processes import children, send_signal
+from tests.support.servers import free_port
+from tests.support.services import REDIS_WORKERS, Services, Ticket
 
 pytestmark = pytest.mark.anyio
 
@@ -227,27 +228,44 @@ async def test_metrics_tell_what_is_under_way_in_units_that_they_name(
     assert units == UNITS
 
 
-@pytest.mark.parametrize("protocol", ["grpc", "http"])
-async def test_settings_mean_the_same_over_both_protocols(
-    protocol: str, receiver: Receiver, start_services: ServiceStarter, http: httpx.AsyncClient
-) -> None:
-    services = start_services(
-        apps=["app"],
-        UPTRACE_DSN=receiver.dsn(),
-        UPTRACE_OTLP_PROTOCOL=protocol,
-        # It does not say where metrics and logs go, so the DSN does.
-        UPTRACE_OTLP_TRACES_URL=f"{receiver.http_url}/elsewhere/traces",
-        UPTRACE_FASTAPI_EXCLUDED_URLS="healthz$, /transfer/m[aeiou]ve",
-        UPTRACE_FASTAPI_EXCLUDE_SPANS="receive, send, operation",
-        OTEL_SERVICE_NAME="workshop",
-        OTEL_SERVICE_VERSION="1.2.3",
-        OTEL_DEPLOYMENT_ENVIRONMENT="tests",
-    )
-    services.servers["loader"] = services.servers.pop("app")
-    ticket = await transfer(services, http)
-    await asyncio.to_thread(stop, services)
+@dataclass(frozen=True)
+class Sent:
+    """What a service has sent from its start to its end: of a transfer, and of a request with long texts."""
+
+    protocol: str
+    receiver: Receiver
+    ticket: Ticket
+
+
+@pytest.fixture(scope="module", params=["grpc", "http"])
+async def sent(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sent]:
+    with ExitStack() as stack:
+        receiver = stack.enter_context(otlp_receiver())
+        services = ServiceStarter(tmp_path_factory, stack)(
+            apps=["app"],
+            UPTRACE_DSN=receiver.dsn(),
+            UPTRACE_OTLP_PROTOCOL=request.param,
+            # It does not say where metrics and logs go, so the DSN does.
+            UPTRACE_OTLP_TRACES_URL=f"{receiver.http_url}/elsewhere/traces",
+            UPTRACE_FASTAPI_EXCLUDED_URLS="healthz$, /transfer/m[aeiou]ve",
+            UPTRACE_FASTAPI_EXCLUDE_SPANS="receive, send, operation",
+            OTEL_SERVICE_NAME="workshop",
+            OTEL_SERVICE_VERSION="1.2.3",
+            OTEL_DEPLOYMENT_ENVIRONMENT="tests",
+        )
+        services.servers["loader"] = services.servers.pop("app")
+        async with httpx.AsyncClient(timeout=PATIENCE_SECONDS) as http:
+            ticket = await transfer(services, http)
+            await http.get(f"{services.loader}/{'a' * 50_000}", headers={"Host": "h" * 8000})
+        await asyncio.to_thread(stop, services)
+        yield Sent(request.param, receiver, ticket)
+
+
+async def test_settings_mean_the_same_over_both_protocols(sent: Sent) -> None:
+    receiver = sent.receiver
     assert receiver.dsns == {receiver.dsn()}
-    assert receiver.paths == ({"/elsewhere/traces", "/v1/metrics", "/v1/logs"} if protocol == "http" else set())
+    paths = {"/elsewhere/traces", "/v1/metrics", "/v1/logs"} if sent.protocol == "http" else set()
+    assert receiver.paths == paths
     named = {"service.name": "workshop", "service.version": "1.2.3", "deployment.environment": "tests"}
     resources = [one.resource for one in receiver.spans]
     resources += [one.resource for one in receiver.metrics] + [one.resource for one in receiver.lines]
@@ -255,7 +273,12 @@ async def test_settings_mean_the_same_over_both_protocols(
     names = {span.name for span in receiver.spans}
     assert {"POST /transfer/upload", "repacking", "move"} <= names
     assert not {name for name in names if "healthz" in name or "/transfer/move" in name or name.startswith("fastapi.")}
-    assert ticket.job_id in {line.attributes.get("job_id") for line in receiver.lines}
+    assert sent.ticket.job_id in {line.attributes.get("job_id") for line in receiver.lines}
+
+
+async def test_long_texts_of_clients_are_cut(sent: Sent) -> None:
+    (span,) = (span for span in sent.receiver.spans if span.attributes.get("http.response.status_code") == 404)
+    assert (span.attributes["url.path"], span.attributes["server.address"]) == (f"/{'a' * 1023}", "h" * 1024)
 
 
 async def test_a_transfer_that_another_worker_took_over_stays_one_trace(
@@ -288,25 +311,10 @@ async def test_a_transfer_that_another_worker_took_over_stays_one_trace(
     assert {name for span in receiver.spans if (name := span.name).startswith("fastapi.")}
 
 
-async def test_without_a_dsn_nothing_is_loaded_for_telemetry(tmp_path: Path) -> None:
-    with (
-        redis_server(tmp_path) as server,
-        running_services(tmp_path, server.url, ["loader"], redis_workers=1) as services,
-    ):
-        for worker in services.servers["loader"].workers():
-            mapped = Path(f"/proc/{worker}/maps").read_text()
-            assert "pydantic_core" in mapped and "grpc" not in mapped
-
-
-@pytest.mark.parametrize("protocol", ["grpc", "http"])
-async def test_long_texts_of_clients_are_cut(
-    protocol: str, receiver: Receiver, start_services: ServiceStarter, http: httpx.AsyncClient
-) -> None:
-    services = start_services(apps=["app"], UPTRACE_DSN=receiver.dsn(), UPTRACE_OTLP_PROTOCOL=protocol)
-    await http.get(f"{services.servers['app'].url}/{'a' * 50_000}", headers={"Host": "h" * 8000})
-    await asyncio.to_thread(stop, services)
-    (span,) = (span for span in receiver.spans if span.attributes.get("http.response.status_code") == 404)
-    assert (span.attributes["url.path"], span.attributes["server.address"]) == (f"/{'a' * 1023}", "h" * 1024)
+async def test_without_a_dsn_nothing_is_loaded_for_telemetry(services_redis: Services) -> None:
+    for worker in children(services_redis.servers["loader"].process.pid):
+        mapped = Path(f"/proc/{worker}/maps").read_text()
+        assert "pydantic_core" in mapped and "grpc" not in mapped
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])

@@ -108,45 +108,6 @@ async def test_other_registered_claims_are_none_of_our_business(
     assert callback.claims["jti"] != claims.get("jti")
 
 
-@pytest.mark.parametrize("length", [8, 128])
-async def test_job_ids_of_the_shortest_and_greatest_length_are_taken(
-    length: int, services: Services, http: httpx.AsyncClient
-) -> None:
-    job_id = (services.ticket().job_id.removeprefix("job-") + "_-" + "Z9" * 64)[:length]
-    token = services.manager.transfer_token(job_id, mod_id=1)
-    assert (await upload(http, services.loader, token, b"any")).json()["job_id"] == job_id
-
-
-@pytest.mark.parametrize(
-    "job_id",
-    [
-        None,
-        "",
-        "1234567",
-        "x" * 129,
-        "job.12345",
-        "../../../x",
-        "job 12345",
-        "jöb-12345",
-        "٣" * 9,
-        "job-12345\n",
-        12345678,
-        ["job-12345"],
-        {"job": 12345},
-    ],
-)
-async def test_a_job_id_of_the_wrong_form_is_refused(
-    job_id: object, services: Services, http: httpx.AsyncClient
-) -> None:
-    claims = {"job_id": job_id, "aud": "storage", "exp": LATER, "download_url": "http://127.0.0.1:1/"}
-    token = jwt.encode(claims, services.secrets.jwt_secret, algorithm="HS256")
-    for answer in (
-        await upload(http, services.loader, token, b"any"),
-        await http.get(f"{services.loader}/transfer/start", params={"token": token}),
-    ):
-        assert (answer.status_code, answer.text) == (400, "Invalid job id")
-
-
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
@@ -179,12 +140,6 @@ async def test_an_upload_may_have_its_token_in_the_authorization_header(
         ({}, {"X-File-Name": b"\xfcber uns.txt"}, "über uns.txt"),
         ({"filename": "über uns.txt"}, {}, "über uns.txt"),
         ({"filename": "../../etc/passwd"}, {}, "passwd"),
-        ({"filename": "C:\\temp\\a.txt"}, {}, "a.txt"),
-        ({"filename": "/"}, {}, "file"),
-        ({"filename": ".."}, {}, "file"),
-        ({"filename": "a\0b\n.txt"}, {}, "ab.txt"),
-        ({"filename": 'a<b>:"|?*.txt'}, {}, "a_b______.txt"),
-        ({"filename": "x" * 1000 + ".txt"}, {}, "x" * 196 + ".txt"),
         ({"filename": "-o/-tzip"}, {}, "-tzip"),
         ({"filename": "@list"}, {}, "@list"),
         ({}, {}, "file"),

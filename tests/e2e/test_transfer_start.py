@@ -8,7 +8,6 @@ from hashlib import sha256
 import httpx
 import pytest
 
-from open_workshop_storage.client import StorageError
 from tests.archives.rars import NORMAL, file5, rar5
 from tests.conftest import ServiceStarter
 from tests.support.archives import SMALL_MOD, entries_of, seven_zip_of, zip_of
@@ -143,72 +142,11 @@ async def test_a_fetch_that_failed_is_not_started_again_but_its_job_may_be_uploa
 
 
 @pytest.mark.parametrize(
-    ("claims", "text"),
-    [
-        ({}, "Download URL missing"),
-        ({"download_url": None}, "Download URL missing"),
-        ({"download_url": ""}, "Download URL missing"),
-        *(
-            ({"download_url": url}, "Invalid download URL")
-            for url in (
-                "ftp://files.example/mod.zip",
-                "file:///etc/passwd",
-                "gopher://x/",
-                "//files.example/mod.zip",
-                "files.example/mod.zip",
-                "http://",
-                "http:///mod.zip",
-                "http://files.example:99999/",
-                "http://[bad/",
-                "http://files.example/\r\nHost: other",
-                "javascript:alert(1)",
-                " ",
-                7,
-                ["http://files.example/"],
-            )
-        ),
-    ],
-)
-async def test_a_token_without_a_usable_url_starts_nothing(
-    claims: dict[str, object], text: str, services: Services, http: httpx.AsyncClient
-) -> None:
-    ticket = services.ticket(**claims)
-    for answer in (
-        await start(http, services, ticket.token),
-        await http.post(f"{services.loader}/transfer/start", data={"token": ticket.token}),
-    ):
-        assert (answer.status_code, answer.text) == (400, text)
-        assert answer.headers["content-type"].startswith("text/plain")
-    with pytest.raises(StorageError, match="404 Job not found"):
-        await asyncio.to_thread(services.manager.move, ticket.job_id, "archive", "mods/1/x.zip")
-
-
-async def test_a_start_needs_a_token(services: Services, http: httpx.AsyncClient) -> None:
-    url = f"{services.loader}/transfer/start"
-    for answer in (
-        await http.get(url),
-        await http.post(url),
-        await http.get(url, params={"token": ""}),
-        await http.post(url, data={"token": ""}),
-        await http.post(url, json={"token": services.ticket().token}),
-    ):
-        assert (answer.status_code, answer.text) == (401, "Token not found")
-
-
-@pytest.mark.parametrize(
     "url",
     [
         "http://127.0.0.2:{port}/mod.zip",
-        "http://2130706434:{port}/",
-        "http://0x7f.2:{port}/",
-        "http://0177.0.0.2:{port}/",
         "http://[::ffff:127.0.0.2]:{port}/",
-        "http://[64:ff9b::7f00:2]:{port}/",
-        "http://[::1]:{port}/",
-        "http://0.0.0.0:{port}/",
-        "http://10.0.0.1/",
         "http://169.254.169.254/latest/meta-data/",
-        "http://[fd00::1]/",
         "https://192.168.1.1/",
     ],
 )
@@ -220,52 +158,14 @@ async def test_an_address_that_is_not_public_is_blocked(url: str, services: Serv
     assert not inside.left
 
 
-async def test_a_redirect_to_an_address_that_is_not_public_is_blocked(
-    services: Services, http: httpx.AsyncClient
-) -> None:
-    async with running_origin(reply(200, body=MOD), host="127.0.0.2") as inside:
-        for location in (inside.url, f"//127.0.0.2:{inside.port}/", "file:///etc/passwd"):
-            async with running_origin(reply(302, f"Location: {location}")) as outside:
-                ticket = services.ticket(download_url=outside.url)
-                await start(http, services, ticket.token)
-                await assert_failed(services, ticket, "blocked_url")
-    assert not inside.left
-
-
-async def countdown(request: Request, writer: asyncio.StreamWriter) -> bytes:
-    """Redirect as often as the path says, then send the mod."""
-    left = int(request.target.strip("/"))
-    return reply(307, f"Location: /{left - 1}") if left else reply(200, body=MOD)
-
-
-async def test_five_redirects_are_followed_and_no_more(services: Services, http: httpx.AsyncClient) -> None:
-    async with running_origin(countdown) as origin:
-        five, six = (services.ticket(download_url=f"{origin.url}/{count}") for count in (5, 6))
-        for ticket in (five, six):
-            await start(http, services, ticket.token)
-        last, _ = await end_of(services, five)
-        assert last["event"] == "complete"
-        await assert_failed(services, six, "exception")
-
-
-@pytest.mark.parametrize("status", [204, 206, 304, 400, 401, 403, 404, 410, 429, 500, 503])
-async def test_another_status_than_200_is_the_reason(status: int, services: Services, http: httpx.AsyncClient) -> None:
-    async with running_origin(f"HTTP/1.1 {status} X\r\nConnection: close\r\n\r\n".encode()) as origin:
-        ticket = services.ticket(download_url=origin.url)
-        await start(http, services, ticket.token)
-        await assert_failed(services, ticket, f"status:{status}")
-
-
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
         pytest.param(reply(200, body=MOD[:-1], length=len(MOD)), "exception", id="broken off"),
-        pytest.param(b"no HTTP at all", "exception", id="no http"),
-        pytest.param(b"", "exception", id="no answer"),
-        pytest.param(reply(302, "Location: http://["), "exception", id="nonsense redirect"),
+        pytest.param(reply(503), "status:503", id="another status"),
+        pytest.param(reply(302, "Location: http://127.0.0.2/"), "blocked_url", id="redirect to the inside"),
+        pytest.param(reply(302, "Location: /"), "exception", id="redirects without end"),
         pytest.param(reply(200, body=MOD[:-100]), "corrupt_archive", id="corrupt"),
-        pytest.param(reply(200, body=zip_of({"../x": b"x"})), "unsafe_archive", id="unsafe"),
-        pytest.param(reply(200, body=seven_zip_of(SMALL_MOD, "-psecret")), "encrypted_zip", id="encrypted"),
         pytest.param(
             reply(200, body=rar5(file5(b"a", b"text", method=NORMAL))), "unsupported_format", id="unsupported"
         ),
@@ -280,44 +180,6 @@ async def test_a_fetch_that_goes_wrong_is_shown_and_reported(
         await assert_failed(services, ticket, reason)
 
 
-async def test_a_host_that_cannot_be_reached_is_an_exception(services: Services, http: httpx.AsyncClient) -> None:
-    async with running_origin() as origin:
-        gone = origin.url
-    for url in (gone, "http://no-such-host.invalid/mod.zip"):
-        ticket = services.ticket(download_url=url)
-        await start(http, services, ticket.token)
-        await assert_failed(services, ticket, "exception")
-
-
-CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        pytest.param(reply(200, length=1001), id="announced"),
-        pytest.param(CHUNKED + b"3e9\r\n" + bytes(1001), id="not announced"),
-    ],
-)
-async def test_a_file_over_the_limit_is_not_fetched(answer: bytes, services: Services, http: httpx.AsyncClient) -> None:
-    async with running_origin(answer) as origin:
-        ticket = services.ticket(download_url=origin.url, max_bytes=1000)
-        await start(http, services, ticket.token)
-        last = await assert_failed(services, ticket, "size_limit")
-        assert last["message"] == "File too large"
-        await origin.left[0].wait()
-
-
-async def test_a_file_of_exactly_the_limit_and_of_unknown_size_is_fetched(
-    services: Services, http: httpx.AsyncClient
-) -> None:
-    async with running_origin(CHUNKED + b"3e8\r\n" + bytes(1000) + b"\r\n0\r\n\r\n") as origin:
-        ticket = services.ticket(download_url=origin.url, max_bytes=1000)
-        await start(http, services, ticket.token)
-        last, callback = await end_of(services, ticket)
-    assert (last["event"], callback.claims["bytes"], callback.claims["total"]) == ("complete", 1000, 1000)
-
-
 @pytest.mark.parametrize(
     ("claims", "headers", "path", "name"),
     [
@@ -325,8 +187,6 @@ async def test_a_file_of_exactly_the_limit_and_of_unknown_size_is_fetched(
         ({}, ['Content-Disposition: attachment; filename="notes.txt"'], "/y.bin", "notes.txt"),
         ({}, [], "/files/read%20me.txt?key=1", "read me.txt"),
         ({"filename": "../../etc/passwd"}, [], "/y", "passwd"),
-        ({"filename": "C:\\mods\\a.txt"}, [], "/y", "a.txt"),
-        ({"filename": ".."}, [], "/y", "file"),
     ],
 )
 async def test_a_file_that_is_no_archive_gets_the_name_of_the_token_or_the_origin(
@@ -339,11 +199,9 @@ async def test_a_file_that_is_no_archive_gets_the_name_of_the_token_or_the_origi
     assert entries_of((services.main_dir / ticket.path).read_bytes()) == {name: b"no archive"}
 
 
-@pytest.mark.parametrize("store", ["memory", "redis"])
 async def test_fetches_over_the_concurrency_limit_wait_in_order(
-    store: str, start_services: ServiceStarter, http: httpx.AsyncClient, request: pytest.FixtureRequest
+    start_services: ServiceStarter, redis_url: str, http: httpx.AsyncClient
 ) -> None:
-    redis_url = request.getfixturevalue("redis_url") if store == "redis" else ""
     services = start_services(redis_url, apps=["loader"], TRANSFER_DOWNLOAD_CONCURRENCY=1)
     held = HeldOrigin(MOD)
     async with running_origin(held) as first, running_origin(reply(200, body=MOD)) as others:

@@ -220,6 +220,7 @@ def test_ordinary_names_are_all_accepted(parts: list[str], folder: Path) -> None
         ("/etc/passwd", "passwd"),
         ("C:\\mods\\x.zip", "x.zip"),
         ("a:b?c*.zip", "a_b_c_.zip"),
+        ('a<b>:"|?*.txt', "a_b______.txt"),
         ("a\x00b\x1f.zip", "ab.zip"),
         ("", "file"),
         ("..", "file"),

@@ -120,7 +120,7 @@ async def test_types_are_judged_before_paths(files: Files) -> None:
             await files.find(unknown, "../x")
 
 
-@pytest.mark.parametrize("path", ["../x", "/etc/passwd", "a/../../x", "%2e%2e/x", "..\\x"])
+@pytest.mark.parametrize("path", ["../x", "/etc/passwd", "a/../../x", "%2e%2e/x", "..%2fx", "%252e%252e/x", "..\\x"])
 async def test_a_path_never_leaves_its_types_folder(path: str, files: Files) -> None:
     with pytest.raises(PathOutsideStorage):
         await files.resolve("archive", path)

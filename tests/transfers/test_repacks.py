@@ -46,9 +46,14 @@ async def test_what_cannot_be_repacked_is_refused(tmp_path: Path) -> None:
         busy = await parts.store.save(job_in(Stage.UPLOADED).model_copy(update={"source_file": "me/source"}), None)
         with pytest.raises(UploadInProgress):
             await parts.repacks.repack(busy.job_id, None)
-        moved = await parts.store.save(job_in(Inner.MOVED), None)
+        for state in (Inner.MOVED, Stage.ERROR, Stage.UPLOADING):
+            without_a_source = await parts.store.save(job_in(state), None)
+            with pytest.raises(SourceMissing):
+                await parts.repacks.repack(without_a_source.job_id, None)
+        lost = await parts.packed(MOD)
+        (parts.workspaces.folder(lost.job_id) / str(lost.source_file)).unlink()
         with pytest.raises(SourceMissing):
-            await parts.repacks.repack(moved.job_id, None)
+            await parts.repacks.repack(lost.job_id, None)
         image = await parts.packed(MOD, claims=new_job({"transfer_kind": "img", "storage_type": "avatar"}).claims)
         with pytest.raises(UnsupportedFormat):
             await parts.repacks.repack(image.job_id, None)
