@@ -15,12 +15,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from ipaddress import ip_address
 from typing import IO, NamedTuple
 
+from open_workshop_storage.utils.net.dialing import dial, resolve_host
 from open_workshop_storage.utils.processes.threads import run_to_end
 
 MOST_BYTES = 2**31 - 2
-"""No file that is larger is ever looked at, whatever the daemon's settings (clamd.conf(5), `MaxFileSize`)."""
+"""The daemon looks at no larger file, whatever its settings (clamd.conf(5), `MaxFileSize`)."""
 PIECE_BYTES = 1024 * 1024
 
 _MOST_ANSWER_BYTES = 4096
@@ -28,7 +30,7 @@ _MOST_PATH_BYTES = 107
 _BUSY_SECONDS = 0.05
 _CONNECT_SECONDS = 10.0
 _ADDRESS = re.compile(
-    r"unix:(?P<path>/.+)|tcp:(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)]|(?P<host>[^\s:/\[\]]+)):(?P<port>\d{1,5})"
+    r"unix:(?P<path>/.+)|tcp:(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)]|(?P<host>[A-Za-z0-9._-]+)):(?P<port>[0-9]{1,5})"
 )
 _ANSWER = re.compile(r"(?:fd\[\d+]|stream): (?:OK|(?P<name>[^\0-\x1f\x7f]+) FOUND)")
 _OVER_LIMIT = "Heuristics.Limits.Exceeded"
@@ -52,7 +54,7 @@ def parse_address(text: str) -> ClamdAddress:
     """Read an address such as `unix:/run/clamav/clamd.ctl`, `tcp:127.0.0.1:3310` or `tcp:[::1]:3310`.
 
     Raises:
-        ValueError: It is none.
+        ValueError: The text is no such address.
     """
     match = _ADDRESS.fullmatch(text)
     if match is None:
@@ -69,12 +71,12 @@ class Cause(StrEnum):
     AWAY = "away"
     """The daemon cannot be reached."""
     CUT = "cut"
-    """It broke off before its answer was complete."""
+    """The daemon broke off before its answer was complete."""
     TIMEOUT = "timeout"
     LIMIT = "limit"
     """The file, or something in it, is over a limit of the daemon's."""
     FAILURE = "failure"
-    """It could not judge the file, or what it says is no answer."""
+    """The daemon could not judge the file, or its answer has no known form."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,8 @@ async def scan(address: ClamdAddress, file: IO[bytes], seconds: float) -> Verdic
     """Have a file judged.
 
     Args:
-        file: Open for reading, and not read by others meanwhile.
-        seconds: How long this may take in all.
+        file: Open for reading; nothing else may move its position during the call.
+        seconds: How long the call may take in all.
     """
     if os.fstat(file.fileno()).st_size > MOST_BYTES:
         return NotJudged(Cause.LIMIT, f"more than {MOST_BYTES} bytes")
@@ -118,7 +120,7 @@ async def scan(address: ClamdAddress, file: IO[bytes], seconds: float) -> Verdic
                 await _hand_over(connection, file, address.is_local)
             return _verdict_in(await _answer(connection))
     except TimeoutError:
-        # A Unix socket is there: what listens to it is too busy, or hangs.
+        # A Unix socket that does not answer is there: the daemon is too busy, or hangs.
         is_there = is_connected or address.is_local
         return NotJudged(Cause.TIMEOUT if is_there else Cause.AWAY, "no answer in time")
     except OSError as error:
@@ -138,7 +140,11 @@ async def ask(address: ClamdAddress, command: str, seconds: float) -> str:
 
 @asynccontextmanager
 async def _connected(address: ClamdAddress) -> AsyncIterator[socket.socket]:
-    connection = await (_connect_here(address.path) if address.is_local else _connect(address.host, address.port))
+    if address.is_local:
+        connection = await _connect_here(address.path)
+    else:
+        addresses = [ip_address(text) for text in await resolve_host(address.host)]
+        connection = await dial(addresses, address.port, _CONNECT_SECONDS)
     with connection:
         yield connection
 
@@ -152,30 +158,11 @@ async def _connect_here(path: str) -> socket.socket:
                 connection.connect(path)
                 return connection
             except BlockingIOError:
-                # Others wait to be accepted, as many as may; no loop tells when one fewer does (unix(7), EAGAIN).
+                # The daemon's backlog is full, and no event tells when that ends (unix(7), EAGAIN).
                 await asyncio.sleep(_BUSY_SECONDS)
     except BaseException:
         connection.close()
         raise
-
-
-async def _connect(host: str, port: int) -> socket.socket:
-    loop = asyncio.get_running_loop()
-    failure = OSError("no address")
-    async with asyncio.timeout(_CONNECT_SECONDS):
-        for family, kind, protocol, _, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-            connection = socket.socket(family, kind, protocol)
-            try:
-                connection.setblocking(False)
-                await loop.sock_connect(connection, address)
-                return connection
-            except OSError as error:
-                connection.close()
-                failure = error
-            except BaseException:
-                connection.close()
-                raise
-    raise failure
 
 
 async def _hand_over(connection: socket.socket, file: IO[bytes], is_local: bool) -> None:
@@ -193,7 +180,7 @@ async def _hand_over(connection: socket.socket, file: IO[bytes], is_local: bool)
 
 
 async def _answer(connection: socket.socket) -> str:
-    """Return an answer, which ends with a NUL, without that.
+    """Return the daemon's answer without the NUL at its end.
 
     Raises:
         ConnectionError: The daemon broke off.

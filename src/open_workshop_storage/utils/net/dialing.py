@@ -56,11 +56,11 @@ _T = TypeVar("_T")
 
 
 def is_reachable(address: IPAddress, allowed_networks: Iterable[IPNetwork]) -> bool:
-    """Say whether a URL transfer may connect to an address (docs/API.md, "GET `/transfer/start`").
+    """Return whether a URL transfer may connect to an address (docs/API.md, "GET `/transfer/start`").
 
     It may if the address is globally routable (IANA special-purpose address registries, RFC 6890) or lies in
-    an allowed network. IPv4 inside IPv6 counts as the IPv4 address, for both questions, since the packets
-    end up there. An address with a scope id never counts as reachable.
+    an allowed network. IPv4 inside IPv6 is judged as the IPv4 address, since the packets end up there. An address with
+    a scope id is never reachable.
 
     Args:
         address: The address that would be dialled.
@@ -104,7 +104,7 @@ async def resolve_host(host: str) -> list[str]:
     Raises:
         OSError: The name does not resolve.
     """
-    # As bytes: a text would go through Python's IDNA codec, which raises errors of its own.
+    # As bytes, since Python's IDNA codec, which a text goes through, raises errors that are no `OSError`.
     look_up = partial(socket.getaddrinfo, host.encode("ascii"), None, type=socket.SOCK_STREAM)
     found = await anyio.to_thread.run_sync(look_up, abandon_on_cancel=True)
     return list(dict.fromkeys(_address_text(*entry[4]) for entry in found))
@@ -139,7 +139,7 @@ class JudgedBackend(httpcore.AsyncNetworkBackend):
         """Connect to the first of the host's addresses that answers.
 
         Args:
-            timeout: Seconds, divided evenly among the addresses, so that a dead one leaves time for the next.
+            timeout: Seconds, as `dial` takes them.
 
         Raises:
             AddressRefused: At least one of the addresses may not be dialled. No connection was tried.
@@ -148,17 +148,29 @@ class JudgedBackend(httpcore.AsyncNetworkBackend):
         addresses = [ip_address(text) for text in await self._resolve(host)]
         if not all(is_reachable(address, self._allowed_networks) for address in addresses):
             raise AddressRefused
-        failure = OSError("the name has no addresses")
-        for address in addresses:
-            try:
-                async with asyncio.timeout(timeout and timeout / len(addresses)):
-                    return _Stream(await _dial(address, port))
-            except OSError as error:
-                failure = error
-        raise failure
+        return _Stream(await dial(addresses, port, timeout))
 
 
-async def _dial(address: IPAddress, port: int) -> socket.socket:
+async def dial(addresses: Sequence[IPAddress], port: int, seconds: float | None) -> socket.socket:
+    """Return a non-blocking socket that is connected to the first of a host's addresses that answers.
+
+    Args:
+        seconds: Divided evenly among the addresses, so that a dead one leaves time for the next; `None` for no limit.
+
+    Raises:
+        OSError: No address answers.
+    """
+    failure = OSError("the name has no addresses")
+    for address in addresses:
+        try:
+            async with asyncio.timeout(seconds and seconds / len(addresses)):
+                return await _dial_one(address, port)
+        except OSError as error:
+            failure = error
+    raise failure
+
+
+async def _dial_one(address: IPAddress, port: int) -> socket.socket:
     connection = socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_STREAM)
     try:
         connection.setblocking(False)
@@ -185,7 +197,7 @@ class _Stream(httpcore.AsyncNetworkStream):
         self._failure: OSError | None = None
 
     def begin_body(self) -> None:
-        """Lift the limit on the answer's head, which is complete, and read more at a time from now on."""
+        """Lift the limit on the answer's head, now that it is complete, and read more at a time."""
         self._head_bytes_left = None
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import httpx
 
 _IDLE_SECONDS = 2.0
-"""How long a connection waits for its next use: less than servers usually do, five seconds at least."""
+"""How long a connection is kept for its next use: servers usually keep it for five seconds at least."""
 
 
 class AllBusy(Exception):
@@ -17,7 +17,7 @@ class AllBusy(Exception):
 
 
 class Connections:
-    """Hands out HTTP clients that have one connection each, the one that was used last first.
+    """Lends HTTP clients of one connection each, the most recently used first.
 
     A client with many connections looks through all of them, and all requests that wait, at each event (httpcore issue
     1035): five hundred requests at once leave the event loop no time for anything else.
@@ -37,9 +37,9 @@ class Connections:
 
     @asynccontextmanager
     async def one(self) -> AsyncIterator[httpx.AsyncClient]:
-        """Lend a client during the block, first come first served. It sets no time limit, and may keep cookies.
+        """Lend a client during the block, in the order of the calls; it has no time limit, and may keep cookies.
 
-        A client whose block fails is replaced.
+        If the block fails, a new client takes its place.
 
         Raises:
             AllBusy: Too many callers wait.

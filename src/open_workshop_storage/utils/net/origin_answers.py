@@ -118,7 +118,7 @@ def _parameter_text(value: str | tuple[str | None, str | None, str]) -> str:
     try:
         return text.encode("latin-1").decode(charset or "utf-8")
     except (LookupError, ValueError):
-        # The charset is none, or the text was not encoded at all.
+        # An unknown charset, or a text that was not encoded at all.
         return text
 
 
@@ -133,10 +133,10 @@ def may_be_page(headers: httpx.Headers) -> bool:
 
 
 async def refuse_pages(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield a body that does not begin as HTML does.
+    """Yield a body.
 
     Raises:
-        WebPage: It does.
+        WebPage: It begins as HTML does.
     """
     head = b""
     async for chunk in chunks:
@@ -154,23 +154,27 @@ class UnknownCoding(Exception):
 
 
 class BrokenCoding(Exception):
-    """What a content coding has to be undone of is broken, is cut off, or hardly anything comes of it."""
+    """The coded data is broken, or cut off, or unpacks to hardly anything."""
 
 
 def codings_in(headers: httpx.Headers) -> Sequence[str]:
     """Return the content codings that an answer says it has, in the order in which they were applied.
 
-    Names that no registry knows, such as `none`, `utf-8` or `aws-chunked`, mean nothing: many origins put a file's
-    type or their own business there.
+    Names that are not registered, such as `none`, `utf-8` or `aws-chunked`, are left out: many origins misuse the
+    header.
     """
     names = [name.strip().lower() for name in headers.get("content-encoding", "").split(",")]
     return [name for name in names if name in _REGISTERED]
 
 
 def undo_codings(chunks: AsyncIterator[bytes], codings: Sequence[str]) -> AsyncIterator[bytes]:
-    """Undo content codings, at most 256 KiB at a time; what does not begin like one of them has none.
+    """Yield a body without its content codings, at most 256 KiB at a time.
 
-    The iterator raises `BrokenCoding`, and `UnknownCoding` for what may have a coding that we do not undo.
+    A body that does not begin as its coding does is taken as it is: it has not been coded.
+
+    Raises:
+        BrokenCoding: By the iterator.
+        UnknownCoding: At once, or by the iterator, for a body that may have a coding that we do not undo.
     """
     if len(codings) > _MOST_CODINGS:
         raise UnknownCoding
@@ -192,10 +196,10 @@ async def _undone(chunks: AsyncIterator[bytes], coding: str) -> AsyncIterator[by
 
 
 def _stream_of(coding: str, head: bytes) -> Callable[[], Decompressor] | None:
-    """Return what undoes a coding of a body that begins so; `None` if it has not that coding.
+    """Return what undoes a coding of a body with this beginning; `None` if the body is not coded.
 
     Raises:
-        UnknownCoding: It may have one that we do not undo.
+        UnknownCoding: The body may have a coding that we do not undo.
     """
     if coding in _MAGICS and not head.startswith(_MAGICS[coding]):
         return None
@@ -204,7 +208,7 @@ def _stream_of(coding: str, head: bytes) -> Callable[[], Decompressor] | None:
     if coding == "zstd":
         return lambda: zstd_stream(_ZSTD_WINDOW_LOG)
     if kind_of(head) is not Kind.PLAIN or head.startswith(_PICTURES) or not head:
-        # These codings have no mark of their own, but files have.
+        # These codings have no magic number. The body is a known kind of file, and so not coded.
         return None
     # RFC 1950, section 2.2: the method, and a checksum of the first two bytes.
     if coding == "deflate" and head[0] & 0x0F == 8 and int.from_bytes(head[:2], "big") % 31 == 0:

@@ -16,18 +16,18 @@ _OF_THE_SENTINELS = {"sentinel_username": "username", "sentinel_password": "pass
 
 
 class RedisUrlError(ValueError):
-    """A URL that cannot be used; the text completes the sentence "the URL …" and holds nothing of the URL."""
+    """A URL cannot be used; the text, which quotes nothing of it, completes the sentence "the URL …"."""
 
 
 @dataclass(frozen=True)
 class SentinelUrl:
-    """A Redis that sentinels know.
+    """A Redis whose primary is asked of sentinels.
 
     Attributes:
         sentinels: Host and port of each, in the order of the URL.
-        primary: What the sentinels call the primary.
-        options: Of redis-py's connections to the primary: user, password, database and those of the query.
-        sentinel_options: Of its connections to the sentinels: user and password of their own, and those of TLS.
+        primary: The name that the sentinels have for the primary.
+        options: For redis-py's connections to the primary: user, password, database, and the options in the query.
+        sentinel_options: For its connections to the sentinels: their own user and password, and the options of TLS.
     """
 
     sentinels: tuple[tuple[str, int], ...]
@@ -74,7 +74,7 @@ def redis_options(url: str) -> dict[str, Any]:
     """Return what redis-py reads in a redis://, rediss:// or unix:// URL.
 
     Raises:
-        ValueError: It cannot read it, or does not know one of its options.
+        ValueError: The URL is malformed, or has an unknown option.
     """
     options: dict[str, Any] = {**parse_url(url)}
     _check(options)

@@ -1,1 +1,1 @@
-"""Child processes, threads and tasks, and what is known of the server's processes."""
+"""Child processes, threads, tasks, and the server's own processes."""

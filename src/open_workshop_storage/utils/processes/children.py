@@ -1,4 +1,4 @@
-"""Starts child processes that may do little, without blocking the event loop, and never leaves one behind."""
+"""Starts confined child processes without blocking the event loop, and leaves none behind."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def start(
         environment: All that it gets besides `PATH`.
         stdin, stdout, stderr: As for `subprocess.Popen`; pipes are not buffered.
         folder: Where it runs.
-        niceness: How far it stands back behind this process when both want a core, up to 19.
+        niceness: By how much its priority is below that of this process, up to 19 (nice(2)).
 
     Raises:
         OSError: It could not be started.
@@ -89,7 +89,7 @@ def _parent(
     The kernel sends the death signal when the thread ends that started the process: in a killed worker at once.
     """
     try:
-        # On Linux, of this thread.
+        # On Linux this is the priority of the thread.
         os.nice(niceness)
         confine()
         process = popen()
@@ -97,19 +97,19 @@ def _parent(
         started.set_exception(error)
     else:
         started.set_result(process)
-        # It may be gone already.
+        # `status` may have reaped it already.
         with suppress(ChildProcessError):
             os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
 
 
 async def read(pipe: IO[bytes]) -> bytes:
-    """Return what a child has written, as soon as there is something; nothing once it has closed the pipe."""
+    """Wait until a child writes something, and return it; empty once the child has closed the pipe."""
     await anyio.wait_readable(pipe)
     return os.read(pipe.fileno(), _BLOCK_BYTES)
 
 
 async def status(process: subprocess.Popen[bytes]) -> int:
-    """Return a child's status once it has ended; below zero, the number of the signal that ended it."""
+    """Wait for a child's end, and return its status; the negative number of a signal if that ended it."""
     with open(os.pidfd_open(process.pid), "rb", buffering=0) as end:
         await anyio.wait_readable(end)
     return process.wait()

@@ -1,4 +1,4 @@
-"""What is known of granian's insides: how it starts and ends workers, and what it holds ahead of a client.
+"""What is known of granian's insides: how it starts and ends workers, and how much of an answer it buffers.
 
 Its documentation promises none of this; tests/processes/test_granian.py fails when a release changes it.
 """
@@ -21,18 +21,17 @@ LOGGERS = ("_granian", "granian.access")
 """Names of the loggers of the server's own lines and of its access log."""
 
 WRITER_BYTES = 400 * 1024
-"""What the writer of a connection collects of an answer before it waits for the client; it may go over by a block."""
+"""How much of an answer a connection buffers before it waits for the client; the last block may go over it."""
 
 WAITING_BLOCKS = 6
-"""Blocks of an answer that are held beyond that: four in a queue, one in `send`, and the one that the writer goes over
-by."""
+"""Blocks of an answer that are held besides: four in a queue, one in `send`, and the one that goes over the buffer."""
 
 _APP = re.compile(r"open_workshop_storage\.(?:distributor|loader|app):app")
 
 
 def main_process_id() -> int:
     """Return the id of the process that started this worker, which may have ended already."""
-    # multiprocessing knows it from before this process was started.
+    # multiprocessing keeps the id from the start of this process.
     parent = multiprocessing.parent_process()
     return os.getppid() if parent is None or parent.pid is None else parent.pid
 
@@ -54,7 +53,7 @@ def take_stop_signal(on_stop: Callable[[], None]) -> None:
     without a limit.
     """
     loop = asyncio.get_running_loop()
-    # A handler of the loop's would miss the signal while granian has the loop stand still, after the lifespan's start.
+    # The loop's own handlers miss a signal while granian does not run the loop, just after the lifespan's start.
     loop.remove_signal_handler(signal.SIGTERM)
     signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(on_stop))
 
@@ -63,7 +62,7 @@ def stop_worker(patience_seconds: float) -> None:
     """Have the server end this worker once its requests are answered.
 
     Args:
-        patience_seconds: How long they may take; then the kernel ends the process.
+        patience_seconds: How long the requests may take; then the kernel ends the process.
     """
     # The server waits for its last clients without a limit. SIGALRM has no handler here.
     signal.setitimer(signal.ITIMER_REAL, patience_seconds)

@@ -1,4 +1,4 @@
-"""The child process of `PythonChildren`: run with `-m`, it calls one function after the other until its input ends.
+"""The child process of `PythonChildren`: run with `-m`, it calls one function after another until its input ends.
 
 Standard input is a socket. A call is a line of JSON, `[module, function, CPU seconds, argument…]`, sent with the open
 files that the function gets before its arguments. The answer is a line too: `{"returned": …}`, or
@@ -33,7 +33,7 @@ def main() -> None:
     # A stop of the service may be sent to all its processes, but the worker may still want to finish its requests.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with socket.socket(fileno=os.dup(0)) as parent:
-        # No library reads calls, or prints into answers.
+        # Keeps libraries from reading calls.
         os.dup2(2, 0)
         while (call := _next_call(parent)) is not None:
             parent.sendall(json.dumps(_answer(*call)).encode() + b"\n")
@@ -58,7 +58,7 @@ def _answer(line: bytes, descriptors: list[int]) -> dict[str, Any]:
         with ExitStack() as stack:
             files = [stack.enter_context(_opened(descriptor)) for descriptor in descriptors]
             called = getattr(importlib.import_module(module), function)
-            # Modules would be searched after each call.
+            # The collection after each call need not look through the modules.
             gc.freeze()
             _allow_cpu(cpu_seconds)
             return {"returned": called(*files, *arguments)}
@@ -72,7 +72,7 @@ def _opened(descriptor: int) -> IO[bytes]:
 
 
 def _allow_cpu(seconds: float) -> None:
-    """Have the kernel end this process after so many more seconds of CPU time, in the midst of C code too."""
+    """Have the kernel end this process after so many more seconds of CPU time, even within C code."""
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time() + seconds), hard))
 

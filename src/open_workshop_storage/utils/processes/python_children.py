@@ -1,4 +1,4 @@
-"""Calls Python functions in child processes, which may crash, hang or hold the interpreter without harm to a worker."""
+"""Calls Python functions in child processes, so that a crash, a hang or a held interpreter does not harm a worker."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _KEPT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 * 1024**2), "MALLOC_TRIM_THRESH
 
 
 class ChildFailed(Exception):
-    """A call that failed in no expected way: a limit, a crash, or an exception that is not in `raises`.
+    """A call failed unexpectedly: by a limit, a crash, or an exception that is not in `raises`.
 
     Attributes:
         errno: The operating system's number for what went wrong, if an `OSError` ended the call.
@@ -49,10 +49,10 @@ class PythonChildren:
     that the function read.
 
     Args:
-        size: How many calls run at the same time; further ones wait, first come, first served.
+        size: How many calls run at the same time; further ones wait in their order.
         memory_bytes: How much memory each child may use.
-        raises: The exceptions that a caller of `call` expects. They are made with their text only.
-        niceness: How far children stand back behind other processes when cores are short, up to 19.
+        raises: The exceptions that a caller of `call` expects. They are made anew, with their text only.
+        niceness: By how much the priority of children is below that of this process, up to 19 (nice(2)).
     """
 
     def __init__(self, size: int, memory_bytes: int, raises: Sequence[type[Exception]], niceness: int = 0) -> None:
@@ -82,11 +82,11 @@ class PythonChildren:
                 their positions. Pipes may be among them.
             folder: The current folder of the call, below which it may write; a child is then started for this call
                 alone, which takes about 50 ms.
-            seconds: How long the call may take, once its turn has come.
+            seconds: How long the call may take, without the wait for a child.
             cpu_seconds: How much CPU time it may take; rounded up to whole seconds.
 
         Raises:
-            ChildFailed: The function failed in another way than by `raises`, or exceeded a limit.
+            ChildFailed: The function raised none of `raises`, or exceeded a limit.
             Exception: One of `raises`, which the function raised.
         """
         line = json.dumps([function.__module__, function.__qualname__, cpu_seconds, *arguments]).encode() + b"\n"
@@ -162,9 +162,9 @@ class _Child:
         """Send a call, and return the answer.
 
         Raises:
-            ChildFailed: The child ended, or its answer is none.
+            ChildFailed: The child ended, or its answer is malformed.
         """
-        # It waits for a call, and a socket holds more than one.
+        # The socket's buffer holds the whole call, which the child is waiting for.
         with contextlib.suppress(BrokenPipeError):
             socket.send_fds(self._socket, [line], descriptors)
         answer = b""
@@ -182,11 +182,11 @@ class _Child:
         except ValueError:
             outcome = None
         if not isinstance(outcome, dict):
-            raise ChildFailed("an answer that is none")
+            raise ChildFailed("a malformed answer")
         return outcome
 
     def _received(self) -> bytes:
-        # With calls unread, the end of the child resets the socket.
+        # A child that ends with a call unread resets the socket.
         with contextlib.suppress(ConnectionResetError):
             return self._socket.recv(_BLOCK_BYTES)
         return b""

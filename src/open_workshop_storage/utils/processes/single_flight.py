@@ -1,4 +1,4 @@
-"""Shares one piece of work among all callers that want its result at the same time."""
+"""Does work once for all callers that want its result at the same time."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ Result = TypeVar("Result")
 
 
 class SingleFlight(Generic[Key, Result]):
-    """Lets callers that ask for the same thing at the same time share one answer."""
+    """Shares the result of one call among the callers that come with the same key while it runs."""
 
     def __init__(self) -> None:
-        # Each is cancelled if its caller fails.
+        # A future is cancelled if the caller that does the work fails.
         self._flights: dict[Key, asyncio.Future[Result]] = {}
 
     async def run(self, key: Key, work: Callable[[], Awaitable[Result]]) -> Result:

@@ -17,7 +17,7 @@ _SHARE = 0.02
 
 @contextlib.contextmanager
 def without_group() -> Iterator[None]:
-    """Let the first error of a task group out as itself."""
+    """Raise the first error of a task group in place of its group."""
     try:
         yield
     except ExceptionGroup as group:
@@ -26,10 +26,10 @@ def without_group() -> Iterator[None]:
 
 
 async def work_on_each(work: Callable[[T], Awaitable[R]], items: Iterable[T], at_once: int) -> list[R]:
-    """Return what work returns for each item, in their order; at most so many are worked on at once.
+    """Return the result of the work for each item, in their order; at most so many are worked on at once.
 
     Raises:
-        Exception: What the work for one item raises, which ends that for all others.
+        Exception: The first error of the work for an item, which cancels the rest.
     """
     turns = asyncio.Semaphore(at_once)
 
@@ -48,7 +48,7 @@ async def watched(check: Callable[[], None]) -> AsyncIterator[None]:
     """Run the body, and cancel it as soon as a check raises.
 
     Args:
-        check: Called in a thread about twice a second, or less often, so that it takes 2 % of the time at most.
+        check: Called in a thread twice a second at most, and so seldom that it takes 2 % of the time at most.
 
     Raises:
         Exception: What the body or the check raises.
@@ -59,7 +59,7 @@ async def watched(check: Callable[[], None]) -> AsyncIterator[None]:
 
 @contextlib.asynccontextmanager
 async def run_beside(work: Coroutine[Any, Any, NoReturn]) -> AsyncIterator[None]:
-    """Run the body, and work beside it that is cancelled when the body ends.
+    """Run the body, and beside it work without an end, which is cancelled when the body ends.
 
     Raises:
         Exception: What the body raises, or the work, which then cancels the body.

@@ -24,9 +24,9 @@ _Step = tuple[asyncio.Future[None], Callable[[], object]]
 async def run_to_end(work: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
     """Run blocking work in a thread of its own, and never return before it has ended.
 
-    `asyncio.to_thread` lets its thread run on when the caller is cancelled, and nothing expects what that then does to
-    files. Here a cancellation goes on once the work has ended. Nor does work that waits for a slow disk keep the loop's
-    few shared threads from others.
+    `asyncio.to_thread` lets its thread run on when the caller is cancelled, so that it may write to files that nothing
+    expects to change any more. Here the cancellation waits for the end of the work. The loop's few shared threads stay
+    free of work that waits for a slow disk.
 
     Raises:
         Exception: Whatever the work raises, unless the caller was cancelled.
@@ -38,7 +38,7 @@ async def run_until_stopped(work: Callable[[threading.Event], T]) -> T:
     """Run blocking work as `run_to_end` does, with an event that is set when the caller is cancelled.
 
     Args:
-        work: Looks at the event as often as it can stop, and then stops by raising.
+        work: Checks the event wherever it can stop, and raises once that is set.
 
     Raises:
         Exception: Whatever the work raises, unless the caller was cancelled.
@@ -55,10 +55,10 @@ async def _in_thread(work: Callable[[], T], stop: Callable[[], None]) -> T:
 
 
 async def finished(future: asyncio.Future[T], stop: Callable[[], None] = lambda: None) -> T:
-    """Return what a thread's work returns, and never before it has ended.
+    """Wait for the end of a thread's work, also when cancelled, and return its result.
 
     Args:
-        stop: Called when the caller is cancelled, which goes on once the work has ended.
+        stop: Called when the caller is cancelled.
 
     Raises:
         Exception: Whatever the work raises, unless the caller was cancelled.
@@ -78,7 +78,7 @@ async def finished(future: asyncio.Future[T], stop: Callable[[], None] = lambda:
 
 
 class StepThread:
-    """Does steps one after the other, each to its end, also when the caller that waits for it is cancelled.
+    """Does steps in a thread, one after another, each to its end, also when the caller that waits for it is cancelled.
 
     There is a thread only while steps come fast. An executor of the standard library takes twice as long to hand a step
     over, which for a fast upload's blocks is a fifth of all that it takes.
@@ -89,7 +89,7 @@ class StepThread:
         self._idle_at = 0.0
 
     def submit(self, work: Callable[[], object]) -> asyncio.Future[None]:
-        """Have the thread do something once it has done all before; return a future of this loop for its end.
+        """Have the thread do a step after all earlier ones; return a future for its end.
 
         Raises:
             RuntimeError: No thread can be started: the process has as many as it may.
@@ -131,7 +131,7 @@ def _do_steps(steps: SimpleQueue[_Step | None]) -> None:
         # The loop is closed when the process ends.
         with suppress(RuntimeError):
             future.get_loop().call_soon_threadsafe(_settle, future, error)
-        # They hold what was written, and the next step may be long in coming.
+        # Frees the written bytes now; the next step may come much later.
         del step, future, work, error
 
 
@@ -142,5 +142,5 @@ def _settle(future: asyncio.Future[None], error: BaseException | None) -> None:
         future.set_result(None)
     else:
         future.set_exception(error)
-        # A caller that was cancelled asks no more.
+        # Marks it as retrieved, since a caller that was cancelled never asks for it.
         future.exception()
