@@ -53,10 +53,10 @@ class _Exporters(NamedTuple):
 
 
 def start_exporting(settings: Settings) -> tuple[MeterProvider, Sequence[Callable[[], None]]]:
-    """Set the process's providers of traces and log lines up.
+    """Set up this process's providers of traces and log lines.
 
     Returns:
-        The provider of metrics, and what sends the rest of each signal and ends it.
+        The provider of metrics, and functions that send the rest of each signal and shut its provider down.
     """
     exporters, resource = _exporters(settings), _resource(settings)
     traces = TracerProvider(resource=resource, id_generator=UptraceIdGenerator())
@@ -72,9 +72,9 @@ def start_exporting(settings: Settings) -> tuple[MeterProvider, Sequence[Callabl
 
 
 class _TextsOfClients(SpanProcessor):
-    """Keeps the query strings out of FastAPI's spans, since they hold transfer tokens, and cuts what is long.
+    """Keeps query strings out of FastAPI's spans, since they hold transfer tokens, and cuts long texts.
 
-    The limit that OpenTelemetry has for it would log a warning each time.
+    OpenTelemetry's own limit on lengths would log a warning for each text.
     """
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
@@ -87,7 +87,7 @@ class _TextsOfClients(SpanProcessor):
 
 def _exporters(settings: Settings) -> _Exporters:
     if not settings.uptrace_dsn:
-        # They read the variables that OpenTelemetry's specification names: addresses, headers, time-outs.
+        # The exporters read OpenTelemetry's own variables: addresses, headers, time-outs.
         if settings.otel_exporter_otlp_protocol == "grpc":
             return _Exporters(GrpcSpanExporter(), GrpcMetricExporter(), GrpcLogExporter())
         return _Exporters(OTLPSpanExporter(), OTLPMetricExporter(), OTLPLogExporter())
@@ -100,7 +100,7 @@ def _exporters(settings: Settings) -> _Exporters:
         )
     options["compression"] = Compression.Gzip
     traces_url = settings.uptrace_otlp_traces_url or dsn.otlp_http_endpoint + _TRACES_PATH
-    # Any other address of traces says nothing of the rest.
+    # The addresses of metrics and log lines follow from that of traces only if it has the usual path.
     base = traces_url.removesuffix(_TRACES_PATH) if traces_url.endswith(_TRACES_PATH) else dsn.otlp_http_endpoint
     return _Exporters(
         OTLPSpanExporter(traces_url, **options),

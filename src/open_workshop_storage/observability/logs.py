@@ -14,12 +14,10 @@ from opentelemetry import trace
 
 from open_workshop_storage.utils.processes import granian
 
-# Characters that end a line or act on a terminal, and those that cannot be encoded. Names from clients may contain
-# any of them.
+# Characters that end a line, control a terminal or cannot be encoded. Names from clients may contain any of them.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-# An operator may let access logs hold query strings and headers. The names of all tokens end alike: `token`,
-# `accessToken`; a name in a query string may be percent-encoded. The look-behind keeps the search linear: no name is
-# tried from its middle.
+# Access logs may be set up to hold query strings and headers. The names of all tokens end in `token`, in any case; in a
+# query string they may be percent-encoded. The look-behind keeps the search linear: no name is tried from its middle.
 _PARAMETER = re.compile(r"""(?<![^\s?&;="'])([^\s?&;="']++)="?[^\s&;"']+""")
 _CREDENTIALS = re.compile(r"\b(Bearer|Basic)\s+\S+", re.IGNORECASE)
 
@@ -30,9 +28,9 @@ def job_log(logger: logging.Logger, job_id: str) -> logging.LoggerAdapter[loggin
 
 
 def configure_logging(form: Literal["text", "json"]) -> None:
-    """Send log lines to standard error: this package's from INFO on, those of others from WARNING on.
+    """Send log lines to standard error: those of this package from INFO on, others from WARNING on.
 
-    The server's own lines, its access log included, get the same form in this process, and name no token.
+    The server's own lines in this process, its access log included, get the same form, without tokens.
     """
     formatter = JsonFormatter() if form == "json" else _TextFormatter()
     root = logging.getLogger()
@@ -45,7 +43,7 @@ def configure_logging(form: Literal["text", "json"]) -> None:
         for server_handler in logging.getLogger(name).handlers:
             server_handler.setFormatter(formatter)
     logging.getLogger("open_workshop_storage").setLevel(logging.INFO)
-    # It logs each malformed form, which any client can send.
+    # This library logs each malformed form, which any client can send.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 
@@ -71,7 +69,7 @@ class _TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """Lines for programs: one JSON object each; what is not known is left out.
+    """Lines for programs: one JSON object each, without the fields that have no value.
 
     `deploy/json-log.json` names it for the server's main process, which knows no settings.
     """

@@ -1,6 +1,6 @@
-"""Metrics of the services, and the folder in which the workers of one main process count together.
+"""Metrics of the services, and the folder in which all workers of a main process count for Prometheus.
 
-Without telemetry or `METRICS_ENABLED` they are not recorded.
+Metrics are recorded only with telemetry or `METRICS_ENABLED`.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ BLURHASHES = _METER.create_counter(
     "storage.blurhashes", "{image}", "BlurHashes given out, by where they came from: memory, redis or computed."
 )
 
-# Each worker records its own part of these.
+# Gauges of one worker.
 SLOTS_USED = _METER.create_gauge("storage.slots.used", "{slot}", "Slots that this worker holds.")
 JOBS_WAITING = _METER.create_gauge("storage.slots.waiting", "{job}", "Jobs that wait for a slot.")
 OPEN_SOCKETS = _METER.create_gauge("storage.sockets.open", "{socket}", "Progress sockets that this worker holds.")
 
-# These are the same for all workers that share a Redis, or a disk.
+# Gauges that are the same for all workers that share a Redis, or a disk.
 CALLBACKS_PENDING = _METER.create_gauge("storage.callbacks.pending", "{callback}", "Callbacks in the outbox.")
 OLDEST_CALLBACK = _METER.create_gauge("storage.callbacks.oldest", "s", "Age of the oldest callback in the outbox.")
 DISK_FREE = _METER.create_gauge("storage.disk.free", "By", "Free bytes below the storage root.")
@@ -59,9 +59,9 @@ def metrics_folder(main_process: int) -> Path:
     for other in parent.glob(f"{_FOLDER}*"):
         process, _, start = other.name.removeprefix(_FOLDER).partition("-")
         if _process_fields(process)[_START] != start:
-            # Another worker may be at it, and other users' folders stay.
+            # Another worker may remove it at the same time, and another user's folder cannot be removed.
             shutil.rmtree(other, ignore_errors=True)
-    # The time of the start tells the process from a later one of the same number.
+    # A later process may get the same id, but not the same start time.
     folder = parent / f"{_FOLDER}{main_process}-{_process_fields(str(main_process))[_START]}"
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
@@ -72,7 +72,7 @@ def metrics_folder(main_process: int) -> Path:
 
 
 def is_child(process: int, parent: int) -> bool:
-    """Return whether a process runs, and was started by another."""
+    """Return whether a process runs and is a child of another one."""
     return _process_fields(str(process))[_PARENT] == str(parent)
 
 

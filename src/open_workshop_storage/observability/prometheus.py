@@ -1,6 +1,6 @@
-"""Metrics as Prometheus asks for them, counted over all workers of a main process, those that died included.
+"""Metrics for Prometheus, counted over all workers of a main process, including those that died.
 
-Imported only when a folder for them is named in the environment: the client library looks for it at its import.
+Imported only after the folder of the metrics is named in the environment, where the client library looks at import.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _LABELS: Mapping[str, tuple[str, ...]] = {
     "storage.callbacks.oldest": (),
     "storage.disk.free": (),
 }
-"""Which attributes of a metric are its labels; metrics that are not here are left out."""
+"""Attributes of each metric that become labels; Prometheus gets no other metrics."""
 
 _SHARED = frozenset(
     {"storage.slots.waiting", "storage.callbacks.pending", "storage.callbacks.oldest", "storage.disk.free"}
 )
-"""Levels that all workers read alike; others are summed over those that run."""
+"""Gauges that have the same value in all workers; other gauges are summed over the running workers."""
 
 _UNITS = {"s": "seconds", "By": "bytes"}
 
@@ -58,7 +58,7 @@ class PrometheusMeterProvider(metrics.MeterProvider):
     """Makes instruments that count for Prometheus.
 
     Args:
-        beside: Gets all that is counted as well.
+        beside: Makes instruments that count the same for other exporters.
     """
 
     def __init__(self, beside: metrics.MeterProvider) -> None:
@@ -67,7 +67,7 @@ class PrometheusMeterProvider(metrics.MeterProvider):
     def get_meter(
         self, name: str, version: str | None = None, schema_url: str | None = None, attributes: Attributes = None
     ) -> metrics.Meter:
-        """Return a meter of both."""
+        """Return a meter whose instruments count for both."""
         return _Meter(name, self._beside.get_meter(name, version, schema_url, attributes))
 
 
@@ -118,12 +118,12 @@ class _Instrument(Generic[_Beside, _Metric]):
         self._labels = _LABELS[name]
         labels = [label.replace(".", "_") for label in self._labels]
         base, suffix = name.replace(".", "_"), _UNITS.get(unit, "")
-        # With its unit, as Prometheus has names.
+        # Prometheus wants the unit in the name.
         full_name = base if base.endswith(suffix) else f"{base}_{suffix}"
         self._metric = kind(full_name, description, labels, registry=None, **options)
 
     def _series(self, attributes: Attributes) -> _Metric:
-        """Return what has these labels; attributes that are absent are empty ones."""
+        """Return the time series of some attributes; absent ones are empty labels."""
         if not self._labels:
             return self._metric
         present = attributes or {}

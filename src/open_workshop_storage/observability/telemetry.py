@@ -1,6 +1,6 @@
-"""Turns telemetry and metrics on where the settings say so, and sends what is left of it at the end.
+"""Turns telemetry and metrics on where the settings say so, and sends the rest at the end.
 
-FastAPI's documentation promises nothing of what is used here of the insides of its instrumentation;
+This module uses private names of FastAPI's instrumentation;
 tests/observability/test_telemetry.py fails when a release changes it.
 """
 
@@ -30,7 +30,7 @@ from open_workshop_storage.utils.processes.granian import main_process_id
 
 _logger = logging.getLogger(__name__)
 
-# Shorter than what a stopping worker has left (`services.operations.worker_process`).
+# Less than a stopping worker has for its last answers (`services.operations.worker_process`).
 _CLOSING_SECONDS = 3.0
 
 
@@ -38,10 +38,10 @@ _CLOSING_SECONDS = 3.0
 async def open_telemetry(app: FastAPI, settings: Settings) -> AsyncIterator[Callable[[], bytes] | None]:
     """Export and count what the process does in the block, as the settings say.
 
-    Called once in each process, after it was forked: exporters have threads and connections of their own.
+    Called once in each process, after the fork: exporters have threads and connections of their own.
 
     Yields:
-        What returns the metrics of all workers in Prometheus' text format; `None` without `METRICS_ENABLED`.
+        A function that returns the metrics of all workers in Prometheus' text format; `None` without `METRICS_ENABLED`.
 
     Raises:
         OSError: There is no folder for the metrics.
@@ -79,7 +79,7 @@ async def open_telemetry(app: FastAPI, settings: Settings) -> AsyncIterator[Call
 
 
 def instruct(app: FastAPI, config: TelemetryConfig) -> None:
-    """Change what an app records; FastAPI itself takes this only when the app is made."""
+    """Change what an app records, which FastAPI itself allows only when the app is made."""
     app._telemetry.update(config)
 
 
@@ -94,7 +94,7 @@ def name_route(scope: Scope, route: str) -> None:
 
 
 def _excluder(patterns: list[str]) -> Callable[[Scope], bool] | None:
-    """Return what tells whether one of the patterns is in a request's URL, without its query string."""
+    """Return a function that tells whether a request's URL, without its query string, matches one of the patterns."""
     if not patterns:
         return None
     wanted = re.compile("|".join(f"(?:{pattern})" for pattern in patterns))
@@ -107,7 +107,7 @@ def _excluder(patterns: list[str]) -> Callable[[Scope], bool] | None:
 
 
 async def _close(closing: Sequence[Callable[[], None]]) -> None:
-    """Send what is left; give up after `_CLOSING_SECONDS` if the receiver does not take it."""
+    """Call functions that send the rest of the telemetry; wait for `_CLOSING_SECONDS` at most."""
     threads = [threading.Thread(target=close, daemon=True) for close in closing]
     for thread in threads:
         thread.start()

@@ -1,4 +1,4 @@
-"""Spans of what happens between a request and its answer, or to a job that an earlier request began.
+"""Spans of the work for a request, or for a job that an earlier request began.
 
 Nothing here begins a trace: FastAPI's own instrumentation does, at each request. So background work, such as polling
 Redis, makes no spans, and without telemetry there are none.
@@ -23,7 +23,7 @@ _PROPAGATOR = TraceContextTextMapPropagator()
 
 
 def traceparent() -> str | None:
-    """Return the present trace and span as a `traceparent` header (W3C Trace Context), `None` without a trace."""
+    """Return the present trace and span as a `traceparent` header (W3C Trace Context); `None` without a trace."""
     return trace_headers().get("traceparent")
 
 
@@ -35,7 +35,7 @@ def trace_headers() -> dict[str, str]:
 
 
 def context_of(parent: str | None) -> Context | None:
-    """Return the context that a `traceparent` describes, `None` for none."""
+    """Return the context that a `traceparent` describes; `None` without one."""
     return None if parent is None else _PROPAGATOR.extract({"traceparent": parent}, Context())
 
 

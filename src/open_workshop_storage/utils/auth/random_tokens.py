@@ -1,7 +1,7 @@
-"""bcrypt hashes of random tokens, by which a wrong token is known in microseconds.
+"""bcrypt hashes of random tokens that tell a wrong token in microseconds.
 
-Any bcrypt compares with such a hash. Its salt, which is random in others, is a mark and the beginning of the token's
-SHA-256. That helps no search: there is none for 32 random bytes, whatever the hash.
+Any bcrypt library can check such a hash. In place of a random salt it has a mark and the beginning of the token's
+SHA-256. That makes no token easier to find: 32 random bytes cannot be searched for, whatever the hash.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import hmac
 
 import bcrypt
 
-# A high cost protects texts that can be guessed, which 32 random bytes cannot. 4 is the lowest there is.
+# A high cost protects texts that can be guessed, which 32 random bytes cannot. 4 is the lowest cost.
 _BEGINNING = b"$2b$04$OWtoken/"
 _DIGEST_BYTES = 10
-# The letters of base64, and those that bcrypt has in their place.
+# The alphabet of base64, and that of bcrypt.
 _LETTERS = bytes.maketrans(
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/",
     b"./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789",
@@ -33,7 +33,7 @@ def is_hash_of_random_token(hashed: bytes) -> bool:
 
 
 def is_random_token(token: bytes, hashed: bytes) -> bool:
-    """Return whether a token is the one that `hash_random_token` made a hash of; only the right one takes a ms.
+    """Return whether `hash_random_token` made a hash of this token; only the right one takes a millisecond.
 
     Args:
         token: At most 72 bytes without a NUL, as bcrypt takes them.

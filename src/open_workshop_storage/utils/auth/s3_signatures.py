@@ -1,4 +1,4 @@
-"""Addresses that carry their own permission, as Amazon's Signature Version 4 makes them.
+"""Presigned URLs of S3-compatible stores.
 
 Rules: AWS, "Authenticating Requests: Using Query Parameters (AWS Signature Version 4)".
 """
@@ -17,7 +17,7 @@ _UNRESERVED = "-_.~"
 
 
 class S3Key(NamedTuple):
-    """What requests to an S3-compatible store are signed with."""
+    """A key of an S3-compatible store, and the store's region."""
 
     access_key_id: str
     secret_access_key: str
@@ -33,13 +33,13 @@ def signed_url(
     headers: Mapping[str, str] | None = None,
     now: float | None = None,
 ) -> str:
-    """Return an address with which anyone may do one thing for so many seconds.
+    """Return a URL that allows one request for so many seconds, to all who have it.
 
     Args:
         url: The object's or the bucket's, percent-encoded, without a query.
-        query: Parameters of the request, part of what is permitted.
-        headers: Headers that the request has to have with these values, besides `Host`; names in lower case.
-        now: Unix time in seconds at which the permission begins; None for the present.
+        query: Parameters that the request must have.
+        headers: Headers that the request must have, besides `Host`; names in lower case.
+        now: Unix time in seconds at which the permission begins; `None` for the present.
     """
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
     day = stamp[:8]
@@ -69,5 +69,5 @@ def signed_url(
 
 
 def encoded_path(path: str) -> str:
-    """Return a path percent-encoded as signatures count on it."""
+    """Return a path percent-encoded as signatures need it."""
     return quote(path, safe=f"/{_UNRESERVED}")

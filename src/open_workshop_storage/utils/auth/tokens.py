@@ -10,13 +10,13 @@ import jwt
 
 _ALGORITHM = "HS256"
 _LEEWAY_SECONDS = 30
-"""How far the Manager's clock may be from ours where a token's expiry or beginning is judged."""
+"""How far the Manager's clock may be off ours when a token's times are judged."""
 _LAST_SECOND = 2**40
 """Later expiries are as good as none, and too large for timers."""
 _BACKDATED_SECONDS = 60
 """How far callback tokens are backdated: a Manager whose clock is behind ours refuses tokens of the future."""
 
-# Other claims than signature, audience, beginning and expiry are the Manager's own.
+# `iat`, `sub` and `jti` are the Manager's own; we judge signature, audience, beginning and expiry.
 _READ_OPTIONS: jwt.types.Options = {
     "require": ["exp", "aud"],
     "verify_iat": False,
@@ -31,7 +31,7 @@ class InvalidTokenError(Exception):
 
 
 class TransferToken(NamedTuple):
-    """A transfer token that its signature, its audience and its beginning do not speak against.
+    """A transfer token with a valid signature, our audience and a beginning in the past.
 
     Attributes:
         expired_seconds: How long ago it expired, leeway included; 0 if it is still valid.

@@ -13,7 +13,7 @@ from open_workshop_storage.utils.files.durable_files import Stopped
 
 _BLOCK_BYTES = 512 * 1024
 _LARGEST_SHARE = 0.25
-# The first blocks of a body have often waited for us, and come at once.
+# The first blocks of a body have often arrived before we read, and come at once.
 _FREE_BYTES = 16 * 1024 * 1024
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -24,11 +24,11 @@ def is_sha256(text: str) -> bool:
 
 
 class FileDigest:
-    """The digest of a file, made of its bytes while they are written, and of the file itself for what is left.
+    """The digest of a file, computed while its bytes are written, and from the file for the rest.
 
-    Hashing takes a core about a second for each GiB. A sender on a network leaves time for that; one that is as fast
-    as the cores would get a third less through. So hashing stops when it has taken a quarter of the body's time. What
-    is left is read when the whole file is there, while other programs read it too.
+    Hashing takes a core about a second for each GiB. A sender on a network leaves time for that; a faster one would
+    send a third less. So hashing stops when it has taken a quarter of the body's time. The rest is read from the
+    complete file, while other programs read it too.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class FileDigest:
         self._is_behind = False
 
     def add(self, blocks: Sequence[bytes]) -> None:
-        """Take the next bytes of the file, from its start on; they are left to `finish` if there is no time. Blocks."""
+        """Hash the next bytes of the file, from its start on, or leave them to `finish` if there is no time. Blocks."""
         if self._is_behind:
             return
         began = time.monotonic()

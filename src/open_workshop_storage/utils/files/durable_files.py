@@ -20,7 +20,7 @@ _NO_SYNC = (errno.EINVAL, errno.EOPNOTSUPP)
 
 
 class Stopped(Exception):
-    """The caller wanted the work to end."""
+    """The caller stopped the work."""
 
 
 def make_folders(folder: Path) -> None:
@@ -46,7 +46,7 @@ def make_folders(folder: Path) -> None:
 
 
 Label = Callable[[int], object]
-"""Is given the descriptor of a complete file before it is synced, to set attributes of it."""
+"""Called with the descriptor of a complete file before it is synced, to set its attributes."""
 
 
 def _no_label(descriptor: int) -> None:
@@ -112,7 +112,7 @@ def copy_beside(source: Path, target: Path, partial: Path, stop: threading.Event
                 raise OSError(errno.EIO, f"copied {copied} of {size} bytes", str(target))
             label(writer.fileno())
             os.fsync(writer.fileno())
-        # Another process may have moved it while this one was asleep, and the target may be a newer file by now.
+        # While this process was asleep, another one may have moved the source, and put a newer file in its place.
         if not source.exists():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(source))
         _rename_durably(partial, target)
@@ -123,7 +123,7 @@ def copy_beside(source: Path, target: Path, partial: Path, stop: threading.Event
 
 def _rename_durably(source: Path, target: Path) -> None:
     os.rename(source, target)
-    # From here on the file is in place, and an error would tell the caller that it is not.
+    # The file is in place now; an error would tell the caller that it is not.
     try:
         sync(target.parent)
     except FileNotFoundError:

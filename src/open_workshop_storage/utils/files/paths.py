@@ -1,7 +1,7 @@
 """The one place that turns names from outside into paths, and into file names.
 
-A name is judged twice: as text, in every form that some server between here and the client might take it for,
-and as the real path that it leads to, with symbolic links resolved.
+A name is judged twice: as text, in every form in which a server between here and the client may read it, and as the
+real path that it leads to, with symbolic links resolved.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MAX_PARTS = 64
 _UNFIT_FOR_KEYS = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\\]")
 _MAX_PERCENTS = 100
 _PARTIAL_NAME = re.compile(r"\.ow-[0-9a-f]{32}\.part")
-# What almost all names look like. No part of such a name begins with a dot, and none is encoded or too long.
+# Almost all names match. No part of them begins with a dot, is encoded or too long.
 _PLAIN_NAME = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9_.-]{0,254}/){0,7}[A-Za-z0-9_-][A-Za-z0-9_.-]{0,254}")
 _FALLBACK_NAME = "file"
 _MAX_SAFE_BYTES = 200
@@ -30,7 +30,7 @@ _MAX_SAFE_BYTES = 200
 _FORBIDDEN_BY_WINDOWS = re.compile(r'[<>:"|?*]')
 # Windows takes these for devices, whatever follows a dot.
 _DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9\u00b9\u00b2\u00b3]) *(\.|$)", re.IGNORECASE)
-# Persian words, many emoji and the flags of countries in countries are spelled with these invisible characters.
+# Invisible characters that Persian words, many emoji and flags such as Scotland's are spelled with.
 _SPELLING = "\u200c\u200d" + "".join(map(chr, range(0xE0020, 0xE0080)))
 
 
@@ -45,9 +45,9 @@ class PathUnusable(ValueError):
 def resolve_inside(real_folder: str, name: str) -> str:
     """Return the real path of a file below a folder; the file need not exist.
 
-    A name may use `..` as long as it never climbs above the folder, not even to come back. It is judged as it
-    stands and percent-decoded once more (and again), with a backslash as a separator too, so that nothing
-    passes here which becomes a traversal elsewhere; what it names is always its literal form.
+    A name may use `..` as long as it never climbs above the folder, not even to come back. It is judged both
+    literally and percent-decoded up to three times, with a backslash as a separator too, so that no name passes which
+    another server takes for a traversal. The path is that of the literal name.
 
     Args:
         real_folder: The absolute path of the folder that the name starts in, without symbolic links.
@@ -81,10 +81,10 @@ def normal_name(name: str) -> str:
 
 
 def find_inside(real_folder: str, name: str) -> tuple[str, os.stat_result]:
-    """Return the real path of what a name below a folder leads to, and its status.
+    """Return the real path of an existing file below a folder, and its status.
 
-    It is what `resolve_inside` and `os.stat` return, found with fewer look-ups where the name is plain and no
-    symbolic link is in it.
+    The result is that of `resolve_inside` and `os.stat`, with fewer system calls for a plain name without symbolic
+    links.
 
     Raises:
         PathEscapes: As for `resolve_inside`.
@@ -105,7 +105,7 @@ def find_inside(real_folder: str, name: str) -> tuple[str, os.stat_result]:
 
 
 def is_plain(name: str) -> bool:
-    """Return whether a name needs no judgement: all that can lead out of its folder by it are symbolic links."""
+    """Return whether a name is so plain that only symbolic links can make it lead out of its folder."""
     return _PLAIN_NAME.fullmatch(name) is not None
 
 
@@ -125,7 +125,7 @@ def is_partial(name: str) -> bool:
 
 
 def _judge(name: str) -> None:
-    # Both would take milliseconds for nothing that can be a file's name.
+    # Judging such a name would take milliseconds, and no file can have it.
     if len(name) > _MAX_NAME_BYTES or name.count("%") > _MAX_PERCENTS:
         raise PathUnusable(name)
     if any(_climbs(form) for form in _forms(name)):

@@ -10,7 +10,7 @@ import struct
 
 from open_workshop_storage.utils.processes.threads import finished
 
-# The first lets other Python threads go on during a call.
+# `CDLL` lets other Python threads run during a call, `PyDLL` does not.
 _SYSCALL, _SHORT_SYSCALL = ctypes.CDLL(None).syscall, ctypes.PyDLL(None).syscall
 _SYSCALL.restype = _SHORT_SYSCALL.restype = ctypes.c_long
 # The number is the same on all architectures.
@@ -24,8 +24,8 @@ class UnlinkedOpener:
 
     Args:
         flags: Those of open(2).
-        on_loop: Whether it is used on the event loop only, which stands still during the call in any case. The server's
-            threads then do not take the interpreter away meanwhile, which would take longer than the call.
+        on_loop: Whether it is used on the event loop only, which the call blocks in any case. The interpreter then
+            stays with this thread: to get it back from one of the server's would take longer than the call.
     """
 
     def __init__(self, flags: int, *, on_loop: bool = False) -> None:
@@ -37,15 +37,15 @@ class UnlinkedOpener:
         """Return a descriptor that the caller closes.
 
         Returns:
-            None if there is a link in the path, or nothing that can be opened, or if the system does not know or
-            allow the call: Linux before 5.6, and some containers.
+            `None` if a link is in the path, if the file cannot be opened, or if the system does not know or allow the
+            call: Linux before 5.6, and some containers.
         """
         descriptor: int = self._syscall(_OPENAT2, _AT_FDCWD, os.fsencode(path), self._how, len(self._how))
         return None if descriptor < 0 else descriptor
 
 
 class BlockReader:
-    """Reads blocks of files, of at most so many bytes: at once what the page cache has, else in a thread.
+    """Reads blocks of files: at once from the page cache, else in a thread.
 
     Copying from the page cache is faster than handing the read to a thread and back.
     """

@@ -1,1 +1,1 @@
-"""Dates, conditions, ranges, media types and forms as HTTP defines them."""
+"""Headers and bodies as HTTP and tus define them."""

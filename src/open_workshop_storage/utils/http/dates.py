@@ -8,7 +8,7 @@ from email.utils import formatdate, parsedate_to_datetime
 
 
 def parse_date(text: str | None) -> int | None:
-    """Return an HTTP date in any of its three forms as seconds since the epoch; None if it is none."""
+    """Return an HTTP date in any of its three forms as seconds since the epoch; `None` for any other text."""
     if text is None:
         return None
     try:

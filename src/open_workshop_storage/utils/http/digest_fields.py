@@ -19,13 +19,10 @@ def digest_field(sha256: str) -> str:
 
 
 def sha256_in(fields: Iterable[str]) -> str | None:
-    """Return the SHA-256 that digest fields give, as 64 lower-case hex digits; other algorithms are passed over.
+    """Return the SHA-256 in digest fields, as 64 lower-case hex digits; `None` without one.
 
     Args:
-        fields: The values of all of a request's digest fields, of which the content is the same.
-
-    Returns:
-        `None` if they give none.
+        fields: The values of all digest fields of a request, which has one content.
 
     Raises:
         ValueError: One is malformed, two of them differ, or all together are longer than 1 KiB.

@@ -14,21 +14,20 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 MAX_BYTES_BESIDES_FILE = 64 * 1024
-"""What a form may have in all, apart from its file."""
+"""Limit on a whole form, apart from its file."""
 
-# Whichever of its headers a client puts first.
+# Clients differ in which header of a part comes first.
 _FIRST_PART = rb"\r?\n(?:[^\r\n]+\r?\n)*?Content-Disposition:[ \t]*form-data"
 _MULTIPART_START = re.compile(rb"\s*--[^\r\n]+" + _FIRST_PART, re.IGNORECASE)
 _MAX_START_BYTES = 1024
 _MAX_FIELDS = 32
 _MAX_FIELD_BYTES = 16 * 1024
-# The time that the library takes for one grows with the square of its length. A boundary has at most 70 (RFC 2046,
-# section 5.1.1).
+# The library takes time quadratic in the length. A boundary has at most 70 characters (RFC 2046, section 5.1.1).
 _MAX_CONTENT_TYPE_CHARACTERS = 1024
 
 
 class FormError(ValueError):
-    """The body is no form, has no end, or has more or longer fields than the limits allow."""
+    """The body is no form, is cut off, or has more or longer fields than the limits allow."""
 
 
 class MultipartReader:
@@ -50,7 +49,7 @@ class MultipartReader:
         self.has_file = False
         self.complete = False
         self._file_field = None if file_field is None else file_field.encode()
-        # As bytes: one wide character makes a text four times as large.
+        # As bytes, since one wide character makes a text four times as large.
         self._fields: dict[bytes, bytes] = {}
         self._count = 0
         self._bytes_left = MAX_BYTES_BESIDES_FILE
@@ -80,7 +79,7 @@ class MultipartReader:
         """Read the next bytes of the body, and return those of them that belong to the file.
 
         Raises:
-            FormError: The bytes do not go on a form, or a field is over its limit.
+            FormError: The body is not a form any more, or a field is over its limit.
         """
         self._pieces = []
         try:
@@ -90,7 +89,7 @@ class MultipartReader:
         return self._pieces
 
     def text(self, name: str) -> str | None:
-        """Return a field that is complete, `None` if there is none of this name."""
+        """Return a complete field; `None` if no such field has come."""
         value = self._fields.get(name.encode())
         return None if value is None else value.decode()
 
@@ -155,7 +154,7 @@ def begins_multipart_form(head: bytes, boundary: bytes | None = None) -> bool | 
     """Return whether a body is a multipart form, whatever its type says; `None` if these first bytes do not tell.
 
     Args:
-        boundary: As its type says it; text may then stand before the first part (RFC 2046, section 5.1.1).
+        boundary: From its type; text may then come before the first part (RFC 2046, section 5.1.1).
     """
     if _MULTIPART_START.match(head, 0, _MAX_START_BYTES):
         return True

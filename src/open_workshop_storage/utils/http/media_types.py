@@ -1,4 +1,4 @@
-"""How stored files are labelled, so that no browser runs what is in them."""
+"""Types and names under which stored files are sent, so that no browser runs their content."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def attachment_name(text: str | None) -> str | None:
     """Return a name from outside, without extension, to save a file as.
 
     Returns:
-        None if there is none, or if it is not 1 to 200 characters of `[A-Za-z0-9_-]`.
+        `None` without a name, or if it is not 1 to 200 characters of `[A-Za-z0-9_-]`.
     """
     return text if text is not None and _ATTACHMENT_NAME.fullmatch(text) else None
 
@@ -64,5 +64,5 @@ def content_disposition(filename: str, path: str) -> str:
     disposition = f'attachment; filename="{filename}{"." if plain else ""}{plain}"'
     if extension in ("", f".{plain}") or not extension.isprintable():
         return disposition
-    # What a quoted string cannot say stands in the extended form besides (RFC 6266, section 4.3).
+    # The extended form can hold what a quoted string cannot (RFC 6266, section 4.3).
     return f"{disposition}; filename*=UTF-8''{filename}{quote(os.fsencode(extension), safe='')}"

@@ -79,8 +79,8 @@ class RangeNotSatisfiable(Exception):
 def requested_ranges(header: str, size: int) -> list[range] | None:
     """Return the parts of a representation that a `Range` header asks for, in its order, none empty.
 
-    Ranges that overlap become one, where the first of them stands, so that no answer is longer than the whole
-    (section 14.2). Those beyond the end are left out. More than 100 items are not looked at.
+    Ranges that overlap become one, in the place of the first, so that no answer is longer than the whole
+    (section 14.2). Ranges beyond the end are left out.
 
     Args:
         size: The representation's length in bytes.
@@ -139,10 +139,10 @@ def _merged(ranges: list[range]) -> list[range]:
 
 
 def prefers_gzip(accept_encoding: str) -> bool:
-    """Return whether a client takes gzip at least as gladly as no coding.
+    """Return whether a client accepts gzip with at least the weight of no coding.
 
-    One that sends no `Accept-Encoding` would have to take any coding, but often knows none. A header of more than 1 KiB
-    is not looked at.
+    A client without `Accept-Encoding` should accept any coding, but may know none. A header of more than 1 KiB is
+    ignored.
 
     Args:
         accept_encoding: The header's value, empty if there is none.
@@ -151,9 +151,9 @@ def prefers_gzip(accept_encoding: str) -> bool:
         return False
     weights: dict[str, float] = {}
     for item in accept_encoding.lower().split(","):
-        # Malformed items mean nothing.
+        # Malformed items are ignored.
         if match := _CODING.fullmatch(item):
             weights[match[1]] = float(match[2] or 1)
     gzip = max((weights[name] for name in ("gzip", "x-gzip") if name in weights), default=weights.get("*", 0.0))
-    # Without a weight of its own, no coding is what is left when nothing else will do.
+    # No coding is the last choice if it has no weight of its own.
     return gzip > 0 and gzip >= weights.get("identity", 0.0)

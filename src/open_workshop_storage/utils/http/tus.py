@@ -1,4 +1,4 @@
-"""What the headers of tus say (tus.io, "Resumable upload protocol 1.0.x")."""
+"""Headers of tus (tus.io, "Resumable upload protocol 1.0.x")."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXTENSIONS = (
 )
 CHECKSUM_ALGORITHMS = ("sha256", "sha1")
 MEDIA_TYPE = "application/offset+octet-stream"
-"""Of a body that brings bytes of an upload."""
+"""The type of a body with bytes of an upload."""
 
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _METADATA_KEY = re.compile(r"[!-+\--~]+")
