@@ -22,6 +22,7 @@ from tests.support.processes import descendants, kill
 PROJECT = Path(__file__).resolve().parents[2]
 HOST = os.environ.get("TESTS_HOST", "127.0.0.1")
 """Where servers listen; another address where other hosts of a network have to reach them."""
+_GIVEN_PORTS: set[int] = set()
 START_SECONDS = 120
 STOP_SECONDS = 30
 
@@ -80,10 +81,14 @@ class Server:
 
 
 def free_port() -> int:
-    """Return a TCP port of `HOST` that nothing listens on."""
+    """Return a TCP port of `HOST` that nothing listens on, another one each time."""
     with socket.create_server((HOST, 0)) as listener:
         port: int = listener.getsockname()[1]
-        return port
+        # The system may give one again while its first taker has not begun to listen.
+        if port in _GIVEN_PORTS:
+            return free_port()
+    _GIVEN_PORTS.add(port)
+    return port
 
 
 def clean_environment() -> dict[str, str]:
