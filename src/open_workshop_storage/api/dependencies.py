@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from functools import lru_cache
 from typing import Annotated
 
 from fastapi import Depends, Request, Security
@@ -15,9 +14,6 @@ from open_workshop_storage.core.claims import TransferClaims, parse_claims
 from open_workshop_storage.core.errors import AccessDenied, TokenMissing
 from open_workshop_storage.services.runtime import Runtime
 from open_workshop_storage.utils.auth.tokens import InvalidTokenError, TransferToken, read_transfer_token
-
-_MOST_REMEMBERED = 256
-"""Of how many tokens the claims are remembered: each request of an upload brings the same one."""
 
 
 async def get_runtime(connection: HTTPConnection) -> Runtime:
@@ -85,16 +81,10 @@ def claims_of_upload(token: str | None, runtime: Runtime) -> tuple[TransferClaim
     if not token:
         raise TokenMissing
     try:
-        claims = _judged(token, runtime.settings.transfer_jwt_secret)
+        claims = runtime.claims_of(token)
     except InvalidTokenError:
         raise AccessDenied from None
     expired_seconds = time.time() - claims.expires_at
     if expired_seconds > runtime.settings.transfer_resume_seconds:
         raise AccessDenied
     return claims, expired_seconds >= 0
-
-
-@lru_cache(maxsize=_MOST_REMEMBERED)
-def _judged(token: str, secret: str) -> TransferClaims:
-    read = read_transfer_token(token, secret)
-    return parse_claims(read.claims, read.expires_at)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
+from functools import lru_cache, partial
 
+from open_workshop_storage.core.claims import TransferClaims, parse_claims
 from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import JobStore
 from open_workshop_storage.services.archives.archives import Archives
@@ -46,6 +48,7 @@ from open_workshop_storage.services.transfers.worker import Worker
 from open_workshop_storage.stores.memory import MemoryJobStore
 from open_workshop_storage.stores.redis import redis_job_store
 from open_workshop_storage.stores.redis_client import redis_client
+from open_workshop_storage.utils.auth.tokens import read_transfer_token
 from open_workshop_storage.utils.net.http_connections import Connections
 from open_workshop_storage.utils.processes.confinement import unconfined
 
@@ -58,11 +61,17 @@ _MANAGER_CONNECTIONS = 32
 _MOST_WAITING_CHECKS = 256
 # One more is delivered a little later; a token whose uploads fail makes twenty a second.
 _MOST_WAITING_CALLBACKS = 64
+# Each request of an upload brings the same token.
+_MOST_REMEMBERED_TOKENS = 256
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """What routes use."""
+    """What routes use.
+
+    Attributes:
+        claims_of: Returns the claims of a transfer token, which may have expired, and remembers those of the last ones.
+    """
 
     settings: Settings
     files: Files
@@ -73,6 +82,7 @@ class Runtime:
     file_uploads: FileUploads
     blurhashes: Blurhashes
     form_tokens: FormTokens
+    claims_of: Callable[[str], TransferClaims]
     store: JobStore
     lifetime: Lifetime
     transfers: Transfers
@@ -149,6 +159,7 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
             file_uploads=FileUploads(settings, files, workspaces, uploaded, scanner, form_tokens),
             blurhashes=Blurhashes(files, stored, settings, redis),
             form_tokens=form_tokens,
+            claims_of=lru_cache(_MOST_REMEMBERED_TOKENS)(partial(_read_claims, settings.transfer_jwt_secret)),
             store=store,
             lifetime=lifetime,
             transfers=transfers,
@@ -157,3 +168,8 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
             repacks=repacks,
             readiness=Readiness(files, workspaces, store, loads=loads),
         )
+
+
+def _read_claims(secret: str, token: str) -> TransferClaims:
+    read = read_transfer_token(token, secret)
+    return parse_claims(read.claims, read.expires_at)
