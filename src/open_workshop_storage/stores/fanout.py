@@ -11,8 +11,8 @@ from contextlib import suppress
 from open_workshop_storage.core.events import Event, EventKind
 from open_workshop_storage.core.store import Interruption, JobEvents
 
-# A reader takes some 10 microseconds, and the server's threads as long to send what it is told. Without a pause, for
-# so much of the time that the calls before took, other requests wait until all of that is sent.
+# To call a reader takes some 10 microseconds, and the server's threads take as long to send what it is told. A pause,
+# of this share of the time that the calls took, lets other requests in before all of that is sent.
 _CALLS_AT_ONCE = 250
 _PAUSE = 0.7
 
@@ -53,10 +53,10 @@ class Watcher:
         return self._started
 
     def catch_up(self, snapshot: Event) -> bool:
-        """Add the present state, and go on from it if it is older than what the watcher has heard of.
+        """Add the present state, and go on from it even if it is older than what the watcher has heard of.
 
-        Tell whether the reader is to be called.
-        A Redis that takes over from another may lack the last changes; those that follow have their numbers again.
+        Tell whether the reader is to be called. A Redis that takes over from another may lack the last changes, whose
+        versions it then gives to others.
         """
         if snapshot.version >= self._latest:
             return self.push(snapshot)
@@ -68,7 +68,7 @@ class Watcher:
 class Fanout:
     """The watchers of this process, by job id.
 
-    An event waits at once for each watcher, so none overtakes another; readers are called so many at a time.
+    All watchers of a job get an event in one step, so none overtakes another; their readers are called some at a time.
     """
 
     def __init__(self) -> None:
@@ -103,7 +103,7 @@ class Fanout:
         self._call([watcher for watcher in self._watchers.get(job_id, ()) if watcher.catch_up(snapshot)])
 
     def _call(self, watchers: list[Watcher]) -> None:
-        """Call readers, of which those of a job with few do not wait for those of others."""
+        """Call the first readers at once, and the rest later, so that jobs with few readers wait for no others."""
         for watcher in watchers[:_CALLS_AT_ONCE]:
             watcher.on_event()
         is_calling = bool(self._to_call)

@@ -126,7 +126,7 @@ def usual_options() -> dict[str, Any]:
         # With them on, redis-py does not look whether a connection of its pool broke since its last use.
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
         "decode_responses": True,
-        # An answer that is not UTF-8 would end the connection for all who wait on it.
+        # An answer that is not UTF-8 would end the connection for all callers that wait on it.
         "encoding_errors": "surrogateescape",
     }
 

@@ -14,7 +14,7 @@ _IDLE_SECONDS = 3.0
 
 
 def functions(keys: RedisKeys, limits: Mapping[Slot, int], keep_seconds: float) -> str:
-    """Return what all scripts of a store begin with; for one of the same settings it is the same in all workers.
+    """Return what all scripts of a store begin with, the same text in all workers with the same settings.
 
     Args:
         limits: How many slots of each kind there are; 0, or no entry, for any number.
@@ -43,8 +43,9 @@ def _in_lua(value: object) -> str:
     return str(value)
 
 
-# Holders, and holders that wait, which were not renewed are gone with their worker.
+# A holder that was not renewed, with a slot or in the queue, is gone with its worker.
 _FUNCTIONS = """
+-- What `RedisCalls.script` was given by name, and from where on in ARGV the rest of it stands.
 local args, listed = {}, ARGV[1] + 2
 for i = 2, listed - 1, 2 do
     args[ARGV[i]] = ARGV[i + 1]

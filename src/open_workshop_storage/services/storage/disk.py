@@ -1,4 +1,4 @@
-"""What a disk must be like: how much of it stays free, what a full one becomes, and how a storage root may lie on it.
+"""What a disk must be like: how much of it stays free, what a full one is refused with, and how a root lies on it.
 
 Source: docs/API.md, "Reasons". All functions block.
 """

@@ -288,7 +288,7 @@ class LocalFiles:
         if not for_writing:
             return True
         try:
-            # To find out costs a wait for the disk, and the answer stays the same.
+            # To find out takes a wait for the disk, and what can be synced once always can.
             self._can_sync = self._can_sync or folders_can_sync(self._main_dir)
         except OSError:
             return False

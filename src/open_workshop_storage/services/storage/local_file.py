@@ -78,7 +78,7 @@ def version_of(status: os.stat_result) -> tuple[int, ...]:
 
 
 def keep_facts(descriptor: int, facts: Facts | None) -> bool:
-    """Keep facts with an open file that is complete; return whether there are any, and attributes to keep them in."""
+    """Keep facts with an open file that is complete; return False if there are none, or the disk does not keep them."""
     if facts is None:
         return False
     version = version_of(os.fstat(descriptor))
@@ -148,7 +148,7 @@ def place(
                 _rename_or_copy(source, target, facts, main_dir / TEMP, reserve_bytes, stop)
                 return size
             except FileNotFoundError:
-                # `remove` takes folders that are empty, also one that was made here just now.
+                # `remove` removes empty folders, such as one that was made here just now.
                 if not source.exists():
                     raise FileMissing from None
                 attempts_left -= 1
