@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from open_workshop_storage.core.errors import BadRequest, FileMissing, PathOutsideStorage, ServiceUnavailable
+from open_workshop_storage.services.storage import local
 from open_workshop_storage.services.storage.files import Facts, StorageType
 from open_workshop_storage.services.storage.local import LocalFiles
 from open_workshop_storage.utils.files.paths import partial_path
@@ -376,3 +377,19 @@ async def test_versions_of_one_size_never_share_a_second(storage: LocalFiles, ro
         assert tags[-1] == f"{int((root / 'resource/a.bin').stat().st_mtime):x}-1"
         assert await storage.facts(file) == Facts(sha256="0" * 64)
     assert len(set(tags)) == 4
+
+
+async def test_a_file_whose_protection_cannot_be_judged_any_more_is_closed(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "_LINKS_SECONDS", -1.0)
+    storage = LocalFiles(root.resolve())
+    write(root, "resource/file.txt")
+    (root / "archive/mods").mkdir()
+    file = await storage.find("resource", "file.txt")
+    shutil.rmtree(root / "archive")
+    write(root, "archive")
+    with pytest.raises(NotADirectoryError):
+        storage.reopen(file)
+    opened = {os.path.realpath(f"/proc/self/fd/{descriptor}") for descriptor in os.listdir("/proc/self/fd")}
+    assert os.fspath(root.resolve() / file.name) not in opened

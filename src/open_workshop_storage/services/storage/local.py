@@ -109,12 +109,15 @@ class LocalFiles:
         descriptor = _FOR_READING.open(path)
         if descriptor is None:
             return None
-        status = os.fstat(descriptor)
-        is_unchanged = version_of(status) == file.version and status.st_ctime_ns == file.changed_ns
-        if is_unchanged and self._is_as_protected(file, path):
-            return OpenedLocalFile(file, descriptor, self._reader)
-        os.close(descriptor)
-        return None
+        is_unchanged = False
+        try:
+            status = os.fstat(descriptor)
+            is_same = version_of(status) == file.version and status.st_ctime_ns == file.changed_ns
+            is_unchanged = is_same and self._is_as_protected(file, path)
+        finally:
+            if not is_unchanged:
+                os.close(descriptor)
+        return OpenedLocalFile(file, descriptor, self._reader) if is_unchanged else None
 
     def local_copy(self, file: StoredFile, *, ends_only: bool = False) -> AbstractAsyncContextManager[Path]:
         return nullcontext(Path(self._path(file.name)))
