@@ -10,7 +10,7 @@ from fastapi import Depends, FastAPI
 
 from open_workshop_storage.client import Callback
 from open_workshop_storage.client.fastapi import verified_callback
-from open_workshop_storage.utils.auth.tokens import sign_callback_token
+from open_workshop_storage.utils.auth.json_web_tokens import sign_callback_token
 
 pytestmark = pytest.mark.anyio
 

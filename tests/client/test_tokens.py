@@ -11,7 +11,7 @@ import pytest
 from open_workshop_storage.api.documents import messages
 from open_workshop_storage.client import Callback, InvalidToken, TransferClaims, sign_transfer_token, verify_callback
 from open_workshop_storage.client.tokens import job_of
-from open_workshop_storage.utils.auth.tokens import read_transfer_token, sign_callback_token
+from open_workshop_storage.utils.auth.json_web_tokens import read_transfer_token, sign_callback_token
 
 SECRET = "a secret that both sides know, of 32 bytes and more"
 REPORTED = {"job_id": "job-12345678", "status": "success", "bytes": 7, "mod_id": 5, "own": [1]}

@@ -26,7 +26,7 @@ PLAIN_TOKEN = 'token="$(sed -n "s/.*storage_manage_token[^A-Za-z0-9_-]*//p" prin
 OUR_PROGRAM = re.compile(r"PYTHONPATH=src:\. \.venv/bin/python -m (?P<module>tests\.\w+|benchmarks) (?P<arguments>.*)")
 SHELL_BLOCK = re.compile(r"```sh\n(.*?)```", re.DOTALL)
 BY_HAND = "A first transfer by hand"
-ONE_FILE_OF_TESTS = ".venv/bin/python -m pytest tests/auth/test_tokens.py"
+ONE_FILE_OF_TESTS = ".venv/bin/python -m pytest tests/auth/test_json_web_tokens.py"
 TYPED = {
     # In the README's transfer, which is typed whole.
     "make setup",

@@ -16,8 +16,8 @@ from open_workshop_storage.core.events import Event, EventKind
 from open_workshop_storage.core.job import Job, Stage, WrongStep
 from open_workshop_storage.core.store import StaleJobError
 from open_workshop_storage.services.transfers import job_run
+from open_workshop_storage.services.transfers.counts import TransferCounts
 from open_workshop_storage.services.transfers.job_run import JobRun
-from open_workshop_storage.services.transfers.metrics import TransferMetrics
 from open_workshop_storage.stores.memory import MemoryJobStore
 from tests.support.events import watched
 from tests.support.jobs import SHA256, job_in, new_job
@@ -72,7 +72,7 @@ def store() -> Store:
 
 
 async def run_at(store: Store, folder: Path, job: Job) -> JobRun:
-    return JobRun(store, await store.save(job, None), folder, TransferMetrics())
+    return JobRun(store, await store.save(job, None), folder, TransferCounts())
 
 
 async def ended(run: JobRun, end: Packed | Failed) -> Callback | None:

@@ -13,7 +13,7 @@ from open_workshop_storage.api.documents.transfers import TRANSFER_TOKEN
 from open_workshop_storage.core.claims import TransferClaims, parse_claims
 from open_workshop_storage.core.errors import AccessDenied, TokenMissing
 from open_workshop_storage.services.runtime import Runtime
-from open_workshop_storage.utils.auth.tokens import InvalidTokenError, TransferToken, read_transfer_token
+from open_workshop_storage.utils.auth.json_web_tokens import InvalidTokenError, TransferToken, read_transfer_token
 
 
 async def get_runtime(connection: HTTPConnection) -> Runtime:

@@ -1,4 +1,4 @@
-"""Requests whose refusals, and whose absent or broken answers, are `StorageError`, and when they are repeated."""
+"""Sends requests, turns refusals and absent or broken answers into `StorageError`, and says when to repeat them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class StorageError(Exception):
     """The storage refused what was asked, did not answer, or what it sent is damaged.
 
     Attributes:
-        status: HTTP status of its answer; `None` if no answer says so.
+        status: HTTP status of the refusal; `None` without one.
         message: The service's own message, which can be shown to people; without one, what is wrong.
         retry_after: How long to wait before the next try, in seconds, if the answer says that.
     """
@@ -73,10 +73,10 @@ async def request(http: httpx.AsyncClient, method: str, url: str, **options: Any
 
 
 def parse(answer: httpx.Response, build: Callable[[Any], Result]) -> Result:
-    """Return what is built of an answer in JSON.
+    """Return what `build` makes of an answer in JSON.
 
     Raises:
-        StorageError: It lacks what is needed.
+        StorageError: The answer is no JSON, or lacks a field.
     """
     try:
         return build(answer.json())
@@ -85,17 +85,17 @@ def parse(answer: httpx.Response, build: Callable[[Any], Result]) -> Result:
 
 
 def from_fields(kind: type[Fields], values: Mapping[str, Any]) -> Fields:
-    """Return an instance of a dataclass; values that it has no field for are passed over.
+    """Return an instance of a dataclass; values without a field are left out.
 
     Raises:
-        TypeError: One is missing.
+        TypeError: A field without a default has no value.
     """
     return kind(**{one.name: values[one.name] for one in fields(kind) if one.name in values})
 
 
 async def _refusal(answer: httpx.Response) -> StorageError:
     await answer.aread()
-    # What stands before the storage may answer with a page.
+    # A proxy before the storage may answer with a page.
     is_message = answer.headers.get("content-type", "").startswith("text/plain") and answer.text
     pause = answer.headers.get("retry-after", "")
     return StorageError(
@@ -124,7 +124,7 @@ class Backoff:
             is_passing: Whether the error passes by itself, whatever its status.
 
         Raises:
-            StorageError: It does not pass by itself, or has lasted too long.
+            StorageError: The given error, if it does not pass by itself or has lasted too long.
         """
         pause = max(random.uniform(self._pause / 2, self._pause), error.retry_after or 0)
         is_passing = is_passing or error.status in _PASSING

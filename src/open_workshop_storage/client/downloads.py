@@ -16,7 +16,7 @@ import httpx
 from anyio.to_thread import run_sync
 
 from open_workshop_storage.client.calls import StorageError, from_fields, parse, request, stream
-from open_workshop_storage.client.files import BLOCK_BYTES, replacing, sha256_in
+from open_workshop_storage.client.local_files import BLOCK_BYTES, replacing, sha256_in
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Downloads:
     def __init__(self, http: httpx.AsyncClient, distributor_url: str, cookies: Mapping[str, str] | None = None) -> None:
         self._http = http
         self._url = distributor_url.rstrip("/")
-        # Not as cookies of the client, which would send them to the object store that it is led to.
+        # As a header, not in the client's cookie jar, which would send them to the object store too.
         self._headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items())} if cookies else {}
 
     async def save(self, path: str, target: Path) -> str | None:
@@ -86,7 +86,7 @@ class Downloads:
 
             async for block in answer.aiter_bytes(BLOCK_BYTES):
                 await run_sync(take, block)
-            # An object store that the distributor leads to tells none.
+            # An object store does not give the digest, but the distributor's redirect to it does.
             sha256 = sha256_in(one.headers.get("repr-digest", "") for one in (*answer.history, answer))
             if sha256 not in (None, hashed.hexdigest()):
                 raise StorageError(None, f"{path} has another digest than was announced")
@@ -127,7 +127,7 @@ class Downloads:
             "GET",
             self._address(route, path),
             params=query,
-            # An nginx that sends a public file by itself tells no digest; who wants one is sent to the distributor.
+            # nginx sends public files without a digest; it passes requests with this header on to the distributor.
             headers={**self._headers, "Accept-Encoding": coding, "Want-Repr-Digest": "sha-256=10"},
             follow_redirects=True,
         )

@@ -13,7 +13,7 @@ import anyio
 import httpx
 
 from open_workshop_storage.client.calls import from_fields, parse, request
-from open_workshop_storage.client.files import blocks_of
+from open_workshop_storage.client.local_files import blocks_of
 
 StorageType = Literal["archive", "resource", "avatar"]
 _REPACK_TIMEOUT = httpx.Timeout(60, read=3600)

@@ -22,7 +22,7 @@ class InvalidToken(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class TransferClaims:
-    """What a transfer token says of its transfer; what is `None` stays out of it.
+    """The claims of a transfer token; those that are `None` are left out of it.
 
     Attributes:
         job_id: Names the job: 8 to 128 letters, digits, `_` and `-`.

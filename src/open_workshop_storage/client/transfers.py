@@ -15,7 +15,7 @@ import httpx
 from anyio.to_thread import run_sync
 
 from open_workshop_storage.client.calls import Backoff, StorageError, from_fields, parse, request, stream
-from open_workshop_storage.client.files import blocks_of, digest_field
+from open_workshop_storage.client.local_files import blocks_of, digest_field
 from open_workshop_storage.client.tokens import job_of
 
 _PATIENCE_SECONDS = 300.0
@@ -164,7 +164,7 @@ class _TusUpload:
         """Send the file, whatever happens to the connection.
 
         Returns:
-            Whether the transfer has ended well; otherwise the upload is over, and no answer told how the transfer ends.
+            Whether an answer has told that the transfer ended well; if not, the upload is over and its end unknown.
 
         Raises:
             StorageError: It is refused, or there was no progress for too long.

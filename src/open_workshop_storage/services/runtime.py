@@ -48,7 +48,7 @@ from open_workshop_storage.services.transfers.worker import Worker
 from open_workshop_storage.stores.memory import MemoryJobStore
 from open_workshop_storage.stores.redis import redis_job_store
 from open_workshop_storage.stores.redis_client import redis_client
-from open_workshop_storage.utils.auth.tokens import read_transfer_token
+from open_workshop_storage.utils.auth.json_web_tokens import read_transfer_token
 from open_workshop_storage.utils.net.http_connections import Connections
 from open_workshop_storage.utils.processes.confinement import unconfined
 

@@ -20,7 +20,7 @@ from open_workshop_storage.core.store import RENEW_SECONDS, Outbox
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.observability.metrics import CALLBACKS
 from open_workshop_storage.observability.tracing import job_span, mark_failed, trace_headers
-from open_workshop_storage.utils.auth.tokens import sign_callback_token
+from open_workshop_storage.utils.auth.json_web_tokens import sign_callback_token
 from open_workshop_storage.utils.http.dates import retry_after
 from open_workshop_storage.utils.net.http_connections import AllBusy, Connections
 from open_workshop_storage.utils.processes.task_groups import run_beside

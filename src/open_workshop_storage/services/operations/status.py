@@ -13,7 +13,7 @@ from open_workshop_storage.core.settings import Settings
 from open_workshop_storage.core.store import STEP_SECONDS, Overview, WorkerReport
 from open_workshop_storage.services.storage.files import Files
 from open_workshop_storage.services.storage.workspaces import Workspaces
-from open_workshop_storage.services.transfers.metrics import SUCCESS, Count, by_label
+from open_workshop_storage.services.transfers.counts import SUCCESS, Count, by_label
 
 MOST_JOBS = 1000
 """How many jobs, and how many callbacks, are listed at most."""

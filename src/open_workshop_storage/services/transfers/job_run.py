@@ -19,8 +19,8 @@ from open_workshop_storage.core.job import Change, Job, Slot, Stage
 from open_workshop_storage.core.store import JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.observability.tracing import StageSpans
+from open_workshop_storage.services.transfers.counts import TransferCounts
 from open_workshop_storage.services.transfers.lifetime import HasLeft
-from open_workshop_storage.services.transfers.metrics import TransferMetrics
 from open_workshop_storage.utils.files.digests import FileDigest
 from open_workshop_storage.utils.files.durable_files import sync
 from open_workshop_storage.utils.processes.task_groups import run_beside, without_group
@@ -61,7 +61,7 @@ class JobRun:
         store: JobStore,
         job: Job,
         workspace: Path,
-        metrics: TransferMetrics,
+        metrics: TransferCounts,
         home: str | None = None,
         has_left: HasLeft | None = None,
     ) -> None:

@@ -14,9 +14,9 @@ from open_workshop_storage.core.job import Job, Slot
 from open_workshop_storage.core.store import RENEW_SECONDS, JobStore, StaleJobError
 from open_workshop_storage.services.storage.staging import Staging
 from open_workshop_storage.services.storage.workspaces import Workspaces
+from open_workshop_storage.services.transfers.counts import TransferCounts
 from open_workshop_storage.services.transfers.job_run import JobRun
 from open_workshop_storage.services.transfers.lifetime import HasLeft, Lifetime
-from open_workshop_storage.services.transfers.metrics import TransferMetrics
 
 _POLL_SECONDS = 0.1
 _ENDING_SECONDS = 5.0
@@ -47,7 +47,7 @@ class Runs:
     _lifetime: Lifetime
     _runs: dict[str, JobRun] = field(default_factory=dict, init=False)
     _users: dict[Slot, set[str]] = field(default_factory=lambda: {slot: set() for slot in Slot}, init=False)
-    metrics: TransferMetrics = field(default_factory=TransferMetrics, init=False)
+    metrics: TransferCounts = field(default_factory=TransferCounts, init=False)
 
     @property
     def job_ids(self) -> Sequence[str]:

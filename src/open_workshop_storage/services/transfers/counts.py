@@ -29,7 +29,7 @@ class Count(StrEnum):
 
 
 def by_label(counts: Mapping[str, int]) -> Mapping[str, Mapping[str, int]]:
-    """Return what `TransferMetrics.take` returned: for each `Count` the numbers by outcome or stage, if it has them."""
+    """Return what `TransferCounts.take` returned: for each `Count` the numbers by outcome or stage, if it has them."""
     labelled: defaultdict[str, dict[str, int]] = defaultdict(dict)
     for name, number in counts.items():
         count, _, label = name.partition(" ")
@@ -37,7 +37,7 @@ def by_label(counts: Mapping[str, int]) -> Mapping[str, Mapping[str, int]]:
     return labelled
 
 
-class TransferMetrics:
+class TransferCounts:
     """Counts until the counts are taken."""
 
     def __init__(self) -> None:

@@ -7,7 +7,7 @@ import time
 import jwt
 import pytest
 
-from open_workshop_storage.utils.auth.tokens import InvalidTokenError, read_transfer_token, sign_callback_token
+from open_workshop_storage.utils.auth.json_web_tokens import InvalidTokenError, read_transfer_token, sign_callback_token
 
 SECRET = "a secret of at least thirty-two bytes"
 

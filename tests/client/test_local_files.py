@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from open_workshop_storage.client.files import BLOCK_BYTES, blocks_of, digest_field, replacing, sha256_in
+from open_workshop_storage.client.local_files import BLOCK_BYTES, blocks_of, digest_field, replacing, sha256_in
 from tests.support.digests import field_of
 
 pytestmark = pytest.mark.anyio

@@ -1,4 +1,4 @@
-"""Files that are sent and received, in blocks that threads read and write."""
+"""Reads local files to be sent, and writes received ones, block by block in threads."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def blocks_of(file: Path, begin: int, end: int) -> AsyncIterator[bytes]:
 
 @asynccontextmanager
 async def replacing(target: Path) -> AsyncIterator[IO[bytes]]:
-    """Give a new file beside another one, which it replaces if the block ends well; folders are made."""
+    """Open a new file beside the target, which it replaces if the block ends well; missing folders are made."""
     partial = target.with_name(f".{secrets.token_hex(8)}.part")
 
     def begin() -> IO[bytes]:
@@ -66,6 +66,6 @@ def digest_field(file: Path) -> str:
 
 
 def sha256_in(digest_fields: Iterable[str]) -> str | None:
-    """Return the SHA-256 that digest fields give, as hex digits; `None` if they give none."""
+    """Return the SHA-256 in digest fields, as hex digits; `None` without one."""
     found = re.search("sha-256=:([A-Za-z0-9+/]+=*):", ", ".join(digest_fields))
     return b64decode(found[1]).hex() if found else None

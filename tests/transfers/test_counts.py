@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from open_workshop_storage.core.job import Stage
-from open_workshop_storage.services.transfers.metrics import TransferMetrics
+from open_workshop_storage.services.transfers.counts import TransferCounts
 from tests.support.jobs import new_job
 
 
 def test_what_is_counted_is_told_once() -> None:
-    metrics = TransferMetrics()
+    metrics = TransferCounts()
     metrics.begun()
     metrics.begun()
     metrics.received(70)
@@ -29,7 +29,7 @@ def test_what_is_counted_is_told_once() -> None:
 
 
 def test_what_could_not_be_told_is_told_later() -> None:
-    metrics = TransferMetrics()
+    metrics = TransferCounts()
     metrics.begun()
     taken = metrics.take()
     metrics.begun()
@@ -38,7 +38,7 @@ def test_what_could_not_be_told_is_told_later() -> None:
 
 
 def test_bytes_that_are_fetched_anew_take_nothing_back() -> None:
-    metrics = TransferMetrics()
+    metrics = TransferCounts()
     metrics.received(100)
     metrics.received(-100)
     metrics.received(40)
