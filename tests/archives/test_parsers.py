@@ -17,7 +17,7 @@ from open_workshop_storage.utils.archives.faults import CorruptData, NameTooLong
 from open_workshop_storage.utils.archives.kinds import Kind
 from open_workshop_storage.utils.archives.zip_inspection import inspect_zip
 from tests.archives.zips import Entry, zip_from
-from tests.e2e.under_way import eventually
+from tests.support.client import eventually
 from tests.support.processes import descendants, send_signal
 
 pytestmark = pytest.mark.anyio

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Page
 
-from tests.support.archives import SMALL_MOD, zip_of
+from tests.support.archives import SMALL_MOD, entries_of, zip_of
 from tests.support.services import Services
 
 pytestmark = pytest.mark.anyio
@@ -16,6 +16,17 @@ FETCH = """async ([url, method, headers, body, exposed]) => {
     if (Array.isArray(body)) body = new Uint8Array(body);
     const answer = await fetch(url, {method, headers, body});
     return [answer.status, exposed.filter(name => !answer.headers.get(name)), await answer.text()];
+}"""
+UPLOAD = """async ([loader, token, job, body]) => {
+    const socket = new WebSocket(`${loader.replace("http", "ws")}/transfer/ws/${job}?token=${token}`);
+    const events = [];
+    const closed = new Promise(resolve => socket.onclose = event => resolve(event.code));
+    socket.onmessage = message => events.push(JSON.parse(message.data).event);
+    await new Promise(resolve => socket.onopen = resolve);
+    const answer = await fetch(`${loader}/transfer/upload?token=${token}&filename=mod.zip`, {
+        method: "POST", body: new Uint8Array(body),
+    });
+    return [answer.status, await answer.json(), events, await closed];
 }"""
 TUS = {"Tus-Resumable": "1.0.0"}
 BYTES = {"Content-Type": "application/offset+octet-stream"}
@@ -106,3 +117,13 @@ async def test_a_page_follows_a_transfer(services: Services, page: Page) -> None
         [services.loader, ticket.job_id, ticket.token],
     )
     assert [one["status"] for one in told] == ["pending", "pending"]
+
+
+async def test_a_page_uploads_and_watches(services: Services, page: Page) -> None:
+    ticket, body = services.ticket(), zip_of(SMALL_MOD)
+    status, answer, events, code = await page.evaluate(
+        UPLOAD, [services.loader, ticket.token, ticket.job_id, list(body)]
+    )
+    assert (status, code) == (200, 1000), (answer, events)
+    assert events[-1] == "complete"
+    assert entries_of((services.main_dir / ticket.path).read_bytes()) == SMALL_MOD

@@ -51,14 +51,6 @@ def encoded(content: bytes) -> str:
 
 
 @pytest.fixture(scope="session")
-def node_modules() -> Path:
-    """The clients, as `make test-browser` installs them."""
-    modules = FOLDER / "node_modules"
-    assert modules.is_dir(), "make test-browser installs them"
-    return modules
-
-
-@pytest.fixture(scope="session")
 def uppy(node_modules: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One script of Uppy and its plugin, as a page loads it."""
     bundle = tmp_path_factory.mktemp("uppy") / "uppy.js"

@@ -24,11 +24,10 @@ from tests.e2e.under_way import (
     Upload,
     assert_arrived,
     assert_interrupted,
-    eventually,
 )
 from tests.e2e.under_way import reported as reports_of
 from tests.support.archives import SMALL_MOD, entries_of, seven_zip_of, tar_of, zip_of
-from tests.support.client import PATIENCE_SECONDS, InterruptedBody
+from tests.support.client import PATIENCE_SECONDS, InterruptedBody, eventually
 from tests.support.manager import Answer
 from tests.support.processes import children, send_signal
 from tests.support.services import Services

@@ -7,9 +7,9 @@ from contextlib import AsyncExitStack
 
 import httpx
 
-from tests.e2e.under_way import LARGE, Fetch, Records, Transfers, Upload, assert_arrived, eventually
+from tests.e2e.under_way import LARGE, Fetch, Records, Transfers, Upload, assert_arrived
 from tests.support.archives import SMALL_MOD, Entries, seven_zip_of, tar_of, zip_of
-from tests.support.client import InterruptedBody, Watcher, watching
+from tests.support.client import InterruptedBody, Watcher, eventually, watching
 from tests.support.services import Services
 from tests.support.seven_zip_gate import SevenZipGate
 

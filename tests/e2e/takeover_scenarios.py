@@ -17,9 +17,9 @@ from open_workshop_storage.client import Moved, StorageError
 from tests.conftest import ServiceStarter
 from tests.e2e.at_each_point import AtEachPoint
 from tests.e2e.outage_scenarios import LONGER_THAN_A_LEASE_SECONDS
-from tests.e2e.under_way import Records, Transfers, assert_arrived, eventually
+from tests.e2e.under_way import Records, Transfers, assert_arrived
 from tests.support.archives import SMALL_MOD, zip_of
-from tests.support.client import PATIENCE_SECONDS, InterruptedBody
+from tests.support.client import PATIENCE_SECONDS, InterruptedBody, eventually
 from tests.support.processes import children, is_running, send_signal
 from tests.support.servers import redis_server
 from tests.support.services import Services, another_host

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -14,7 +13,7 @@ import redis
 from open_workshop_storage.client import StorageError
 from tests.conftest import ServiceStarter
 from tests.support.archives import SMALL_MOD, zip_of
-from tests.support.client import PATIENCE_SECONDS, InterruptedBody, upload, watching
+from tests.support.client import PATIENCE_SECONDS, InterruptedBody, eventually, upload, watching
 from tests.support.manager import Answer
 from tests.support.servers import clean_environment, granian
 from tests.support.services import Services, Ticket, another_host
@@ -23,12 +22,6 @@ pytestmark = pytest.mark.anyio
 
 MOD = zip_of(SMALL_MOD)
 TTL_SECONDS = 1.5
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while not condition():
-            await asyncio.sleep(0.05)
 
 
 async def move(services: Services, ticket: Ticket, path: str) -> str:
@@ -69,7 +62,7 @@ async def test_what_is_idle_goes_after_its_time_and_what_is_waited_for_stays(
             expiring = {name for name in names if name.startswith(prefixes)}
             return names - {name for name in expiring if client.ttl(prefix + name) > 0}
 
-        await until(lambda: kept() == stays)
+        await eventually(lambda: kept() == stays)
         assert client.zrange(f"{prefix}ended", 0, -1) == [waiting.job_id]
 
 
@@ -97,10 +90,10 @@ async def clean_up(services: Services, http: httpx.AsyncClient) -> Ticket:
             assert (await upload(http, services.loader, ticket.token, MOD)).status_code == 200
         assert (await upload(http, services.loader, failed.token, MOD[:-50])).status_code == 400
         assert (await move(services, packed, "x" * 300)).startswith("400")
-        await until(lambda: not stray.exists())
+        await eventually(lambda: not stray.exists())
 
-        await until(lambda: not (temp / packed.job_id).exists())
-        await until(lambda: not fresh.exists())
+        await eventually(lambda: not (temp / packed.job_id).exists())
+        await eventually(lambda: not fresh.exists())
         assert await move(services, packed, "packed.zip") == "404 Job not found"
         async with watching(services.loader, packed.job_id, packed.token) as forgotten:
             assert forgotten.messages[0]["stage"] == "pending"
@@ -132,7 +125,7 @@ async def test_a_restart_without_redis_forgets_jobs_and_clears_their_workspaces(
     environment = clean_environment() | {"OW_CONFIG": str(folder / "ow_config.py")}
     services.servers["loader"].stop()
     with granian("loader", folder, environment, port=services.servers["loader"].port):
-        await until(lambda: not (services.main_dir / "temp" / packed.job_id).exists())
+        await eventually(lambda: not (services.main_dir / "temp" / packed.job_id).exists())
         for ticket in (packed, moved):
             assert await move(services, ticket, "any.zip") == "404 Job not found"
         assert (services.main_dir / moved.path).read_bytes() == MOD

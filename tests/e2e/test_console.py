@@ -12,9 +12,9 @@ import httpx
 import pytest
 
 from tests.conftest import ServiceStarter
-from tests.e2e.under_way import PACKED_LARGE, Records, Transfers, eventually, reported
+from tests.e2e.under_way import PACKED_LARGE, Records, Transfers, reported
 from tests.support.archives import SMALL_MOD, zip_of
-from tests.support.client import PATIENCE_SECONDS, InterruptedBody, upload, watching
+from tests.support.client import PATIENCE_SECONDS, InterruptedBody, eventually, upload, watching
 from tests.support.manager import Answer
 from tests.support.processes import is_running, send_signal
 from tests.support.services import REDIS_WORKERS, Services, another_host

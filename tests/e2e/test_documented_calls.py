@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import uuid
 from email.utils import formatdate
 from typing import Any
@@ -14,6 +13,7 @@ from PIL import Image
 from tests.support.archives import SMALL_MOD, zip_of
 from tests.support.client import upload
 from tests.support.documents import Operation, operations
+from tests.support.images import saved
 from tests.support.manager import Answer
 from tests.support.services import Services
 
@@ -48,12 +48,6 @@ class Visitor:
         return answer
 
 
-def picture() -> bytes:
-    target = io.BytesIO()
-    Image.new("RGB", (64, 48), "teal").save(target, "PNG")
-    return target.getvalue()
-
-
 async def test_each_operation_works_as_it_is_described(services: Services, http: httpx.AsyncClient) -> None:
     visitor = Visitor(http)
     for name, prefix in PREFIXES.items():
@@ -63,9 +57,9 @@ async def test_each_operation_works_as_it_is_described(services: Services, http:
     for name in ("loader_healthz", "loader_readyz", "distributor_healthz", "distributor_readyz"):
         await call(name)
 
-    folder = uuid.uuid4().hex
+    folder, picture = uuid.uuid4().hex, saved(Image.new("RGB", (64, 48), "teal"), "PNG")
     cover, secrets = f"{folder}/cover.webp", services.secrets
-    await call("upload_file", token=secrets.upload_file, type="resource", path=cover, file_kind="img", file=picture())
+    await call("upload_file", token=secrets.upload_file, type="resource", path=cover, file_kind="img", file=picture)
     hashed = await call("compute_blurhashes", paths=[f"/download/resource/{cover}"])
     assert hashed.json()["items"][0]["width"] == 64
     part = await call("download_file", type="resource", path=cover, filename="cover", Range="bytes=0-3")

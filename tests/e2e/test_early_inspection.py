@@ -8,9 +8,9 @@ import random
 import httpx
 import pytest
 
-from tests.e2e.under_way import FileOrigin, eventually
+from tests.e2e.under_way import FileOrigin
 from tests.support.archives import seven_zip_of
-from tests.support.client import raw_request, watching
+from tests.support.client import eventually, raw_request, watching
 from tests.support.origins import running_origin
 from tests.support.services import Services, Ticket
 

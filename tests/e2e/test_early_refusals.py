@@ -9,8 +9,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.e2e.under_way import eventually
-from tests.support.client import raw_request
+from tests.support.client import eventually, raw_request
 from tests.support.servers import Server
 from tests.support.services import Services, running_services
 

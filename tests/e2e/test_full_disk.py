@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import random
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -19,6 +18,7 @@ from tests.conftest import ServiceStarter
 from tests.e2e.under_way import Fetch, Transfers, Upload, reported
 from tests.support.archives import SMALL_MOD, compressed_tar_of, entries_of, seven_zip_of, tar_of, zip_of
 from tests.support.client import upload
+from tests.support.images import saved
 from tests.support.manager import Answer
 from tests.support.mounts import skipping_if_refused
 from tests.support.services import Services, Ticket
@@ -77,6 +77,17 @@ async def assert_healthy(services: Services, http: httpx.AsyncClient, ticket: Ti
     assert entries_of((services.main_dir / ticket.path).read_bytes()) == SMALL_MOD
 
 
+@asynccontextmanager
+async def without_room(disk: SmallDisk, room: int, services: Services, http: httpx.AsyncClient) -> AsyncIterator[None]:
+    """Leave so many bytes beyond the reserve; afterwards check that none is taken, and that all is well with more."""
+    disk.leave(RESERVE + room)
+    before = disk.free()
+    yield
+    assert disk.free() == before
+    disk.clear()
+    await assert_healthy(services, http, services.ticket())
+
+
 async def assert_no_space(sent: Upload | Fetch, loader: Services) -> None:
     if isinstance(sent, Upload):
         answer = await sent.answer
@@ -105,51 +116,37 @@ async def test_an_upload_without_room_ends_so_and_leaves_nothing_behind(
     loader: Services,
     http: httpx.AsyncClient,
 ) -> None:
-    disk.leave(RESERVE + room)
-    before = disk.free()
-    sent = transfers.upload(body)
-    await assert_no_space(sent, loader)
-    assert disk.free() == before
-    disk.clear()
-    await assert_healthy(loader, http, loader.ticket())
+    async with without_room(disk, room, loader, http):
+        await assert_no_space(transfers.upload(body), loader)
 
 
 async def test_an_image_that_is_larger_than_the_room_for_it_is_not_kept(
     disk: SmallDisk, transfers: Transfers, loader: Services, http: httpx.AsyncClient
 ) -> None:
     # Room for what is sent, but not for what is made of it.
-    disk.leave(RESERVE + 3 * PICTURE_SIDE**2 + MIB // 2)
-    before = disk.free()
-    await assert_no_space(transfers.upload_image(PICTURE_SIDE), loader)
-    assert disk.free() == before
-    disk.clear()
-    await assert_healthy(loader, http, loader.ticket())
+    async with without_room(disk, 3 * PICTURE_SIDE**2 + MIB // 2, loader, http):
+        await assert_no_space(transfers.upload_image(PICTURE_SIDE), loader)
 
 
 async def test_a_fetch_without_room_ends_so_and_leaves_nothing_behind(
     disk: SmallDisk, transfers: Transfers, loader: Services, http: httpx.AsyncClient
 ) -> None:
-    disk.leave(RESERVE + 2 * MIB)
-    before = disk.free()
-    await assert_no_space(await transfers.fetch(LARGE_MOD), loader)
-    assert disk.free() == before
-    disk.clear()
-    await assert_healthy(loader, http, loader.ticket())
+    async with without_room(disk, 2 * MIB, loader, http):
+        await assert_no_space(await transfers.fetch(LARGE_MOD), loader)
 
 
 @pytest.mark.parametrize("kind", ["bin", "img"])
 async def test_a_file_of_the_managers_without_room_is_refused_and_the_old_one_stays(
     kind: str, disk: SmallDisk, loader: Services, http: httpx.AsyncClient
 ) -> None:
-    picture = io.BytesIO()
-    Image.frombytes("RGB", (PICTURE_SIDE, PICTURE_SIDE), NOISE * 2, "raw").save(picture, "BMP")
+    picture = saved(Image.frombytes("RGB", (PICTURE_SIDE, PICTURE_SIDE), NOISE * 2, "raw"), "BMP")
     path = f"{kind}.webp"
     old = loader.stored(f"resource/{path}", b"old")
     form = {"token": loader.secrets.upload_file, "type": "resource", "path": path, "file_kind": kind}
-    size = picture.tell()
+    size = len(picture)
 
     async def send() -> httpx.Response:
-        return await http.post(f"{loader.loader}/upload", data=form, files={"file": picture.getvalue()})
+        return await http.post(f"{loader.loader}/upload", data=form, files={"file": picture})
 
     # The token is remembered in a file of its own.
     assert (

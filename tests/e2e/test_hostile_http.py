@@ -14,8 +14,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.conftest import ServiceStarter
-from tests.e2e.under_way import eventually
-from tests.support.client import PATIENCE_SECONDS, statuses, watching
+from tests.support.client import PATIENCE_SECONDS, eventually, statuses, watching
 from tests.support.processes import connections
 from tests.support.servers import Server
 from tests.support.services import Services, Ticket, running_services

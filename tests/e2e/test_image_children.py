@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from io import BytesIO
 
 import httpx
 import pytest
@@ -12,8 +11,8 @@ from PIL import Image
 
 from tests.conftest import ServiceStarter
 from tests.e2e.test_transfer_images import image_ticket, picture
-from tests.e2e.under_way import eventually
-from tests.support.client import upload
+from tests.support.client import eventually, upload
+from tests.support.images import saved
 from tests.support.processes import is_running, python_children, send_signal
 from tests.support.servers import Server
 from tests.support.services import Services
@@ -23,24 +22,22 @@ pytestmark = pytest.mark.anyio
 
 def photo() -> bytes:
     """Return a picture that takes a second or so to encode."""
-    file = BytesIO()
-    Image.effect_noise((2400, 1800), 60).save(file, "JPEG")
-    return file.getvalue()
+    return saved(Image.effect_noise((2400, 1800), 60), "JPEG")
 
 
-async def test_a_decoder_that_crashes_ends_its_own_job_only(services: Services, http: httpx.AsyncClient) -> None:
-    loader, ticket = services.servers["loader"], image_ticket(services, target_path="covers/crash.webp")
+async def test_a_decoder_that_crashes_ends_its_own_job_only(services_memory: Services, http: httpx.AsyncClient) -> None:
+    loader, ticket = services_memory.servers["loader"], image_ticket(services_memory, target_path="covers/crash.webp")
     workers = set(loader.workers()) - set(python_children(loader.process.pid))
-    sending = asyncio.create_task(upload(http, services.loader, ticket.token, photo(), "photo.jpg"))
+    sending = asyncio.create_task(upload(http, services_memory.loader, ticket.token, photo(), "photo.jpg"))
     while not sending.done():
         send_signal(python_children(loader.process.pid), signal.SIGSEGV)
         await asyncio.sleep(0.02)
     answer = await sending
     assert (answer.status_code, answer.text) == (500, "Image preparation failed")
-    (callback,) = services.manager.wait_for_callbacks(ticket.job_id)
+    (callback,) = services_memory.manager.wait_for_callbacks(ticket.job_id)
     assert (callback.claims["status"], callback.claims["reason"]) == ("error", "image_prepare_failed")
-    other = image_ticket(services, target_path="covers/other.webp")
-    answer = await upload(http, services.loader, other.token, picture(), "picture.png")
+    other = image_ticket(services_memory, target_path="covers/other.webp")
+    answer = await upload(http, services_memory.loader, other.token, picture(), "picture.png")
     assert answer.status_code == 200
     assert workers <= set(loader.workers())
 

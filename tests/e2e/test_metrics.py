@@ -10,9 +10,8 @@ from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import ServiceStarter
-from tests.e2e.under_way import eventually
 from tests.support.archives import SMALL_MOD, seven_zip_of
-from tests.support.client import upload
+from tests.support.client import eventually, upload
 from tests.support.documents import operations
 from tests.support.images import saved
 from tests.support.processes import children, kill

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import os
 import random
 from collections.abc import AsyncIterator, Iterator
@@ -17,10 +16,10 @@ from PIL import Image
 
 from open_workshop_storage.api.headers import COMMON_HEADERS
 from tests.e2e.test_hostile_http import DOUBTFUL_FRAMINGS
-from tests.e2e.under_way import eventually
 from tests.support.archives import SMALL_MOD, entries_of, seven_zip_of, zip_of
-from tests.support.client import PATIENCE_SECONDS, InterruptedBody, statuses, upload, watching
+from tests.support.client import PATIENCE_SECONDS, InterruptedBody, eventually, statuses, upload, watching
 from tests.support.event_streams import streaming
+from tests.support.images import saved
 from tests.support.nginx import PREFIX, nginx_site, site_for
 from tests.support.origins import reply, running_origin
 from tests.support.servers import HOST, free_port
@@ -154,10 +153,9 @@ async def test_a_transfer_from_a_url_is_started_and_ends(site: Site, http: httpx
 
 async def test_the_manager_uploads_repacks_moves_and_deletes(site: Site, http: httpx.AsyncClient) -> None:
     secrets = site.services.secrets
-    picture = io.BytesIO()
-    Image.new("RGB", (40, 30), "red").save(picture, "PNG")
+    picture = saved(Image.new("RGB", (40, 30), "red"), "PNG")
     fields = {"type": "avatar", "path": "players/7.webp", "file_kind": "img", "token": secrets.upload_file}
-    stored = await http.post(f"{site.url}/upload", data=fields, files={"file": picture.getvalue()})
+    stored = await http.post(f"{site.url}/upload", data=fields, files={"file": picture})
     assert (stored.status_code, stored.text) == (201, "players/7.webp")
     assert (await download(http, site, "avatar/players/7.webp"))[8:12] == b"WEBP"
     hashes = await http.post(f"{site.url}/blurhashes", json={"paths": ["/download/avatar/players/7.webp"]})

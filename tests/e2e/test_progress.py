@@ -87,11 +87,11 @@ async def test_a_socket_opened_before_the_job_sees_every_stage_in_order_and_is_c
     assert watcher.close_code == 1000
 
 
-async def test_percent_is_live_while_7z_packs(services: Services, http: httpx.AsyncClient) -> None:
+async def test_percent_is_live_while_7z_packs(services_memory: Services, http: httpx.AsyncClient) -> None:
     text = random.Random(2).randbytes(1_500_000).hex().encode()
-    ticket = services.ticket(pack_level=9)
-    async with watching(services.loader, ticket.job_id, ticket.token) as watcher:
-        assert (await upload(http, services.loader, ticket.token, tar_of({"text.txt": text}))).status_code == 200
+    ticket = services_memory.ticket(pack_level=9)
+    async with watching(services_memory.loader, ticket.job_id, ticket.token) as watcher:
+        assert (await upload(http, services_memory.loader, ticket.token, tar_of({"text.txt": text}))).status_code == 200
         messages = await watcher.finish()
     assert any(message["stage"] == "repacking" and 0 < message["percent"] < 100 for message in messages)
 

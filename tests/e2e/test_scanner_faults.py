@@ -13,7 +13,7 @@ from tests.conftest import ServiceStarter
 from tests.e2e.under_way import Records, assert_arrived, reported
 from tests.support.archives import SMALL_MOD, seven_zip_of, zip_of
 from tests.support.clamd import MARKER, MOST_BYTES, NAME, Clamd
-from tests.support.client import PATIENCE_SECONDS, upload, watching
+from tests.support.client import upload, watching
 from tests.support.services import another_host
 
 pytestmark = pytest.mark.anyio
@@ -97,37 +97,3 @@ async def test_an_upload_is_judged_by_the_policy_whatever_the_scanner_does(
     assert (answer.status_code, answer.text) == (400, "Malware found")
     assert not (services.main_dir / "resource" / "a.bin").exists()
     assert not (services.main_dir / "temp" / infected.job_id).exists()
-
-
-async def test_uploads_whose_clients_leave_during_a_scan_that_fails_end_and_are_reported(
-    start_services: ServiceStarter,
-) -> None:
-    asked, has_left = asyncio.Semaphore(0), asyncio.Event()
-
-    async def break_off(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked.release()
-        await has_left.wait()
-        writer.close()
-
-    async with await asyncio.start_server(break_off, "127.0.0.1", 0) as scanner:
-        port = scanner.sockets[0].getsockname()[1]
-        services = start_services(apps=["loader"], CLAMD_ADDRESS=f"tcp:127.0.0.1:{port}")
-        address, body, tickets = httpx.URL(services.loader), CLEAN_FILES[0], [services.ticket(), services.ticket()]
-        requests = (
-            f"POST /transfer/upload?token={tickets[0].token} HTTP/1.1\r\n",
-            f"POST /transfer/tus/?token={tickets[1].token} HTTP/1.1\r\nTus-Resumable: 1.0.0\r\n"
-            f"Upload-Length: {len(body)}\r\nContent-Type: application/offset+octet-stream\r\n",
-        )
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            for head in requests:
-                reader, writer = await asyncio.open_connection(address.host, address.port)
-                writer.write(f"{head}Host: x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
-                await asked.acquire()
-                writer.write_eof()
-                # The server has heard of it when it closes its end.
-                assert await reader.read() == b""
-                writer.close()
-        has_left.set()
-        for ticket in tickets:
-            (callback,) = await reported(services, ticket)
-            assert callback.claims["reason"] == "exception"

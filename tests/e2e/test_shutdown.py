@@ -14,18 +14,9 @@ import pytest
 from websockets.exceptions import ConnectionClosedError
 
 from tests.conftest import ServiceStarter
-from tests.e2e.under_way import (
-    LARGE,
-    PACKED_LARGE,
-    Fetch,
-    Transfers,
-    assert_arrived,
-    assert_interrupted,
-    eventually,
-    reported,
-)
+from tests.e2e.under_way import LARGE, PACKED_LARGE, Fetch, Transfers, assert_arrived, assert_interrupted, reported
 from tests.support.archives import SMALL_MOD, seven_zip_of, zip_of
-from tests.support.client import InterruptedBody, Watcher, raw_request, watching
+from tests.support.client import InterruptedBody, Watcher, eventually, raw_request, watching
 from tests.support.configs import Secrets, write_config
 from tests.support.manager import Answer
 from tests.support.processes import children, descendants, is_running, kill, send_signal

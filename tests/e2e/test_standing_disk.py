@@ -13,8 +13,7 @@ import pytest
 
 from tests.conftest import ServiceStarter
 from tests.e2e.test_move import move, packed
-from tests.e2e.under_way import eventually
-from tests.support.client import InterruptedBody, upload, watching
+from tests.support.client import InterruptedBody, eventually, upload, watching
 from tests.support.mounts import skipping_if_refused
 from tests.support.services import Services
 from tests.support.standing_disk import StandingDisk, standing_disk, waiting_threads

@@ -17,9 +17,9 @@ import pytest
 import redis.asyncio
 
 from tests.conftest import ServiceStarter
-from tests.e2e.under_way import PACKED_LARGE, Records, Transfers, eventually, reported
+from tests.e2e.under_way import PACKED_LARGE, Records, Transfers, reported
 from tests.support.archives import SMALL_MOD, seven_zip_of
-from tests.support.client import PATIENCE_SECONDS, upload, watching
+from tests.support.client import PATIENCE_SECONDS, eventually, upload, watching
 from tests.support.manager import Answer
 from tests.support.otlp import Receiver, Span, otlp_receiver
 from tests.support.processes import children, send_signal

@@ -16,8 +16,7 @@ from PIL import Image
 
 from open_workshop_storage.client import StorageError
 from tests.conftest import ServiceStarter
-from tests.e2e.under_way import eventually
-from tests.support.client import upload, watching
+from tests.support.client import eventually, upload, watching
 from tests.support.images import gif
 from tests.support.origins import reply, running_origin
 from tests.support.processes import python_children, send_signal
@@ -80,12 +79,13 @@ async def stored(http: httpx.AsyncClient, services: Services, path: str) -> Imag
     return Image.open(BytesIO(answer.content), formats=["WEBP"])
 
 
-@pytest.mark.parametrize("storage_type", ["resource", "avatar"])
-@pytest.mark.parametrize("kind", [{}, {"file_kind": None}, {"file_kind": "img"}])
+@pytest.mark.parametrize(
+    ("storage_type", "kind"), [("resource", {}), ("avatar", {"file_kind": "img"})], ids=["resource", "avatar"]
+)
 async def test_an_image_is_normalised_shown_reported_and_moved(
     storage_type: str, kind: dict[str, object], services: Services, http: httpx.AsyncClient
 ) -> None:
-    path = f"covers/{storage_type}-{len(kind)}.webp"
+    path = f"covers/{storage_type}.webp"
     ticket = image_ticket(services, storage_type=storage_type, target_path=path, added_later=1, **kind)
     exif = Image.Exif()
     exif[ORIENTATION] = 6

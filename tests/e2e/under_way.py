@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import random
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from PIL import Image
 from open_workshop_storage.stores.redis_client import redis_client
 from tests.support.archives import Entries, entries_of, zip_of
 from tests.support.client import PATIENCE_SECONDS, upload
+from tests.support.images import saved
 from tests.support.manager import Callback
 from tests.support.origins import Origin, Request, reply, running_origin
 from tests.support.services import Services, Ticket
@@ -25,17 +25,6 @@ from tests.support.services import Services, Ticket
 LARGE: Entries = {"mod/zeros.bin": bytes(4_000_000), "mod/noise.bin": random.Random(3).randbytes(5_000_000)}
 """Larger, when packed, than what is written to the disk at once."""
 _POLL_SECONDS = 0.02
-
-
-async def eventually(is_true: Callable[[], Any]) -> None:
-    """Return when something has become true.
-
-    Raises:
-        TimeoutError: It did not within `PATIENCE_SECONDS`.
-    """
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while not is_true():
-            await asyncio.sleep(_POLL_SECONDS)
 
 
 class FileOrigin:
@@ -126,10 +115,9 @@ class Transfers:
 
     def upload_image(self, side: int) -> Upload:
         """Begin to upload a picture that takes its time to compress, if it has many pixels a side."""
-        target = io.BytesIO()
-        Image.frombytes("RGB", (side, side), random.Random(5).randbytes(side * side * 3)).save(target, "BMP")
+        picture = Image.frombytes("RGB", (side, side), random.Random(5).randbytes(side * side * 3))
         path = f"covers/{secrets.token_hex(8)}.webp"
-        return self.upload(target.getvalue(), transfer_kind="img", storage_type="resource", target_path=path)
+        return self.upload(saved(picture, "BMP"), transfer_kind="img", storage_type="resource", target_path=path)
 
 
 class Records:

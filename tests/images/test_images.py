@@ -15,7 +15,7 @@ from PIL import Image
 
 from open_workshop_storage.core.errors import ImageExpected, ImagePreparationFailed, ImageTooLarge, StorageError
 from open_workshop_storage.services.images.images import Images
-from tests.e2e.under_way import eventually
+from tests.support.client import eventually
 from tests.support.images import saved
 from tests.support.processes import children, send_signal
 

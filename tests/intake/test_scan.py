@@ -13,9 +13,9 @@ from open_workshop_storage.core.errors import MalwareFound, ScannerUnavailable
 from open_workshop_storage.services.intake import scan
 from open_workshop_storage.services.intake.scan import Scanner
 from tests.support.clamd import MARKER, MOST_BYTES, NAME, Clamd
+from tests.support.client import eventually
 from tests.support.configs import Secrets
 from tests.support.in_process import make_settings
-from tests.support.transfers import eventually
 
 pytestmark = pytest.mark.anyio
 

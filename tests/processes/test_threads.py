@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from open_workshop_storage.utils.processes.threads import StepThread, run_to_end, run_until_stopped
-from tests.support.transfers import eventually
+from tests.support.client import eventually
 
 pytestmark = pytest.mark.anyio
 

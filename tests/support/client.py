@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +17,17 @@ PATIENCE_SECONDS = 60
 """After this long without an answer a test has failed."""
 
 Message = dict[str, Any]
+
+
+async def eventually(is_true: Callable[[], object]) -> None:
+    """Return when something has become true.
+
+    Raises:
+        TimeoutError: It did not within `PATIENCE_SECONDS`.
+    """
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not is_true():
+            await asyncio.sleep(0.01)
 
 
 @dataclass

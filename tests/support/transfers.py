@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,17 +139,6 @@ async def pieces(content: bytes, size: int = 64 * 1024) -> AsyncIterator[bytes]:
     for start in range(0, len(content), size):
         yield content[start : start + size]
         await asyncio.sleep(0)
-
-
-async def eventually(is_true: Callable[[], object]) -> None:
-    """Return when something has become true.
-
-    Raises:
-        TimeoutError: It did not within `PATIENCE_SECONDS`.
-    """
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while not is_true():
-            await asyncio.sleep(0.01)
 
 
 @asynccontextmanager

@@ -30,8 +30,9 @@ from open_workshop_storage.core.store import Interruption
 from open_workshop_storage.services.transfers import attempts
 from open_workshop_storage.services.transfers.attempts import cancel_transfer
 from tests.support.archives import SMALL_MOD, zip_of
+from tests.support.client import eventually
 from tests.support.jobs import SHA256, job_in, new_job
-from tests.support.transfers import Bench, bench, eventually
+from tests.support.transfers import Bench, bench
 
 pytestmark = pytest.mark.anyio
 

@@ -24,9 +24,10 @@ from open_workshop_storage.services.transfers import cleanup
 from open_workshop_storage.stores.memory import MemoryJobStore
 from open_workshop_storage.stores.redis import RedisJobStore
 from open_workshop_storage.stores.redis_client import redis_client
+from tests.support.client import eventually
 from tests.support.jobs import job_in
 from tests.support.object_store import settings_of
-from tests.support.transfers import Bench, bench, eventually
+from tests.support.transfers import Bench, bench
 
 pytestmark = pytest.mark.anyio
 

@@ -10,8 +10,9 @@ import pytest
 from open_workshop_storage.core.errors import JobMissing, NoSpace, SourceMissing, UnsupportedFormat, UploadInProgress
 from open_workshop_storage.core.job import Inner, Stage
 from tests.support.archives import SMALL_MOD, entries_of, zip_of
+from tests.support.client import eventually
 from tests.support.jobs import job_in, new_job
-from tests.support.transfers import bench, eventually
+from tests.support.transfers import bench
 
 pytestmark = pytest.mark.anyio
 

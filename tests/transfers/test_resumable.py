@@ -30,7 +30,8 @@ from open_workshop_storage.core.job import Inner, Job, Part, Resumable, Slot, St
 from open_workshop_storage.core.store import StaleJobError
 from open_workshop_storage.services.intake.upload_bodies import UploadRequest
 from tests.support.archives import SMALL_MOD, zip_of
-from tests.support.transfers import Bench, bench, eventually, pieces
+from tests.support.client import eventually
+from tests.support.transfers import Bench, bench, pieces
 
 pytestmark = pytest.mark.anyio
 

@@ -14,8 +14,9 @@ from open_workshop_storage.core.job import Slot, Stage
 from open_workshop_storage.core.store import StaleJobError
 from open_workshop_storage.services.transfers.runs import Runs
 from open_workshop_storage.stores.memory import MemoryJobStore
+from tests.support.client import eventually
 from tests.support.jobs import job_in, new_job
-from tests.support.transfers import PATIENCE_SECONDS, bench, eventually
+from tests.support.transfers import PATIENCE_SECONDS, bench
 
 pytestmark = pytest.mark.anyio
 

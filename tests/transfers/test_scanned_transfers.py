@@ -37,10 +37,11 @@ from tests.support.archives import (
     zip_of,
 )
 from tests.support.clamd import MARKER, NAME, Clamd
+from tests.support.client import eventually
 from tests.support.images import saved
 from tests.support.jobs import job_in
 from tests.support.origins import reply, running_origin
-from tests.support.transfers import Bench, bench, eventually, pieces
+from tests.support.transfers import Bench, bench, pieces
 
 pytestmark = pytest.mark.anyio
 

@@ -27,9 +27,10 @@ from open_workshop_storage.services.storage.staging import ObjectStaging, Worksp
 from open_workshop_storage.services.transfers import stages
 from open_workshop_storage.utils.archives.zip_inspection import MOST_TESTED_BYTES
 from tests.support.archives import SMALL_MOD, entries_of, seven_zip_of, tar_of, zip_of
+from tests.support.client import eventually
 from tests.support.images import saved
 from tests.support.jobs import job_in, new_job
-from tests.support.transfers import PATIENCE_SECONDS, bench, eventually
+from tests.support.transfers import PATIENCE_SECONDS, bench
 
 pytestmark = pytest.mark.anyio
 

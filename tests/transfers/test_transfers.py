@@ -34,11 +34,12 @@ from open_workshop_storage.core.errors import (
 from open_workshop_storage.core.job import Inner, Slot, Stage
 from open_workshop_storage.services.intake import fetch
 from tests.support.archives import SMALL_MOD, entries_of, seven_zip_of, tar_of, zip_of
+from tests.support.client import eventually
 from tests.support.digests import field_of
 from tests.support.images import saved
 from tests.support.jobs import job_in, new_job
 from tests.support.origins import Request, reply, running_origin
-from tests.support.transfers import Bench, bench, eventually, pieces
+from tests.support.transfers import Bench, bench, pieces
 
 pytestmark = pytest.mark.anyio
 

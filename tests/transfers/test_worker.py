@@ -18,9 +18,10 @@ from open_workshop_storage.core.job import Inner, Job, Slot, Stage
 from open_workshop_storage.services.intake.receive import BLOCK_BYTES
 from open_workshop_storage.services.transfers import worker
 from tests.support.archives import SMALL_MOD, tar_of, zip_of
+from tests.support.client import eventually
 from tests.support.jobs import job_in, new_job
 from tests.support.origins import reply, running_origin
-from tests.support.transfers import PATIENCE_SECONDS, Bench, bench, eventually
+from tests.support.transfers import PATIENCE_SECONDS, Bench, bench
 
 pytestmark = pytest.mark.anyio
 
