@@ -9,11 +9,9 @@ import re
 import subprocess
 import sys
 import termios
-import threading
 import time
 from contextlib import redirect_stderr, redirect_stdout
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import StringIO
 from pathlib import Path
 from unittest.mock import patch
@@ -29,7 +27,7 @@ from tests.support.clamd import MARKER, NAME, Clamd
 from tests.support.client import upload
 from tests.support.configs import Secrets, write_config
 from tests.support.manager import Answer
-from tests.support.servers import PROJECT, clean_environment, free_port, redis_server
+from tests.support.servers import PROJECT, QuietHandler, clean_environment, free_port, http_server, redis_server
 from tests.support.services import Services
 from tests.support.tus import TusUpload
 
@@ -139,7 +137,7 @@ def test_the_doctor_warns_of_a_disk_that_is_nearly_full_and_of_weak_secrets_with
     assert "abcabc" not in result.stdout
 
 
-class Ailing(BaseHTTPRequestHandler):
+class Ailing(QuietHandler):
     """A proxy whose service is down and whose clock is slow."""
 
     def do_HEAD(self) -> None:
@@ -149,16 +147,10 @@ class Ailing(BaseHTTPRequestHandler):
     def date_time_string(self, timestamp: float | None = None) -> str:
         return formatdate(time.time() - 3600, usegmt=True)
 
-    def log_message(self, format: str, *args: object) -> None:
-        """Keep quiet."""
-
 
 def test_the_doctor_tells_a_service_that_is_down_behind_its_proxy_and_a_clock_that_is_off(tmp_path: Path) -> None:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Ailing) as server:
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_address[1]}"
+    with http_server(Ailing) as url:
         printed = run("doctor", lonely_config(tmp_path, MANAGER_URL=url, ACCESS_SERVICE_URL=url)).stdout
-        server.shutdown()
     assert "warning  MANAGER_URL: answers with status 502" in printed
     assert re.search(r"warning  ACCESS_SERVICE_URL: its clock is -36\d\d s off", printed)
 

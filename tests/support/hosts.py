@@ -13,7 +13,7 @@ from tests.support.configs import Secrets, write_config
 from tests.support.manager import StandIn, stand_in
 from tests.support.object_store import settings_of
 from tests.support.servers import Server, clean_environment, granian
-from tests.support.services import Services
+from tests.support.services import Services, usual_settings
 
 
 @dataclass(frozen=True)
@@ -55,17 +55,8 @@ def running_hosts(
     shared = Secrets()
     with ExitStack() as stack:
         manager = stack.enter_context(stand_in(shared))
-        usual: dict[str, object] = {
-            "MANAGER_URL": manager.url,
-            "ACCESS_SERVICE_URL": manager.url,
-            "STORAGE_RESERVE_BYTES": 0,
-            "TRANSFER_ALLOWED_NETWORKS": "127.0.0.1/32",
-            "REDIS_URL": redis_url,
-            "REDIS_PREFIX": f"test-{folder.name}",
-            **settings_of(bucket, S3_PREFIX=f"test-{secrets.token_hex(4)}"),
-            **shared.settings(),
-        }
-        config = write_config(folder, usual | settings)
+        usual = usual_settings(folder, manager, shared, redis_url)
+        config = write_config(folder, usual | settings_of(bucket, S3_PREFIX=f"test-{secrets.token_hex(4)}") | settings)
         folders = [folder / f"host{number}" for number in range(loaders + 1)]
 
         def start(number: int, port: int = 0) -> Server:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import httpx
@@ -17,7 +17,7 @@ import httpx
 from open_workshop_storage import client
 from open_workshop_storage.client import InvalidToken, Moved, Storage, StorageError
 from tests.support.configs import Secrets
-from tests.support.servers import HOST
+from tests.support.servers import QuietHandler, http_server
 
 CALLBACK_PATH = "/internal/storage/transfer-completions"
 WAIT_SECONDS = 60
@@ -105,6 +105,7 @@ class StandIn:
     answers are those of a Manager that has not settled the job.
 
     Attributes:
+        url: Base URL of both stand-in services.
         usual: How callbacks are answered that no script is for.
         loader_url: Where `/transfer/move` is called; known only after the loader has started.
         access: Scripted answers of the Access service by mod id.
@@ -130,19 +131,10 @@ class StandIn:
         self._failed: set[str] = set()
         self._changed = threading.Condition()
 
-    @property
-    def url(self) -> str:
-        """Base URL of both stand-in services."""
-        return f"http://{HOST}:{self._port}"
-
     def start(self) -> None:
         """Listen, from the second time on at the same port as before."""
-        server = self._listening.enter_context(_Server((HOST, self._port), _handler_of(self)))
-        self._port = server.server_address[1]
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        self._listening.callback(thread.join)
-        self._listening.callback(server.shutdown)
+        self.url = self._listening.enter_context(http_server(_handler_of(self), self._port))
+        self._port = int(self.url.rpartition(":")[2])
 
     def stop(self) -> None:
         """Refuse connections from now on; calls that are being answered go on."""
@@ -249,13 +241,8 @@ class StandIn:
         return answer
 
 
-class _Server(ThreadingHTTPServer):
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Keep quiet about clients that die in the middle of a call."""
-
-
 def _handler_of(manager: StandIn) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         protocol_version = "HTTP/1.1"
         wbufsize = 65536
 
@@ -284,9 +271,6 @@ def _handler_of(manager: StandIn) -> type[BaseHTTPRequestHandler]:
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Keep quiet."""
 
     return Handler
 

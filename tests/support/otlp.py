@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import gzip
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import grpc
@@ -16,6 +14,8 @@ from opentelemetry.proto.collector.logs.v1 import logs_service_pb2, logs_service
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
+
+from tests.support.servers import QuietHandler, http_server
 
 Attributes = dict[str, Any]
 
@@ -140,13 +140,8 @@ def _attributes(pairs: Iterator[KeyValue]) -> Attributes:
 def otlp_receiver() -> Iterator[Receiver]:
     """Receive on two ports of 127.0.0.1 until the block ends."""
     receiver = Receiver()
-    with _receiving_http(receiver), _receiving_grpc(receiver):
-        yield receiver
 
-
-@contextmanager
-def _receiving_http(receiver: Receiver) -> Iterator[None]:
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             receiver.paths.add(self.path)
@@ -155,18 +150,8 @@ def _receiving_http(receiver: Receiver) -> Iterator[None]:
             self.send_response(200)
             self.end_headers()
 
-        def log_message(self, format: str, *args: object) -> None:
-            """Keep quiet."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        receiver.http_url = f"http://127.0.0.1:{server.server_address[1]}"
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield
-        finally:
-            server.shutdown()
-            thread.join()
+    with http_server(Handler) as receiver.http_url, _receiving_grpc(receiver):
+        yield receiver
 
 
 @contextmanager

@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import IO
 
 import httpx
@@ -78,6 +80,35 @@ class Server:
             self.process.kill()
             self.process.wait()
         kill(started)
+
+
+class QuietHandler(BaseHTTPRequestHandler):
+    """Answers requests to a server of the test's own process, and prints nothing of them."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep quiet."""
+
+
+class _QuietServer(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Keep quiet about clients that die in the middle of a call."""
+
+
+@contextmanager
+def http_server(handler: type[BaseHTTPRequestHandler], port: int = 0) -> Iterator[str]:
+    """Answer requests in threads of this process until the block ends; give the base URL.
+
+    Args:
+        port: 0 for a free one.
+    """
+    with _QuietServer((HOST, port), handler) as server:
+        thread = Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield f"http://{HOST}:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def free_port() -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.support.configs import Secrets, write_config
 from tests.support.manager import StandIn, stand_in
-from tests.support.servers import PROJECT, Server, clean_environment, granian
+from tests.support.servers import HOST, PROJECT, Server, clean_environment, granian
 
 REDIS_WORKERS = 2
 """How many a loader with Redis has, unless a test says otherwise: each takes a second and a half of a core to start."""
@@ -77,6 +77,24 @@ class Services:
         return target
 
 
+def usual_settings(folder: Path, manager: StandIn, shared: Secrets, redis_url: str) -> dict[str, object]:
+    """Return what services under test are told, but for where their files are.
+
+    Args:
+        folder: Tells them from those of other tests, which may use the same Redis.
+    """
+    return {
+        "MANAGER_URL": manager.url,
+        "ACCESS_SERVICE_URL": manager.url,
+        "STORAGE_RESERVE_BYTES": 0,
+        # Where tests have their origins; the rest of the loopback network stays closed.
+        "TRANSFER_ALLOWED_NETWORKS": f"{HOST}/32",
+        "REDIS_URL": redis_url,
+        "REDIS_PREFIX": f"test-{folder.name}",
+        **shared.settings(),
+    }
+
+
 @contextmanager
 def another_host(services: Services, folder: Path, environment: dict[str, str] | None = None) -> Iterator[Server]:
     """Run a second loader over the same Redis and storage root until the block ends, as another host would.
@@ -119,19 +137,11 @@ def running_services(
     shared = Secrets()
     with ExitStack() as stack:
         manager = stack.enter_context(stand_in(shared))
-        usual: dict[str, object] = {
+        usual = {
+            **usual_settings(folder, manager, shared, redis_url),
             "MAIN_DIR": str(main_dir),
-            "MANAGER_URL": manager.url,
-            "ACCESS_SERVICE_URL": manager.url,
             "ACCESS_SERVICE_TIMEOUT_SECONDS": 2,
-            "STORAGE_RESERVE_BYTES": 0,
             "CONSOLE_ENABLED": True,
-            # Where tests have their origins; the rest of the loopback network stays closed.
-            "TRANSFER_ALLOWED_NETWORKS": "127.0.0.1/32",
-            "REDIS_URL": redis_url,
-            # Services of other tests may use the same Redis.
-            "REDIS_PREFIX": f"test-{folder.name}",
-            **shared.settings(),
         }
         config = write_config(folder, usual | settings)
         variables = clean_environment() | {"OW_CONFIG": str(config)} | (environment or {})

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs
 
 from tests.support.manager import StandIn
-from tests.support.servers import HOST
+from tests.support.servers import QuietHandler, http_server
 
 _PAGE = b"""<!doctype html>
 <html lang="en">
@@ -35,7 +33,7 @@ def transfer_links(manager: StandIn, console: str, mod_id: int) -> Iterator[str]
         mod_id: The mod whose archive is sent.
     """
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_GET(self) -> None:
             self.send_response(200)
             self.send_header("Content-Type", "text/html; charset=utf-8")
@@ -53,15 +51,5 @@ def transfer_links(manager: StandIn, console: str, mod_id: int) -> Iterator[str]
             self.send_header("Location", f"{console}#token={manager.transfer_token(job_id, **claims)}")
             self.end_headers()
 
-        def log_message(self, format: str, *args: object) -> None:
-            """Keep quiet."""
-
-    server = ThreadingHTTPServer((HOST, 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        yield f"http://{HOST}:{server.server_address[1]}/"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with http_server(Handler) as url:
+        yield f"{url}/"

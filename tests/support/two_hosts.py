@@ -21,7 +21,7 @@ from tests.support.nginx import OBJECT_PREFIX, nginx_site, object_site_for
 from tests.support.object_store import running_object_store, settings_of
 from tests.support.sentinel import SentinelRedis
 from tests.support.servers import HOST, clean_environment, free_port, granian_command, running
-from tests.support.services import Services
+from tests.support.services import Services, usual_settings
 
 NAMESPACE = ["unshare", "--user", "--map-root-user", "--net", "--mount"]
 CENTRE = {"TESTS_HOST": "10.77.0.1"}
@@ -115,18 +115,9 @@ def running_two_hosts(folder: Path, **settings: object) -> Iterator[TwoHosts]:
         bucket = store.bucket()
         redis = SentinelRedis(folder, stack)
         manager = stack.enter_context(stand_in(shared))
-        usual: dict[str, object] = {
-            "MANAGER_URL": manager.url,
-            "ACCESS_SERVICE_URL": manager.url,
-            "ACCEL_REDIRECT_PREFIX": OBJECT_PREFIX,
-            "STORAGE_RESERVE_BYTES": 0,
-            "TRANSFER_ALLOWED_NETWORKS": f"{HOST}/32",
-            "REDIS_URL": redis.url,
-            "REDIS_PREFIX": f"test-{folder.name}",
-            **settings_of(bucket, S3_PREFIX=prefix),
-            **shared.settings(),
-        }
-        config = write_config(folder, usual | settings)
+        usual = usual_settings(folder, manager, shared, redis.url)
+        stored = settings_of(bucket, S3_PREFIX=prefix, ACCEL_REDIRECT_PREFIX=OBJECT_PREFIX)
+        config = write_config(folder, usual | stored | settings)
         hosts = []
         for number in range(2):
             name, cable, address = f"host{number}", f"cable{number}", f"10.77.0.{2 + number}"
