@@ -101,23 +101,19 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
     for problem in await asyncio.to_thread(unconfined):
         _logger.warning("child processes keep access to %s", problem)
     async with AsyncExitStack() as stack:
-        redis = redis_client(settings.redis_url) if settings.redis_url else None
-        if redis is not None:
-            stack.push_async_callback(redis.aclose)
-        manager_connections = Connections(_MANAGER_CONNECTIONS, _MOST_WAITING_CALLBACKS)
-        stack.push_async_callback(manager_connections.aclose)
-        access_connections = Connections(_ACCESS_CONNECTIONS, _MOST_WAITING_CHECKS)
-        stack.push_async_callback(access_connections.aclose)
+        enter = stack.enter_async_context
+        redis = await enter(aclosing(redis_client(settings.redis_url))) if settings.redis_url else None
+        manager_connections = await enter(aclosing(Connections(_MANAGER_CONNECTIONS, _MOST_WAITING_CALLBACKS)))
+        access_connections = await enter(aclosing(Connections(_ACCESS_CONNECTIONS, _MOST_WAITING_CHECKS)))
         # A queue for each, so that strangers' images do not delay the Manager's.
         reserve_bytes = settings.storage_reserve_bytes
-        uploaded = await stack.enter_async_context(aclosing(Images(reserve_bytes)))
-        transferred = await stack.enter_async_context(aclosing(Images(reserve_bytes, _NICENESS_OF_STRANGERS)))
-        stored = await stack.enter_async_context(aclosing(Images(reserve_bytes, _NICENESS_OF_STRANGERS)))
-        lifetime = await stack.enter_async_context(Lifetime(settings))
+        uploaded = await enter(aclosing(Images(reserve_bytes)))
+        transferred = await enter(aclosing(Images(reserve_bytes, _NICENESS_OF_STRANGERS)))
+        stored = await enter(aclosing(Images(reserve_bytes, _NICENESS_OF_STRANGERS)))
+        lifetime = await enter(Lifetime(settings))
         workspaces = Workspaces(settings.main_dir, settings.storage_reserve_bytes)
-        files, staging = await stack.enter_async_context(open_storage(settings, workspaces))
-        unpacked_sizes = UnpackedSizes(files)
-        stack.push_async_callback(unpacked_sizes.aclose)
+        files, staging = await enter(open_storage(settings, workspaces))
+        unpacked_sizes = await enter(aclosing(UnpackedSizes(files)))
         access = AccessService(
             access_connections,
             settings.access_service_url,
@@ -125,11 +121,10 @@ async def open_runtime(settings: Settings, *, loads: bool) -> AsyncIterator[Runt
             settings.access_cache_ttl_seconds,
         )
         downloads = Downloads(files, access, unpacked_sizes, settings)
-        contents = await stack.enter_async_context(aclosing(Contents(files, downloads)))
+        contents = await enter(aclosing(Contents(files, downloads)))
         form_tokens = FormTokens(settings)
         store: JobStore = redis_job_store(settings, redis) if redis else MemoryJobStore(settings.slot_limits)
-        archives = Archives(settings)
-        stack.push_async_callback(archives.aclose)
+        archives = await enter(aclosing(Archives(settings)))
         callbacks = Callbacks(settings, store.outbox, manager_connections)
         runs = Runs(store, workspaces, staging, lifetime)
         attempts = Attempts(store, callbacks, runs, lifetime)
