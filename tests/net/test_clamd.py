@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from open_workshop_storage.utils.net import clamd as clamd_module
 from open_workshop_storage.utils.net.clamd import (
     MOST_BYTES,
     Cause,
@@ -132,6 +133,18 @@ async def test_a_daemon_is_away_if_nothing_listens(tmp_path: Path) -> None:
     for address in (f"unix:{tmp_path}/nothing", f"unix:{stale}", "tcp:127.0.0.1:9", "tcp:nowhere.invalid:3310"):
         verdict = await verdict_on(address, MARKER)
         assert isinstance(verdict, NotJudged) and verdict.cause is Cause.AWAY
+
+
+async def test_a_daemon_is_away_if_the_look_up_of_its_host_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hang(host: str) -> list[str]:
+        await asyncio.sleep(3600)
+        raise AssertionError
+
+    monkeypatch.setattr(clamd_module, "resolve_host", hang)
+    monkeypatch.setattr(clamd_module, "_CONNECT_SECONDS", 0.05)
+    async with asyncio.timeout(60):
+        verdict = await verdict_on("tcp:scanner:3310", MARKER, 3600)
+    assert isinstance(verdict, NotJudged) and verdict.cause is Cause.AWAY
 
 
 async def test_a_daemon_that_takes_no_more_connections_is_waited_for(tmp_path: Path) -> None:

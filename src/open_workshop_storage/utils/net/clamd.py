@@ -143,7 +143,8 @@ async def _connected(address: ClamdAddress) -> AsyncIterator[socket.socket]:
     if address.is_local:
         connection = await _connect_here(address.path)
     else:
-        addresses = [ip_address(text) for text in await resolve_host(address.host)]
+        async with asyncio.timeout(_CONNECT_SECONDS):
+            addresses = [ip_address(text) for text in await resolve_host(address.host)]
         connection = await dial(addresses, address.port, _CONNECT_SECONDS)
     with connection:
         yield connection
