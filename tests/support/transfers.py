@@ -25,7 +25,7 @@ from open_workshop_storage.services.storage.workspaces import Workspaces
 from open_workshop_storage.services.transfers.attempts import Attempts
 from open_workshop_storage.services.transfers.cleanup import Cleanup
 from open_workshop_storage.services.transfers.job_run import JobRun
-from open_workshop_storage.services.transfers.lifetime import Lifetime, stays
+from open_workshop_storage.services.transfers.lifetime import Lifetime, never_leaves
 from open_workshop_storage.services.transfers.moves import Moves
 from open_workshop_storage.services.transfers.repacks import Repacks
 from open_workshop_storage.services.transfers.resumable import ResumableUploads
@@ -76,7 +76,7 @@ class Bench:
         """Store a job, and begin a run at it that has received a file."""
         owner = job.owner or "me"
         job = await self.store.save(job.model_copy(update={"owner": owner, "source_file": f"{owner}/source"}), None)
-        run = self.runs.begin_run(job, stays if is_attended else None)
+        run = self.runs.begin_run(job, never_leaves if is_attended else None)
         run.folder.mkdir(parents=True)
         run.source.write_bytes(content)
         return run

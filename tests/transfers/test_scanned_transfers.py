@@ -25,7 +25,7 @@ from open_workshop_storage.core.errors import (
 from open_workshop_storage.core.job import Inner, Resumable, Slot, Stage
 from open_workshop_storage.services.intake import scan
 from open_workshop_storage.services.intake.upload_bodies import UploadRequest
-from open_workshop_storage.services.transfers.lifetime import HasLeft, stays
+from open_workshop_storage.services.transfers.lifetime import HasLeft, never_leaves
 from tests.archives import rars
 from tests.support.archives import (
     SMALL_MOD,
@@ -217,7 +217,7 @@ async def begin(parts: Bench, length: int) -> None:
     await parts.resumable.create(claims, "mod.zip", length, Resumable(), is_expired=False)
 
 
-async def send(parts: Bench, offset: int, content: bytes, has_left: HasLeft = stays) -> Stage:
+async def send(parts: Bench, offset: int, content: bytes, has_left: HasLeft = never_leaves) -> Stage:
     request = UploadRequest(offset, len(content))
     return (await parts.resumable.append(JOB_ID, request, pieces(content), has_left)).stage
 

@@ -24,6 +24,10 @@ _NOT_CARRIED = frozenset({"download_url", "filename", "max_bytes", "keep_conditi
 _LEVELS_ABOVE = 10
 
 
+USUAL_PACK_LEVEL = 3
+"""Where a token names no level."""
+
+
 class TransferKind(StrEnum):
     """What a transfer carries."""
 
@@ -45,7 +49,7 @@ class TransferClaims(BaseModel):
 
     job_id: str
     transfer_kind: TransferKind = TransferKind.ARCHIVE
-    pack_level: int = 3
+    pack_level: int = USUAL_PACK_LEVEL
     expires_at: float = 0
     max_bytes: int | None = None
     download_url: str | None = None
@@ -94,7 +98,7 @@ def parse_claims(claims: Mapping[str, Any], expires_at: float = 0) -> TransferCl
         pack_format = claims.get("pack_format")
         if pack_format is not None and pack_format != "zip":
             raise UnsupportedFormat
-        level = clamp_level(_whole_number(claims, "pack_level", 3))
+        level = clamp_level(_whole_number(claims, "pack_level", USUAL_PACK_LEVEL))
         carried |= {"pack_format": "zip", "pack_level": level}
     else:
         if claims.get("storage_type") not in ("resource", "avatar"):

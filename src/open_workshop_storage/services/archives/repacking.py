@@ -31,7 +31,7 @@ from open_workshop_storage.utils.processes.task_groups import run_beside, watche
 from open_workshop_storage.utils.processes.threads import run_to_end, run_until_stopped
 
 _COPY_BYTES = 1024 * 1024
-_PROGRESS_SECONDS = 0.2
+_LOOK_SECONDS = 0.2
 _WRITE_BACK_SECONDS = 0.5
 _FOLDER_MODE = 0o755
 
@@ -197,7 +197,7 @@ async def _tell_progress(file: BinaryIO, on_percent: Callable[[float], None]) ->
     """Tell how far a file has been read by a child, whose position in it is the same."""
     size, told = os.fstat(file.fileno()).st_size, 0
     while True:
-        await asyncio.sleep(_PROGRESS_SECONDS)
+        await asyncio.sleep(_LOOK_SECONDS)
         percent = os.lseek(file.fileno(), 0, os.SEEK_CUR) * 100 // max(1, size)
         if told < percent < 100:
             told = percent

@@ -23,7 +23,7 @@ HasLeft = Callable[[], Awaitable[bool]]
 """Tells whether a client has left since its whole body came, so that it does not hear what becomes of that."""
 
 
-async def stays() -> bool:
+async def never_leaves() -> bool:
     """Tell of a client that it has not left."""
     return False
 

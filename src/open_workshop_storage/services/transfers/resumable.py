@@ -27,7 +27,7 @@ from open_workshop_storage.services.intake.upload_bodies import Ending, UploadBo
 from open_workshop_storage.services.storage.workspaces import Workspaces
 from open_workshop_storage.services.transfers.attempts import Attempts, Pause
 from open_workshop_storage.services.transfers.job_run import JobRun
-from open_workshop_storage.services.transfers.lifetime import HasLeft, Lifetime, stays
+from open_workshop_storage.services.transfers.lifetime import HasLeft, Lifetime, never_leaves
 from open_workshop_storage.services.transfers.runs import Runs, new_owner
 from open_workshop_storage.services.transfers.stages import Stages
 from open_workshop_storage.utils.processes.threads import run_to_end
@@ -101,7 +101,7 @@ class ResumableUploads:
         return await self._left(await self._known(job_id))
 
     async def append(
-        self, job_id: str, request: UploadRequest, chunks: AsyncIterator[bytes], has_left: HasLeft = stays
+        self, job_id: str, request: UploadRequest, chunks: AsyncIterator[bytes], has_left: HasLeft = never_leaves
     ) -> Job:
         """Take a request's bytes in; those of the last one are packed, and reported to the Manager.
 

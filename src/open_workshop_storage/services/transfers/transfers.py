@@ -24,7 +24,7 @@ from open_workshop_storage.services.intake.receive import receive, transfer_limi
 from open_workshop_storage.services.storage.disk import has_space
 from open_workshop_storage.services.transfers.attempts import Attempts, Unreported
 from open_workshop_storage.services.transfers.job_run import JobRun
-from open_workshop_storage.services.transfers.lifetime import HasLeft, stays
+from open_workshop_storage.services.transfers.lifetime import HasLeft, never_leaves
 from open_workshop_storage.services.transfers.moves import Moves
 from open_workshop_storage.services.transfers.resumable import ResumableUploads
 from open_workshop_storage.services.transfers.runs import Runs, new_owner
@@ -89,7 +89,7 @@ class Transfers:
         file_name: str,
         announced: int | None,
         digests: Sequence[str] = (),
-        has_left: HasLeft = stays,
+        has_left: HasLeft = never_leaves,
     ) -> Job:
         """Receive a file and pack it; return the job once the callback's first attempt has ended.
 
