@@ -195,3 +195,13 @@ async def test_jobs_that_a_newer_version_wrote_keep_their_workspaces_and_hold_up
         await parts.cleanup.clean()
         assert workspace.exists() and not stray.exists()
         assert await redis.hget(f"{prefix}:job:{newer.job_id}", "schema") == str(SCHEMA + 1)
+
+
+async def test_what_the_last_process_left_goes_and_what_has_come_since_stays(tmp_path: Path) -> None:
+    async with bench(tmp_path) as parts:
+        job = await parts.store.save(job_in(Stage.UPLOADING), None)
+        workspaces = [parts.workspaces.folder(name) for name in (job.job_id, "job-of-the-last-process")]
+        for workspace in workspaces:
+            (workspace / "run").mkdir(parents=True)
+        await parts.cleanup.remove_strays(0)
+        assert [workspace.exists() for workspace in workspaces] == [True, False]

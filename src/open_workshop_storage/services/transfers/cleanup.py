@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -15,13 +16,13 @@ from open_workshop_storage.core.store import JobStore, StaleJobError
 from open_workshop_storage.observability.logs import job_log
 from open_workshop_storage.services.storage.files import Files
 from open_workshop_storage.services.storage.staging import Staging
-from open_workshop_storage.services.storage.workspaces import Workspaces, discard, discard_parts, parts_of
+from open_workshop_storage.services.storage.workspaces import Workspaces, discard_parts, parts_of
 from open_workshop_storage.services.transfers.attempts import Attempts
 
 _logger = logging.getLogger(__name__)
 
 _AT_ONCE = 100
-# Thousands of paused uploads may have theirs, which all stay.
+# Those of thousands of paused uploads stay, and need not be looked at in one go.
 _WORKSPACES_AT_ONCE = 1000
 
 
@@ -39,7 +40,9 @@ class Cleanup:
     async def run(self) -> None:
         """Clean up every `CLEANUP_INTERVAL_SECONDS` until cancelled."""
         if not self._settings.redis_url:
-            await self._clear_workspaces()
+            # The jobs of the last process went with it. A store that is away keeps their packed files for later.
+            with suppress(ServiceUnavailable):
+                await self.remove_strays(0)
         while True:
             await asyncio.sleep(self._settings.cleanup_interval_seconds)
             try:
@@ -60,16 +63,28 @@ class Cleanup:
                 with suppress(StaleJobError):
                     await self._forget(job)
             is_last = len(jobs) < _AT_ONCE
-        for workspace in await self._workspaces.idle(ttl, _WORKSPACES_AT_ONCE):
+        await self.remove_strays(ttl, _WORKSPACES_AT_ONCE)
+        await self._files.remove_leftovers(ttl)
+
+    async def remove_strays(self, seconds: float, most: int = sys.maxsize) -> None:
+        """Remove workspaces and packed files whose jobs are gone, and in which nothing has changed for so long.
+
+        Args:
+            most: How many workspaces to look at; where there are more, the next call goes on behind them.
+
+        Raises:
+            ServiceUnavailable: The job store, or the store of the packed files, is away.
+        """
+        for workspace in await self._workspaces.idle(seconds, most):
+            # A new job of this name may begin as soon as it is known that there is none.
             parts = await parts_of(workspace)
             if await self._is_gone(workspace.name):
                 job_log(_logger, workspace.name).info("stray workspace removed")
                 await discard_parts(workspace, parts)
-        for job_id in await self._staging.idle(ttl):
+        for job_id in await self._staging.idle(seconds):
             if await self._is_gone(job_id):
                 job_log(_logger, job_id).info("stray packed file removed")
                 await self._staging.discard(job_id)
-        await self._files.remove_leftovers(ttl)
 
     async def _is_gone(self, job_id: str) -> bool:
         try:
@@ -99,11 +114,3 @@ class Cleanup:
         job_log(_logger, job.job_id).info("forgotten after its time")
         await discard_parts(workspace, parts)
         await self._staging.discard(job.job_id)
-
-    async def _clear_workspaces(self) -> None:
-        """Remove all workspaces: without Redis the jobs that they belonged to went with the last process."""
-        for folder in await self._workspaces.idle(0):
-            await discard(folder)
-        with suppress(ServiceUnavailable):
-            for job_id in await self._staging.idle(0):
-                await self._staging.discard(job_id)
