@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable
 from contextlib import suppress
 from http import HTTPStatus
@@ -56,8 +57,7 @@ async def _answer_socket(job_id: str, scope: Scope, receive: Receive, send: Send
     try:
         expires_at = _expiry(job_id, scope, runtime)
     except StorageError:
-        # Long ago.
-        expires_at = 0
+        expires_at = -math.inf
     watch = ProgressWatch(runtime, job_id, expires_at)
     if not await watch.is_allowed():
         await send({"type": "websocket.close", "code": status.WS_1008_POLICY_VIOLATION})
