@@ -157,3 +157,19 @@ async def test_an_answer_is_broken_off_where_the_file_ends_too_early(
     # The message that ends an answer has no bytes.
     assert client.blocks == [10]
     assert "shorter" in caplog.text
+
+
+class Sequential:
+    """Reads on from where it is, whatever offset is named, as an entry of a ZIP does."""
+
+    def __init__(self, *blocks: bytes) -> None:
+        self._blocks = [*blocks]
+
+    async def read(self, offset: int, length: int) -> bytes:
+        return self._blocks.pop(0)
+
+
+async def test_what_comes_in_blocks_smaller_than_asked_for_is_sent_once_and_whole() -> None:
+    client = Client(reads=1 << 40)
+    await BlockSender(MOST_READ_BYTES).send(Sequential(b"ab", b"cd"), [range(4)], client.receive, client.send)
+    assert bytes(client.content) == b"abcd"

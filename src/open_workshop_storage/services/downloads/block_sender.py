@@ -57,7 +57,7 @@ class BlockSender:
         server then breaks the connection off, since the body is not as long as its head says.
 
         Args:
-            file: The open file whose bytes the ranges among the pieces are.
+            file: The open file that the ranges among the pieces refer to.
         """
         try:
             first = pieces[0]
@@ -67,6 +67,8 @@ class BlockSender:
                 if len(block) == len(first):
                     await send({"type": "http.response.body", "body": block})
                     return
+                # Not read again: an entry of a ZIP is inflated once, from its first byte on.
+                pieces = [bytes(block), range(first.start + len(block), first.stop)]
             await self._send(file, pieces, receive, send)
         except OSError as error:
             _logger.warning("an answer is broken off: %s", error)
