@@ -11,7 +11,9 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
-from open_workshop_storage.core.errors import NewerRecord
+from open_workshop_storage.core.changes import Counted
+from open_workshop_storage.core.errors import NewerRecord, ServiceUnavailable
+from open_workshop_storage.core.events import EventKind
 from open_workshop_storage.core.job import SCHEMA, Job, Slot, Stage
 from open_workshop_storage.core.store import LEASE_SECONDS, JobStore, StaleJobError
 from open_workshop_storage.stores.redis import RedisJobStore
@@ -255,3 +257,36 @@ async def test_a_worker_that_has_not_reported_for_long_is_gone(store: JobStore, 
     await store.report(new_report("here"), {})
     assert await redis.hkeys(f"{prefix}:workers") == ["here"]
     assert [await redis.pttl(f"{prefix}:{name}") > 0 for name in ("workers", "workers:told")] == [True, True]
+
+
+class LoadingStore(RedisJobStore):
+    """One whose Redis takes subscriptions, and answers no questions as often as `questions` says."""
+
+    questions = 0
+
+    async def get(self, job_id: str) -> Job | None:
+        if self.questions:
+            self.questions -= 1
+            raise ServiceUnavailable
+        return await super().get(job_id)
+
+
+async def test_a_watcher_hears_what_it_missed_also_if_redis_answers_later_than_it_takes_subscriptions(
+    redis: Redis, prefix: str
+) -> None:
+    store = LoadingStore(redis, prefix, keep_seconds=60, limits=LIMITS)
+    listening = asyncio.create_task(store.run())
+    job = await store.save(new_job(), None)
+    events = await store.watch(job.job_id)
+    store.questions = 1
+    await redis.client_kill_filter(_type="pubsub")
+    changed = await RedisJobStore(redis, prefix, keep_seconds=60, limits=LIMITS).save(
+        job.changed(Counted(7)), EventKind.PROGRESS
+    )
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while events.waiting[-1].version != changed.version:
+            await asyncio.sleep(0.01)
+    assert store.questions == 0
+    await store.unwatch(job.job_id, events)
+    listening.cancel()
+    await asyncio.wait([listening])

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable, Collection, Mapping, Sequence
-from contextlib import suppress
 from itertools import chain
 from typing import cast
 
@@ -98,10 +97,14 @@ class RedisJobStore(Notices):
 
     async def _on_return(self) -> None:
         for job_id in self._fanout.job_ids:
-            with suppress(ServiceUnavailable):
-                # A job that Redis has lost is about to be restored.
-                if job := await self.get(job_id):
-                    self._fanout.catch_up(job_id, first_event(job))
+            try:
+                job = await self.get(job_id)
+            except ServiceUnavailable as error:
+                # A Redis that still loads its data takes subscriptions, and no more.
+                raise ConnectionError("no record to catch up with") from error
+            # A job that Redis has lost is about to be restored.
+            if job:
+                self._fanout.catch_up(job_id, first_event(job))
 
     async def ping(self) -> None:
         """Return if Redis answers."""

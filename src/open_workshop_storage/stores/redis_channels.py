@@ -25,7 +25,8 @@ class RedisChannels:
             messages, and this class has to know of it.
         always: Channels that every worker listens to; they keep the connection in use.
         on_message: Called with channel and payload of each message.
-        on_return: Called after a break, once all channels are subscribed again.
+        on_return: Called after a break, once all channels are subscribed again; one that raises `OSError` counts as
+            another break.
     """
 
     def __init__(
