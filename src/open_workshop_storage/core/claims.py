@@ -93,7 +93,7 @@ def parse_claims(claims: Mapping[str, Any], expires_at: float = 0) -> TransferCl
     kind = TransferKind(kind)
     carried = {name: value for name, value in claims.items() if name not in _TOKEN_CLAIMS | _NOT_CARRIED}
     carried["update_only"] = True in (claims.get("update_only"), claims.get("keep_condition"))
-    level = 3
+    level = USUAL_PACK_LEVEL
     if kind is TransferKind.ARCHIVE:
         pack_format = claims.get("pack_format")
         if pack_format is not None and pack_format != "zip":

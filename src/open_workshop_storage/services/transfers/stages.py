@@ -111,7 +111,7 @@ class Stages:
         return Packed(run.within(webp), size, size, sha256)
 
     async def _pack(self, run: JobRun) -> tuple[Packed, Packed | None]:
-        """Return the packed file, and a copy for the scanner if that knows a method of compression in it not."""
+        """Return the packed file, and a stored copy for the scanner where it cannot undo a compression method."""
         job = run.job
         small = await self._archives.inspector.inspect_small_zip(run.source, self._settings.transfer_max_unpacked_bytes)
         # Slots limit `7z`, which nothing starts for a small sound ZIP.
@@ -122,7 +122,7 @@ class Stages:
             if not inspection.keep:
                 level = job.claims.pack_level
                 return await self._repack(run.source, inspection, run.folder, job.file_name, level, run), None
-            size, unpacked = run.source.stat().st_size, inspection.unpacked_bytes
+            size, unpacked = (await asyncio.to_thread(run.source.stat)).st_size, inspection.unpacked_bytes
             with without_group():
                 async with asyncio.TaskGroup() as group:
                     # What was not hashed while it came is hashed beside the test.
