@@ -64,12 +64,12 @@ async def test_what_was_counted_while_the_store_was_away_is_reported_once_afterw
     store = Store()
     async with bench(tmp_path, store=store) as parts:
         reports = Reports(store, parts.workspaces, parts.lifetime, parts.runs)
-        parts.runs.metrics.begun()
+        parts.runs.counts.begun()
         store.away = True
         await reports.report()
         store.away = False
         assert begun(await store.overview(40)) == 0
-        parts.runs.metrics.begun()
+        parts.runs.counts.begun()
         await reports.report()
         await reports.report()
         assert begun(await store.overview(40)) == 2

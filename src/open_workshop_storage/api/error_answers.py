@@ -34,7 +34,7 @@ class FailureMiddleware:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass everything on, and answer what is raised before an answer has begun."""
+        """Pass everything on, and answer what is raised: once an answer has begun, nothing raises a `StorageError`."""
         try:
             await self._app(scope, receive, send)
         except StorageError as error:

@@ -55,11 +55,11 @@ class Reports:
             free_bytes=await self._workspaces.free_bytes(),
             jobs=tuple(self._runs.job_ids[:_MOST_JOBS]),
         )
-        counts = self._runs.metrics.take()
+        counts = self._runs.counts.take()
         try:
             await self._store.report(report, counts)
         except ServiceUnavailable:
-            self._runs.metrics.give_back(counts)
+            self._runs.counts.give_back(counts)
 
     async def _record_levels(self) -> None:
         for slot, held in self._runs.slots.items():

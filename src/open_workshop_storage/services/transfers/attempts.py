@@ -122,7 +122,7 @@ class Attempts:
         except StaleJobError:
             is_forgotten = await self._store.forgotten(job.job_id) is not None
             raise (errors.UploadFinished if is_forgotten else errors.UploadInProgress) from None
-        self._runs.metrics.begun()
+        self._runs.counts.begun()
         kind = "uploading" if resumable is None else "uploading in several requests"
         job_log(_logger, job.job_id).info("%s, attempt %d", kind, job.attempt)
         return job
@@ -198,7 +198,7 @@ class Attempts:
                     callback = await run.save(failed, event=EventKind.ERROR, stage=Stage.ERROR, is_reported=is_reported)
                     await discard_parts(run.workspace, parts)
             if run.job.ended:
-                self._runs.metrics.ended(run.job)
+                self._runs.counts.ended(run.job)
         except StaleJobError:
             # The run's folder stays until the job's end: the received file in it is its successor's now.
             log.warning("lost to another worker")

@@ -61,7 +61,7 @@ class JobRun:
         store: JobStore,
         job: Job,
         workspace: Path,
-        metrics: TransferCounts,
+        counts: TransferCounts,
         home: str | None = None,
         has_left: HasLeft | None = None,
     ) -> None:
@@ -75,7 +75,7 @@ class JobRun:
         self.pace = Pace(job.waited_seconds, job.sent_bytes)
         self.spans = StageSpans(job.job_id, job.traceparent)
         self._store = store
-        self._metrics = metrics
+        self._counts = counts
         self._home = home
         self._has_left = has_left
         self._log = job_log(_logger, job.job_id)
@@ -225,7 +225,7 @@ class JobRun:
                 wanted = self.job.changed(Housed(self._home), self.pace, *progress.values(), *changes, stage=stage)
                 callback = callback_of(wanted) if is_reported and wanted.ended and not self.job.ended else None
                 saved = await self._save_for_sure(wanted, event, callback)
-                self._metrics.received(saved.bytes - self.job.bytes)
+                self._counts.received(saved.bytes - self.job.bytes)
                 left, self.job = self.job, saved
             except BaseException:
                 # A message that is given up must not take with it what the attempt's end has to tell.
@@ -234,7 +234,7 @@ class JobRun:
             # Counted from here, no slow save brings two messages closer together than they may be.
             self._last_event = now = time.monotonic()
             if stage is not None:
-                self._metrics.left_stage(left, now - self._stage_began)
+                self._counts.left_stage(left, now - self._stage_began)
                 self._stage_began = now
             return callback
 

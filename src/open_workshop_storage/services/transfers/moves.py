@@ -95,7 +95,7 @@ class Moves:
             try:
                 size = await self._place(run, taken_over)
                 await run.save(Moved(size))
-                self._runs.metrics.moved(size)
+                self._runs.counts.moved(size)
             except StaleJobError:
                 # The worker that took the job over finishes the move.
                 raise errors.ServiceUnavailable from None

@@ -77,7 +77,7 @@ class ResumableUploads:
             if is_too_large:
                 # Another request has begun the attempt, and is about to end it.
                 raise errors.FileTooLarge
-            return await self._left(previous)
+            return await self._wait_until_left(previous)
         if is_expired:
             raise errors.AccessDenied
         try:
@@ -98,7 +98,7 @@ class ResumableUploads:
             JobMissing: The job has none.
             UploadGone: It ended with an error.
         """
-        return await self._left(await self._known(job_id))
+        return await self._wait_until_left(await self._load(job_id))
 
     async def append(
         self, job_id: str, request: UploadRequest, chunks: AsyncIterator[bytes], has_left: HasLeft = never_leaves
@@ -124,8 +124,8 @@ class ResumableUploads:
         """
         if self._lifetime.stopping.is_set():
             raise errors.ServiceUnavailable
-        recalled = self._recall(job_id, request.offset)
-        job = recalled or await self._left(await self._known(job_id))
+        recalled = self._pop_just_paused(job_id, request.offset)
+        job = recalled or await self._wait_until_left(await self._load(job_id))
         total = request.total_after(job.bytes, job.total)
         if job.stage is not Stage.UPLOADING or job.owner is not None:
             return job
@@ -148,11 +148,11 @@ class ResumableUploads:
         job = await self._attempts.carry_out(run, self._receive(run, resumable, request, body))
         if job.paused:
             self._just_paused[job_id] = job
-            asyncio.get_running_loop().call_later(_REMEMBER_SECONDS, self._recall, job_id, job.bytes)
+            asyncio.get_running_loop().call_later(_REMEMBER_SECONDS, self._pop_just_paused, job_id, job.bytes)
         return job
 
-    def _recall(self, job_id: str, offset: int) -> Job | None:
-        """Forget an upload that was paused at an offset; return its record, the latest one only if a save says so."""
+    def _pop_just_paused(self, job_id: str, offset: int) -> Job | None:
+        """Forget an upload that was just paused at an offset; return its record, which the next save may find stale."""
         job = self._just_paused.get(job_id)
         return self._just_paused.pop(job_id) if job is not None and job.bytes == offset else None
 
@@ -186,7 +186,7 @@ class ResumableUploads:
         await self._attempts.end_waiting(job, errors.FileTooLarge())
         raise errors.FileTooLarge
 
-    async def _known(self, job_id: str) -> Job:
+    async def _load(self, job_id: str) -> Job:
         job = await self._store.get(job_id)
         if job is None or job.resumable is None:
             raise errors.JobMissing
@@ -194,7 +194,7 @@ class ResumableUploads:
             raise errors.UploadGone
         return job
 
-    async def _left(self, job: Job) -> Job:
+    async def _wait_until_left(self, job: Job) -> Job:
         """Return the upload once no request holds on: a worker that answers leaves it, from others it is taken.
 
         A whole upload that was taken so has an owner, which packs it.
@@ -206,9 +206,9 @@ class ResumableUploads:
                 await self._store.interrupt(job.job_id, Interruption.LEAVE)
             elif time.monotonic() > asked_at + _PATIENCE_SECONDS:
                 with suppress(StaleJobError):
-                    return await self._taken(job)
+                    return await self._take_over(job)
             await asyncio.sleep(_POLL_SECONDS)
-            job = await self._known(job.job_id)
+            job = await self._load(job.job_id)
         if job.resumable is not None and job.paused:
             resumable = await upload_parts.at_hand(job.resumable, self._workspaces.folder(job.job_id))
             if resumable is not job.resumable:
@@ -216,7 +216,7 @@ class ResumableUploads:
                 return job.model_copy(update={"resumable": resumable, "bytes": 0})
         return job
 
-    async def _taken(self, job: Job) -> Job:
+    async def _take_over(self, job: Job) -> Job:
         """Take an upload from a worker that does not answer, if it has not left it since; pack it if it is whole."""
         assert job.resumable is not None
         paused = await upload_parts.sealed(job.resumable, self._workspaces.folder(job.job_id))

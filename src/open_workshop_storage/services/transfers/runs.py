@@ -38,7 +38,7 @@ class Runs:
     A client's run holds its slot here (docs/ARCHITECTURE.md, "Waiting"), others by their job's record.
 
     Attributes:
-        metrics: What this worker's transfers add up to.
+        counts: What this worker's transfers add up to.
     """
 
     _store: JobStore
@@ -47,7 +47,7 @@ class Runs:
     _lifetime: Lifetime
     _runs: dict[str, JobRun] = field(default_factory=dict, init=False)
     _users: dict[Slot, set[str]] = field(default_factory=lambda: {slot: set() for slot in Slot}, init=False)
-    metrics: TransferCounts = field(default_factory=TransferCounts, init=False)
+    counts: TransferCounts = field(default_factory=TransferCounts, init=False)
 
     @property
     def job_ids(self) -> Sequence[str]:
@@ -77,7 +77,7 @@ class Runs:
         # This worker may itself have taken a job that it lost while it was asleep.
         if job.job_id in self._runs:
             self._runs[job.job_id].stop(StaleJobError())
-        run = JobRun(self._store, job, self._workspaces.folder(job.job_id), self.metrics, self._staging.home, has_left)
+        run = JobRun(self._store, job, self._workspaces.folder(job.job_id), self.counts, self._staging.home, has_left)
         self._runs[job.job_id] = run
         if self._lifetime.stopping.is_set() and job.origin == "url":
             run.stop(HandOver())

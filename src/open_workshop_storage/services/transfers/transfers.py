@@ -78,7 +78,7 @@ class Transfers:
                 if status is not None:
                     return status
             else:
-                self._runs.metrics.begun()
+                self._runs.counts.begun()
                 job_log(_logger, job.job_id).info("queued to be fetched")
                 return "started"
 
