@@ -104,4 +104,4 @@ def test_hooks_before_a_commit_run_the_checks_of_ci() -> None:
     hooks = re.findall(r"^ +entry: make (\S+)$", (PROJECT / ".pre-commit-config.yaml").read_text(), re.MULTILINE)
     (checks,) = re.findall(r"^for target in (.*); do$", (PROJECT / ".ci" / "run").read_text(), re.MULTILINE)
     # These tests take minutes.
-    assert checks.split() == ["test-browser", *hooks, "test-python"]
+    assert checks.split() == ["test-browser", *hooks]

@@ -64,7 +64,7 @@ ROOT = "changes the machine, as root"
 ITS_MACHINE = "asks a machine that was set up so"
 NOT_TYPED = {
     "make test": CI,
-    "make test-python": CI,
+    "make test-python": "takes minutes, and a Python that a machine need not have",
     "make test-browser": CI,
     "make lint": CI,
     "make type-check": CI,
